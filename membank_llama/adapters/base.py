@@ -1,0 +1,93 @@
+"""`ModelAdapter`: what the bank needs of a model, and no more.
+
+Three things are enough to add a model: `hidden_dim`, `model_id()` and `encode_batch()` (or `encode()`).
+The vectors carry the id of the model that made them, so `model_id()` must change whenever they would.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import EncodingError
+from ..types import Vector
+
+_PROBE = "The quick brown fox jumps over the lazy dog."
+
+
+class ModelAdapter(ABC):
+    """Turns texts into float32 vectors of one fixed dimension."""
+
+    @property
+    @abstractmethod
+    def hidden_dim(self) -> int:
+        """Length of every vector."""
+
+    @abstractmethod
+    def model_id(self) -> str:
+        """A fingerprint that is stable across restarts and file names."""
+
+    @abstractmethod
+    def encode(self, text: str) -> Vector:
+        """Encode one text: float32, shape ``(hidden_dim,)``, finite, of unit length."""
+
+    def encode_batch(self, texts: Sequence[str]) -> Vector:
+        """Encode several texts: float32, shape ``(len(texts), hidden_dim)``."""
+        if not texts:
+            return np.zeros((0, self.hidden_dim), np.float32)
+        return np.stack([self.encode(text) for text in texts])
+
+    @property
+    def name(self) -> str:
+        """How a person would call the model; never used to tell models apart."""
+        return self.model_id()
+
+    @property
+    def source(self) -> str | None:
+        """A path or reference from which the same model can be opened again, where there is one."""
+        return None
+
+    def warmup(self) -> None:
+        """Do the slow first work now: load, allocate, encode once."""
+        self.encode(_PROBE)
+
+    def validate(self) -> None:
+        """Encode a probe text and check the contract.
+
+        Raises:
+            EncodingError: the vector has another shape or dtype than promised, or holds NaN.
+        """
+        check_vectors(self.encode(_PROBE)[np.newaxis], 1, self.hidden_dim, type(self).__name__)
+
+    def close(self) -> None:
+        """Free what the adapter opened itself."""
+
+    def __enter__(self) -> ModelAdapter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def check_vectors(vectors: Any, count: int, dim: int, who: str) -> Vector:
+    """Hold what a model returned against the contract; returns it unchanged.
+
+    Raises:
+        EncodingError: with what was expected and what came.
+    """
+    if not isinstance(vectors, np.ndarray):
+        raise EncodingError(f"{who} returned {type(vectors).__name__}; return a numpy float32 array")
+    if vectors.shape != (count, dim):
+        raise EncodingError(
+            f"{who} returned shape {vectors.shape}, expected ({count}, {dim}); "
+            "make encode() return (hidden_dim,) and encode_batch() return (n, hidden_dim)"
+        )
+    if vectors.dtype != np.float32:
+        raise EncodingError(f"{who} returned {vectors.dtype}; convert with .astype(numpy.float32)")
+    if not np.isfinite(vectors).all():
+        bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+        raise EncodingError(f"{who} returned NaN or infinity in {bad} of {count} vectors; nothing was stored")
+    return vectors
