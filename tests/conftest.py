@@ -1,0 +1,48 @@
+"""Shared fixtures: the real models beside the checkout, and the random one made once a session."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT.parent / "shared" / "models"
+
+
+def _model(name: str) -> Path:
+    path = MODELS / name
+    if not path.exists():
+        pytest.skip(f"needs {name} in ../shared/models")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    if not MODELS.is_dir():
+        pytest.skip("needs ../shared/models")
+    return MODELS
+
+
+@pytest.fixture(scope="session")
+def stories_gguf() -> Path:
+    return _model("stories260K.gguf")
+
+
+@pytest.fixture(scope="session")
+def stories_chatml_gguf() -> Path:
+    return _model("stories260K-chatml.gguf")
+
+
+@pytest.fixture(scope="session")
+def minilm_gguf() -> Path:
+    return _model("all-MiniLM-L6-v2-q8_0.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    subprocess.run([sys.executable, str(ROOT / "models" / "make_tiny.py"), str(path)], check=True)
+    return path
