@@ -26,8 +26,8 @@ class Codec(ABC):
     default_k: ClassVar[int]
 
     def __init__(self, dim: int, k: int, gradient_levels: int) -> None:
-        if not 1 <= dim <= MAX_DIM:
-            raise InvalidInputError(f"dim must be 1 to {MAX_DIM}, got {dim}")
+        if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= MAX_DIM:
+            raise InvalidInputError(f"dim must be a whole number from 1 to {MAX_DIM}, got {dim!r}")
         self.dim = dim
         self.k = k
         self.gradient_levels = gradient_levels
