@@ -1,0 +1,422 @@
+"""`MemBank`: tell it, ask it, close it, open it again.
+
+Encodes with an adapter, stores through `Store`, finds through `QueryEngine`. Without an adapter a bank can still
+be read and searched by its words.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import math
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import upkeep
+from .adapters.base import ModelAdapter, check_vectors
+from .errors import (
+    EmptyTextError,
+    InvalidInputError,
+    InvalidTextError,
+    MemoryNotFoundError,
+    ModelError,
+    TextTooLongError,
+)
+from .gate import COHORT, RelevanceGate
+from .prompt import Neutraliser, build_block
+from .recall import QueryEngine, RecallQuery, RecallResult
+from .store import ModelCard, Store, Stored
+from .types import DEFAULT_NAMESPACE, LEVELS, Fields, Memory, NewMemory, Progress, Vector
+
+logger = logging.getLogger("membank_llama")
+
+MAX_TEXT_BYTES = 64 * 1024
+BATCH_SIZE = 32
+CHARACTERS_A_TOKEN = 4
+INTEGRATE_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class IngestResult(Fields):
+    """What became of one text: pointer names by level, whether it is new, dimensions, milliseconds."""
+
+    memory_id: int
+    ptr_ids: tuple[str, ...]
+    is_new: bool
+    dims: int
+    ingest_ms: float
+
+
+@dataclass(frozen=True)
+class Integration(Fields):
+    """`integrate()`: what was recalled, the prompt made of it, and how the text itself was stored."""
+
+    query: str
+    recalled: list[RecallResult]
+    augmented_prompt: str
+    ingest_result: IngestResult
+
+
+class MemBank:
+    """A bank of memories, made by one model.
+
+    Args:
+        adapter: encodes texts; None to read and search by words only.
+        path: the bank's directory, made where missing; None for one that is gone after `close()`.
+        read_only: open beside a process that writes.
+        codec: for a new bank, the HGNS codec of its levels.
+        candidate_multiplier: how many times `top_k` the coarse level hands on.
+        min_recall_score: results with a lower cosine are left out.
+        max_text_bytes: the longest text of one memory, in UTF-8 bytes.
+        progress: told about long work on opening, such as rebuilding an index.
+        repair: open a bank of another model or with damaged activations, to call `reencode()`.
+
+    Raises:
+        BankLockedError, BankNotFoundError, BankFormatError, BankStorageError, ModelMismatchError: see errors.py.
+    """
+
+    def __init__(
+        self,
+        adapter: ModelAdapter | None = None,
+        path: str | Path | None = None,
+        *,
+        read_only: bool = False,
+        codec: str = "digits",
+        candidate_multiplier: int = 5,
+        min_recall_score: float | None = None,
+        max_text_bytes: int = MAX_TEXT_BYTES,
+        auto_validate_adapter: bool = True,
+        progress: Progress | None = None,
+        repair: bool = False,
+    ) -> None:
+        self.adapter = adapter
+        self.max_text_bytes = max_text_bytes
+        self._multiplier = candidate_multiplier
+        self._min_score = min_recall_score
+        self._gate: RelevanceGate | None = None
+        self._gate_lock = threading.Lock()
+        with ExitStack() as stack:
+            if path is None:
+                path = tempfile.mkdtemp(prefix="membank-")
+                stack.callback(shutil.rmtree, path, ignore_errors=True)
+            card = None
+            if adapter is not None:
+                if auto_validate_adapter:
+                    adapter.validate()
+                card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
+            self.path = Path(path)
+            self._store = Store(
+                self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress
+            )
+            stack.callback(self._store.close)
+            self._stack = stack.pop_all()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the bank was opened for reading."""
+        return self._store.read_only
+
+    @property
+    def model(self) -> ModelCard:
+        """The model that made the bank."""
+        return self._store.model
+
+    @property
+    def store(self) -> Store:
+        """The storage below, for tools that look inside."""
+        return self._store
+
+    # -- writing
+
+    def ingest(
+        self,
+        text: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        role: str = "user",
+        namespace: str = DEFAULT_NAMESPACE,
+        conversation: str | None = None,
+        created_at: float | None = None,
+        source: str | None = None,
+        pinned: bool = False,
+        expires_at: float | None = None,
+    ) -> IngestResult:
+        """Remember one text.
+
+        Raises:
+            EmptyTextError, TextTooLongError, InvalidTextError: see errors.py; nothing is stored.
+            ModelError: the bank was opened without a model.
+        """
+        item = NewMemory(text, metadata, role, namespace, conversation, created_at, source, pinned, expires_at)
+        return self.ingest_many([item])[0]
+
+    def ingest_many(
+        self, items: Iterable[str | NewMemory], *, batch_size: int = BATCH_SIZE, progress: Progress | None = None
+    ) -> list[IngestResult]:
+        """Remember many texts, encoded and committed `batch_size` at a time.
+
+        A bad text raises before anything of its batch is stored; earlier batches stay.
+        """
+        self._store.check_writable()
+        if batch_size < 1:
+            raise InvalidInputError(f"batch_size is {batch_size}; use 1 or more")
+        total = len(items) if isinstance(items, Sequence) else 0
+        results: list[IngestResult] = []
+        batch: list[NewMemory] = []
+        for item in items:
+            batch.append(self._checked(item if isinstance(item, NewMemory) else NewMemory(item)))
+            if len(batch) == batch_size:
+                results += self._ingest_batch(batch)
+                batch = []
+                if progress is not None:
+                    progress("remembering", len(results), total)
+        if batch:
+            results += self._ingest_batch(batch)
+            if progress is not None:
+                progress("remembering", len(results), total)
+        return results
+
+    def _checked(self, item: NewMemory) -> NewMemory:
+        text = item.text
+        if not isinstance(text, str):
+            raise InvalidTextError(f"a memory's text must be str, not {type(text).__name__}; decode bytes first")
+        if not text.strip():
+            raise EmptyTextError("there is nothing in this text to remember")
+        if "\0" in text:
+            raise InvalidTextError(f"the text holds a NUL byte at position {text.index(chr(0))}; remove it")
+        try:
+            size = len(text.encode("utf-8"))
+        except UnicodeEncodeError as exc:
+            raise InvalidTextError(
+                f"the text holds half of a surrogate pair at position {exc.start}; it was cut or decoded wrongly. "
+                "Repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+            ) from exc
+        if size > self.max_text_bytes:
+            raise TextTooLongError(
+                f"the text is {size:,} bytes long, one memory holds {self.max_text_bytes:,}. Split it "
+                "(membank_llama.split_passages, or membank ingest FILE does it), or raise max_text_bytes"
+            )
+        if not item.namespace:
+            raise InvalidInputError("namespace is empty; leave it out for the default one")
+        for name, value in (("created_at", item.created_at), ("expires_at", item.expires_at)):
+            if value is not None and not math.isfinite(value):
+                raise InvalidInputError(f"{name} is {value}; give seconds since 1970 as a finite number")
+        return item
+
+    def _ingest_batch(self, batch: list[NewMemory]) -> list[IngestResult]:
+        start = time.perf_counter()
+        adapter = self._need_adapter()
+        vectors = check_vectors(
+            adapter.encode_batch([item.text for item in batch]), len(batch), adapter.hidden_dim, adapter.name
+        )
+        stored = self._store.add(batch, vectors)
+        pointers = self._store.pointers({entry.slot for entry in stored})
+        spent = 1000 * (time.perf_counter() - start) / len(batch)
+        return [self._ingested(entry, pointers, spent) for entry in stored]
+
+    def _ingested(self, entry: Stored, pointers: Mapping[int, Sequence[Any]], spent: float) -> IngestResult:
+        names = tuple(pointers[entry.slot][level].ptr_id for level in LEVELS)
+        return IngestResult(entry.memory_id, names, entry.is_new, self._store.hierarchy.dim, spent)
+
+    def _need_adapter(self) -> ModelAdapter:
+        if self.adapter is None:
+            raise ModelError(f"{self.path} was opened without a model; pass the adapter of {self.model.name}")
+        return self.adapter
+
+    # -- finding
+
+    def recall(
+        self,
+        query: str,
+        top_k: int = 5,
+        levels: Sequence[int] | None = None,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        since: float | None = None,
+        until: float | None = None,
+        exclude: Iterable[int] = (),
+        min_score: float | None = None,
+    ) -> list[RecallResult]:
+        """The memories nearest to a question, best first, each with whether it is relevant and why.
+
+        Args:
+            levels: levels that take part, of 0 (full), 1 and 2 (coarse); all by default. Without 2 the search
+                is exact and reads every memory of the namespace.
+            since, until: only memories created in ``[since, until)``, seconds since 1970.
+            exclude: ids to leave out.
+
+        Raises:
+            InvalidQueryError: impossible parameters, or nothing to look for.
+        """
+        asked = RecallQuery(
+            query,
+            top_k,
+            tuple(LEVELS if levels is None else levels),
+            namespace,
+            since,
+            until,
+            frozenset(exclude),
+            self._min_score if min_score is None else min_score,
+            self._multiplier,
+        )
+        vector = self.encode(query)
+        return QueryEngine(self._store, self._relevance_gate()).search(asked, vector)
+
+    def encode(self, text: str) -> Vector | None:
+        """The vector of a question, shape ``(dim,)``; None without an adapter."""
+        self._checked(NewMemory(text if len(text) <= self.max_text_bytes // 4 else text[: self.max_text_bytes // 4]))
+        if self.adapter is None:
+            return None
+        return check_vectors(
+            self.adapter.encode(text)[np.newaxis], 1, self.adapter.hidden_dim, self.adapter.name
+        )[0]
+
+    def _relevance_gate(self) -> RelevanceGate:
+        with self._gate_lock:
+            if self._gate is None:
+                self._gate = RelevanceGate(self._cohort())
+            return self._gate
+
+    def _cohort(self) -> Vector | None:
+        if self.adapter is None:
+            return None
+        key = f"cohort {self.adapter.model_id()}"
+        saved = self._store.meta(key)
+        if saved is not None:
+            return np.frombuffer(base64.b64decode(saved), "<f4").reshape(len(COHORT), -1).astype(np.float32)
+        vectors = self.adapter.encode_batch(COHORT)
+        if not self.read_only:
+            self._store.registry.set_meta(key, base64.b64encode(vectors.astype("<f4").tobytes()).decode())
+        return vectors
+
+    def integrate(self, text: str, top_k: int = 3, **recall: Any) -> Integration:
+        """Recall what belongs to a text, put it ahead of the text, and remember the text."""
+        recalled = self.recall(text, top_k, **recall)
+        block = build_block(
+            [result for result in recalled if result.relevant and result.text != text],
+            INTEGRATE_TOKENS,
+            lambda piece: len(piece) // CHARACTERS_A_TOKEN,
+            Neutraliser(()),
+        )
+        stored = self.ingest(text, namespace=recall.get("namespace", DEFAULT_NAMESPACE))
+        return Integration(text, recalled, block.text + text, stored)
+
+    # -- single memories
+
+    def get(self, memory_id: int) -> Memory:
+        """One memory.
+
+        Raises:
+            MemoryNotFoundError: there is none with this id.
+        """
+        found = self._store.registry.get([memory_id]).get(memory_id)
+        if found is None:
+            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
+        return found
+
+    def memories(self, namespace: str | None = None) -> Iterator[Memory]:
+        """All memories in the order they came."""
+        return self._store.registry.iterate(namespace)
+
+    def forget(
+        self,
+        ids: int | Iterable[int] | None = None,
+        *,
+        namespace: str | None = None,
+        conversation: str | None = None,
+        before: float | None = None,
+    ) -> int:
+        """Remove memories by id, or all that fit every condition given; returns how many there were.
+
+        Text, index entry and activation are gone: freed rows and slots are overwritten.
+        """
+        self._store.check_writable()
+        conditions = (namespace, conversation, before)
+        if ids is None:
+            if all(condition is None for condition in conditions):
+                raise InvalidInputError("name ids, a namespace, a conversation or a time: nothing was forgotten")
+            return self._store.remove(
+                self._store.registry.select(namespace=namespace, conversation=conversation, before=before)
+            )
+        if any(condition is not None for condition in conditions):
+            raise InvalidInputError("give either ids or conditions, not both: nothing was forgotten")
+        return self._store.remove([ids] if isinstance(ids, int) else ids)
+
+    def pin(self, memory_id: int, pinned: bool = True) -> None:
+        """Keep a memory past its expiry, or no longer.
+
+        Raises:
+            MemoryNotFoundError: there is none with this id.
+        """
+        if not self._store.registry.set_pinned(memory_id, pinned):
+            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
+
+    # -- upkeep
+
+    def gc(self) -> dict[str, int]:
+        """Remove what has expired and pack the files: ``{"expired", "freed_slots", "freed_bytes"}``."""
+        return upkeep.collect(self._store)
+
+    def verify(self, progress: Progress | None = None) -> upkeep.VerifyReport:
+        """Hold every stored byte against the registry."""
+        return upkeep.verify(self._store, progress)
+
+    def rebuild_indexes(self, progress: Progress | None = None) -> None:
+        """Make the vector indexes anew; not needed after opening, only after damage."""
+        self._store.check_writable()
+        self._store.indexes.rebuild(progress)
+
+    def reencode(self, adapter: ModelAdapter | None = None, progress: Progress | None = None) -> int:
+        """Compute every vector anew from the stored texts, with another model or after damage.
+
+        Can be interrupted and called again; until it is complete the bank stays as it was. Returns the number of
+        vectors computed in this call.
+        """
+        adapter = adapter or self._need_adapter()
+        done = upkeep.reencode(self._store, adapter, progress)
+        self.adapter = adapter
+        with self._gate_lock:
+            self._gate = None
+        return done
+
+    def flush(self, progress: Progress | None = None) -> None:
+        """Finish and save the vector indexes now."""
+        self._store.indexes.drain(progress)
+        self._store.indexes.save()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, bytes and the model, for people and monitoring."""
+        store = self._store
+        hierarchy = store.hierarchy
+        return {
+            "path": str(self.path),
+            "memories": store.registry.count(),
+            "namespaces": store.registry.namespaces(),
+            "model": vars(store.model),
+            "codec": hierarchy.spec(),
+            "bytes": store.nbytes(),
+            "level_bytes": {level: hierarchy.nbytes(level) for level in LEVELS},
+            "level_share": {level: hierarchy.nbytes(level) / (4 * hierarchy.dim) for level in LEVELS},
+            "slots": {"total": store.registry.next_slot(), "free": len(store.registry.free_slots(1 << 31))},
+            "generation": store.registry.generation,
+            "indexes": store.indexes.stats(),
+        }
+
+    def close(self) -> None:
+        """Save and let go; the adapter stays open. May be called twice."""
+        self._stack.close()
+
+    def __enter__(self) -> MemBank:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,158 @@
+"""`BankDatabase`: the connections under the registry.
+
+SQLite in WAL mode, one connection a thread, so that threads read beside the one that writes; writes of one
+process queue on a lock. SQLite's errors are translated here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlite_utils
+
+from .errors import BankClosedError, BankCorruptError, BankError, BankReadOnlyError, BankStorageError
+
+BUSY_SECONDS = 10.0
+_STORAGE = ("full", "disk i/o", "unable to open", "readonly", "read-only", "locked", "busy")
+
+
+def translate(exc: Exception, where: Path) -> BankError:
+    """The package's error for one of SQLite's or the system's."""
+    text = str(exc).lower()
+    if isinstance(exc, sqlite3.OperationalError) and ("readonly" in text or "read-only" in text):
+        return BankReadOnlyError(f"{where} cannot be written: {exc}. Open the bank with read_only=True")
+    if isinstance(exc, OSError) or any(word in text for word in _STORAGE):
+        return BankStorageError(
+            f"{where}: {exc}. Free some space or check the disk and its permissions; "
+            "everything stored before is kept"
+        )
+    return BankCorruptError(
+        f"{where}: {exc}. Keep a copy of the directory, then try: membank verify, membank export"
+    )
+
+
+@contextmanager
+def translating(where: Path) -> Iterator[None]:
+    """Turn errors of SQLite into the package's own."""
+    try:
+        yield
+    except sqlite3.ProgrammingError as exc:
+        if "closed" in str(exc).lower():
+            raise BankClosedError(f"{where} is closed; open the bank again") from exc
+        raise
+    except sqlite3.DatabaseError as exc:
+        raise translate(exc, where) from exc
+
+
+class _Connection:
+    """One thread's connection; closed with the thread."""
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self.db = sqlite_utils.Database(raw, use_old_upsert=False)
+
+    def close(self) -> None:
+        self.db.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class BankDatabase:
+    """A SQLite file that many threads read and one at a time writes."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._local = threading.local()
+        self._connections: list[_Connection] = []
+        self._guard = threading.Lock()
+        self._write = threading.RLock()
+        self._closed = False
+        if not read_only and not path.exists():
+            # made before SQLite opens it, so that it and its -wal are private from the first byte
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+    @property
+    def db(self) -> sqlite_utils.Database:
+        """This thread's connection."""
+        if self._closed:
+            raise BankClosedError(f"{self.path.parent} is closed; open the bank again")
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            with translating(self.path):
+                connection = _Connection(self._connect())
+            self._local.connection = connection
+            with self._guard:
+                self._connections = [c for c in self._connections if c is not None]
+                self._connections.append(connection)
+        return connection.db
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.read_only:
+            raw = self._open("rw")
+            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
+                raw.execute(f"PRAGMA {pragma}")
+            return raw
+        raw = self._open("ro")
+        try:
+            raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            # a WAL database on a read-only disk: SQLite cannot make its -shm there, but nothing can change either
+            raw.close()
+            raw = self._open("ro&immutable=1")
+        return raw
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self.path.absolute()))}?mode={mode}"
+        raw = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        raw.execute("PRAGMA cache_size = -16000")
+        return raw
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite_utils.Database]:
+        """All or nothing: commits at the end, rolls back on any error. May be nested in one thread."""
+        if self.read_only:
+            raise BankReadOnlyError(f"{self.path.parent} was opened with read_only=True")
+        with self._write, translating(self.path):
+            db = self.db
+            if db.conn.in_transaction:
+                yield db
+                return
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.conn.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, params: Any = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with translating(self.path):
+            return list(self.db.execute(sql, params).fetchall())
+
+    def scalar(self, sql: str, params: Any = ()) -> Any:
+        """The first column of the first row; None where there is none."""
+        with translating(self.path):
+            row = self.db.execute(sql, params).fetchone()
+        return None if row is None else row[0]
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the database file."""
+        if not self.read_only:
+            self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        with self._guard:
+            self._closed = True
+            connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.close()

@@ -1,0 +1,244 @@
+"""`VectorIndex`: approximate nearest neighbours over one namespace's coarse vectors.
+
+Two parts: an hnswlib graph, and a tail of vectors not yet in it that is searched exactly. Adding is a copy into
+the tail; `merge()` moves the tail into the graph a few vectors at a time. Labels are memory ids, which only rise,
+so the graph covers every id up to `upto` and nothing above. hnswlib lets no search run beside an insertion:
+one lock guards both.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import hnswlib
+import numpy as np
+import numpy.typing as npt
+
+from .errors import BankCorruptError
+from .types import Vector
+
+FORMAT = 1
+M = 16
+EF_CONSTRUCTION = 100
+EF_SEARCH = 128
+MERGE_CHUNK = 32
+
+Ids = npt.NDArray[np.int64]
+
+
+class VectorIndex:
+    """Search by inner product over unit vectors of `dim` float32 values."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.upto = 0
+        self._graph: hnswlib.Index | None = None
+        self._lock = threading.Lock()
+        self._dead: set[int] = set()
+        self._tail_ids: Ids = np.zeros(0, np.int64)
+        self._tail: Vector = np.zeros((0, dim), np.float32)
+        self._tail_count = 0
+        self._unsaved = False
+
+    # -- size
+
+    @property
+    def tail_count(self) -> int:
+        """Vectors searched exactly, not yet in the graph."""
+        return self._tail_count
+
+    @property
+    def graph_count(self) -> int:
+        """Vectors in the graph, removed ones included."""
+        return 0 if self._graph is None else int(self._graph.get_current_count())
+
+    @property
+    def dead_count(self) -> int:
+        """Removed vectors that still take room in the graph."""
+        return len(self._dead)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the graph has changed since it was saved or loaded."""
+        return self._unsaved
+
+    @property
+    def last_id(self) -> int:
+        """The highest id that was added."""
+        return int(self._tail_ids[self._tail_count - 1]) if self._tail_count else self.upto
+
+    def __len__(self) -> int:
+        return self.graph_count - self.dead_count + self.tail_count
+
+    # -- change
+
+    def add(self, ids: Iterable[int], vectors: Vector) -> None:
+        """Append to the tail. Ids must be above all ids added before."""
+        new = np.fromiter(ids, np.int64)
+        if not len(new):
+            return
+        with self._lock:
+            need = self._tail_count + len(new)
+            if need > len(self._tail_ids):
+                room = max(256, need, 2 * len(self._tail_ids))
+                self._tail_ids = np.resize(self._tail_ids, room)
+                grown = np.empty((room, self.dim), np.float32)
+                grown[: self._tail_count] = self._tail[: self._tail_count]
+                self._tail = grown
+            self._tail_ids[self._tail_count : need] = new
+            self._tail[self._tail_count : need] = vectors
+            self._tail_count = need
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Never return these ids again. Unknown ids are ignored."""
+        gone = set(ids)
+        with self._lock:
+            count = self._tail_count
+            keep = ~np.isin(self._tail_ids[:count], list(gone))
+            kept = int(keep.sum())
+            if kept < count:
+                self._tail_ids = self._tail_ids[:count][keep]
+                self._tail = self._tail[:count][keep]
+                self._tail_count = kept
+            for label in gone & self._labels() - self._dead if self._graph is not None else ():
+                self._graph.mark_deleted(label)
+                self._dead.add(label)
+                self._unsaved = True
+
+    def _labels(self) -> set[int]:
+        return set() if self._graph is None else set(self._graph.get_ids_list())
+
+    def merge(self, limit: int = MERGE_CHUNK) -> int:
+        """Move up to `limit` vectors from the tail into the graph; returns how many remain."""
+        with self._lock:
+            step = min(limit, self._tail_count)
+            if step == 0:
+                return 0
+            graph = self._with_room(step)
+            graph.add_items(self._tail[:step], self._tail_ids[:step], num_threads=1)
+            self.upto = int(self._tail_ids[step - 1])
+            # advancing by view keeps a merge of n vectors O(n); the arrays are replaced when next they grow
+            self._tail_ids, self._tail = self._tail_ids[step:], self._tail[step:]
+            self._tail_count -= step
+            self._unsaved = True
+            return self._tail_count
+
+    def _with_room(self, more: int) -> hnswlib.Index:
+        if self._graph is None:
+            self._graph = hnswlib.Index(space="ip", dim=self.dim)
+            self._graph.init_index(max_elements=max(1024, more), M=M, ef_construction=EF_CONSTRUCTION, random_seed=7)
+        need = self._graph.get_current_count() + more
+        if need > self._graph.get_max_elements():
+            self._graph.resize_index(max(need, int(1.5 * self._graph.get_max_elements())))
+        return self._graph
+
+    # -- search
+
+    def search(self, query: Vector, k: int) -> tuple[Ids, Vector]:
+        """The `k` best: ids and inner products, best first; fewer where there are fewer."""
+        with self._lock:
+            parts = [self._search_graph(query, k), self._search_tail(query, k)]
+        ids = np.concatenate([part[0] for part in parts])
+        scores = np.concatenate([part[1] for part in parts])
+        order = np.argsort(-scores, kind="stable")[:k]
+        return ids[order], scores[order]
+
+    def _search_graph(self, query: Vector, k: int) -> tuple[Ids, Vector]:
+        alive = self.graph_count - self.dead_count
+        k = min(k, alive)
+        if self._graph is None or k <= 0:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        ef = max(EF_SEARCH, 2 * k)
+        while k > 0:
+            self._graph.set_ef(ef)
+            try:
+                labels, distances = self._graph.knn_query(query, k=k, num_threads=1)
+                return labels[0].astype(np.int64), (1.0 - distances[0]).astype(np.float32)
+            except RuntimeError:
+                # fewer than k reachable (hnswlib #321, after removals): look wider once, then ask for less
+                ef, k = (self.graph_count, k) if ef < self.graph_count else (ef, k // 2)
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+
+    def _search_tail(self, query: Vector, k: int) -> tuple[Ids, Vector]:
+        count = self._tail_count
+        scores = self._tail[:count] @ query
+        if count > k:
+            best = np.argpartition(-scores, k)[:k]
+            return self._tail_ids[:count][best], scores[best]
+        return self._tail_ids[:count].copy(), scores
+
+    # -- disk
+
+    def save(self, path: Path, *, generation: int, tag: str) -> None:
+        """Write the graph, then the note that makes it valid; each replaces the old one whole."""
+        with self._lock:
+            if self._graph is None:
+                return
+            draft = path.with_suffix(".tmp")
+            self._graph.save_index(str(draft))
+            draft.chmod(0o600)
+            note = {
+                "format": FORMAT,
+                "generation": generation,
+                "tag": tag,
+                "dim": self.dim,
+                "count": self.graph_count,
+                "upto": self.upto,
+                "dead": sorted(self._dead),
+                "crc32": _crc32(draft),
+            }
+            note_draft = path.with_suffix(".json.tmp")
+            note_draft.write_text(json.dumps(note), encoding="utf-8")
+            note_draft.chmod(0o600)
+            # between these two a crash leaves a checksum that does not fit: rebuilt on the next open
+            draft.replace(path)
+            note_draft.replace(path.with_suffix(".json"))
+            self._unsaved = False
+
+    @classmethod
+    def load(cls, path: Path, dim: int, *, tag: str) -> tuple[VectorIndex, int]:
+        """Read a saved graph; returns it with the generation it was saved at.
+
+        Raises:
+            FileNotFoundError: there is none.
+            BankCorruptError: it is damaged, or was made for other vectors.
+        """
+        note_path = path.with_suffix(".json")
+        if not (path.exists() and note_path.exists()):
+            raise FileNotFoundError(path)
+        try:
+            note = json.loads(note_path.read_text(encoding="utf-8"))
+            fits = note["format"] == FORMAT and note["tag"] == tag and note["dim"] == dim
+            count, generation, upto = int(note["count"]), int(note["generation"]), int(note["upto"])
+            dead, crc = {int(i) for i in note["dead"]}, int(note["crc32"])
+        except (ValueError, KeyError, TypeError) as exc:
+            raise BankCorruptError(f"{note_path} is damaged: {exc}") from exc
+        if not fits:
+            raise BankCorruptError(f"{path} was made for other vectors than this bank's")
+        if _crc32(path) != crc:
+            raise BankCorruptError(f"{path} does not match its checksum")
+        index = cls(dim)
+        graph = hnswlib.Index(space="ip", dim=dim)
+        try:
+            graph.load_index(str(path), max_elements=count + 1024)
+        except RuntimeError as exc:
+            raise BankCorruptError(f"{path} cannot be read: {exc}") from exc
+        index._graph, index.upto, index._dead = graph, upto, dead
+        return index, generation
+
+    def labels(self) -> set[int]:
+        """Ids in the graph that were not removed."""
+        with self._lock:
+            return self._labels() - self._dead
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+    return crc

@@ -1,0 +1,312 @@
+"""`Registry`: memories, their pointers and their full text. The truth of a bank.
+
+The activation file and the vector indexes are derived: whatever they hold can be checked against these tables
+and made again from the text in them. A memory is unique by its text within a namespace; a slot of the activation
+file is shared by all memories with the same activation and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .database import BankDatabase
+from .errors import BankFormatError, BankNotFoundError
+from .schema import check_version, migrate
+from .types import Memory, NewMemory
+
+_COLUMNS = (
+    "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, slot"
+)
+_CHUNK = 500
+
+
+def text_hash(text: str) -> bytes:
+    """SHA-256 of the text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode("utf-8")).digest()
+
+
+def chunks(values: Iterable[int], size: int = _CHUNK) -> Iterator[tuple[str, list[int]]]:
+    """Pieces of a list of ids with the placeholders SQLite wants for them."""
+    ids = list(values)
+    for start in range(0, len(ids), size):
+        piece = ids[start : start + size]
+        yield ",".join("?" * len(piece)), piece
+
+
+def _memory(row: Sequence[Any]) -> Memory:
+    return Memory(
+        id=row[0],
+        text=row[1],
+        text_hash=row[2].hex(),
+        role=row[3],
+        namespace=row[4],
+        conversation=row[5],
+        created_at=row[6],
+        source=row[7],
+        metadata=json.loads(row[8]),
+        pinned=bool(row[9]),
+        expires_at=row[10],
+        slot=row[11],
+    )
+
+
+class Registry(BankDatabase):
+    """The tables of one bank.
+
+    Raises:
+        BankNotFoundError: opened for reading where there is no bank.
+        BankFormatError: the bank is newer than this package, or the file is not a bank.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        if read_only and not path.exists():
+            raise BankNotFoundError(f"there is no bank at {path.parent}; make one with: membank ingest or membank chat")
+        super().__init__(path, read_only=read_only)
+        try:
+            where = str(path.parent)
+            if read_only:
+                if check_version(self.db.conn, where) == 0:
+                    raise BankFormatError(f"{path} is not a bank of membank-llama")
+            else:
+                migrate(self.db.conn, where)
+        except sqlite3.DatabaseError as exc:
+            self.close()
+            raise BankFormatError(f"{path} is not a bank of membank-llama: {exc}") from exc
+        except BankFormatError:
+            self.close()
+            raise
+
+    # -- what the bank knows of itself
+
+    def get_meta(self, key: str, default: Any = None) -> Any:
+        """A value stored under `key`, JSON-decoded."""
+        found = self.scalar("SELECT value FROM meta WHERE key = ?", (key,))
+        return default if found is None else json.loads(found)
+
+    def set_meta(self, key: str, value: Any) -> None:
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    def drop_meta(self, key: str) -> None:
+        with self.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    @property
+    def generation(self) -> int:
+        """Rises with every transaction that adds or removes memories."""
+        return int(self.scalar("SELECT value FROM meta WHERE key = 'generation'"))
+
+    def bump(self) -> None:
+        with self.transaction() as db:
+            db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+
+    # -- memories
+
+    def find(self, namespace: str, digest: bytes) -> int | None:
+        """The id of the memory with this text hash."""
+        found = self.scalar(
+            "SELECT id FROM memories WHERE namespace = ? AND text_hash = ?", (namespace, digest)
+        )
+        return None if found is None else int(found)
+
+    def insert(self, item: NewMemory, digest: bytes, slot: int, now: float) -> int:
+        """Store one memory; its slot's reference count is the caller's to raise."""
+        created = now if item.created_at is None else item.created_at
+        with self.transaction() as db:
+            cursor = db.execute(
+                "INSERT INTO memories (text, text_hash, role, namespace, conversation, created_at, source, metadata,"
+                " pinned, expires_at, last_seen, slot) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    item.text,
+                    digest,
+                    item.role,
+                    item.namespace,
+                    item.conversation,
+                    created,
+                    item.source,
+                    json.dumps(dict(item.metadata or {}), ensure_ascii=False),
+                    int(item.pinned),
+                    item.expires_at,
+                    created,
+                    slot,
+                ),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def seen_again(self, memory_id: int, when: float) -> None:
+        """The same text came once more."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE memories SET seen = seen + 1, last_seen = max(last_seen, ?) WHERE id = ?", (when, memory_id)
+            )
+
+    def get(self, ids: Iterable[int]) -> dict[int, Memory]:
+        """Memories by id; ids that do not exist are left out."""
+        found: dict[int, Memory] = {}
+        for marks, piece in chunks(ids):
+            for row in self.rows(f"SELECT {_COLUMNS} FROM memories WHERE id IN ({marks})", piece):
+                found[row[0]] = _memory(row)
+        return found
+
+    def iterate(self, namespace: str | None = None, after: int = 0) -> Iterator[Memory]:
+        """All memories in order of id, read in pages so that a writer is never held up."""
+        while True:
+            rows = self.rows(
+                f"SELECT {_COLUMNS} FROM memories WHERE id > ? AND (? IS NULL OR namespace = ?) ORDER BY id LIMIT 1000",
+                (after, namespace, namespace),
+            )
+            if not rows:
+                return
+            for row in rows:
+                yield _memory(row)
+            after = rows[-1][0]
+
+    def live(self, namespace: str, after: int = 0) -> list[tuple[int, int]]:
+        """(id, slot) of every memory of a namespace above an id, in order of id."""
+        return self.rows(
+            "SELECT id, slot FROM memories WHERE namespace = ? AND id > ? ORDER BY id", (namespace, after)
+        )
+
+    def slots_of(
+        self,
+        ids: Iterable[int],
+        namespace: str,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        now: float,
+    ) -> dict[int, int]:
+        """id → slot of those ids that exist in the namespace, within the times, and have not expired."""
+        found: dict[int, int] = {}
+        for marks, piece in chunks(ids):
+            sql = (
+                f"SELECT id, slot FROM memories WHERE id IN ({marks}) AND namespace = ?"
+                " AND created_at >= ? AND created_at < ? AND (expires_at IS NULL OR expires_at > ?)"
+            )
+            found.update(self.rows(sql, (*piece, namespace, *_span(since, until), now)))
+        return found
+
+    def within(self, namespace: str, since: float | None, until: float | None) -> list[int]:
+        """Ids of a namespace's memories created in ``[since, until)``."""
+        rows = self.rows(
+            "SELECT id FROM memories WHERE namespace = ? AND created_at >= ? AND created_at < ?",
+            (namespace, *_span(since, until)),
+        )
+        return [row[0] for row in rows]
+
+    def select(
+        self, *, namespace: str | None, conversation: str | None, before: float | None, expired_at: float | None = None
+    ) -> list[int]:
+        """Ids that fit every condition given."""
+        sql = "SELECT id FROM memories WHERE 1"
+        params: list[Any] = []
+        for condition, value in (
+            ("namespace = ?", namespace),
+            ("conversation = ?", conversation),
+            ("created_at < ?", before),
+            ("pinned = 0 AND expires_at <= ?", expired_at),
+        ):
+            if value is not None:
+                sql += f" AND {condition}"
+                params.append(value)
+        return [row[0] for row in self.rows(sql, params)]
+
+    def delete(self, ids: Iterable[int]) -> tuple[int, list[int]]:
+        """Remove memories; returns how many there were and the slots nothing points at any more."""
+        removed = 0
+        freed: list[int] = []
+        with self.transaction() as db:
+            for marks, piece in chunks(ids):
+                slots = self.rows(f"SELECT slot FROM memories WHERE id IN ({marks})", piece)
+                removed += len(slots)
+                db.execute(f"DELETE FROM memories WHERE id IN ({marks})", piece)
+                for (slot,) in slots:
+                    db.execute("UPDATE pointers SET ref_count = ref_count - 1 WHERE slot = ?", (slot,))
+                    if self.scalar("SELECT ref_count FROM pointers WHERE slot = ?", (slot,)) == 0:
+                        freed.append(slot)
+            if removed:
+                self.bump()
+        return removed, freed
+
+    def set_pinned(self, memory_id: int, pinned: bool) -> bool:
+        """Returns whether there is such a memory."""
+        with self.transaction() as db:
+            cursor = db.execute("UPDATE memories SET pinned = ? WHERE id = ?", (int(pinned), memory_id))
+        return bool(cursor.rowcount)
+
+    def count(self, namespace: str | None = None) -> int:
+        sql = "SELECT count(*) FROM memories WHERE ? IS NULL OR namespace = ?"
+        return int(self.scalar(sql, (namespace, namespace)))
+
+    def namespaces(self) -> dict[str, int]:
+        """Namespace → number of memories."""
+        return dict(self.rows("SELECT namespace, count(*) FROM memories GROUP BY namespace ORDER BY namespace"))
+
+    # -- pointers
+
+    def slot_with(self, digest: bytes) -> int | None:
+        """The slot that holds the activation with this SHA-256, if it is in use."""
+        found = self.scalar("SELECT slot FROM pointers WHERE digest = ? AND ref_count > 0", (digest,))
+        return None if found is None else int(found)
+
+    def free_slots(self, limit: int) -> list[int]:
+        """Slots that may be written again."""
+        rows = self.rows("SELECT slot FROM pointers WHERE ref_count <= 0 ORDER BY slot LIMIT ?", (limit,))
+        return [row[0] for row in rows]
+
+    def next_slot(self) -> int:
+        """The first slot never used."""
+        return int(self.scalar("SELECT coalesce(max(slot) + 1, 0) FROM pointers"))
+
+    def put_pointers(self, slot: int, records: Sequence[bytes]) -> None:
+        """Write a slot's three packed records with one reference; the first names the activation."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?, ?, 1)", (slot, records[0][:32], *records))
+
+    def refer(self, slot: int) -> None:
+        """One more memory points at the slot."""
+        with self.transaction() as db:
+            db.execute("UPDATE pointers SET ref_count = ref_count + 1 WHERE slot = ?", (slot,))
+
+    def pointers(self, slots: Iterable[int]) -> dict[int, tuple[bytes, bytes, bytes]]:
+        """slot → its packed records at levels 0, 1 and 2."""
+        found: dict[int, tuple[bytes, bytes, bytes]] = {}
+        for marks, piece in chunks(slots):
+            sql = f"SELECT slot, level0, level1, level2 FROM pointers WHERE slot IN ({marks})"
+            found.update({row[0]: (row[1], row[2], row[3]) for row in self.rows(sql, piece)})
+        return found
+
+    # -- full text
+
+    def search_text(
+        self, expression: str, namespace: str, limit: int, *, since: float | None = None, until: float | None = None
+    ) -> list[tuple[int, float]]:
+        """(id, BM25) of the best matches of an FTS5 expression; higher is better."""
+        return self.rows(
+            "SELECT m.id, -bm25(memories_fts) AS score FROM memories_fts JOIN memories AS m ON m.id = memories_fts.rowid"
+            " WHERE memories_fts MATCH ? AND m.namespace = ? AND m.created_at >= ? AND m.created_at < ?"
+            " ORDER BY score DESC, m.id LIMIT ?",
+            (expression, namespace, *_span(since, until), limit),
+        )
+
+    def documents_with(self, expression: str, cap: int) -> int:
+        """How many memories match, counted no further than `cap`."""
+        sql = "SELECT count(*) FROM (SELECT 1 FROM memories_fts WHERE memories_fts MATCH ? LIMIT ?)"
+        return int(self.scalar(sql, (expression, cap)))
+
+    def matching(self, expression: str, ids: Iterable[int]) -> set[int]:
+        """Those of the ids whose text matches."""
+        found: set[int] = set()
+        for marks, piece in chunks(ids):
+            sql = f"SELECT rowid FROM memories_fts WHERE memories_fts MATCH ? AND rowid IN ({marks})"
+            found.update(row[0] for row in self.rows(sql, (expression, *piece)))
+        return found
+
+
+def _span(since: float | None, until: float | None) -> tuple[float, float]:
+    return (float("-inf") if since is None else since, float("inf") if until is None else until)

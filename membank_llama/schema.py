@@ -1,0 +1,123 @@
+"""The registry's tables, as migrations.
+
+Each migration commits together with its own number (`PRAGMA user_version`), so a crash leaves a bank at one
+version or the next, never between. A number above the newest here means a newer membank-llama made the bank.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from .errors import BankFormatError
+
+_FIRST = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    # AUTOINCREMENT: an id is never given twice, so an index that lags behind cannot name the wrong memory
+    """
+    CREATE TABLE memories (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        text TEXT NOT NULL,
+        text_hash BLOB NOT NULL,
+        role TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        conversation TEXT,
+        created_at REAL NOT NULL,
+        source TEXT,
+        metadata TEXT NOT NULL DEFAULT '{}',
+        pinned INTEGER NOT NULL DEFAULT 0,
+        expires_at REAL,
+        seen INTEGER NOT NULL DEFAULT 1,
+        last_seen REAL NOT NULL,
+        slot INTEGER NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX memories_content ON memories (namespace, text_hash)",
+    "CREATE INDEX memories_time ON memories (namespace, created_at)",
+    "CREATE INDEX memories_conversation ON memories (conversation, id) WHERE conversation IS NOT NULL",
+    "CREATE INDEX memories_expiry ON memories (expires_at) WHERE expires_at IS NOT NULL",
+    "CREATE INDEX memories_slot ON memories (slot)",
+    """
+    CREATE TABLE pointers (
+        slot INTEGER PRIMARY KEY,
+        digest BLOB NOT NULL,
+        level0 BLOB NOT NULL,
+        level1 BLOB NOT NULL,
+        level2 BLOB NOT NULL,
+        ref_count INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX pointers_digest ON pointers (digest)",
+    "CREATE INDEX pointers_free ON pointers (slot) WHERE ref_count <= 0",
+    """
+    CREATE VIRTUAL TABLE memories_fts USING fts5 (
+        text, content='memories', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2'
+    )
+    """,
+    """
+    CREATE TRIGGER memories_fts_insert AFTER INSERT ON memories BEGIN
+        INSERT INTO memories_fts (rowid, text) VALUES (new.id, new.text);
+    END
+    """,
+    """
+    CREATE TRIGGER memories_fts_delete AFTER DELETE ON memories BEGIN
+        INSERT INTO memories_fts (memories_fts, rowid, text) VALUES ('delete', old.id, old.text);
+    END
+    """,
+    """
+    CREATE TRIGGER memories_fts_update AFTER UPDATE OF text ON memories BEGIN
+        INSERT INTO memories_fts (memories_fts, rowid, text) VALUES ('delete', old.id, old.text);
+        INSERT INTO memories_fts (rowid, text) VALUES (new.id, new.text);
+    END
+    """,
+    # a rewrite of the activation file in progress: memory → its slot in the next file
+    """
+    CREATE TABLE rewrite (
+        memory_id INTEGER PRIMARY KEY,
+        slot INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        level0 BLOB NOT NULL,
+        level1 BLOB NOT NULL,
+        level2 BLOB NOT NULL
+    )
+    """,
+    "INSERT INTO meta VALUES ('generation', '0')",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+VERSION = len(MIGRATIONS)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The number of the newest migration applied; 0 for an empty file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_version(connection: sqlite3.Connection, where: str) -> int:
+    """Refuse a bank of the future.
+
+    Raises:
+        BankFormatError: the bank was made by a newer membank-llama.
+    """
+    found = version_of(connection)
+    if found > VERSION:
+        raise BankFormatError(
+            f"{where} has format {found}; this membank-llama reads up to {VERSION}. "
+            "Upgrade with: pip install -U membank-llama"
+        )
+    return found
+
+
+def migrate(connection: sqlite3.Connection, where: str) -> int:
+    """Bring the tables to `VERSION`; returns how many migrations ran."""
+    start = check_version(connection, where)
+    for number in range(start, VERSION):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in MIGRATIONS[number]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+        except sqlite3.Error:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    return VERSION - start

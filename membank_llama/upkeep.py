@@ -1,0 +1,225 @@
+"""Looking after a bank: verify it, collect what has expired, write the activation file anew.
+
+A rewrite fills the next activation file beside the one in use and records every step in the registry; the switch
+to it is one transaction. Interrupted anywhere, the bank is as it was and the rewrite goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from .adapters.base import ModelAdapter, check_vectors
+from .errors import BankCorruptError
+from .hgns.hierarchy import HGNSHierarchy
+from .pointer import PointerRecord, model_tag
+from .store import ModelCard, Store
+from .types import LEVELS, Codes, Memory, Progress
+
+BATCH = 32
+VERIFY_BATCH = 512
+MOST_PROBLEMS = 50
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found: how many activations were checked, and each problem as a sentence."""
+
+    checked: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify(store: Store, progress: Progress | None = None) -> VerifyReport:
+    """Check the database, every activation against its pointer, reference counts and saved indexes."""
+    problems = _verify_database(store)
+    checked, damaged = _verify_activations(store, progress)
+    problems += damaged + _verify_references(store) + _verify_indexes(store)
+    if len(problems) > MOST_PROBLEMS:
+        more = len(problems) - MOST_PROBLEMS
+        problems = [*problems[:MOST_PROBLEMS], f"… and {more} more; membank reencode mends them all"]
+    return VerifyReport(checked, tuple(problems))
+
+
+def _verify_database(store: Store) -> list[str]:
+    found = [row[0] for row in store.registry.rows("PRAGMA quick_check")]
+    problems = [f"database: {line}" for line in found if line != "ok"]
+    if not store.read_only:
+        try:
+            with store.registry.transaction() as db:
+                db.execute("INSERT INTO memories_fts (memories_fts, rank) VALUES ('integrity-check', 1)")
+        except (sqlite3.DatabaseError, BankCorruptError):
+            problems.append("full text: does not match the memories; membank rebuild mends it")
+    return problems
+
+
+def _verify_activations(store: Store, progress: Progress | None) -> tuple[int, list[str]]:
+    rows = store.registry.rows("SELECT slot FROM pointers WHERE ref_count > 0 ORDER BY slot")
+    slots = [row[0] for row in rows]
+    tag = model_tag(store.model.id)
+    problems: list[str] = []
+    for start in range(0, len(slots), VERIFY_BATCH):
+        for slot, records in store.registry.pointers(slots[start : start + VERIFY_BATCH]).items():
+            problems += [f"slot {slot}, {what}" for what in _slot_problems(store, slot, records, tag)]
+        if progress is not None:
+            progress("verifying", min(start + VERIFY_BATCH, len(slots)), len(slots))
+    return len(slots), problems
+
+
+def _slot_problems(store: Store, slot: int, records: Sequence[bytes], tag: bytes) -> list[str]:
+    problems = []
+    for level, record in zip(LEVELS, records, strict=True):
+        try:
+            pointer = PointerRecord.unpack(record)
+            if pointer.offset != store.buffer.offset(slot) + store.hierarchy.offsets(level)[0]:
+                problems.append(f"level {level}: pointer leads elsewhere")
+            elif pointer.model != tag:
+                problems.append(f"level {level}: made by another model")
+            elif not pointer.matches(store.deref(pointer)):
+                problems.append(f"level {level}: bytes do not match their SHA-256; membank reencode mends it")
+        except BankCorruptError as exc:
+            problems.append(f"level {level}: {exc}")
+    return problems
+
+
+def _verify_references(store: Store) -> list[str]:
+    rows = store.registry.rows(
+        "SELECT p.slot, p.ref_count, count(m.id) FROM pointers AS p LEFT JOIN memories AS m ON m.slot = p.slot"
+        " GROUP BY p.slot HAVING max(p.ref_count, 0) != count(m.id)"
+    )
+    problems = [f"slot {slot}: {count} references counted, {real} memories point at it" for slot, count, real in rows]
+    lost = store.registry.rows("SELECT id FROM memories WHERE slot NOT IN (SELECT slot FROM pointers)")
+    return problems + [f"memory {row[0]}: its activation has no pointer" for row in lost]
+
+
+def _verify_indexes(store: Store) -> list[str]:
+    problems = []
+    for namespace in store.registry.namespaces():
+        try:
+            found = len(store.indexes.get(namespace))
+        except BankCorruptError as exc:
+            problems.append(f"index of {namespace!r}: {exc}")
+            continue
+        expected = store.registry.count(namespace)
+        # a reader's index may still hold memories that the writing process has since removed
+        if found < expected or (found > expected and not store.read_only):
+            problems.append(f"index of {namespace!r}: {found} vectors for {expected} memories; membank rebuild mends it")
+    return problems
+
+
+def collect(store: Store) -> dict[str, int]:
+    """Remove expired memories, then pack the activation file and the database where slots are free."""
+    store.check_writable()
+    expired = store.registry.select(namespace=None, conversation=None, before=None, expired_at=time.time())
+    store.remove(expired)
+    free = len(store.registry.free_slots(1 << 31))
+    before = sum(store.nbytes().values())
+    if free:
+        rewrite = Rewrite(store, store.model, store.hierarchy, resume=False)
+        while batch := rewrite.missing(VERIFY_BATCH):
+            slots = np.array([memory.slot for memory in batch], np.int64)
+            rewrite.put(batch, [store.codes(slots, level) for level in LEVELS])
+        rewrite.finish()
+        store.registry.rows("VACUUM")
+    store.registry.checkpoint()
+    return {
+        "expired": len(expired),
+        "freed_slots": free,
+        "freed_bytes": max(0, before - sum(store.nbytes().values())),
+    }
+
+
+def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = None) -> int:
+    """Compute every vector anew from the texts; returns how many were computed in this call."""
+    store.check_writable()
+    adapter.validate()
+    card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
+    spec = store.hierarchy
+    hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=spec.spec()["gradient_levels"])
+    rewrite = Rewrite(store, card, hierarchy, resume=True)
+    total, done, computed = store.registry.count(), rewrite.count(), 0
+    while batch := rewrite.missing(BATCH):
+        vectors = adapter.encode_batch([memory.text for memory in batch])
+        vectors = check_vectors(vectors, len(batch), card.dim, card.name)
+        rewrite.put(batch, hierarchy.compress(vectors))
+        computed += len(batch)
+        if progress is not None:
+            progress("re-encoding", done + computed, total)
+    rewrite.finish()
+    return computed
+
+
+class Rewrite:
+    """The next activation file of a bank, being filled."""
+
+    def __init__(self, store: Store, card: ModelCard, hierarchy: HGNSHierarchy, *, resume: bool) -> None:
+        self._store = store
+        self._card = card
+        self._hierarchy = hierarchy
+        registry = store.registry
+        number = 1 + int(registry.get_meta("activations").removesuffix(".bin").rsplit("-", 1)[1])
+        self._name = f"activations-{number}.bin"
+        plan = {"model": card.id, "hgns": hierarchy.spec(), "activations": self._name}
+        if not resume or registry.get_meta("rewrite") != plan:
+            with registry.transaction() as db:
+                db.execute("DELETE FROM rewrite")
+                registry.set_meta("rewrite", plan)
+            (store.path / self._name).unlink(missing_ok=True)
+        self._buffer = store.open_buffer(self._name, hierarchy)
+
+    def count(self) -> int:
+        """Memories that are in the new file already."""
+        return int(self._store.registry.scalar("SELECT count(*) FROM rewrite"))
+
+    def missing(self, limit: int) -> list[Memory]:
+        """Memories that are not, oldest first."""
+        after = int(self._store.registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
+        return list(islice(self._store.registry.iterate(after=after), limit))
+
+    def put(self, memories: Sequence[Memory], levels: Sequence[Codes]) -> None:
+        """Write the levels of these memories, shape ``(n, nbytes(level))`` each."""
+        first = int(self._store.registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
+        records = self._store.pack_records(levels, self._card, self._hierarchy)
+        with self._store.registry.transaction() as db:
+            fresh: dict[int, int] = {}
+            for row, memory in enumerate(memories):
+                digest = records[row][0][:32]
+                slot = self._store.registry.scalar("SELECT slot FROM rewrite WHERE digest = ?", (digest,))
+                if slot is None:
+                    slot = first + len(fresh)
+                    fresh[slot] = row
+                base = self._buffer.offset(slot)
+                placed = self._store.place_records(records[row], base, self._hierarchy)
+                db.execute("INSERT INTO rewrite VALUES (?, ?, ?, ?, ?, ?)", (memory.id, slot, digest, *placed))
+            if fresh:
+                self._buffer.write(first, np.concatenate(levels, axis=1)[list(fresh.values())])
+                self._buffer.flush()
+
+    def finish(self) -> None:
+        """Switch the bank over, then delete the old file."""
+        store, registry = self._store, self._store.registry
+        old = store.path / registry.get_meta("activations")
+        with registry.transaction() as db:
+            db.execute("DELETE FROM pointers")
+            db.execute(
+                "INSERT INTO pointers SELECT slot, digest, level0, level1, level2, count(*) FROM rewrite GROUP BY slot"
+            )
+            db.execute("UPDATE memories SET slot = (SELECT slot FROM rewrite WHERE memory_id = memories.id)")
+            db.execute("DELETE FROM rewrite")
+            registry.drop_meta("rewrite")
+            registry.set_meta("model", vars(self._card))
+            registry.set_meta("hgns", self._hierarchy.spec())
+            registry.set_meta("activations", self._name)
+            registry.bump()
+        self._buffer.close()
+        store.reload()
+        old.unlink(missing_ok=True)
+
