@@ -1,12 +1,13 @@
 """Hidden states out of llama.cpp: the residual stream of one layer, for every token of a text.
 
-The model's weights are shared; everything else is our own: a second native context, with an eval callback that
-copies the tensor ``l_out-N`` the moment it is computed and then ends the graph, so that the layers above N cost
-nothing. A chat on the same weights never notices: its context and its cache are not touched.
+The weights are shared, everything else is our own: a second native context, whose eval callback copies the
+tensor
+``l_out-N`` the moment it is computed and then ends the graph, so that the layers above N cost nothing. A
+chat on the same weights never notices: its context and its cache are not touched.
 
-This is the only file that calls llama.cpp's C API for capture. Invariants: one decode at a time for a context (a
-lock); whatever C may still point at lives as long as the context; the context is freed before the model; no Python
-exception is lost inside a C callback.
+The only file that calls llama.cpp's C API for capture. Invariants: one decode at a time in a context (a
+lock); what C may still point at lives as long as the context; the context is freed before the weights,
+whoever frees those; no Python exception is lost inside a C callback.
 """
 
 from __future__ import annotations
@@ -27,126 +28,98 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import _ctypes_extensions
 
-from .errors import EncodingError, ModelError, ModelFileError
+from .errors import EncodingError, InvalidInputError, ModelError, ModelFileError
 from .gguf_file import read_header
 from .types import Vector
 
-_log = logging.getLogger("membank_llama")
 _host_log = logging.getLogger("llama-cpp-python")
+_ALL_LAYERS = 0x7FFFFFFF
 
 POOLING_NONE = int(llama_cpp.LLAMA_POOLING_TYPE_NONE)
 POOLING_RANK = int(llama_cpp.LLAMA_POOLING_TYPE_RANK)
-
-TokenIds = Sequence[int]
-
-
-@lru_cache(maxsize=1)
-def _ggml() -> Any:
-    """The tensor functions of libggml-base, with their C prototypes."""
-    folder = Path(llama_cpp.__file__).parent / "lib"
-    lib = _ctypes_extensions.load_shared_library("ggml-base", folder)
-    tensor = ctypes.c_void_p
-    # const char * ggml_get_name(const struct ggml_tensor *); the others return int64_t, int64_t, size_t, bool
-    for name, result in (
-        ("ggml_get_name", ctypes.c_char_p),
-        ("ggml_nelements", ctypes.c_int64),
-        ("ggml_nrows", ctypes.c_int64),
-        ("ggml_nbytes", ctypes.c_size_t),
-        ("ggml_is_contiguous", ctypes.c_bool),
-    ):
-        function = getattr(lib, name)
-        function.argtypes, function.restype = [tensor], result
-    # void ggml_backend_tensor_get(const struct ggml_tensor * tensor, void * data, size_t offset, size_t size)
-    lib.ggml_backend_tensor_get.argtypes = [tensor, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-    lib.ggml_backend_tensor_get.restype = None
-    return lib
+_POOLING_OF_FILE = int(llama_cpp.LLAMA_POOLING_TYPE_UNSPECIFIED)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep llama.cpp's chatter about our own loading out of stderr, and the user's log level as it was."""
+    """Keep llama.cpp's chatter about our own work out of stderr; the user's log level stays as it was."""
     before = _host_log.level
     _host_log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         if _host_log.level == logging.CRITICAL:
-            # NOTSET means that nobody chose a level and all would be printed: then as Llama(verbose=False) has it
+            # NOTSET: nobody chose, and everything would be printed; then as Llama(verbose=False) has it
             _host_log.setLevel(before or logging.ERROR)
 
 
 class Weights:
-    """A loaded model: opened from a file and then owned, or borrowed from a `llama_cpp.Llama`."""
+    """A loaded model: read from a file and owned, or borrowed from a `llama_cpp.Llama`, which is kept alive.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or of a kind that llama.cpp does not load.
+        InvalidInputError: `model` is neither a path nor a Llama.
+    """
 
     def __init__(self, model: llama_cpp.Llama | str | Path, *, n_gpu_layers: int = 0) -> None:
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self.host: llama_cpp.Llama | None = None
         if isinstance(model, (str, Path)):
-            self.path = Path(model)
+            self.path = Path(model).resolve()
             read_header(self.path)
             self._handle = self._load(n_gpu_layers)
             self._stack.callback(llama_cpp.llama_model_free, self._handle)
             weakref.finalize(self, self._stack.close)
-        else:
-            self.host = model
-            self.path = Path(model.model_path)
+        elif hasattr(model, "_model"):
+            self.host, self.path = model, Path(model.model_path).resolve()
             self._handle = model._model.model
-        self.n_layer = int(llama_cpp.llama_model_n_layer(self.handle))
-        self.n_embd = int(llama_cpp.llama_model_n_embd(self.handle))
-        n_out = getattr(llama_cpp, "llama_model_n_embd_out", llama_cpp.llama_model_n_embd)
-        self.n_embd_out = int(n_out(self.handle))
-        self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(self.handle))
+        else:
+            raise InvalidInputError(f"model must be a path or a llama_cpp.Llama; it is {type(model).__name__}")
+        self._read_facts(self.handle)
+
+    def _read_facts(self, handle: Any) -> None:
+        c = llama_cpp
+        self.n_layer = int(c.llama_model_n_layer(handle))
+        self.n_embd = int(c.llama_model_n_embd(handle))
+        # newer than the oldest llama-cpp-python we take
+        self.n_embd_out = int(getattr(c, "llama_model_n_embd_out", c.llama_model_n_embd)(handle))
+        is_hybrid = getattr(c, "llama_model_is_hybrid", c.llama_model_is_recurrent)
+        self.is_recurrent = bool(c.llama_model_is_recurrent(handle) or is_hybrid(handle))
+        self.n_ctx_train = int(c.llama_model_n_ctx_train(handle))
         self.architecture = self.meta("general.architecture") or "unknown"
-        self.has_encoder = bool(llama_cpp.llama_model_has_encoder(self.handle))
-        self.is_recurrent = bool(
-            llama_cpp.llama_model_is_recurrent(self.handle) or llama_cpp.llama_model_is_hybrid(self.handle)
-        )
+        self.pooling = int(self.meta(f"{self.architecture}.pooling_type") or POOLING_NONE)
+        sentencepiece = c.llama_vocab_type(c.llama_model_get_vocab(handle)) == c.LLAMA_VOCAB_TYPE_SPM
+        self.adds_space = sentencepiece and self.meta("tokenizer.ggml.add_space_prefix") != "false"
 
     def _load(self, n_gpu_layers: int) -> Any:
         params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = 0x7FFFFFFF if n_gpu_layers < 0 else n_gpu_layers
+        params.n_gpu_layers = _ALL_LAYERS if n_gpu_layers < 0 else n_gpu_layers
         with quiet():
             llama_cpp.llama_backend_init()
-            handle = llama_cpp.llama_model_load_from_file(str(self.path).encode(), params)
+            handle = llama_cpp.llama_model_load_from_file(str(self.path).encode("utf-8", "surrogateescape"), params)
         if not handle:
             raise ModelFileError(
-                f"llama.cpp cannot load {self.path}: its architecture may be newer than this llama.cpp, or memory is short; "
-                "upgrade llama-cpp-python, or try a smaller model"
+                f"llama.cpp could not load {self.path}; upgrade llama-cpp-python if the model is newer, "
+                "free memory if it is large, or download it again"
             )
         return handle
 
     @property
     def handle(self) -> Any:
-        """The native model; an error once the Llama it came from, or this object, is closed."""
-        if self.host is not None and self.host._model.model is None:
-            self._handle = None
-        if not self._handle:
+        """The native model; an error once this object, or the Llama it came from, is closed."""
+        if not self._handle or (self.host is not None and not self.host._model.model):
             raise ModelError("the model is closed; open it again before encoding")
         return self._handle
 
     def meta(self, key: str) -> str | None:
-        """A value of the file's metadata, as text."""
-        buffer = ctypes.create_string_buffer(4096)
+        """A value of the file's metadata as text, or None."""
+        buffer = ctypes.create_string_buffer(1024)
         size = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if size >= 0 else None
 
-    @property
-    def pooling(self) -> int:
-        """The pooling type that the file names; `POOLING_NONE` if it names none."""
-        return int(self.meta(f"{self.architecture}.pooling_type") or POOLING_NONE)
-
-    @property
-    def adds_space(self) -> bool:
-        """Whether the tokenizer itself puts a space before a text (SentencePiece does, unless the file says not)."""
-        sentencepiece = (
-            llama_cpp.llama_vocab_type(llama_cpp.llama_model_get_vocab(self.handle))
-            == llama_cpp.LLAMA_VOCAB_TYPE_SPM
-        )
-        return bool(sentencepiece and self.meta("tokenizer.ggml.add_space_prefix") != "false")
-
     def tokenize(self, text: str, *, specials: bool, add: bool) -> list[int]:
-        """Token ids; `add` puts BOS and the like around, `specials` reads control tokens that stand in the text."""
+        """Token ids; `add` puts BOS and the like around, `specials` reads control tokens in the text as such."""
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         with self._lock:
@@ -160,11 +133,11 @@ class Weights:
         raise EncodingError(f"the model's tokenizer refused a text of {len(data)} bytes")
 
     def close_first(self, child: Context) -> None:
-        """Have `child` freed before the weights, whoever frees them: a borrowed Llama may be closed by its owner."""
+        """Have `child` freed ahead of the weights: the owner of a borrowed Llama may close it at any time."""
         references = weakref.ref(self), weakref.ref(child)
 
         def close() -> None:
-            weights, context = (reference() for reference in references)
+            weights, context = references[0](), references[1]()
             if context is not None:
                 context.close()
             if weights is not None:
@@ -183,45 +156,13 @@ class Weights:
             self._stack.close()
 
 
-class Batch:
-    """A `llama_batch` over numpy memory, filled without a Python loop over tokens."""
-
-    def __init__(self, capacity: int, max_sequences: int) -> None:
-        self.token = np.zeros(capacity, np.int32)
-        self.pos = np.zeros(capacity, np.int32)
-        self.n_seq = np.ones(capacity, np.int32)
-        self.output = np.zeros(capacity, np.int8)
-        self._ids = np.arange(max_sequences, dtype=np.int32)
-        self._id_pointers = np.zeros(capacity, np.uintp)
-        c = llama_cpp.llama_batch()
-        c.token = _pointer(self.token, ctypes.c_int32)
-        c.pos = _pointer(self.pos, ctypes.c_int32)
-        c.n_seq_id = _pointer(self.n_seq, ctypes.c_int32)
-        c.logits = _pointer(self.output, ctypes.c_int8)
-        c.seq_id = ctypes.cast(self._id_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
-        self.c = c
-
-    def fill(self, sequences: Sequence[TokenIds], *, outputs: bool) -> int:
-        """Lay the sequences out one after the other; returns the number of tokens."""
-        at = 0
-        for number, tokens in enumerate(sequences):
-            end = at + len(tokens)
-            self.token[at:end] = tokens
-            self.pos[at:end] = np.arange(len(tokens))
-            self._id_pointers[at:end] = self._ids.ctypes.data + number * self._ids.itemsize
-            at = end
-        self.output[:at] = outputs
-        self.c.n_tokens = at
-        return at
-
-
-def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
-
-
 @dataclass(frozen=True)
 class Plan:
-    """What a context is made for. `layer` None: the final states, pooled by the file's own type or one by one."""
+    """What a context is made for.
+
+    `layer` None means the final state: one row a text by the file's own pooling type if `pooled`, else one
+    a token. `outputs` marks every token as an output; without it a graph drops rows in its last layer.
+    """
 
     layer: int | None
     window: int
@@ -232,14 +173,21 @@ class Plan:
 
 
 class Context:
-    """A native context on shared weights that yields hidden states; safe to call from several threads."""
+    """A native context on shared weights that yields hidden states; safe to call from several threads.
+
+    Raises:
+        ModelError: llama.cpp refused to make it.
+    """
 
     def __init__(self, weights: Weights, plan: Plan) -> None:
-        self.weights, self.plan = weights, plan
+        self.plan = plan
+        # one evaluation takes a full window, or many short texts; more tokens at once are not faster on a CPU
         self.capacity = max(plan.window, min(512, plan.window * plan.max_sequences))
+        self.dim = weights.n_embd_out if plan.layer is None else weights.n_embd
+        self._weights = weights  # kept alive: C points into it
         self._lock = threading.Lock()
-        self._watch = _Watch(plan.layer, weights.n_embd)
-        self._batch = Batch(self.capacity, plan.max_sequences)
+        self._watch = _Watch(plan.layer, self.dim)
+        self._batch = _Batch(self.capacity, plan.max_sequences)
         self._ctx = self._open()
         # frees once: on close(), when nobody holds this object any more, or at exit
         self._free = weakref.finalize(self, llama_cpp.llama_free, self._ctx)
@@ -247,63 +195,58 @@ class Context:
 
     def _open(self) -> Any:
         plan, params = self.plan, llama_cpp.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = self.capacity
+        params.n_ctx = params.n_batch = params.n_ubatch = self.capacity  # one decode is one pass, tokens in order
         params.n_seq_max = plan.max_sequences
         params.n_threads = params.n_threads_batch = plan.n_threads
-        params.embeddings = plan.outputs or plan.layer is None
-        params.pooling_type = -1 if plan.pooled else POOLING_NONE
         params.kv_unified = True
         params.no_perf = True
-        if not params.embeddings and hasattr(params, "n_outputs_max"):
-            params.n_outputs_max = (
-                plan.max_sequences
-            )  # no logits are wanted: spare the buffer for a whole batch
+        params.embeddings = plan.outputs
+        params.pooling_type = _POOLING_OF_FILE if plan.pooled else POOLING_NONE
+        if not plan.outputs:
+            params.n_outputs_max = plan.max_sequences  # no buffer for a whole batch of logits that nobody wants
         if plan.layer is not None:
-            params.cb_eval = self._watch.c
+            params.cb_eval = self._watch.c_callback
         with quiet():
-            ctx = llama_cpp.llama_init_from_model(self.weights.handle, params)
+            ctx = llama_cpp.llama_init_from_model(self._weights.handle, params)
         if not ctx:
             raise ModelError(
-                f"llama.cpp could not make a context of {self.capacity} tokens for {self.weights.path}; "
-                "free some memory or pass a smaller window"
+                f"llama.cpp could not make a context of {self.capacity} tokens on {self._weights.path}; "
+                "free memory or pass a smaller window"
             )
         return ctx
 
-    def states(self, sequences: Sequence[TokenIds]) -> list[Vector]:
-        """One decode. For each sequence the rows of its tokens, ``(n_tokens, n_embd)``, or ``(1, n_embd)`` if pooled.
+    def states(self, sequences: Sequence[Sequence[int]]) -> list[Vector]:
+        """Evaluate once. For each sequence the rows of its tokens, ``(n_tokens, dim)``; ``(1, dim)`` if pooled.
 
         Raises:
             EncodingError: llama.cpp failed, or gave another number of rows than there are tokens.
+            ModelError: the context is closed.
         """
         lengths = [len(tokens) for tokens in sequences]
-        if not all(lengths) or sum(lengths) > self.capacity or len(lengths) > self.plan.max_sequences:
-            raise EncodingError(f"{lengths} tokens do not fit a batch of {self.capacity}")
+        if not lengths or min(lengths) < 1 or sum(lengths) > self.capacity or len(lengths) > self.plan.max_sequences:
+            raise EncodingError(f"texts of {lengths} tokens are no batch of at most {self.capacity}")
         with self._lock:
             if self._ctx is None:
-                raise ModelError("the adapter is closed; open it again before encoding")
-            self._batch.fill(sequences, outputs=self._outputs)
+                raise ModelError("the model is closed; open it again before encoding")
+            memory = llama_cpp.llama_get_memory(self._ctx)
+            self._batch.fill(sequences, outputs=self.plan.outputs)
             try:
-                return self._decode(lengths)
+                return self._evaluate(lengths, llama_cpp.llama_decode if memory else llama_cpp.llama_encode)
             finally:
-                self._forget()
+                if memory:
+                    # after an early end the cache of the upper layers is stale: nothing of it may be met
+                    # again
+                    llama_cpp.llama_memory_clear(memory, False)
 
-    @property
-    def _outputs(self) -> bool:
-        return self.plan.outputs or self.plan.layer is None
-
-    def _decode(self, lengths: list[int]) -> list[Vector]:
+    def _evaluate(self, lengths: list[int], run: Any) -> list[Vector]:
         total = sum(lengths)
         self._watch.expect(total)
-        memory = llama_cpp.llama_get_memory(self._ctx)
-        run = llama_cpp.llama_decode if memory else llama_cpp.llama_encode
         code = run(self._ctx, self._batch.c)
         self._watch.raise_stored()
         if code != 0:
-            raise EncodingError(f"llama.cpp could not evaluate {total} tokens (code {code})")
+            raise EncodingError(f"llama.cpp could not evaluate {total} tokens (code {code}); try a smaller window")
         if self.plan.pooled:
-            return [
-                self._copy(llama_cpp.llama_get_embeddings_seq(self._ctx, n), 1) for n in range(len(lengths))
-            ]
+            return [self._copy(llama_cpp.llama_get_embeddings_seq(self._ctx, n), 1) for n in range(len(lengths))]
         if self.plan.layer is None:
             rows = self._copy(llama_cpp.llama_get_embeddings(self._ctx), total)
         else:
@@ -312,71 +255,116 @@ class Context:
 
     def _copy(self, pointer: Any, rows: int) -> Vector:
         if not pointer:
-            raise EncodingError(f"{self.weights.path.name} gave no embeddings; it may not be made for them")
-        return np.ctypeslib.as_array(pointer, (rows, self.weights.n_embd_out)).astype(np.float32, copy=True)
-
-    def _forget(self) -> None:
-        # after an early stop the cache of the upper layers is stale: nothing of it may be met again
-        memory = llama_cpp.llama_get_memory(self._ctx)
-        if memory:
-            llama_cpp.llama_memory_clear(memory, False)
+            raise EncodingError(f"{self._weights.path.name} gave no embeddings")
+        return np.ctypeslib.as_array(pointer, (rows, self.dim)).astype(np.float32, copy=True)
 
     def close(self) -> None:
-        """Free the native context; a decode that runs is waited for."""
+        """Free the native context; waits for an evaluation that is running."""
         with self._lock, quiet():
             self._ctx = None
             self._free()
+
+
+class _Batch:
+    """A `llama_batch` over numpy memory, filled without a Python loop over tokens."""
+
+    def __init__(self, capacity: int, max_sequences: int) -> None:
+        self._token, self._pos, self._count = (np.ones(capacity, np.int32) for _ in range(3))
+        self._output = np.zeros(capacity, np.int8)
+        self._ids = np.arange(max_sequences, dtype=np.int32)
+        self._id_of = np.zeros(capacity, np.uintp)  # llama_seq_id **: for each token a pointer into _ids
+        self.c = llama_cpp.llama_batch()
+        self.c.token = _pointer(self._token, ctypes.c_int32)
+        self.c.pos = _pointer(self._pos, ctypes.c_int32)
+        self.c.n_seq_id = _pointer(self._count, ctypes.c_int32)
+        self.c.seq_id = _pointer(self._id_of, ctypes.POINTER(ctypes.c_int32))
+        self.c.logits = _pointer(self._output, ctypes.c_int8)
+
+    def fill(self, sequences: Sequence[Sequence[int]], *, outputs: bool) -> None:
+        """Lay the sequences out one after the other."""
+        at = 0
+        for number, tokens in enumerate(sequences):
+            end = at + len(tokens)
+            self._token[at:end] = tokens
+            self._pos[at:end] = np.arange(len(tokens))
+            self._id_of[at:end] = self._ids.ctypes.data + number * self._ids.itemsize
+            at = end
+        self._output[:at] = outputs
+        self.c.n_tokens = at
+
+
+def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
 
 
 class _Watch:
     """The eval callback: copies one named tensor, then ends the graph."""
 
     def __init__(self, layer: int | None, dim: int) -> None:
-        self._name = f"l_out-{layer}".encode()
+        self._name = name = f"l_out-{layer}".encode()
         self._dim = dim
         self._parts: list[Vector] = []
         self._missing = 0
         self._stored: BaseException | None = None
-        ggml = _ggml()
-        get_name, name = ggml.ggml_get_name, self._name
+        get_name = _ggml().ggml_get_name
 
         def on_node(tensor: int, ask: bool, _user: Any) -> bool:
-            # called for every node of the graph: the usual case is one C call
+            # called for every node of the graph: the usual case is one C call. Once all rows are there, or
+            # something went wrong, each part of the graph that is still to come is asked for at its first
+            # node and ended there
             try:
                 if ask:
                     return self._missing <= 0 or bool(get_name(tensor) == name)
                 if self._missing > 0:
-                    self._take(ggml, tensor)
-            except (
-                BaseException
-            ) as error:  # C cannot carry it (Ctrl-C lands here too): raised after the decode
+                    self._take(tensor)
+            except BaseException as error:  # noqa: BLE001  Ctrl-C too: C cannot carry it, raised later
                 self._stored, self._missing = error, 0
                 return ask
             return False
 
-        self.c = llama_cpp.ggml_backend_sched_eval_callback(on_node)
+        self.c_callback = llama_cpp.ggml_backend_sched_eval_callback(on_node)
 
     def expect(self, rows: int) -> None:
         self._parts, self._missing, self._stored = [], rows, None
 
-    def _take(self, ggml: Any, tensor: int) -> None:
-        count, rows = ggml.ggml_nelements(tensor), ggml.ggml_nrows(tensor)
-        size = ggml.ggml_nbytes(tensor)
+    def _take(self, tensor: int) -> None:
+        ggml = _ggml()
+        count, rows, size = ggml.ggml_nelements(tensor), ggml.ggml_nrows(tensor), ggml.ggml_nbytes(tensor)
         kind = {4: np.float32, 2: np.float16}.get(size // count if count else 0)
         if kind is None or count != rows * self._dim or not ggml.ggml_is_contiguous(tensor):
-            raise EncodingError(f"{self._name.decode()} holds {rows} rows of {count} values in {size} bytes")
+            raise EncodingError(f"{self._name.decode()} holds {count} values in {size} bytes, not rows of {self._dim}")
         part = np.empty((rows, self._dim), kind)
         ggml.ggml_backend_tensor_get(tensor, part.ctypes.data, 0, size)
         self._parts.append(part.astype(np.float32, copy=False))
         self._missing -= rows
 
     def raise_stored(self) -> None:
-        if self._stored is not None:
-            stored, self._stored = self._stored, None
+        stored, self._stored = self._stored, None
+        if stored is not None:
             raise stored
 
     def rows(self) -> Vector:
-        """All rows of the decode; an error unless there is exactly one for each token."""
+        """All rows of the evaluation, one for each token, in order."""
         if self._missing or not self._parts:
-            raise EncodingError(f"{self._name.decode()}: {self._missing} token rows missing")
+            raise EncodingError(f"the graph gave {self._name.decode()} for {-self._missing} tokens too many")
         return np.concatenate(self._parts)
+
+
+@lru_cache(maxsize=1)
+def _ggml() -> Any:
+    """The tensor functions of libggml-base, with their prototypes. The struct itself is never looked into."""
+    lib = _ctypes_extensions.load_shared_library("ggml-base", Path(llama_cpp.__file__).parent / "lib")
+    prototypes = (
+        ("ggml_get_name", ctypes.c_char_p),  # const char * ggml_get_name(const struct ggml_tensor * tensor)
+        ("ggml_nelements", ctypes.c_int64),  # int64_t ggml_nelements(const struct ggml_tensor * tensor)
+        ("ggml_nrows", ctypes.c_int64),  # int64_t ggml_nrows(const struct ggml_tensor * tensor)
+        ("ggml_nbytes", ctypes.c_size_t),  # size_t ggml_nbytes(const struct ggml_tensor * tensor)
+        ("ggml_is_contiguous", ctypes.c_bool),  # bool ggml_is_contiguous(const struct ggml_tensor * tensor)
+    )
+    for name, result in prototypes:
+        function = getattr(lib, name)
+        function.argtypes, function.restype = [ctypes.c_void_p], result
+    # void ggml_backend_tensor_get(const struct ggml_tensor * tensor, void * data, size_t offset, size_t size)
+    get = lib.ggml_backend_tensor_get
+    get.argtypes, get.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t], None
+    return lib

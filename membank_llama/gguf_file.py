@@ -1,9 +1,10 @@
 """Reads the head of a GGUF file: enough to refuse a damaged one and to know a good one again.
 
-llama.cpp tells the log, not the caller, what is wrong with a file, and older versions abort the process on some
-damage. So the header is read here first, bounds-checked and without any native code; whatever passes has a
-complete tensor table and all of its tensor data. The fingerprint is taken from what determines the vectors
-(architecture, tensor table, samples of the tensor bytes), never from the name or the date of the file.
+llama.cpp tells the log, not the caller, what is wrong with a file, and older versions abort the process on
+some damage. So the header is read here first, bounds-checked and without any native code; whatever passes
+has a complete tensor table and all of its tensor data. The fingerprint is taken from what determines the
+vectors (architecture, tensor table, samples of the tensor bytes), never from the name or the date of the
+file.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def read_header(path: str | Path) -> GGUFHeader:
 def fingerprint(path: str | Path) -> str:
     """64 hex digits that name the model: sha256 over its settings, tensor table and sampled tensor bytes.
 
-    Reads a few hundred KiB, however large the file is. All parts of a split model are taken in. The chat template,
-    the name and other descriptions do not count: they change no vector.
+    Reads a few hundred KiB, however large the file is. All parts of a split model are taken in. The chat
+    template, the name and other descriptions do not count: they change no vector.
     """
     digest = hashlib.sha256()
     for part in _parts(Path(path)):
@@ -102,9 +103,11 @@ def _settings(header: GGUFHeader) -> Iterator[tuple[str, str]]:
     """What beside the tensors decides about the vectors: hyperparameters, and how text becomes tokens."""
     for key, value in header.metadata.items():
         room, _, name = key.rpartition(".")
-        if room == "tokenizer.ggml" and (name in ("model", "pre") or name.startswith("add_")):
-            yield key, repr(value)
-        elif key.startswith(header.architecture + ".") and name not in ("context_length", "vocab_size"):
+        if room == "tokenizer.ggml":
+            counts = name in ("model", "pre") or name.startswith("add_")
+        else:
+            counts = room.split(".")[0] == header.architecture and name not in ("context_length", "vocab_size")
+        if counts:
             yield key, repr(value)
 
 
@@ -139,9 +142,7 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
     except IsADirectoryError as error:
         raise ModelFileError(f"{path} is a directory; name the .gguf file in it") from error
     except OSError as error:
-        raise ModelFileError(
-            f"{path} cannot be read: {error.strerror or error}; check its permissions"
-        ) from error
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
     except ValueError as error:  # mmap of nothing
         raise ModelFileError(f"{path} cannot be read as a model: {error}; {_AGAIN}") from error
 
@@ -203,9 +204,7 @@ def _parse(path: Path, data: mmap.mmap) -> GGUFHeader:
     cursor.skip(4)
     version = cursor.take("I")
     if version not in (2, 3):
-        raise ModelFileError(
-            f"{path} is GGUF version {version}; versions 2 and 3 can be read, convert it again"
-        )
+        raise ModelFileError(f"{path} is GGUF version {version}; versions 2 and 3 can be read, convert it again")
     n_tensors, n_values = cursor.take("Q"), cursor.take("Q")
     metadata = {}
     for _ in range(n_values):
@@ -241,6 +240,4 @@ def _check_complete(path: Path, tensors: tuple[TensorInfo, ...], size: int) -> N
         raise ModelFileError(f"{path} holds no tensors (a vocabulary alone?); give a complete model")
     end = max(t.offset + t.nbytes for t in tensors)
     if end > size:
-        raise ModelFileError(
-            f"{path} is cut short: its tensors need {end:,} bytes, the file has {size:,}; {_AGAIN}"
-        )
+        raise ModelFileError(f"{path} is cut short: its tensors need {end:,} bytes, the file has {size:,}; {_AGAIN}")

@@ -1,9 +1,9 @@
 """Write a random-weight Llama GGUF that llama.cpp loads: ``python models/make_tiny.py tiny.gguf``.
 
-The weights are drawn from a fixed seed, so the same options give the same file byte for byte, and the text it
-generates means nothing. The vocabulary is made here: byte pieces for any input, letters and common words, and real
-control tokens ``<|im_start|>`` and ``<|im_end|>`` with the ChatML template that uses them. By default the file is
-under 1 MB; ``--size 100m`` gives the 100-million-parameter one of the benchmarks.
+The weights are drawn from a fixed seed, so the same options give the same file byte for byte, and the text
+it generates means nothing. The vocabulary is made here: byte pieces for any input, letters and common
+words, and real control tokens ``<|im_start|>`` and ``<|im_end|>`` with the ChatML template that uses them.
+By default the file is under 1 MB; ``--size 100m`` gives the 100-million-parameter one of the benchmarks.
 Needs the `gguf` package (extra `dev`).
 """
 
@@ -17,18 +17,23 @@ import gguf
 import numpy as np
 
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 CONTROL = ("<|im_start|>", "<|im_end|>")
-WORDS = """the and you that was for are with his they this have from one had word but not what all were when your can
-said there use each which she how their will other about out many then them these some her would make like him into
-time has look two more write see number way could people my than first water been call who its now find long down day
-did get come made may part over new sound take only little work know place year live back give most very after thing
-our just name good sentence man think say great where help through much before line right too mean old any same tell
-boy follow came want show also around form three small set put end does another well large must big even such because
-turn here why ask went men read need land different home move try kind hand picture again change off play spell air
-away animal house point page letter mother answer found study still learn should world remember memory cat dog""".split()
+_WORDS = """
+the and you that was for are with his they this have from one had word but not what all were when your can
+said there use each which she how their will other about out many then them these some her would make like
+him into time has look two more write see number way could people my than first water been call who its now
+find long down day did get come made may part over new sound take only little work know place year live back
+give most very after thing our just name good sentence man think say great where help through much before
+line right too mean old any same tell boy follow came want show also around form three small set put end
+does another well large must big even such because turn here why ask went men read need land different home
+move try kind hand picture again change off play spell air away animal house point page letter mother answer
+found study still learn should world remember memory cat dog
+"""
+WORDS = _WORDS.split()
 QUANTISATIONS = {
     "f32": gguf.GGMLQuantizationType.F32,
     "f16": gguf.GGMLQuantizationType.F16,
@@ -44,7 +49,7 @@ def vocabulary(n_vocab: int = 0) -> tuple[list[bytes], list[float], list[int]]:
     """Texts, scores and types of all tokens, filled up to `n_vocab` with unused ones."""
     kind = gguf.TokenType
     tokens: dict[str, int] = {"<unk>": kind.UNKNOWN, "<s>": kind.CONTROL, "</s>": kind.CONTROL}
-    tokens |= {name: kind.CONTROL for name in CONTROL}
+    tokens |= dict.fromkeys(CONTROL, kind.CONTROL)
     tokens |= {f"<0x{byte:02X}>": kind.BYTE for byte in range(256)}
     tokens["▁"] = kind.NORMAL
     for code in range(33, 127):
@@ -78,8 +83,13 @@ def make_model(
     seed: int = 0,
     name: str = "membank tiny random",
     chat_template: str | None = CHATML,
+    pooling_type: int | None = None,
 ) -> Path:
-    """Write the model; `quantisation` is one of f32, f16, q8_0 (matrices; norms stay float32). Returns `path`."""
+    """Write the model and return `path`.
+
+    `quantisation` (f32, f16, q8_0) is that of the matrices; norms stay float32. `pooling_type` is written as the
+    model's own, as embedding models and rerankers (4) have it.
+    """
     tokens, scores, types = vocabulary(n_vocab)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(name)
@@ -100,6 +110,8 @@ def make_model(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(tokens.index(b"<|im_end|>"))
     writer.add_add_bos_token(True)
+    if pooling_type is not None:
+        writer.add_uint32("llama.pooling_type", pooling_type)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     _add_tensors(writer, types, n_layer, n_embd, n_ff, n_embd // n_head * n_head_kv, quantisation, seed)

@@ -1,8 +1,8 @@
 """`MockAdapter`: vectors without a model, for tests, benchmarks and trying things out.
 
-A hashed bag of words: every word draws one Gaussian vector from a generator seeded by its own hash, and a text
-is the sum of its words. Texts with words in common are therefore near, others nearly orthogonal, and the same
-text gives the same vector in every process. It knows no meaning: "car" and "automobile" are strangers.
+A hashed bag of words: every word draws one vector from its own hash, and a text is the sum of its words. Texts
+with words in common are therefore near, others nearly orthogonal, and the same text gives the same vector in every
+process and with every numpy. It knows no meaning: "car" and "automobile" are strangers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class MockAdapter(ModelAdapter):
         return f"mock-1-{self._dim}"
 
     def encode(self, text: str) -> Vector:
-        """Sum of the vectors of the words, each weighted by the root of its count; float32 ``(hidden_dim,)``."""
+        """Sum over the words, each weighted by the root of its count: float32 ``(hidden_dim,)``, unit length."""
         # a text without a word still is something: its characters stand in
         words = Counter(_stem(word) for word in _WORD.findall(text.casefold())) or Counter([text])
         total = np.zeros(self._dim, np.float64)
@@ -60,8 +60,7 @@ def _stem(word: str) -> str:
 
 @lru_cache(maxsize=65536)
 def _word_vector(word: str, dim: int) -> Vector:
-    digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-    vector = rng.standard_normal(dim, dtype=np.float32)
+    drawn = hashlib.shake_128(word.encode("utf-8", "surrogatepass")).digest(2 * dim)
+    vector = np.frombuffer(drawn, "<u2").astype(np.float32) - 32767.5
     vector.setflags(write=False)
     return vector
