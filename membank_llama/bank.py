@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import base64
 import logging
-import math
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +21,13 @@ import numpy as np
 
 from . import upkeep
 from .adapters.base import ModelAdapter, check_vectors
-from .errors import (
-    EmptyTextError,
-    InvalidInputError,
-    InvalidTextError,
-    MemoryNotFoundError,
-    ModelError,
-    TextTooLongError,
-)
+from .errors import BankStorageError, InvalidInputError, MemoryNotFoundError, ModelError
 from .gate import COHORT, RelevanceGate
+from .items import IngestResult, Integration, check_text, checked
 from .prompt import Neutraliser, build_block
 from .recall import QueryEngine, RecallQuery, RecallResult
-from .store import ModelCard, Store, Stored
-from .types import DEFAULT_NAMESPACE, LEVELS, Fields, Memory, NewMemory, Progress, Vector
+from .store import ModelCard, Store
+from .types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 
 logger = logging.getLogger("membank_llama")
 
@@ -43,27 +35,6 @@ MAX_TEXT_BYTES = 64 * 1024
 BATCH_SIZE = 32
 CHARACTERS_A_TOKEN = 4
 INTEGRATE_TOKENS = 512
-
-
-@dataclass(frozen=True)
-class IngestResult(Fields):
-    """What became of one text: pointer names by level, whether it is new, dimensions, milliseconds."""
-
-    memory_id: int
-    ptr_ids: tuple[str, ...]
-    is_new: bool
-    dims: int
-    ingest_ms: float
-
-
-@dataclass(frozen=True)
-class Integration(Fields):
-    """`integrate()`: what was recalled, the prompt made of it, and how the text itself was stored."""
-
-    query: str
-    recalled: list[RecallResult]
-    augmented_prompt: str
-    ingest_result: IngestResult
 
 
 class MemBank:
@@ -114,9 +85,7 @@ class MemBank:
                     adapter.validate()
                 card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
             self.path = Path(path)
-            self._store = Store(
-                self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress
-            )
+            self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
             stack.callback(self._store.close)
             self._stack = stack.pop_all()
 
@@ -160,7 +129,11 @@ class MemBank:
         return self.ingest_many([item])[0]
 
     def ingest_many(
-        self, items: Iterable[str | NewMemory], *, batch_size: int = BATCH_SIZE, progress: Progress | None = None
+        self,
+        items: Iterable[str | NewMemory],
+        *,
+        batch_size: int = BATCH_SIZE,
+        progress: Progress | None = None,
     ) -> list[IngestResult]:
         """Remember many texts, encoded and committed `batch_size` at a time.
 
@@ -173,7 +146,7 @@ class MemBank:
         results: list[IngestResult] = []
         batch: list[NewMemory] = []
         for item in items:
-            batch.append(self._checked(item if isinstance(item, NewMemory) else NewMemory(item)))
+            batch.append(checked(item if isinstance(item, NewMemory) else NewMemory(item), self.max_text_bytes))
             if len(batch) == batch_size:
                 results += self._ingest_batch(batch)
                 batch = []
@@ -185,47 +158,17 @@ class MemBank:
                 progress("remembering", len(results), total)
         return results
 
-    def _checked(self, item: NewMemory) -> NewMemory:
-        text = item.text
-        if not isinstance(text, str):
-            raise InvalidTextError(f"a memory's text must be str, not {type(text).__name__}; decode bytes first")
-        if not text.strip():
-            raise EmptyTextError("there is nothing in this text to remember")
-        if "\0" in text:
-            raise InvalidTextError(f"the text holds a NUL byte at position {text.index(chr(0))}; remove it")
-        try:
-            size = len(text.encode("utf-8"))
-        except UnicodeEncodeError as exc:
-            raise InvalidTextError(
-                f"the text holds half of a surrogate pair at position {exc.start}; it was cut or decoded wrongly. "
-                "Repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-            ) from exc
-        if size > self.max_text_bytes:
-            raise TextTooLongError(
-                f"the text is {size:,} bytes long, one memory holds {self.max_text_bytes:,}. Split it "
-                "(membank_llama.split_passages, or membank ingest FILE does it), or raise max_text_bytes"
-            )
-        if not item.namespace:
-            raise InvalidInputError("namespace is empty; leave it out for the default one")
-        for name, value in (("created_at", item.created_at), ("expires_at", item.expires_at)):
-            if value is not None and not math.isfinite(value):
-                raise InvalidInputError(f"{name} is {value}; give seconds since 1970 as a finite number")
-        return item
-
     def _ingest_batch(self, batch: list[NewMemory]) -> list[IngestResult]:
         start = time.perf_counter()
         adapter = self._need_adapter()
         vectors = check_vectors(
             adapter.encode_batch([item.text for item in batch]), len(batch), adapter.hidden_dim, adapter.name
         )
-        stored = self._store.add(batch, vectors)
-        pointers = self._store.pointers({entry.slot for entry in stored})
+        stored = self._store.add(batch, vectors, model_id=adapter.model_id())
+        names = self._store.pointer_ids({entry.slot for entry in stored})
         spent = 1000 * (time.perf_counter() - start) / len(batch)
-        return [self._ingested(entry, pointers, spent) for entry in stored]
-
-    def _ingested(self, entry: Stored, pointers: Mapping[int, Sequence[Any]], spent: float) -> IngestResult:
-        names = tuple(pointers[entry.slot][level].ptr_id for level in LEVELS)
-        return IngestResult(entry.memory_id, names, entry.is_new, self._store.hierarchy.dim, spent)
+        dims = self._store.hierarchy.dim
+        return [IngestResult(entry.memory_id, names[entry.slot], entry.is_new, dims, spent) for entry in stored]
 
     def _need_adapter(self) -> ModelAdapter:
         if self.adapter is None:
@@ -273,12 +216,13 @@ class MemBank:
 
     def encode(self, text: str) -> Vector | None:
         """The vector of a question, shape ``(dim,)``; None without an adapter."""
-        self._checked(NewMemory(text if len(text) <= self.max_text_bytes // 4 else text[: self.max_text_bytes // 4]))
+        # a question as long as a book is judged by its beginning
+        check_text(text[: self.max_text_bytes // 4], self.max_text_bytes)
         if self.adapter is None:
             return None
-        return check_vectors(
-            self.adapter.encode(text)[np.newaxis], 1, self.adapter.hidden_dim, self.adapter.name
-        )[0]
+        rows = self.adapter.encode(text)[np.newaxis]
+        vector: Vector = check_vectors(rows, 1, self.adapter.hidden_dim, self.adapter.name)[0]
+        return vector
 
     def _relevance_gate(self) -> RelevanceGate:
         with self._gate_lock:
@@ -295,7 +239,10 @@ class MemBank:
             return np.frombuffer(base64.b64decode(saved), "<f4").reshape(len(COHORT), -1).astype(np.float32)
         vectors = self.adapter.encode_batch(COHORT)
         if not self.read_only:
-            self._store.registry.set_meta(key, base64.b64encode(vectors.astype("<f4").tobytes()).decode())
+            try:
+                self._store.registry.set_meta(key, base64.b64encode(vectors.astype("<f4").tobytes()).decode())
+            except BankStorageError as exc:
+                logger.warning("the next start encodes the gate's sentences again: %s", exc)
         return vectors
 
     def integrate(self, text: str, top_k: int = 3, **recall: Any) -> Integration:
@@ -362,9 +309,12 @@ class MemBank:
 
     # -- upkeep
 
-    def gc(self) -> dict[str, int]:
-        """Remove what has expired and pack the files: ``{"expired", "freed_slots", "freed_bytes"}``."""
-        return upkeep.collect(self._store)
+    def gc(self, progress: Progress | None = None) -> dict[str, int]:
+        """Remove what has expired and pack the files: ``{"expired", "freed_slots", "freed_bytes"}``.
+
+        Afterwards no file of the bank holds anything of what was forgotten.
+        """
+        return upkeep.collect(self._store, progress)
 
     def verify(self, progress: Progress | None = None) -> upkeep.VerifyReport:
         """Hold every stored byte against the registry."""

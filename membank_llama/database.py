@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import sqlite_utils
@@ -30,12 +31,9 @@ def translate(exc: Exception, where: Path) -> BankError:
         return BankReadOnlyError(f"{where} cannot be written: {exc}. Open the bank with read_only=True")
     if isinstance(exc, OSError) or any(word in text for word in _STORAGE):
         return BankStorageError(
-            f"{where}: {exc}. Free some space or check the disk and its permissions; "
-            "everything stored before is kept"
+            f"{where}: {exc}. Free some space or check the disk and its permissions; everything stored before is kept"
         )
-    return BankCorruptError(
-        f"{where}: {exc}. Keep a copy of the directory, then try: membank verify, membank export"
-    )
+    return BankCorruptError(f"{where}: {exc}. Keep a copy of the directory, then try: membank verify, membank export")
 
 
 @contextmanager
@@ -71,7 +69,8 @@ class BankDatabase:
         self.path = path
         self.read_only = read_only
         self._local = threading.local()
-        self._connections: list[_Connection] = []
+        # weak: a thread's connection goes with the thread
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._write = threading.RLock()
         self._closed = False
@@ -90,22 +89,23 @@ class BankDatabase:
                 connection = _Connection(self._connect())
             self._local.connection = connection
             with self._guard:
-                self._connections = [c for c in self._connections if c is not None]
-                self._connections.append(connection)
+                self._connections.add(connection)
         return connection.db
 
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
             raw = self._open("rw")
-            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
                 raw.execute(f"PRAGMA {pragma}")
             return raw
         raw = self._open("ro")
         try:
             raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
-            # a WAL database on a read-only disk: SQLite cannot make its -shm there, but nothing can change either
+        except sqlite3.OperationalError as exc:
             raw.close()
+            if not any(sign in str(exc) for sign in ("unable to open", "readonly", "read-only")):
+                raise
+            # a WAL database on a read-only disk: SQLite cannot make its -shm there, but nothing can change either
             raw = self._open("ro&immutable=1")
         return raw
 
@@ -130,7 +130,8 @@ class BankDatabase:
                 yield db
                 db.execute("COMMIT")
             except BaseException:
-                if db.conn.in_transaction:
+                # SQLite has rolled back by itself where the disk was full
+                if cast(sqlite3.Connection, db.conn).in_transaction:
                     db.execute("ROLLBACK")
                 raise
 
@@ -153,6 +154,7 @@ class BankDatabase:
     def close(self) -> None:
         with self._guard:
             self._closed = True
-            connections, self._connections = self._connections, []
+            connections = list(self._connections)
+            self._connections.clear()
         for connection in connections:
             connection.close()

@@ -7,7 +7,7 @@
     │   ├── InvalidTextError                not storable as text (NUL, surrogate, not UTF-8)
     │   └── InvalidQueryError               top_k, levels, time range …
     ├── ModelError                          the model file or its vectors
-    │   ├── ModelFileError                  missing, not a GGUF, truncated, not loadable
+    │   ├── ModelFileError (ValueError)     missing, not a GGUF, truncated, not loadable
     │   ├── ModelNotFoundError              a reference that leads to no file
     │   ├── EncodingError                   a vector of wrong shape, dtype or value
     │   └── ModelMismatchError              a bank made by another model
@@ -56,7 +56,7 @@ class ModelError(MembankError):
     """Something is wrong with a model or with what it returned."""
 
 
-class ModelFileError(ModelError):
+class ModelFileError(ModelError, ValueError):
     """A model file is missing, damaged or not a GGUF."""
 
 

@@ -8,7 +8,9 @@ one lock guards both.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import zlib
 from collections.abc import Iterable
@@ -36,6 +38,7 @@ class VectorIndex:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.upto = 0
+        self._newest = 0
         self._graph: hnswlib.Index | None = None
         self._lock = threading.Lock()
         self._dead: set[int] = set()
@@ -68,8 +71,8 @@ class VectorIndex:
 
     @property
     def last_id(self) -> int:
-        """The highest id that was added."""
-        return int(self._tail_ids[self._tail_count - 1]) if self._tail_count else self.upto
+        """The highest id that was ever added, removed or not."""
+        return max(self._newest, self.upto)
 
     def __len__(self) -> int:
         return self.graph_count - self.dead_count + self.tail_count
@@ -77,11 +80,14 @@ class VectorIndex:
     # -- change
 
     def add(self, ids: Iterable[int], vectors: Vector) -> None:
-        """Append to the tail. Ids must be above all ids added before."""
+        """Append to the tail, in rising order of id. Ids that are not above `last_id` are here already: left out."""
         new = np.fromiter(ids, np.int64)
-        if not len(new):
-            return
         with self._lock:
+            known = int(np.searchsorted(new, self.last_id, "right"))
+            new, vectors = new[known:], vectors[known:]
+            if not len(new):
+                return
+            self._newest = int(new[-1])
             need = self._tail_count + len(new)
             if need > len(self._tail_ids):
                 room = max(256, need, 2 * len(self._tail_ids))
@@ -104,10 +110,11 @@ class VectorIndex:
                 self._tail_ids = self._tail_ids[:count][keep]
                 self._tail = self._tail[:count][keep]
                 self._tail_count = kept
-            for label in gone & self._labels() - self._dead if self._graph is not None else ():
-                self._graph.mark_deleted(label)
-                self._dead.add(label)
-                self._unsaved = True
+            if self._graph is not None:
+                for label in (gone & self._labels()) - self._dead:
+                    self._graph.mark_deleted(label)
+                    self._dead.add(label)
+                    self._unsaved = True
 
     def _labels(self) -> set[int]:
         return set() if self._graph is None else set(self._graph.get_ids_list())
@@ -180,6 +187,9 @@ class VectorIndex:
                 return
             draft = path.with_suffix(".tmp")
             self._graph.save_index(str(draft))
+            if draft.stat().st_size != self._graph.index_file_size():
+                # hnswlib does not notice a full disk
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
             draft.chmod(0o600)
             note = {
                 "format": FORMAT,

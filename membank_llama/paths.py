@@ -1,0 +1,16 @@
+"""Where a bank lives when nobody says where."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def default_bank() -> Path:
+    """$MEMBANK_BANK, or `default` in the user's data directory."""
+    chosen = os.environ.get("MEMBANK_BANK")
+    return (
+        Path(chosen) if chosen else platformdirs.user_data_path("membank-llama", appauthor=False) / "default"
+    )

@@ -1,0 +1,136 @@
+"""Calls to one native context, one after another.
+
+llama.cpp crashes when two threads use a context, and a stream leaves the context in use between two tokens. So every
+call first makes the stream before it run to its end; the chunks that produces wait for whoever reads that stream.
+Nobody waits for a slow reader, nothing is lost, and nothing can deadlock.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+Done = Callable[[str, bool], None]
+
+
+class Stream:
+    """A stream of chunks: reads like the iterator it wraps, and reports the text when it ends.
+
+    Args:
+        inner: chunks in llama_cpp's format.
+        text_of: the text of a chunk.
+        done: called once with all text and whether the stream was cut off.
+        guard: entered around every step of `inner`.
+    """
+
+    def __init__(
+        self,
+        inner: Iterator[Any],
+        text_of: Callable[[Any], str],
+        done: Done,
+        guard: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._inner = inner
+        self._text_of = text_of
+        self._done = done
+        self._guard = guard
+        self._mutex = threading.Lock()
+        self._ready: deque[Any] = deque()
+        self._said: list[str] = []
+        self._ended = False
+        self._cut = False
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        with self._mutex:
+            if not self._ready and not self._pull():
+                raise StopIteration
+            return self._ready.popleft()
+
+    def _pull(self) -> bool:
+        """One more chunk; False at the end."""
+        if self._ended:
+            return False
+        if self._cut:
+            self._end(partial=True)
+            return False
+        try:
+            with self._guard():
+                chunk = next(self._inner)
+        except StopIteration:
+            self._end(partial=False)
+            return False
+        except BaseException:
+            self._end(partial=True)
+            raise
+        self._said.append(self._text_of(chunk))
+        self._ready.append(chunk)
+        return True
+
+    def _end(self, *, partial: bool) -> None:
+        self._ended = True
+        close = getattr(self._inner, "close", None)
+        if close is not None:
+            close()
+        self._done("".join(self._said), partial)
+
+    def finish(self) -> None:
+        """Compute what is left; it waits to be read."""
+        with self._mutex:
+            while self._pull():
+                pass
+
+    def close(self) -> None:
+        """Stop here: what was said is kept as cut off."""
+        self._cut = True
+        with self._mutex:
+            self._ready.clear()
+            if not self._ended:
+                self._end(partial=True)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class CallQueue:
+    """Lets one call at a time use the context."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.ref[Stream] | None = None
+        self._local = threading.local()
+
+    @property
+    def inside(self) -> bool:
+        """Whether this thread is within a call already: chat handlers call the completion methods in turn."""
+        return getattr(self._local, "depth", 0) > 0
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Marks this thread as within a call."""
+        self._local.depth = getattr(self._local, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._local.depth -= 1
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the context, and have it alone."""
+        with self._lock:
+            stream = self._open() if self._open is not None else None
+            if stream is not None:
+                stream.finish()
+            self._open = None
+            with self.guard():
+                yield
+
+    def leave_open(self, stream: Stream) -> None:
+        """Called within `turn()`: this stream goes on using the context afterwards."""
+        self._open = weakref.ref(stream)

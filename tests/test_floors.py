@@ -1,0 +1,74 @@
+"""Modules import only from floors below their own; the map is the architecture."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
+
+FLOORS = {
+    "_version": 0, "errors": 0, "types": 0, "paths": 0,
+    "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2, "hgns.hierarchy": 1.4,
+    "pointer": 1, "buffer": 1, "lock": 1, "schema": 1, "index": 1, "prompt": 1, "gguf_file": 1, "sources": 1.2,
+    "passages": 1, "lexical": 1, "streams": 1, "vocabulary": 1,
+    "database": 1.2, "registry": 1.4, "indexing": 1.6,
+    "store": 2, "capture": 2,
+    "adapters": 3.4, "adapters.base": 3, "adapters.windows": 3, "adapters.mock": 3.2, "adapters.llama_cpp": 3.2, "adapters.huggingface": 3.2,
+    "gate": 3, "recall": 3.2, "upkeep": 3.2, "items": 3.4,
+    "bank": 4,
+    "session": 5, "traces": 5.2, "transfer": 5,
+    "llama": 6, "terminal": 6,
+    "chat": 7, "demo": 7,
+    "commands": 7.1, "commands.base": 7.2, "commands.memories": 7.5, "commands.upkeep": 7.5, "commands.chatting": 7.5,
+    "cli": 8, "__init__": 8, "__main__": 9,
+}  # fmt: skip
+LAZY_ALLOWED = {"cli", "commands", "__init__"}
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        found.append((name, path))
+    return found
+
+
+def imported(path: Path, name: str) -> Iterator[tuple[str, bool]]:
+    """(module of the package, whether inside a function) for every import of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    package = name.split(".") if path.name == "__init__.py" and name != "__init__" else name.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            target = ".".join([*base, *([node.module] if node.module else [])])
+            names = [target] if node.module else [".".join([*base, alias.name]) for alias in node.names]
+            yield from ((found, id(node) in inner) for found in names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "membank_llama":
+            yield (node.module or "").partition(".")[2] or "__init__", id(node) in inner
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "membank_llama":
+                    yield alias.name.partition(".")[2] or "__init__", id(node) in inner
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])
+def test_imports_come_from_below(name: str, path: Path) -> None:
+    room = name.split(".")[0]
+    assert name in FLOORS, f"{name} has no floor yet: give it one in tests/test_floors.py"
+    floor = FLOORS[name]
+    for target, lazy in imported(path, name):
+        known = target if target in FLOORS else target.split(".")[0]
+        assert known in FLOORS, f"{name} imports {target}, which has no floor"
+        assert FLOORS[known] < floor, f"{name} (floor {floor}) imports {target} (floor {FLOORS[known]})"
+        assert not lazy or room in LAZY_ALLOWED, f"{name} imports {target} inside a function"

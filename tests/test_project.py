@@ -1,0 +1,51 @@
+"""What the project promises about itself: names, version, sizes, habits."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import membank_llama
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "membank_llama").rglob("*.py"))
+
+
+def test_public_names_are_sorted_and_exist() -> None:
+    assert membank_llama.__all__ == sorted(membank_llama.__all__)
+    for name in membank_llama.__all__:
+        assert getattr(membank_llama, name) is not None
+
+
+def test_changelog_begins_with_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d[^\]]*)\]", text, re.MULTILINE)
+    assert released[0] == membank_llama.__version__
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_files_stay_small_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= 400
+    if path.name != "_version.py":
+        assert ast.get_docstring(tree), "a module docstring gives the idea and the invariant"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 70, f"{node.name} is too long"
+        assert not isinstance(node, ast.Assert), "no assert in the package"
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), "no bare except"
+
+
+def test_importing_the_package_prints_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import membank_llama.bank"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
