@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BankCorruptError
-from .index import Ids, VectorIndex
+from .index import VectorIndex
 from .registry import Registry
 from .types import Progress, Vector
 
@@ -161,18 +161,48 @@ class IndexSet:
                 self._drain(namespace, index, progress)
         self.save()
 
+    def purge(self, progress: Progress | None = None) -> int:
+        """Make anew the graphs that still hold removed vectors, delete those of namespaces that are gone.
+
+        Returns how many removed vectors there were.
+        """
+        purged = 0
+        namespaces = self._registry.namespaces()
+        wanted = {self.path_of(namespace).stem for namespace in namespaces}
+        for path in self._directory.glob("*"):
+            if path.stem not in wanted:
+                path.unlink(missing_ok=True)
+        for namespace in namespaces:
+            with self._guard:
+                dead = self.get(namespace).dead_count
+                if not dead:
+                    continue
+                fresh = self._indexes[namespace] = VectorIndex(self._dim)
+                self._append_new(namespace, fresh, 0)
+            self._drain(namespace, fresh, progress)
+            purged += dead
+        self.save()
+        return purged
+
     def discard_saved(self) -> None:
         """Delete the saved graphs."""
         for path in self._directory.glob("*"):
             path.unlink(missing_ok=True)
 
     def save(self) -> None:
-        """Save the graphs that changed."""
+        """Save the graphs that changed. A disk that refuses costs a rebuild later, no memory: logged, not raised."""
         if self._registry.read_only:
             return
         for namespace, index in self._snapshot():
-            if index.unsaved:
-                index.save(self.path_of(namespace), generation=self._registry.generation, tag=self._tag)
+            if not index.unsaved:
+                continue
+            path = self.path_of(namespace)
+            try:
+                index.save(path, generation=self._registry.generation, tag=self._tag)
+            except (OSError, RuntimeError) as exc:
+                logger.warning("could not save the index %s: %s; the next start rebuilds it", path, exc)
+                for draft in self._directory.glob("*.tmp"):
+                    draft.unlink(missing_ok=True)
 
     def _snapshot(self) -> list[tuple[str, VectorIndex]]:
         with self._guard:

@@ -7,6 +7,7 @@ The lock is the operating system's own (through filelock), so it goes away with 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 import filelock
 
 from .errors import BankLockedError, BankStorageError
+
+logger = logging.getLogger("membank_llama")
 
 LOCK_NAME = "writer.lock"
 NOTE_NAME = "writer.json"
@@ -76,5 +79,9 @@ class WriterLock:
 
     def release(self) -> None:
         if self._lock.is_locked:
-            self._note.unlink(missing_ok=True)
-            self._lock.release()
+            try:
+                self._note.unlink(missing_ok=True)
+            except OSError:
+                logger.warning("could not remove %s; it means nothing once the lock is free", self._note)
+            finally:
+                self._lock.release()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import lexical
-from .errors import InvalidQueryError
+from .errors import InvalidQueryError, MembankError
 from .gate import RelevanceGate, Verdict
 from .pointer import PointerRecord
 from .store import Store
@@ -139,7 +139,20 @@ class QueryEngine:
         Args:
             vector: the encoded question, shape ``(dim,)``, of unit length; None for lexical search alone.
         """
-        self._store.follow()
+        while True:
+            self._store.follow()
+            at = self._store.activations
+            try:
+                results = self._search(query, vector)
+            except MembankError:
+                if self._store.activations == at and self._store.is_current():
+                    raise
+                continue
+            # packed or re-encoded meanwhile: slots have another meaning now
+            if self._store.activations == at and self._store.is_current():
+                return results
+
+    def _search(self, query: RecallQuery, vector: Vector | None) -> list[RecallResult]:
         words = lexical.terms(query.text)
         found = self._candidates(query, vector, words)
         if vector is not None and len(found.ids):
@@ -182,9 +195,7 @@ class QueryEngine:
             self._frequencies, self._frequencies_at = {}, generation
         for word in words:
             if word not in self._frequencies:
-                self._frequencies[word] = self._store.registry.documents_with(
-                    lexical.quoted(word), DOCUMENT_BUDGET + 1
-                )
+                self._frequencies[word] = self._store.registry.documents_with(lexical.quoted(word), DOCUMENT_BUDGET + 1)
         chosen, postings = [], 0
         for word in sorted(words, key=lambda w: self._frequencies[w]):
             postings += self._frequencies[word]

@@ -10,19 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .database import BankDatabase
 from .errors import BankFormatError, BankNotFoundError
 from .schema import check_version, migrate
 from .types import Memory, NewMemory
 
-_COLUMNS = (
-    "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, slot"
-)
+_COLUMNS = "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, slot"
 _CHUNK = 500
+_T = TypeVar("_T", int, bytes)
 
 
 def text_hash(text: str) -> bytes:
@@ -30,8 +29,8 @@ def text_hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8")).digest()
 
 
-def chunks(values: Iterable[int], size: int = _CHUNK) -> Iterator[tuple[str, list[int]]]:
-    """Pieces of a list of ids with the placeholders SQLite wants for them."""
+def chunks(values: Iterable[_T], size: int = _CHUNK) -> Iterator[tuple[str, list[_T]]]:
+    """Pieces of a list of ids or hashes with the placeholders SQLite wants for them."""
     ids = list(values)
     for start in range(0, len(ids), size):
         piece = ids[start : start + size]
@@ -53,6 +52,19 @@ def _memory(row: Sequence[Any]) -> Memory:
         expires_at=row[10],
         slot=row[11],
     )
+
+
+def _created(item: NewMemory, now: float) -> float:
+    return now if item.created_at is None else item.created_at
+
+
+def _row(memory_id: int, item: NewMemory, digest: bytes, slot: int, now: float) -> tuple[Any, ...]:
+    metadata = json.dumps(dict(item.metadata), ensure_ascii=False) if item.metadata else "{}"
+    created = _created(item, now)
+    return (
+        memory_id, item.text, digest, item.role, item.namespace, item.conversation, created, item.source, metadata,
+        int(item.pinned), item.expires_at, created, slot,
+    )  # fmt: skip
 
 
 class Registry(BankDatabase):
@@ -107,42 +119,41 @@ class Registry(BankDatabase):
 
     # -- memories
 
-    def find(self, namespace: str, digest: bytes) -> int | None:
-        """The id of the memory with this text hash."""
-        found = self.scalar(
-            "SELECT id FROM memories WHERE namespace = ? AND text_hash = ?", (namespace, digest)
+    def find(self, namespace: str, digests: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
+        """text hash → (id, slot) of those texts that the namespace holds."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for marks, piece in chunks(digests):
+            sql = f"SELECT text_hash, id, slot FROM memories WHERE namespace = ? AND text_hash IN ({marks})"
+            found.update({row[0]: (row[1], row[2]) for row in self.rows(sql, (namespace, *piece))})
+        return found
+
+    def last_id(self) -> int:
+        """The highest id ever given."""
+        return int(self.scalar("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'memories'"))
+
+    def insert(self, rows: Iterable[tuple[int, NewMemory, bytes, int]], now: float) -> None:
+        """Store memories given as (id, memory, text hash, slot); ids must be above `last_id()`.
+
+        Reference counts are the caller's to raise.
+        """
+        sql = (
+            "INSERT INTO memories (id, text, text_hash, role, namespace, conversation, created_at, source, metadata,"
+            " pinned, expires_at, last_seen, slot) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        return None if found is None else int(found)
-
-    def insert(self, item: NewMemory, digest: bytes, slot: int, now: float) -> int:
-        """Store one memory; its slot's reference count is the caller's to raise."""
-        created = now if item.created_at is None else item.created_at
         with self.transaction() as db:
-            cursor = db.execute(
-                "INSERT INTO memories (text, text_hash, role, namespace, conversation, created_at, source, metadata,"
-                " pinned, expires_at, last_seen, slot) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    item.text,
-                    digest,
-                    item.role,
-                    item.namespace,
-                    item.conversation,
-                    created,
-                    item.source,
-                    json.dumps(dict(item.metadata or {}), ensure_ascii=False),
-                    int(item.pinned),
-                    item.expires_at,
-                    created,
-                    slot,
-                ),
-            )
-        return int(cursor.lastrowid or 0)
+            db.conn.executemany(sql, (_row(*row, now) for row in rows))
 
-    def seen_again(self, memory_id: int, when: float) -> None:
-        """The same text came once more."""
+    def seen_again(self, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
+        """The same texts came once more: they live on at least as long as the new telling would."""
+        sql = (
+            "UPDATE memories SET seen = seen + 1, last_seen = max(last_seen, ?), pinned = max(pinned, ?),"
+            " expires_at = CASE WHEN expires_at IS NULL OR ?3 IS NULL THEN NULL ELSE max(expires_at, ?3) END"
+            " WHERE id = ?4"
+        )
         with self.transaction() as db:
-            db.execute(
-                "UPDATE memories SET seen = seen + 1, last_seen = max(last_seen, ?) WHERE id = ?", (when, memory_id)
+            db.conn.executemany(
+                sql,
+                ((_created(item, now), int(item.pinned), item.expires_at, memory_id) for memory_id, item in tellings),
             )
 
     def get(self, ids: Iterable[int]) -> dict[int, Memory]:
@@ -153,12 +164,12 @@ class Registry(BankDatabase):
                 found[row[0]] = _memory(row)
         return found
 
-    def iterate(self, namespace: str | None = None, after: int = 0) -> Iterator[Memory]:
+    def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:
         """All memories in order of id, read in pages so that a writer is never held up."""
         while True:
             rows = self.rows(
-                f"SELECT {_COLUMNS} FROM memories WHERE id > ? AND (? IS NULL OR namespace = ?) ORDER BY id LIMIT 1000",
-                (after, namespace, namespace),
+                f"SELECT {_COLUMNS} FROM memories WHERE id > ? AND (? IS NULL OR namespace = ?) ORDER BY id LIMIT ?",
+                (after, namespace, namespace, page),
             )
             if not rows:
                 return
@@ -168,9 +179,7 @@ class Registry(BankDatabase):
 
     def live(self, namespace: str, after: int = 0) -> list[tuple[int, int]]:
         """(id, slot) of every memory of a namespace above an id, in order of id."""
-        return self.rows(
-            "SELECT id, slot FROM memories WHERE namespace = ? AND id > ? ORDER BY id", (namespace, after)
-        )
+        return self.rows("SELECT id, slot FROM memories WHERE namespace = ? AND id > ? ORDER BY id", (namespace, after))
 
     def slots_of(
         self,
@@ -186,7 +195,7 @@ class Registry(BankDatabase):
         for marks, piece in chunks(ids):
             sql = (
                 f"SELECT id, slot FROM memories WHERE id IN ({marks}) AND namespace = ?"
-                " AND created_at >= ? AND created_at < ? AND (expires_at IS NULL OR expires_at > ?)"
+                " AND created_at >= ? AND created_at < ? AND (expires_at IS NULL OR expires_at > ? OR pinned)"
             )
             found.update(self.rows(sql, (*piece, namespace, *_span(since, until), now)))
         return found
@@ -200,7 +209,12 @@ class Registry(BankDatabase):
         return [row[0] for row in rows]
 
     def select(
-        self, *, namespace: str | None, conversation: str | None, before: float | None, expired_at: float | None = None
+        self,
+        *,
+        namespace: str | None,
+        conversation: str | None,
+        before: float | None,
+        expired_at: float | None = None,
     ) -> list[int]:
         """Ids that fit every condition given."""
         sql = "SELECT id FROM memories WHERE 1"
@@ -225,13 +239,19 @@ class Registry(BankDatabase):
                 slots = self.rows(f"SELECT slot FROM memories WHERE id IN ({marks})", piece)
                 removed += len(slots)
                 db.execute(f"DELETE FROM memories WHERE id IN ({marks})", piece)
-                for (slot,) in slots:
-                    db.execute("UPDATE pointers SET ref_count = ref_count - 1 WHERE slot = ?", (slot,))
-                    if self.scalar("SELECT ref_count FROM pointers WHERE slot = ?", (slot,)) == 0:
-                        freed.append(slot)
+                db.conn.executemany("UPDATE pointers SET ref_count = ref_count - 1 WHERE slot = ?", slots)
+                within = {slot for (slot,) in slots}
+                freed += self._unreferenced(within)
             if removed:
                 self.bump()
         return removed, freed
+
+    def _unreferenced(self, slots: Iterable[int]) -> list[int]:
+        found: list[int] = []
+        for marks, piece in chunks(slots):
+            sql = f"SELECT slot FROM pointers WHERE ref_count <= 0 AND slot IN ({marks})"
+            found += [row[0] for row in self.rows(sql, piece)]
+        return found
 
     def set_pinned(self, memory_id: int, pinned: bool) -> bool:
         """Returns whether there is such a memory."""
@@ -249,10 +269,13 @@ class Registry(BankDatabase):
 
     # -- pointers
 
-    def slot_with(self, digest: bytes) -> int | None:
-        """The slot that holds the activation with this SHA-256, if it is in use."""
-        found = self.scalar("SELECT slot FROM pointers WHERE digest = ? AND ref_count > 0", (digest,))
-        return None if found is None else int(found)
+    def slots_with(self, digests: Iterable[bytes]) -> dict[bytes, int]:
+        """SHA-256 of an activation → the slot that holds it, for those in use."""
+        found: dict[bytes, int] = {}
+        for marks, piece in chunks(digests):
+            sql = f"SELECT digest, slot FROM pointers WHERE digest IN ({marks}) AND ref_count > 0"
+            found.update(self.rows(sql, piece))
+        return found
 
     def free_slots(self, limit: int) -> list[int]:
         """Slots that may be written again."""
@@ -263,15 +286,16 @@ class Registry(BankDatabase):
         """The first slot never used."""
         return int(self.scalar("SELECT coalesce(max(slot) + 1, 0) FROM pointers"))
 
-    def put_pointers(self, slot: int, records: Sequence[bytes]) -> None:
-        """Write a slot's three packed records with one reference; the first names the activation."""
+    def put_pointers(self, rows: Iterable[tuple[int, Sequence[bytes], int]]) -> None:
+        """Write (slot, its three packed records, references); the first record names the activation."""
+        sql = "INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?, ?, ?)"
         with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?, ?, 1)", (slot, records[0][:32], *records))
+            db.conn.executemany(sql, ((slot, records[0][:32], *records, count) for slot, records, count in rows))
 
-    def refer(self, slot: int) -> None:
-        """One more memory points at the slot."""
+    def refer(self, more: Mapping[int, int]) -> None:
+        """slot → how many more memories point at it."""
         with self.transaction() as db:
-            db.execute("UPDATE pointers SET ref_count = ref_count + 1 WHERE slot = ?", (slot,))
+            db.conn.executemany("UPDATE pointers SET ref_count = ref_count + ?2 WHERE slot = ?1", tuple(more.items()))
 
     def pointers(self, slots: Iterable[int]) -> dict[int, tuple[bytes, bytes, bytes]]:
         """slot → its packed records at levels 0, 1 and 2."""
@@ -284,7 +308,13 @@ class Registry(BankDatabase):
     # -- full text
 
     def search_text(
-        self, expression: str, namespace: str, limit: int, *, since: float | None = None, until: float | None = None
+        self,
+        expression: str,
+        namespace: str,
+        limit: int,
+        *,
+        since: float | None = None,
+        until: float | None = None,
     ) -> list[tuple[int, float]]:
         """(id, BM25) of the best matches of an FTS5 expression; higher is better."""
         return self.rows(
@@ -298,6 +328,11 @@ class Registry(BankDatabase):
         """How many memories match, counted no further than `cap`."""
         sql = "SELECT count(*) FROM (SELECT 1 FROM memories_fts WHERE memories_fts MATCH ? LIMIT ?)"
         return int(self.scalar(sql, (expression, cap)))
+
+    def optimize_text(self) -> None:
+        """Merge the full-text index into one segment: words of removed texts leave it for good."""
+        with self.transaction() as db:
+            db.execute("INSERT INTO memories_fts (memories_fts) VALUES ('optimize')")
 
     def matching(self, expression: str, ids: Iterable[int]) -> set[int]:
         """Those of the ids whose text matches."""

@@ -80,6 +80,8 @@ _FIRST = (
         level2 BLOB NOT NULL
     )
     """,
+    "CREATE INDEX rewrite_digest ON rewrite (digest)",
+    "CREATE INDEX rewrite_slot ON rewrite (slot)",
     "INSERT INTO meta VALUES ('generation', '0')",
 )
 
@@ -96,7 +98,7 @@ def check_version(connection: sqlite3.Connection, where: str) -> int:
     """Refuse a bank of the future.
 
     Raises:
-        BankFormatError: the bank was made by a newer membank-llama.
+        BankFormatError: the bank was made by a newer membank-llama, or is no bank.
     """
     found = version_of(connection)
     if found > VERSION:
@@ -104,6 +106,8 @@ def check_version(connection: sqlite3.Connection, where: str) -> int:
             f"{where} has format {found}; this membank-llama reads up to {VERSION}. "
             "Upgrade with: pip install -U membank-llama"
         )
+    if found == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise BankFormatError(f"{where} holds another program's database; choose another directory for the bank")
     return found
 
 

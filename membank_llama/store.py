@@ -17,9 +17,10 @@ import hashlib
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from .database import translate
 from .errors import (
     BankCorruptError,
     BankFormatError,
+    BankNotFoundError,
     BankReadOnlyError,
     BankStorageError,
     ModelError,
@@ -97,7 +99,7 @@ class Store:
         self.read_only = read_only
         self._repair = repair and not read_only
         self._progress = progress
-        self._write = threading.RLock()
+        self.write_lock = threading.RLock()
         with ExitStack() as stack:
             if not read_only:
                 _make_directory(path)
@@ -138,18 +140,31 @@ class Store:
             self.registry.set_meta("activations", FIRST_ACTIVATIONS)
 
     def _open_activations(self) -> None:
-        self._activations = self.registry.get_meta("activations")
-        try:
-            self.buffer = self.open_buffer(self._activations, self.hierarchy)
-            self._check_length()
-        except BankCorruptError:
-            if not self._repair:
-                raise
-            self._set_aside()
-        origin = f"{self.model.id} {self._activations} ".encode() + self.hierarchy.tag
+        self._open_file()
+        # the name of the activation file is no part of it: packing the file moves slots, not vectors
+        origin = f"{self.model.id} ".encode() + self.hierarchy.tag
         tag = hashlib.sha256(origin).hexdigest()[:16]
         directory = self.path / "index"
         self.indexes = IndexSet(directory, self.registry, self.coarse, self.hierarchy.dim, tag, self._progress)
+
+    def _open_file(self) -> None:
+        """Open the activation file that the registry names, and delete what an interrupted switch left behind."""
+        self.activations = self.registry.get_meta("activations")
+        try:
+            self.buffer = self.open_buffer(self.activations, self.hierarchy)
+            self._check_length()
+        except (BankCorruptError, BankNotFoundError) as exc:
+            if not self._repair:
+                raise BankCorruptError(
+                    f"{exc}. The texts are safe: compute the activations anew with membank reencode "
+                    "(MemBank(adapter, path, repair=True).reencode())"
+                ) from exc
+            self._set_aside()
+        if not self.read_only:
+            plan = self.registry.get_meta("rewrite") or {}
+            for path in self.path.glob("activations-*.bin"):
+                if path.name not in (self.activations, plan.get("activations")):
+                    path.unlink(missing_ok=True)
 
     def _check_length(self) -> None:
         expected = self.registry.next_slot()
@@ -157,21 +172,28 @@ class Store:
             held = self.buffer.n_slots
             self.buffer.close()
             raise BankCorruptError(
-                f"{self.path / self._activations} holds {held} activations, {expected} were stored: it is missing or "
-                "was cut. The texts are safe; compute the activations anew with: membank reencode"
+                f"{self.path / self.activations} holds {held} activations, {expected} were stored: it is missing "
+                "or was cut"
             )
 
     def _set_aside(self) -> None:
         """Keep a damaged activation file under another name; `reencode` fills a new one."""
-        damaged = self.path / self._activations
-        if damaged.exists():
-            damaged.replace(damaged.with_suffix(".damaged"))
-        self.buffer = self.open_buffer(self._activations, self.hierarchy)
+        damaged = self.path / self.activations
+        kept = damaged.with_suffix(".damaged")
+        if kept.exists():
+            damaged.unlink(missing_ok=True)
+        elif damaged.exists():
+            damaged.replace(kept)
+        self.buffer = self.open_buffer(self.activations, self.hierarchy)
 
     def open_buffer(self, name: str, hierarchy: HGNSHierarchy) -> MemMapBuffer:
         """An activation file of this bank."""
         return MemMapBuffer(
-            self.path / name, hierarchy.slot_bytes, spec_tag=hierarchy.tag, dims=hierarchy.dim, read_only=self.read_only
+            self.path / name,
+            hierarchy.slot_bytes,
+            spec_tag=hierarchy.tag,
+            dims=hierarchy.dim,
+            read_only=self.read_only,
         )
 
     def _close_activations(self) -> None:
@@ -180,47 +202,112 @@ class Store:
         finally:
             self.buffer.close()
 
-    def reload(self) -> None:
-        """Open the activation file that the registry names now."""
-        with self._write:
-            self.indexes.close(save=False)
+    def reload(self, *, same_vectors: bool = False) -> None:
+        """Open the activation file that the registry names now; `same_vectors`: the indexes still hold."""
+        with self.write_lock:
             self.buffer.close()
+            if same_vectors:
+                self._open_file()
+                return
+            self.indexes.close(save=False)
             self.model = ModelCard(**self.registry.get_meta("model"))
             self.hierarchy = HGNSHierarchy.from_spec(self.registry.get_meta("hgns"))
             self._open_activations()
 
     def follow(self) -> None:
-        """For a reader: notice that the writing process moved to another activation file."""
-        if self.read_only and self.registry.get_meta("activations") != self._activations:
-            self.reload()
+        """Notice that another process, or another thread, moved the bank to another activation file."""
+        if not self.is_current():
+            with self.write_lock:
+                if not self.is_current():
+                    self.reload()
+
+    def is_current(self) -> bool:
+        """Whether the activation file in hand is the one that the registry names."""
+        return bool(self.registry.get_meta("activations") == self.activations)
 
     # -- writing
 
-    def add(self, items: Sequence[NewMemory], vectors: Vector, now: float | None = None) -> list[Stored]:
+    def add(
+        self,
+        items: Sequence[NewMemory],
+        vectors: Vector,
+        now: float | None = None,
+        *,
+        model_id: str | None = None,
+    ) -> list[Stored]:
         """Store memories with their vectors, shape ``(len(items), dim)``; all of them or none.
+
+        `model_id` is the model that made the vectors, checked where it is given.
 
         A text that its namespace already holds is not stored again: the memory there is returned.
         """
         self.check_writable()
         when = time.time() if now is None else now
-        levels = self.hierarchy.compress(vectors)
-        records = self.pack_records(levels, self.model, self.hierarchy)
-        with self._write:
-            placed: list[Stored] = []
-            writes: dict[int, int] = {}
+        with self.write_lock:
+            if model_id is not None and model_id != self.model.id:
+                raise ModelMismatchError(
+                    f"{self.path} was moved to {self.model.name} ({self.model.id}) meanwhile; encode the texts "
+                    "with that model"
+                )
+            levels = self.hierarchy.compress(vectors)
+            records = self.pack_records(levels, self.model, self.hierarchy)
             with self.registry.transaction():
-                slots = _SlotSource(self.registry, len(items))
-                for row, item in enumerate(items):
-                    placed.append(self._place(row, item, records[row], slots, writes, when))
-                if writes:
-                    order = sorted(writes)
-                    rows = np.concatenate(levels, axis=1)[[writes[slot] for slot in order]]
+                batch = self._plan(items, records)
+                if batch.writes:
+                    order = sorted(batch.writes)
+                    rows = np.concatenate(levels, axis=1)[[batch.writes[slot] for slot in order]]
                     self.buffer.write_at(np.array(order, np.int64), rows)
                     self.buffer.flush()
-                if any(stored.is_new for stored in placed):
-                    self.registry.bump()
-            self._index_new(items, placed, levels[2])
-        return placed
+                self._record(batch, records, when)
+            self._index_new(items, batch.placed, levels[2])
+        return batch.placed
+
+    def _plan(self, items: Sequence[NewMemory], records: Sequence[Sequence[bytes]]) -> _Batch:
+        """Decide for each item whether it is new and which slot holds its activation."""
+        digests = [text_hash(item.text) for item in items]
+        known = {
+            (namespace, digest): place
+            for namespace in {item.namespace for item in items}
+            for digest, place in self.registry.find(namespace, digests).items()
+        }
+        held = self.registry.slots_with({record[0][:32] for record in records})
+        slots = _SlotSource(self.registry, len(items))
+        next_id = self.registry.last_id() + 1
+        batch = _Batch()
+        for row, (item, digest) in enumerate(zip(items, digests, strict=True)):
+            place = known.get((item.namespace, digest))
+            if place is not None:
+                batch.again.append((place[0], item))
+                batch.placed.append(Stored(*place, is_new=False))
+                continue
+            activation = records[row][0][:32]
+            slot = held.get(activation)
+            if slot is None:
+                slot = held[activation] = slots.take()
+                batch.writes[slot] = row
+            batch.references[slot] += 1
+            known[item.namespace, digest] = (next_id, slot)
+            batch.new.append((next_id, item, digest, slot))
+            batch.placed.append(Stored(next_id, slot, is_new=True))
+            next_id += 1
+        return batch
+
+    def _record(self, batch: _Batch, records: Sequence[Sequence[bytes]], now: float) -> None:
+        """Write a planned batch into the registry."""
+        fresh = [
+            (
+                slot,
+                self.place_records(records[row], self.buffer.offset(slot), self.hierarchy),
+                batch.references.pop(slot),
+            )
+            for slot, row in batch.writes.items()
+        ]
+        self.registry.put_pointers(fresh)
+        self.registry.refer(batch.references)
+        self.registry.insert(batch.new, now)
+        self.registry.seen_again(batch.again, now)
+        if batch.new:
+            self.registry.bump()
 
     @staticmethod
     def pack_records(
@@ -246,29 +333,6 @@ class Store:
         """The same with the offsets of a slot that begins at byte `base`."""
         return tuple(relocate(records[level], base + hierarchy.offsets(level)[0]) for level in LEVELS)
 
-    def _place(
-        self,
-        row: int,
-        item: NewMemory,
-        records: tuple[bytes, bytes, bytes],
-        slots: _SlotSource,
-        writes: dict[int, int],
-        now: float,
-    ) -> Stored:
-        digest = text_hash(item.text)
-        known = self.registry.find(item.namespace, digest)
-        if known is not None:
-            self.registry.seen_again(known, now if item.created_at is None else item.created_at)
-            return Stored(known, self.registry.get([known])[known].slot, is_new=False)
-        slot = self.registry.slot_with(records[0][:32])
-        if slot is None:
-            slot = slots.take()
-            writes[slot] = row
-            self.registry.put_pointers(slot, self.place_records(records, self.buffer.offset(slot), self.hierarchy))
-        else:
-            self.registry.refer(slot)
-        return Stored(self.registry.insert(item, digest, slot, now), slot, is_new=True)
-
     def _index_new(self, items: Sequence[NewMemory], placed: Sequence[Stored], codes: Codes) -> None:
         by_namespace: dict[str, list[int]] = {}
         for row, stored in enumerate(placed):
@@ -282,7 +346,7 @@ class Store:
         """Forget memories; returns how many there were. Their activations are overwritten with zeros."""
         self.check_writable()
         gone = list(ids)
-        with self._write:
+        with self.write_lock:
             removed, freed = self.registry.delete(gone)
             self.indexes.remove(gone)
             if freed:
@@ -313,6 +377,11 @@ class Store:
             for slot, (a, b, c) in packed.items()
         }
 
+    def pointer_ids(self, slots: Iterable[int]) -> dict[int, tuple[str, ...]]:
+        """slot → the names of its pointers at levels 0, 1 and 2."""
+        packed = self.registry.pointers(slots)
+        return {slot: tuple(record[:32].hex() for record in records) for slot, records in packed.items()}
+
     def deref(self, pointer: PointerRecord) -> Codes:
         """The bytes a pointer names: a read-only view into the file."""
         slot, within = divmod(pointer.offset - self.buffer.offset(0), self.hierarchy.slot_bytes)
@@ -320,10 +389,12 @@ class Store:
 
     def nbytes(self) -> dict[str, int]:
         """Bytes on disk of each part."""
-        database = sum(p.stat().st_size for p in self.path.glob(f"{DATABASE}*"))
-        index = sum(p.stat().st_size for p in (self.path / "index").glob("*"))
-        activations = (self.path / self._activations).stat().st_size
-        return {"database": database, "activations": activations, "index": index}
+        activations = self.path / self.activations
+        return {
+            "database": sum(_size(path) for path in self.path.glob(f"{DATABASE}*")),
+            "activations": _size(activations),
+            "index": sum(_size(path) for path in (self.path / "index").glob("*")),
+        }
 
     def check_writable(self) -> None:
         """Raises BankReadOnlyError where the bank was opened for reading."""
@@ -338,6 +409,17 @@ class Store:
         self._stack.close()
 
 
+@dataclass
+class _Batch:
+    """What storing a batch comes to: rows to write by slot, references by slot, new memories, repeated ones."""
+
+    placed: list[Stored] = field(default_factory=list)
+    writes: dict[int, int] = field(default_factory=dict)
+    references: Counter[int] = field(default_factory=Counter)
+    new: list[tuple[int, NewMemory, bytes, int]] = field(default_factory=list)
+    again: list[tuple[int, NewMemory]] = field(default_factory=list)
+
+
 class _SlotSource:
     """Slots for new activations: freed ones first, then new ones at the end."""
 
@@ -350,6 +432,14 @@ class _SlotSource:
         if slot is None:
             slot, self._next = self._next, self._next + 1
         return slot
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        # SQLite and the indexes replace their files at any time
+        return 0
 
 
 def _make_directory(path: Path) -> None:

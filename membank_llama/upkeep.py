@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 
 from .adapters.base import ModelAdapter, check_vectors
-from .errors import BankCorruptError
+from .errors import BankCorruptError, MembankError
 from .hgns.hierarchy import HGNSHierarchy
 from .pointer import PointerRecord, model_tag
 from .store import ModelCard, Store
@@ -68,7 +68,10 @@ def _verify_activations(store: Store, progress: Progress | None) -> tuple[int, l
     problems: list[str] = []
     for start in range(0, len(slots), VERIFY_BATCH):
         for slot, records in store.registry.pointers(slots[start : start + VERIFY_BATCH]).items():
-            problems += [f"slot {slot}, {what}" for what in _slot_problems(store, slot, records, tag)]
+            found = _slot_problems(store, slot, records, tag)
+            if found and store.registry.pointers([slot]).get(slot) == records:
+                # else the writing process has changed the slot meanwhile
+                problems += [f"slot {slot}, {what}" for what in found]
         if progress is not None:
             progress("verifying", min(start + VERIFY_BATCH, len(slots)), len(slots))
     return len(slots), problems
@@ -111,23 +114,33 @@ def _verify_indexes(store: Store) -> list[str]:
         expected = store.registry.count(namespace)
         # a reader's index may still hold memories that the writing process has since removed
         if found < expected or (found > expected and not store.read_only):
-            problems.append(f"index of {namespace!r}: {found} vectors for {expected} memories; membank rebuild mends it")
+            problems.append(
+                f"index of {namespace!r}: {found} vectors for {expected} memories; membank rebuild mends it"
+            )
     return problems
 
 
-def collect(store: Store) -> dict[str, int]:
-    """Remove expired memories, then pack the activation file and the database where slots are free."""
+def collect(store: Store, progress: Progress | None = None) -> dict[str, int]:
+    """Remove expired memories, then pack the files: nothing of what was removed is left in any of them.
+
+    Threads may recall meanwhile; those that write wait.
+    """
     store.check_writable()
+    with store.write_lock:
+        return _collect(store, progress)
+
+
+def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
     expired = store.registry.select(namespace=None, conversation=None, before=None, expired_at=time.time())
     store.remove(expired)
     free = len(store.registry.free_slots(1 << 31))
     before = sum(store.nbytes().values())
     if free:
-        rewrite = Rewrite(store, store.model, store.hierarchy, resume=False)
-        while batch := rewrite.missing(VERIFY_BATCH):
-            slots = np.array([memory.slot for memory in batch], np.int64)
-            rewrite.put(batch, [store.codes(slots, level) for level in LEVELS])
-        rewrite.finish()
+        _pack(store, progress)
+    store.indexes.purge(progress)
+    # full text keeps the words of removed texts until its segments are merged
+    store.registry.optimize_text()
+    if store.registry.scalar("PRAGMA freelist_count"):
         store.registry.rows("VACUUM")
     store.registry.checkpoint()
     return {
@@ -137,6 +150,23 @@ def collect(store: Store) -> dict[str, int]:
     }
 
 
+def _pack(store: Store, progress: Progress | None) -> None:
+    """Copy the activations in use into a new file."""
+    rewrite = Rewrite(store, store.model, store.hierarchy, kind="pack")
+    total, done = store.registry.count(), 0
+    try:
+        while batch := rewrite.missing(VERIFY_BATCH):
+            slots = np.array([memory.slot for memory in batch], np.int64)
+            rewrite.put(batch, [store.codes(slots, level) for level in LEVELS])
+            done += len(batch)
+            if progress is not None:
+                progress("packing", done, total)
+        rewrite.finish()
+    except MembankError:
+        rewrite.abandon()
+        raise
+
+
 def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = None) -> int:
     """Compute every vector anew from the texts; returns how many were computed in this call."""
     store.check_writable()
@@ -144,36 +174,48 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
     card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
     spec = store.hierarchy
     hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=spec.spec()["gradient_levels"])
-    rewrite = Rewrite(store, card, hierarchy, resume=True)
+    rewrite = Rewrite(store, card, hierarchy, kind="encode")
     total, done, computed = store.registry.count(), rewrite.count(), 0
-    while batch := rewrite.missing(BATCH):
+    while True:
+        batch = rewrite.missing(BATCH)
+        if not batch:
+            with store.write_lock:
+                if not rewrite.missing(1):
+                    rewrite.finish()
+                    return computed
+            continue
         vectors = adapter.encode_batch([memory.text for memory in batch])
         vectors = check_vectors(vectors, len(batch), card.dim, card.name)
         rewrite.put(batch, hierarchy.compress(vectors))
         computed += len(batch)
         if progress is not None:
             progress("re-encoding", done + computed, total)
-    rewrite.finish()
-    return computed
 
 
 class Rewrite:
-    """The next activation file of a bank, being filled."""
+    """The next activation file of a bank, being filled.
 
-    def __init__(self, store: Store, card: ModelCard, hierarchy: HGNSHierarchy, *, resume: bool) -> None:
+    Of kind "encode" it goes on where an earlier one with the same model stopped; of kind "pack" it starts anew,
+    since it may have copied from slots that changed.
+    """
+
+    def __init__(self, store: Store, card: ModelCard, hierarchy: HGNSHierarchy, *, kind: str) -> None:
         self._store = store
         self._card = card
         self._hierarchy = hierarchy
         registry = store.registry
         number = 1 + int(registry.get_meta("activations").removesuffix(".bin").rsplit("-", 1)[1])
         self._name = f"activations-{number}.bin"
-        plan = {"model": card.id, "hgns": hierarchy.spec(), "activations": self._name}
-        if not resume or registry.get_meta("rewrite") != plan:
+        self._packs = kind == "pack"
+        plan = {"kind": kind, "model": card.id, "hgns": hierarchy.spec(), "activations": self._name}
+        if self._packs or registry.get_meta("rewrite") != plan:
             with registry.transaction() as db:
                 db.execute("DELETE FROM rewrite")
                 registry.set_meta("rewrite", plan)
             (store.path / self._name).unlink(missing_ok=True)
         self._buffer = store.open_buffer(self._name, hierarchy)
+        self._next = int(registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
+        self._after = int(registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
 
     def count(self) -> int:
         """Memories that are in the new file already."""
@@ -181,12 +223,11 @@ class Rewrite:
 
     def missing(self, limit: int) -> list[Memory]:
         """Memories that are not, oldest first."""
-        after = int(self._store.registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
-        return list(islice(self._store.registry.iterate(after=after), limit))
+        return list(islice(self._store.registry.iterate(after=self._after, page=limit), limit))
 
     def put(self, memories: Sequence[Memory], levels: Sequence[Codes]) -> None:
         """Write the levels of these memories, shape ``(n, nbytes(level))`` each."""
-        first = int(self._store.registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
+        first = self._next
         records = self._store.pack_records(levels, self._card, self._hierarchy)
         with self._store.registry.transaction() as db:
             fresh: dict[int, int] = {}
@@ -202,15 +243,34 @@ class Rewrite:
             if fresh:
                 self._buffer.write(first, np.concatenate(levels, axis=1)[list(fresh.values())])
                 self._buffer.flush()
+        self._next = first + len(fresh)
+        self._after = memories[-1].id
+
+    def abandon(self) -> None:
+        """Give it up and the room it took."""
+        self._buffer.close()
+        (self._store.path / self._name).unlink(missing_ok=True)
+
+    def _erase_removed(self) -> None:
+        """Memories may have been removed since they were put here."""
+        rows = self._store.registry.rows(
+            "SELECT r.slot FROM rewrite AS r LEFT JOIN memories AS m ON m.id = r.memory_id"
+            " GROUP BY r.slot HAVING count(m.id) = 0"
+        )
+        slots = np.array([row[0] for row in rows], np.int64)
+        self._buffer.write_at(slots, np.zeros((len(slots), self._hierarchy.slot_bytes), np.uint8))
+        self._buffer.flush()
 
     def finish(self) -> None:
         """Switch the bank over, then delete the old file."""
         store, registry = self._store, self._store.registry
         old = store.path / registry.get_meta("activations")
+        self._erase_removed()
         with registry.transaction() as db:
             db.execute("DELETE FROM pointers")
             db.execute(
-                "INSERT INTO pointers SELECT slot, digest, level0, level1, level2, count(*) FROM rewrite GROUP BY slot"
+                "INSERT INTO pointers SELECT r.slot, r.digest, r.level0, r.level1, r.level2, count(m.id)"
+                " FROM rewrite AS r LEFT JOIN memories AS m ON m.id = r.memory_id GROUP BY r.slot"
             )
             db.execute("UPDATE memories SET slot = (SELECT slot FROM rewrite WHERE memory_id = memories.id)")
             db.execute("DELETE FROM rewrite")
@@ -220,6 +280,7 @@ class Rewrite:
             registry.set_meta("activations", self._name)
             registry.bump()
         self._buffer.close()
-        store.reload()
+        if not self._packs:
+            store.indexes.discard_saved()
+        store.reload(same_vectors=self._packs)
         old.unlink(missing_ok=True)
-
