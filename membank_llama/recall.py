@@ -92,7 +92,7 @@ class RecallResult(Fields):
     @property
     def best_ptr(self) -> PointerRecord:
         """The pointer at the finest level that was scored."""
-        if self.score_l0 is not None or self.score_l1 is None and self.score_l2 is None:
+        if self.score_l0 is not None or (self.score_l1 is None and self.score_l2 is None):
             return self.ptr_level0
         return self.ptr_level1 if self.score_l1 is not None else self.ptr_level2
 
@@ -288,7 +288,8 @@ def zscored(values: Vector) -> Vector:
     spread = float(values.std())
     if spread < 1e-9:
         return np.zeros_like(values)
-    return ((values - values.mean()) / spread).astype(np.float32)
+    scored: Vector = ((values - values.mean()) / spread).astype(np.float32)
+    return scored
 
 
 def _result(

@@ -318,7 +318,8 @@ class Registry(BankDatabase):
     ) -> list[tuple[int, float]]:
         """(id, BM25) of the best matches of an FTS5 expression; higher is better."""
         return self.rows(
-            "SELECT m.id, -bm25(memories_fts) AS score FROM memories_fts JOIN memories AS m ON m.id = memories_fts.rowid"
+            "SELECT m.id, -bm25(memories_fts) AS score"
+            " FROM memories_fts JOIN memories AS m ON m.id = memories_fts.rowid"
             " WHERE memories_fts MATCH ? AND m.namespace = ? AND m.created_at >= ? AND m.created_at < ?"
             " ORDER BY score DESC, m.id LIMIT ?",
             (expression, namespace, *_span(since, until), limit),
