@@ -74,9 +74,7 @@ class MemMapBuffer:
             BankStorageError: the operating system refused.
         """
         if not 0 < slot_bytes < 2**32 or not 0 <= dims < 2**32 or len(spec_tag) > 16:
-            raise InvalidInputError(
-                "slot_bytes must be 1 to 2**32 - 1, dims below 2**32, spec_tag at most 16 bytes"
-            )
+            raise InvalidInputError("slot_bytes must be 1 to 2**32 - 1, dims below 2**32, spec_tag at most 16 bytes")
         self.path = Path(path)
         self.slot_bytes = slot_bytes
         self.read_only = read_only
@@ -133,9 +131,7 @@ class MemMapBuffer:
         with self._lock:
             self._check_open()
             if self.read_only:
-                raise BankReadOnlyError(
-                    f"{self.path} was opened for reading only; open the bank without read_only"
-                )
+                raise BankReadOnlyError(f"{self.path} was opened for reading only; open the bank without read_only")
             for first, end in pairwise(starts):
                 self._write_bytes(rows[first:end].data.cast("B"), self.offset(int(slots[first])))
 
@@ -226,8 +222,7 @@ class MemMapBuffer:
         _, version, slot_bytes, dims, tag = _HEAD.unpack_from(found)
         if version > BUFFER_VERSION:
             raise BankFormatError(
-                f"{self.path} has format {version}, this program reads up to {BUFFER_VERSION}; "
-                "upgrade membank-llama"
+                f"{self.path} has format {version}, this program reads up to {BUFFER_VERSION}; upgrade membank-llama"
             )
         _, _, want_bytes, want_dims, want_tag = _HEAD.unpack_from(expected)
         if slot_bytes != want_bytes or tag != want_tag or (dims and want_dims and dims != want_dims):

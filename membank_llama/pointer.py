@@ -112,9 +112,7 @@ class PointerRecord:
                 self.dims, self.nbytes, self.flags, self.level, code, POINTER_VERSION, 0,
             )  # fmt: skip
         except struct.error as error:
-            raise InvalidInputError(
-                f"pointer field out of range: {error}; see the table in pointer.py"
-            ) from error
+            raise InvalidInputError(f"pointer field out of range: {error}; see the table in pointer.py") from error
 
     @classmethod
     def unpack(cls, data: bytes) -> PointerRecord:
@@ -124,9 +122,7 @@ class PointerRecord:
             BankCorruptError: not 64 bytes, another version, or a field without meaning.
         """
         if len(data) != POINTER_BYTES:
-            raise BankCorruptError(
-                f"a pointer is {POINTER_BYTES} bytes, got {len(data)}; run `membank verify`"
-            )
+            raise BankCorruptError(f"a pointer is {POINTER_BYTES} bytes, got {len(data)}; run `membank verify`")
         digest, offset, model, dims, nbytes, flags, level, code, version, zero = _LAYOUT.unpack(data)
         if version != POINTER_VERSION:
             raise BankCorruptError(
@@ -167,9 +163,7 @@ def pack_many(
             for row, offset in zip(data, offsets, strict=True)
         ]
     except struct.error as error:
-        raise InvalidInputError(
-            f"pointer field out of range: {error}; see the table in pointer.py"
-        ) from error
+        raise InvalidInputError(f"pointer field out of range: {error}; see the table in pointer.py") from error
     except ValueError as error:
         raise InvalidInputError(f"{len(data)} rows need as many offsets: {error}") from error
     return records

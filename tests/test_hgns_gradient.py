@@ -60,7 +60,7 @@ def test_a_sampled_activation_is_the_function_read_between_its_dimensions(k: int
     beyond = np.append(values, 2 * values[-1] - values[-2])
 
     def read(x: g.Floats) -> g.Floats:
-        return np.interp(x, np.arange(51), beyond)
+        return np.asarray(np.interp(x, np.arange(51), beyond), np.float64)
 
     expected = g.gradient(read, np.arange(50.0), k, levels)
     assert g.sampled_gradient(values, k, levels) == pytest.approx(expected, rel=1e-6, abs=1e-9)

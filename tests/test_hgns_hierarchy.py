@@ -22,14 +22,16 @@ def clustered(count: int, dim: int, seed: int = 0) -> Vector:
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(1, count // 20), dim))
     rows = centres[rng.integers(0, len(centres), count)] + rng.standard_normal((count, dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: Vector = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def written_down(count: int, dim: int) -> Vector:
     """Unit rows from whole numbers, the same to the bit on every machine."""
     grid = (np.arange(count * dim, dtype=np.int64) * 7919 + 104729) % 2003 - 1001
     rows = grid.reshape(count, dim).astype(np.float64)
-    return (rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))).astype(np.float32)
+    unit: Vector = (rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))).astype(np.float32)
+    return unit
 
 
 def precision(hierarchy: HGNSHierarchy, rows: Vector, level: int, top: int = 5, queries: int = 60) -> float:

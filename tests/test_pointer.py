@@ -68,9 +68,7 @@ def test_a_batch_packs_to_the_same_bytes() -> None:
     assert pack_many(rows[:0], [], dims=60, dtype="digits", level=2, model_id="m") == []
 
 
-@pytest.mark.parametrize(
-    ("position", "value"), [(58, 3), (59, 0), (59, 4), (60, 2), (61, 1), (62, 1), (63, 9)]
-)
+@pytest.mark.parametrize(("position", "value"), [(58, 3), (59, 0), (59, 4), (60, 2), (61, 1), (62, 1), (63, 9)])
 def test_damage_is_refused(position: int, value: int) -> None:
     packed = bytearray(make().pack())
     packed[position] = value
@@ -99,7 +97,7 @@ def test_fields_that_do_not_fit(change: dict[str, object]) -> None:
 
 def test_input_that_does_not_fit() -> None:
     with pytest.raises(InvalidInputError, match="uint8"):
-        PointerRecord.of(ROW.astype(np.int32), offset=0, dims=1, dtype="digits", level=1, model_id="m")  # type: ignore[arg-type]
+        PointerRecord.of(ROW.astype(np.int32), offset=0, dims=1, dtype="digits", level=1, model_id="m")
     with pytest.raises(InvalidInputError):
         PointerRecord.of(ROW, offset=-1, dims=1, dtype="digits", level=1, model_id="m")
     with pytest.raises(InvalidInputError, match="as many offsets"):

@@ -69,9 +69,7 @@ def unit_rows(vectors: Vector, dim: int) -> Vector:
     exact = rows[off].astype(np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", exact, exact))
     if not np.isfinite(norms).all() or (norms == 0).any():
-        raise EncodingError(
-            "a vector is zero or holds NaN or infinity and has no direction; nothing was encoded"
-        )
+        raise EncodingError("a vector is zero or holds NaN or infinity and has no direction; nothing was encoded")
     rows = rows.copy()
     rows[off] = (exact / norms[:, np.newaxis]).astype(np.float32)
     return rows
@@ -112,9 +110,7 @@ def check_codes(codes: Codes, nbytes: int) -> Codes:
         InvalidInputError: another shape or dtype.
     """
     if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != nbytes:
-        raise InvalidInputError(
-            f"expected uint8 codes of shape (n, {nbytes}), got {codes.dtype} {codes.shape}"
-        )
+        raise InvalidInputError(f"expected uint8 codes of shape (n, {nbytes}), got {codes.dtype} {codes.shape}")
     return codes if codes.strides[1] == 1 else np.ascontiguousarray(codes)
 
 

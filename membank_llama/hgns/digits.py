@@ -95,9 +95,7 @@ class DigitsCodec(Codec):
         codes = check_codes(codes, self.nbytes(level))
         if level == 1:
             return np.take(self._centroids1, codes, mode="clip")
-        rows = np.take(self._group, codes, axis=0, mode="clip").reshape(
-            len(codes), self._bytes2 * self._dims_per_byte
-        )
+        rows = np.take(self._group, codes, axis=0, mode="clip").reshape(len(codes), self._bytes2 * self._dims_per_byte)
         if self._dims2 == self.dim:
             return np.ascontiguousarray(rows[:, : self.dim])
         full = np.zeros((len(codes), self.dim), np.float32)

@@ -129,9 +129,7 @@ def converge(
     _check_positive("eta", eta)
     _check_positive("epsilon", epsilon)
     if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
-        raise InvalidInputError(
-            f"max_iterations must be a whole number of at least 1, got {max_iterations!r}"
-        )
+        raise InvalidInputError(f"max_iterations must be a whole number of at least 1, got {max_iterations!r}")
     value = np.array(start, np.float64)
     if value.ndim not in (1, 2):
         raise InvalidInputError(f"start must have shape (d,) or (n, d), got {value.shape}")
@@ -167,9 +165,7 @@ def _step(k: int, level: int) -> float:
             raise InvalidInputError(f"{name} must be a whole number of at least {least}, got {value!r}")
     step = float(k) ** -min(level, 64)
     if step < 2.0**-44:
-        raise InvalidInputError(
-            f"a step of 1/{k}**{level} is lost in float64; use fewer levels or a smaller k"
-        )
+        raise InvalidInputError(f"a step of 1/{k}**{level} is lost in float64; use fewer levels or a smaller k")
     return step
 
 
@@ -181,7 +177,5 @@ def _check_positive(name: str, value: float) -> None:
 def _apply(f: Function, points: Floats) -> Floats:
     result = np.asarray(f(points), np.float64)
     if result.shape != points.shape:
-        raise InvalidInputError(
-            f"the function returned shape {result.shape} for {points.shape}; return the same"
-        )
+        raise InvalidInputError(f"the function returned shape {result.shape} for {points.shape}; return the same")
     return result

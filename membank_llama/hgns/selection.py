@@ -82,7 +82,5 @@ class SelectionCodec(Codec):
         codes = check_codes(codes, 4 * kept)
         dims = codes[:, : 2 * kept].view("<u2").astype(np.intp)
         if dims.size and int(dims.max()) >= self.dim:
-            raise InvalidInputError(
-                f"codes name dimension {int(dims.max())} of {self.dim}: not made by this codec"
-            )
+            raise InvalidInputError(f"codes name dimension {int(dims.max())} of {self.dim}: not made by this codec")
         return dims, codes[:, 2 * kept :].view("<f2").astype(np.float32)
