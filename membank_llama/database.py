@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import sqlite_utils
@@ -122,7 +122,7 @@ class BankDatabase:
             raise BankReadOnlyError(f"{self.path.parent} was opened with read_only=True")
         with self._write, translating(self.path):
             db = self.db
-            if db.conn.in_transaction:
+            if _in_transaction(db):
                 yield db
                 return
             db.execute("BEGIN IMMEDIATE")
@@ -131,7 +131,7 @@ class BankDatabase:
                 db.execute("COMMIT")
             except BaseException:
                 # SQLite has rolled back by itself where the disk was full
-                if cast(sqlite3.Connection, db.conn).in_transaction:
+                if _in_transaction(db):
                     db.execute("ROLLBACK")
                 raise
 
@@ -158,3 +158,7 @@ class BankDatabase:
             self._connections.clear()
         for connection in connections:
             connection.close()
+
+
+def _in_transaction(db: sqlite_utils.Database) -> bool:
+    return bool(db.conn.in_transaction)
