@@ -8,11 +8,10 @@ and `model_id()` names those that change a vector.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -23,11 +22,10 @@ from ..errors import EncodingError, ModelError
 from ..gguf_file import fingerprint
 from ..types import Vector
 from .base import ModelAdapter
-from .windows import Frame, Pooling, check_options, groups, normalise, pool, resolve_layer
+from .windows import TRIAL, Pooling, Reader, check_options, groups, normalise, pool, resolve_layer, template_mark
 
 _log = logging.getLogger("membank_llama")
 _told: set[str] = set()
-_TRIAL = "a b c"
 
 
 class LlamaCppAdapter(ModelAdapter):
@@ -73,8 +71,7 @@ class LlamaCppAdapter(ModelAdapter):
         self._weights = weights = Weights(model, n_gpu_layers=n_gpu_layers)
         try:
             plan = _plan(weights, layer, window, max_sequences, n_threads)
-            self._tokens = _Tokens.of(weights, template)
-            self._frame = Frame(self._tokens.before, self._tokens.after, plan.window)
+            self._reader = Reader.of(weights.tokenize, template, plan.window, adds_space=weights.adds_space)
             self._context = _open_context(weights, plan)
             self._name = name or weights.meta("general.name") or weights.path.stem
             self._id = self._identify(template)
@@ -86,8 +83,7 @@ class LlamaCppAdapter(ModelAdapter):
         plan = self._context.plan
         state = "final" if plan.layer is None else f"L{plan.layer}"
         what = "pooled" if plan.pooled else f"{state}-{self.pooling}"
-        mark = "" if template is None else "-t" + hashlib.sha256(template.encode()).hexdigest()[:8]
-        return f"{self._weights.architecture}-{fingerprint(self._weights.path)[:16]}-{what}{mark}"
+        return f"{self._weights.architecture}-{fingerprint(self._weights.path)[:16]}-{what}{template_mark(template)}"
 
     @property
     def hidden_dim(self) -> int:
@@ -124,7 +120,7 @@ class LlamaCppAdapter(ModelAdapter):
         """Encode several texts, as many at once as fit: float32 ``(len(texts), hidden_dim)``."""
         context, pooling = self._context, self.pooling
         sums = np.zeros((len(texts), self.hidden_dim), np.float64)
-        windows = [w for number, text in enumerate(texts) for w in self._frame.windows(number, self._tokens(text))]
+        windows = [window for number, text in enumerate(texts) for window in self._reader.windows(number, text)]
         for group in groups(windows, context.capacity, context.plan.max_sequences):
             states = context.states([window.tokens for window in group])
             for window, rows in zip(group, states, strict=True):
@@ -136,35 +132,6 @@ class LlamaCppAdapter(ModelAdapter):
         """Free the capture context, and the weights if the adapter loaded them."""
         self._context.close()
         self._weights.close()
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """Text to tokens, and what the model and the template want around them."""
-
-    weights: Weights
-    before: list[int]
-    after: list[int]
-    lead: str
-
-    def __call__(self, text: str) -> list[int]:
-        return self.weights.tokenize(self.lead + text, specials=False, add=False)
-
-    @classmethod
-    def of(cls, weights: Weights, template: str | None) -> _Tokens:
-        full = weights.tokenize(_TRIAL, specials=False, add=True)
-        bare = weights.tokenize(_TRIAL, specials=False, add=False)
-        at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
-        before, after = full[:at], full[at + len(bare) :]
-        if template is None:
-            return cls(weights, before, after, "")
-        head, tail = template.split("{text}")
-        # a space between template and text belongs to the text's first token; some tokenizers add it
-        # themselves
-        lead = " " if head.endswith(" ") and not weights.adds_space else ""
-        before += weights.tokenize(head.removesuffix(" "), specials=True, add=False)
-        after = weights.tokenize(tail, specials=True, add=False) + after
-        return cls(weights, before, after, lead)
 
 
 def _plan(weights: Weights, layer: str | int | float, window: int, max_sequences: int, n_threads: int | None) -> Plan:
@@ -198,7 +165,7 @@ def _plans(weights: Weights, plan: Plan) -> Iterator[Plan]:
 
 
 def _open_context(weights: Weights, plan: Plan) -> Context:
-    trial = weights.tokenize(_TRIAL, specials=False, add=True)
+    trial = weights.tokenize(TRIAL, specials=False, add=True)
     cause: EncodingError | None = None
     for choice in _plans(weights, plan):
         context = Context(weights, choice)

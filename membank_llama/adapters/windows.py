@@ -11,10 +11,11 @@ quarter of recall@10 (.090 → .114, mean of layer 1 of stories260K over three L
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from ..types import Vector
 from .base import check_vectors
 
 Pooling: TypeAlias = Literal["mean", "last", "weighted"]
+TRIAL = "a b c"
 _LEAST_ROOM = 4
 
 
@@ -38,38 +40,55 @@ class Window:
     position: int
 
 
+class Tokenize(Protocol):
+    """Token ids of a text. `add`: with BOS and the like around; `specials`: control tokens in it read as such."""
+
+    def __call__(self, text: str, *, specials: bool, add: bool) -> list[int]: ...
+
+
 @dataclass(frozen=True)
-class Frame:
-    """What stands before and after every stretch, and the size of a window in tokens.
+class Reader:
+    """Makes windows of texts: a frame of special tokens and template around every stretch of `room` tokens."""
 
-    Raises:
-        InvalidInputError: hardly any room is left for the text.
-    """
-
+    tokenize: Tokenize
     before: list[int]
     after: list[int]
-    size: int
+    lead: str
+    room: int
 
-    def __post_init__(self) -> None:
-        if self.room < _LEAST_ROOM:
-            raise InvalidInputError(f"the template leaves {self.room} of {self.size} tokens to the text; shorten it")
-
-    @property
-    def room(self) -> int:
-        return self.size - len(self.before) - len(self.after)
-
-    def windows(self, text: int, body: list[int]) -> Iterator[Window]:
-        """Windows over the tokens `body` of text number `text`.
+    @classmethod
+    def of(cls, tokenize: Tokenize, template: str | None, size: int, *, adds_space: bool = False) -> Reader:
+        """For windows of `size` tokens.
 
         Raises:
-            EncodingError: there is no token at all.
+            InvalidInputError: the template leaves hardly any room for the text.
         """
-        head = len(self.before)
+        full = tokenize(TRIAL, specials=False, add=True)
+        bare = tokenize(TRIAL, specials=False, add=False)
+        at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+        before, after, lead = full[:at], full[at + len(bare) :], ""
+        if template is not None:
+            head, tail = template.split("{text}")
+            # a space between template and text belongs to the text's first token; some tokenizers add it
+            lead = " " if head.endswith(" ") and not adds_space else ""
+            before = before + tokenize(head.removesuffix(" "), specials=True, add=False)
+            after = tokenize(tail, specials=True, add=False) + after
+        room = size - len(before) - len(after)
+        if room < _LEAST_ROOM:
+            raise InvalidInputError(f"the template leaves {room} of {size} tokens to the text; shorten it")
+        return cls(tokenize, before, after, lead, room)
+
+    def windows(self, number: int, text: str) -> Iterator[Window]:
+        """The windows of text `number`.
+
+        Raises:
+            EncodingError: the text holds no token at all.
+        """
+        body, head = self.tokenize(self.lead + text, specials=False, add=False), len(self.before)
         if not body:
             if not head + len(self.after):
-                raise EncodingError("a text without any token has no vector; leave it out")
-            yield Window(text, self.before + self.after, 0, head + len(self.after), 1)
-            return
+                raise EncodingError(f"text {number} holds nothing that the model knows; leave it out")
+            yield Window(number, self.before + self.after, 0, head + len(self.after), 1)
         at = 0
         while at < len(body):
             # with nothing before it, a later window begins with the token ahead of it, which it does not pool
@@ -78,7 +97,7 @@ class Frame:
             skip = 1 if end > 1 and at == 0 and not head else 0
             start = head + len(context) + skip
             tokens = self.before + context + body[at:end] + self.after
-            yield Window(text, tokens, start, head + len(context) + end - at, at + skip + 1)
+            yield Window(number, tokens, start, head + len(context) + end - at, at + skip + 1)
             at = end
 
 
@@ -111,9 +130,12 @@ def pool(window: Window, rows: npt.NDArray[Any], pooling: Pooling) -> npt.NDArra
     """
     count = window.end - window.start
     if pooling == "last":
-        return np.multiply(rows[-1], count, dtype=np.float64)
-    weights = np.ones(count) if pooling == "mean" else np.arange(window.position, window.position + count)
-    summed: npt.NDArray[np.float64] = weights.astype(np.float64) @ rows[window.start : window.end]
+        weights, rows = np.array([count]), rows[-1:]
+    else:
+        weights = np.ones(count) if pooling == "mean" else np.arange(window.position, window.position + count)
+        rows = rows[window.start : window.end]
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN is found, and named, when all is added up
+        summed: npt.NDArray[np.float64] = weights.astype(np.float64) @ rows
     return summed
 
 
@@ -165,3 +187,8 @@ def check_options(pooling: str, template: str | None, **counts: int | None) -> N
         least = 8 if name == "window" else 1
         if value is not None and value < least:
             raise InvalidInputError(f"{name} must be at least {least}; it is {value}")
+
+
+def template_mark(template: str | None) -> str:
+    """What a template adds to a model id."""
+    return "" if template is None else "-t" + hashlib.sha256(template.encode()).hexdigest()[:8]
