@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import sqlite_utils
 
-from .errors import BankClosedError, BankCorruptError, BankError, BankReadOnlyError, BankStorageError
+from .errors import BankClosedError, BankCorruptError, BankError, BankFormatError, BankReadOnlyError, BankStorageError
 
 BUSY_SECONDS = 10.0
 _STORAGE = ("full", "disk i/o", "unable to open", "readonly", "read-only", "locked", "busy")
@@ -94,14 +94,11 @@ class BankDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
-            raw = self._open("rw")
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
-                raw.execute(f"PRAGMA {pragma}")
-            return raw
+            return self._open("rw", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON")
         raw = self._open("ro")
         try:
             raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError as exc:
+        except sqlite3.DatabaseError as exc:
             raw.close()
             if not any(sign in str(exc) for sign in ("unable to open", "readonly", "read-only")):
                 raise
@@ -109,10 +106,15 @@ class BankDatabase:
             raw = self._open("ro&immutable=1")
         return raw
 
-    def _open(self, mode: str) -> sqlite3.Connection:
+    def _open(self, mode: str, *pragmas: str) -> sqlite3.Connection:
         uri = f"file:{quote(str(self.path.absolute()))}?mode={mode}"
         raw = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        raw.execute("PRAGMA cache_size = -16000")
+        try:
+            for pragma in (*pragmas, "cache_size = -16000"):
+                raw.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            raw.close()
+            raise
         return raw
 
     @contextmanager

@@ -1,0 +1,78 @@
+"""What the tests of the bank share: small banks with the mock encoder, and things that go wrong on purpose."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from membank_llama.adapters.mock import MockAdapter
+from membank_llama.bank import MemBank
+from membank_llama.store import ModelCard, Store
+from membank_llama.types import NewMemory, Vector
+
+ROOT = Path(__file__).resolve().parent.parent
+DIM = 64
+
+FACTS = (
+    "My sister Ana lives in Porto.",
+    "The car needs new tyres before winter.",
+    "Grandmother bakes bread with rye flour.",
+    "The wifi password is written under the router.",
+    "Our flight to Lisbon leaves at seven.",
+    "The dentist moved to Maple Street.",
+)
+
+
+def open_bank(path: Path, dim: int = DIM, **options: object) -> MemBank:
+    """A bank with the mock encoder."""
+    return MemBank(MockAdapter(hidden_dim=dim), path, **options)  # type: ignore[arg-type]
+
+
+def card(dim: int = DIM, name: str = "mock") -> ModelCard:
+    return ModelCard(f"{name}-1-{dim}", name, dim)
+
+
+def open_store(path: Path, dim: int = DIM, **options: object) -> Store:
+    return Store(path, card(dim), **options)  # type: ignore[arg-type]
+
+
+def unit_vectors(count: int, dim: int = DIM, seed: int = 0) -> Vector:
+    rows = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def numbered(count: int, namespace: str = "default", start: int = 0) -> list[NewMemory]:
+    """Memories with a number and a few words each, all different."""
+    words = ("river", "lamp", "violin", "harbour", "ticket", "walnut", "engine", "letter", "garden", "copper")
+    return [
+        NewMemory(f"note {n}: the {words[n % 10]} beside the {words[n // 10 % 10]}", namespace=namespace)
+        for n in range(start, start + count)
+    ]
+
+
+def texts(results: Sequence[object]) -> list[str]:
+    return [result.text for result in results]  # type: ignore[attr-defined]
+
+
+def python(code: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Another Python process with the package and these helpers importable."""
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+    )
+
+
+def files_with(directory: Path, needle: bytes) -> list[str]:
+    """Names of the files below a directory that hold these bytes."""
+    return sorted(p.name for p in directory.rglob("*") if p.is_file() and needle in p.read_bytes())
