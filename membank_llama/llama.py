@@ -128,7 +128,9 @@ class Remembering(llama_cpp.Llama):
         adapter = getattr(self, "_own_adapter", None)
         if adapter is not None:
             adapter.close()
-        super().close()
+        # llama_cpp calls close() from __del__ even where its __init__ never ran
+        if hasattr(self, "_stack"):
+            super().close()
 
 
 class Llama(Remembering):
