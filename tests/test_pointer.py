@@ -17,6 +17,7 @@ from membank_llama.pointer import (
     level_dtype,
     model_tag,
     pack_many,
+    relocate,
 )
 
 ROW = np.arange(40, dtype=np.uint8)
@@ -74,6 +75,11 @@ def test_damage_is_refused(position: int, value: int) -> None:
     packed[position] = value
     with pytest.raises(BankCorruptError, match="membank verify"):
         PointerRecord.unpack(bytes(packed))
+
+
+def test_a_moved_pointer_differs_in_its_offset_alone() -> None:
+    record = make()
+    assert PointerRecord.unpack(relocate(record.pack(), 2**63)) == replace(record, offset=2**63)
 
 
 @pytest.mark.parametrize("length", [0, 63, 65])
