@@ -33,6 +33,8 @@ def translate(exc: Exception, where: Path) -> BankError:
         return BankStorageError(
             f"{where}: {exc}. Free some space or check the disk and its permissions; everything stored before is kept"
         )
+    if "not a database" in text:
+        return BankFormatError(f"{where} is not a bank of membank-llama: {exc}; choose another directory")
     return BankCorruptError(f"{where}: {exc}. Keep a copy of the directory, then try: membank verify, membank export")
 
 
