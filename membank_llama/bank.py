@@ -321,8 +321,9 @@ class MemBank:
         return upkeep.verify(self._store, progress)
 
     def rebuild_indexes(self, progress: Progress | None = None) -> None:
-        """Make the vector indexes anew; not needed after opening, only after damage."""
+        """Make the vector indexes and the full text anew; not needed after opening, only after damage."""
         self._store.check_writable()
+        self._store.registry.rebuild_text()
         self._store.indexes.rebuild(progress)
 
     def reencode(self, adapter: ModelAdapter | None = None, progress: Progress | None = None) -> int:

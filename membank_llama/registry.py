@@ -307,6 +307,11 @@ class Registry(BankDatabase):
 
     # -- full text
 
+    def rebuild_text(self) -> None:
+        """Make the full text anew from the memories."""
+        with self.transaction() as db:
+            db.execute("INSERT INTO memories_fts (memories_fts) VALUES ('rebuild')")
+
     def search_text(
         self,
         expression: str,

@@ -1,0 +1,54 @@
+"""All benchmarks, one after the other: small versions by default, the published ones with --full.
+
+    python benchmarks/run.py [--full] [--models DIR] [--data FILE] [--json DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parent.parent / "shared"
+
+
+def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], list[Path]]]:
+    """(script, arguments, files it needs) of every benchmark."""
+    encoder, chat = models / "all-MiniLM-L6-v2-q8_0.gguf", models / "stories260K-chatml.gguf"
+    size = "100000" if full else "5000"
+    return [
+        ("capture.py", [] if full else ["--quick"], []),
+        ("store.py", ["--encoder", str(encoder), *(["--full"] if full else ["--n", size])], [encoder]),
+        ("recall.py", ["--full"] if full else ["--n", size], []),
+        ("prompt_cache.py", [str(chat), "--encoder", str(encoder)], [chat, encoder]),
+        ("locomo.py", [str(data), "--encoder", str(encoder), *([] if full else ["--conversations", "1"])], [data, encoder]),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="the sizes of docs/benchmarks.md; takes an hour")
+    parser.add_argument("--models", type=Path, default=SHARED / "models")
+    parser.add_argument("--data", type=Path, default=SHARED / "data" / "locomo-dev.json")
+    parser.add_argument("--json", type=Path, help="a directory for the figures as JSON")
+    options = parser.parse_args()
+    if options.json:
+        options.json.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for script, arguments, needed in plan(options.models, options.data, options.full):
+        missing = [path.name for path in needed if not path.exists()]
+        if missing:
+            print(f"skipped {script}: needs {', '.join(missing)} (--models, --data)")
+            continue
+        command = [sys.executable, str(HERE / script), *arguments]
+        if options.json:
+            command += ["--json", str(options.json / f"{Path(script).stem}.json")]
+        print(f"\n$ python benchmarks/{script} {' '.join(Path(a).name if Path(a).exists() else a for a in arguments)}", flush=True)
+        failed += subprocess.run(command, check=False).returncode != 0
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
