@@ -21,7 +21,7 @@ FLOORS = {
     "gate": 3, "recall": 3.2, "upkeep": 3.2, "items": 3.4,
     "bank": 4,
     "session": 5, "traces": 5.2, "transfer": 5,
-    "llama": 6, "terminal": 6,
+    "llama": 6, "terminal": 6, "conversation": 6,
     "chat": 7, "demo": 7,
     "commands": 7.1, "commands.base": 7.2, "commands.memories": 7.5, "commands.upkeep": 7.5, "commands.chatting": 7.5,
     "cli": 8, "__init__": 8, "__main__": 9,

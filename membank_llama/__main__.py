@@ -1,0 +1,8 @@
+"""``python -m membank_llama`` is ``membank``."""
+
+from __future__ import annotations
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

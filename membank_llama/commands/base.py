@@ -1,0 +1,247 @@
+"""What the commands share: options, which bank, and which model encodes for it.
+
+A bank remembers the file of the model that made it and what was captured of it, so a command needs no model named
+as long as that file is where it was. Everything heavy is imported inside the functions: `membank --help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..errors import BankLockedError, BankNotFoundError, BankStorageError, InvalidInputError, MembankError
+
+if TYPE_CHECKING:
+    from ..adapters.llama_cpp import LlamaCppAdapter
+    from ..bank import MemBank
+
+DATABASE = "bank.sqlite"
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|y)", re.IGNORECASE)
+_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
+
+BankOption = Annotated[Path | None, typer.Option("--bank", "-b", help="The bank's directory.", show_default=False)]
+NamespaceOption = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Part of the bank to use.", show_default=False)
+]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", "--model", "-m", show_default=False,
+        help="The model that encodes: a GGUF path, hf:owner/repo/file.gguf or an Ollama name. "
+        "Default: the one that made the bank.",
+    ),
+]  # fmt: skip
+ThreadsOption = Annotated[int | None, typer.Option(help="Processor threads.", min=1, show_default=False)]
+GpuOption = Annotated[int, typer.Option(help="Layers to put on the GPU; -1 for all.", min=-1)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options ahead of the command."""
+
+    bank: Path | None = None
+    namespace: str | None = None
+
+
+def bank_path(ctx: typer.Context, own: Path | None) -> Path:
+    """The bank meant: of the command, of `membank` itself, of the environment, or the default one."""
+    from ..paths import default_bank
+
+    return (own or settings(ctx).bank or default_bank()).expanduser()
+
+
+def settings(ctx: typer.Context) -> Settings:
+    return ctx.obj if isinstance(ctx.obj, Settings) else Settings()
+
+
+def named_namespace(ctx: typer.Context, own: str | None) -> str | None:
+    """The namespace that was named, if one was."""
+    name = own if own is not None else settings(ctx).namespace
+    if name == "":
+        raise InvalidInputError("the namespace is empty; leave --namespace out for the default one")
+    return name
+
+
+def namespace_of(ctx: typer.Context, own: str | None) -> str:
+    """The namespace to work in."""
+    return named_namespace(ctx, own) or "default"
+
+
+def must_exist(path: Path) -> None:
+    """Raises BankNotFoundError rather than make a bank where none was."""
+    if not (path / DATABASE).exists():
+        raise BankNotFoundError(
+            f"there is no bank at {path}; make one with membank ingest or membank chat, or name another with --bank"
+        )
+
+
+# -- opening
+
+
+@contextmanager
+def open_bank(path: Path, adapter: Any = None, **options: Any) -> Iterator[MemBank]:
+    """A bank that exists already; long work on opening shows a bar."""
+    from ..bank import MemBank
+    from ..terminal import progress_bar
+
+    must_exist(path)
+    with progress_bar() as progress, MemBank(adapter, path, progress=progress, **options) as bank:
+        yield bank
+
+
+@contextmanager
+def open_for_looking(path: Path) -> Iterator[MemBank]:
+    """The bank for writing where that is possible, or else for reading beside whoever writes."""
+    try:
+        opened = open_bank(path)
+        bank = opened.__enter__()
+    except (BankLockedError, BankStorageError):
+        opened = open_bank(path, read_only=True)
+        bank = opened.__enter__()
+    try:
+        yield bank
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def open_model(
+    ref: str, *, threads: int | None = None, gpu_layers: int = 0, card: dict[str, Any] | None = None
+) -> LlamaCppAdapter:
+    """An adapter from anything that names a model; set as it was for the bank of this card, where it made that bank."""
+    from ..adapters.llama_cpp import LlamaCppAdapter
+    from ..sources import resolve_model
+
+    path = resolve_model(ref)
+    capture = captured_as(card, path)
+    return LlamaCppAdapter(path, name=called(path, ref), n_threads=threads, n_gpu_layers=gpu_layers, **capture)
+
+
+def called(path: Path, ref: str) -> str:
+    """What people call a model: its file's name, or what they typed where the file is named by its hash."""
+    return ref if path.name.startswith("sha256") else path.stem
+
+
+def prepare(bank: MemBank, namespace: str = "default") -> None:
+    """Do now what the first recall would wait for: load the index, learn what unrelated texts look like."""
+    bank.recall("good morning", 1, namespace=namespace)
+
+
+def recorded_model(path: Path) -> dict[str, Any] | None:
+    """The model card that a bank keeps; None where there is no bank, or none written to yet."""
+    from ..registry import Registry
+
+    if not (path / DATABASE).exists():
+        return None
+    registry = Registry(path / DATABASE, read_only=True)
+    try:
+        card = registry.get_meta("model")
+    finally:
+        registry.close()
+    return card if isinstance(card, dict) else None
+
+
+def made_by(card: dict[str, Any], path: Path) -> bool:
+    """Whether a bank was made by this file, under whatever name."""
+    from ..gguf_file import fingerprint
+
+    return fingerprint(path)[:16] in card["id"]
+
+
+def captured_as(card: dict[str, Any] | None, path: Path) -> dict[str, Any]:
+    """Layer and pooling that a bank was made with, from its model's id; empty where another file made it.
+
+    Raises:
+        InvalidInputError: made with a template, of which only a hash is known.
+    """
+    if card is None or not made_by(card, path):
+        return {}
+    match = re.fullmatch(r".+-(?:pooled|(final|L(\d+))-(mean|last|weighted))(-t[0-9a-f]{8})?", card["id"])
+    if match is None:
+        return {}
+    if match[4]:
+        raise InvalidInputError(
+            "the bank was made with a text template, which the command line does not know; open it from Python with "
+            "LlamaCppAdapter(…, template=…), or move it over with: membank reencode MODEL"
+        )
+    if match[3] is None:
+        return {}
+    return {"pooling": match[3], **({"layer": int(match[2])} if match[2] else {})}
+
+
+def encoder_for(
+    path: Path, ref: str | None, *, threads: int | None, gpu_layers: int = 0, card: dict[str, Any] | None = None
+) -> LlamaCppAdapter | None:
+    """The model that encodes for a bank: the one named, else the one that made it; None where its file is gone."""
+    card = card or recorded_model(path)
+    if ref is not None:
+        return open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card)
+    if card is None or not card.get("source") or not Path(card["source"]).is_file():
+        return None
+    adapter = open_model(card["source"], threads=threads, gpu_layers=gpu_layers, card=card)
+    if adapter.model_id() != card["id"]:
+        adapter.close()
+        return None
+    return adapter
+
+
+def needed_encoder(path: Path, ref: str | None, *, threads: int | None, gpu_layers: int = 0) -> LlamaCppAdapter:
+    """The same, for commands that cannot go on without.
+
+    Raises:
+        InvalidInputError: no model was named and none is known; the message says which to name.
+    """
+    card = recorded_model(path)
+    adapter = encoder_for(path, ref, threads=threads, gpu_layers=gpu_layers, card=card)
+    if adapter is not None:
+        return adapter
+    if card is None:
+        raise InvalidInputError(
+            f"{path} is a new bank: name the model its memories are made with, as in --model model.gguf"
+        )
+    raise InvalidInputError(
+        f"{path} was made by {card['name']}, whose file {card.get('source') or '(not recorded)'} is gone or another "
+        "one now; say where it is with --model FILE, or move to another model with: membank reencode MODEL"
+    )
+
+
+# -- values typed by people
+
+
+def moment(text: str | None, now: float, *, name: str = "the time") -> float | None:
+    """Seconds since 1970 of ``7d`` (ago), ``2025-01-31``, ``2025-01-31T18:00`` (local time) or ``now``.
+
+    Raises:
+        InvalidInputError: none of these.
+    """
+    if text is None:
+        return None
+    if text.strip().lower() == "now":
+        return now
+    span = _SPAN.fullmatch(text.strip())
+    if span:
+        return now - float(span[1]) * _SECONDS[span[2].lower()]
+    try:
+        return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip())).timestamp()
+    except (ValueError, OverflowError, OSError) as exc:
+        raise InvalidInputError(
+            f"{name} is {text!r}; write a date (2025-01-31), a date and time (2025-01-31T18:00) or an age (7d, 12h)"
+        ) from exc
+
+
+def exit_code(error: MembankError) -> Literal[1, 2]:
+    """2 for bad input, 1 for everything else."""
+    return 2 if isinstance(error, InvalidInputError) else 1
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return os.environ.get("MEMBANK_DEBUG", "") not in ("", "0")

@@ -1,0 +1,196 @@
+"""Commands that talk: chat and the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ModelError, ModelFileError
+from . import base
+
+DEFAULT_CONTEXT = 4096
+
+
+def chat(
+    ctx: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="A GGUF path, hf:owner/repo/file.gguf, or a model of Ollama's store.", metavar="MODEL")
+    ],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder", help="An embedding GGUF to encode memories. Default: what made the bank, or MODEL itself.",
+            show_default=False,
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option("--ctx", help="Tokens of context.", min=64, show_default="4096, or what MODEL was made for"),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.", show_default=False)] = None,
+    temperature: Annotated[float, typer.Option(help="0 is always the same reply.", min=0.0)] = 0.7,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest reply, in tokens.", min=1, show_default="a quarter of the context")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="For replies that can be repeated.", show_default=False)] = None,
+    memory: Annotated[bool, typer.Option(" /--no-memory", help="Chat without a memory.", show_default=False)] = True,
+    bank: base.BankOption = None,
+    namespace: base.NamespaceOption = None,
+    threads: base.ThreadsOption = None,
+    gpu_layers: base.GpuOption = 0,
+) -> None:  # fmt: skip
+    """Talk to a model that remembers.
+
+    [dim]membank chat Qwen3-4B-Q4_K_M.gguf[/dim]
+
+    [dim]membank chat llama3.2:3b --encoder all-MiniLM-L6-v2-q8_0.gguf --bank ./work[/dim]
+    """
+    from ..chat import Chat
+    from ..conversation import Conversation, ReplyOptions
+    from ..sources import resolve_model
+
+    path = resolve_model(model)
+    where = base.bank_path(ctx, bank) if memory else None
+    options: dict[str, Any] = {
+        "n_ctx": context or _trained_context(path),
+        "n_threads": threads,
+        "n_threads_batch": threads,
+        "n_gpu_layers": gpu_layers,
+        "verbose": False,
+        **({} if seed is None else {"seed": seed}),
+    }
+    with _opened(path, where, encoder, base.namespace_of(ctx, namespace), options) as llm:
+        replies = ReplyOptions(temperature, max_tokens, system, seed)
+        _greet(llm, path)
+        Chat(Conversation(llm, replies), where).run()
+
+
+@contextmanager
+def _opened(
+    path: Path, bank: Path | None, encoder: str | None, namespace: str, options: dict[str, Any]
+) -> Iterator[Any]:
+    """The model, with its memory where a bank is given; all of it is closed in order."""
+    from ..adapters.llama_cpp import LlamaCppAdapter
+    from ..llama import remember
+    from ..session import MemoryOptions
+
+    with ExitStack() as stack:
+        if bank is None:
+            llm = _load(path, options)
+            stack.callback(llm.close)
+            yield llm
+            return
+        card = base.recorded_model(bank)
+        threads, gpu_layers = options["n_threads"], options["n_gpu_layers"]
+        adapter: LlamaCppAdapter | None = None
+        if encoder is not None or (card is not None and not base.made_by(card, path)):
+            adapter = base.encoder_for(bank, encoder, threads=threads, gpu_layers=gpu_layers, card=card)
+        if adapter is not None:
+            # the bank first: where another process holds it, nobody waits for the chat model
+            opened = _bank(stack, adapter, bank)
+            llm = _load(path, options)
+        else:
+            llm = _load(path, options)
+            try:
+                capture = base.captured_as(card, path)
+                name = base.called(path, str(path))
+                opened = _bank(stack, LlamaCppAdapter(llm, name=name, n_threads=threads, **capture), bank)
+            except BaseException:
+                llm.close()
+                raise
+        stack.callback(llm.close)
+        base.prepare(opened, namespace)
+        yield remember(llm, opened, MemoryOptions(namespace=namespace))
+
+
+def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:
+    from ..bank import MemBank
+    from ..terminal import progress_bar
+
+    stack.callback(adapter.close)
+    with progress_bar() as progress:
+        return stack.enter_context(MemBank(adapter, path, progress=progress))
+
+
+def _load(path: Path, options: dict[str, Any]) -> Any:
+    import llama_cpp
+
+    from ..gguf_file import read_header
+
+    header = read_header(path)
+    if header.metadata.get(f"{header.architecture}.attention.causal") is False:
+        raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
+    try:
+        return llama_cpp.Llama(str(path), **options)
+    except (ValueError, RuntimeError, AssertionError) as exc:
+        raise ModelFileError(
+            f"llama.cpp cannot load {path}: {exc}. It may be of a kind this version does not know, or too large for "
+            "this machine; pip install -U llama-cpp-python, or a smaller model or --ctx, may help"
+        ) from exc
+
+
+def _trained_context(path: Path) -> int:
+    from ..gguf_file import read_header
+
+    header = read_header(path)
+    trained = header.metadata.get(f"{header.architecture}.context_length")
+    return min(DEFAULT_CONTEXT, trained) if isinstance(trained, int) and trained > 0 else DEFAULT_CONTEXT
+
+
+def _greet(llm: Any, path: Path) -> None:
+    from rich.text import Text
+
+    from .. import terminal
+
+    memory = getattr(llm, "memory", None)
+    greeting = Text.assemble(("membank ", f"bold {terminal.ACCENT}"), (path.stem, "bold"))
+    if memory is None:
+        greeting.append(" · without memory", style="dim")
+    else:
+        bank = memory.bank
+        count = bank.store.registry.count(memory.options.namespace)
+        greeting.append(f" · {terminal.counted(count, 'memory')}", style="dim")
+        if bank.adapter.source != str(path.resolve()):
+            greeting.append(f" · encoded by {terminal.visible(bank.model.name)}", style="dim")
+    notes = terminal.out if terminal.out.is_terminal else terminal.err
+    notes.print(greeting)
+    if memory is not None:
+        notes.print(Text(f"{memory.bank.path} · /help lists commands, Ctrl-D leaves", style="dim"))
+    notes.print()
+
+
+# -- the demo
+
+
+def demo(
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", envvar="MODEL", help="The model that chats.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", envvar="ENCODER", help="The model that encodes.", show_default=False)
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Short replies.")] = False,
+) -> None:
+    """Tell a model things in one process, ask in another."""
+    from ..demo import run
+
+    raise typer.Exit(run(model, encoder, fast=fast))
+
+
+def demo_tell(bank: Path, model: str, encoder: str, tokens: int) -> None:
+    """First process of the demo."""
+    from ..demo import tell
+
+    tell(bank, model, encoder, tokens)
+
+
+def demo_ask(bank: Path, model: str, encoder: str, tokens: int) -> None:
+    """Second process of the demo."""
+    from ..demo import ask
+
+    if not ask(bank, model, encoder, tokens):
+        raise typer.Exit(1)
