@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .buffer import MemMapBuffer
+from .buffer import HEADER_BYTES, MemMapBuffer
 from .database import translate
 from .errors import (
     BankCorruptError,
@@ -180,9 +180,9 @@ class Store:
         """Keep a damaged activation file under another name; `reencode` fills a new one."""
         damaged = self.path / self.activations
         kept = damaged.with_suffix(".damaged")
-        if kept.exists():
+        if kept.exists() or _size(damaged) <= HEADER_BYTES:
             damaged.unlink(missing_ok=True)
-        elif damaged.exists():
+        else:
             damaged.replace(kept)
         self.buffer = self.open_buffer(self.activations, self.hierarchy)
 
