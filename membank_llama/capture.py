@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import signal
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import llama_cpp
@@ -51,6 +53,23 @@ def quiet() -> Iterator[None]:
         if _host_log.level == logging.CRITICAL:
             # NOTSET: nobody chose, and everything would be printed; then as Llama(verbose=False) has it
             _host_log.setLevel(before or logging.ERROR)
+
+
+@contextmanager
+def _interrupt_afterwards() -> Iterator[None]:
+    """Hold Ctrl-C back. Python raises it at the entry of whatever runs next: in a callback from C it would be lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught:
+            before(*caught[0])
 
 
 class Weights:
@@ -231,7 +250,8 @@ class Context:
             memory = llama_cpp.llama_get_memory(self._ctx)
             self._batch.fill(sequences, outputs=self.plan.outputs)
             try:
-                return self._evaluate(lengths, llama_cpp.llama_decode if memory else llama_cpp.llama_encode)
+                with _interrupt_afterwards():
+                    return self._evaluate(lengths, llama_cpp.llama_decode if memory else llama_cpp.llama_encode)
             finally:
                 if memory:
                     # after an early end the cache of the upper layers is stale: nothing of it may be met
@@ -317,7 +337,7 @@ class _Watch:
                     return self._missing <= 0 or bool(get_name(tensor) == name)
                 if self._missing > 0:
                     self._take(tensor)
-            except BaseException as error:  # noqa: BLE001  Ctrl-C too: C cannot carry it, raised later
+            except BaseException as error:  # noqa: BLE001  C cannot carry it: raised afterwards
                 self._stored, self._missing = error, 0
                 return ask
             return False

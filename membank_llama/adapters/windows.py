@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from ..errors import EncodingError, InvalidInputError
 from ..types import Vector
-from .base import check_vectors
 
 Pooling: TypeAlias = Literal["mean", "last", "weighted"]
 TRIAL = "a b c"
@@ -152,7 +151,8 @@ def normalise(sums: npt.NDArray[np.float64], who: str) -> Vector:
             f"{who} gave NaN or nothing for {bad.size} of {len(sums)} texts (first: number {bad[0]}); "
             "nothing was stored, try another layer or a less quantised model"
         )
-    return check_vectors((sums / lengths).astype(np.float32), len(sums), sums.shape[1], who)
+    unit: Vector = (sums / lengths).astype(np.float32)
+    return unit
 
 
 def resolve_layer(layer: str | int | float, depth: int) -> int:
