@@ -55,7 +55,7 @@ class MemoryOptions:
     Args:
         namespace: whose memories.
         top_k: most memories injected in one turn.
-        share: most of the context that all blocks of a prompt may take.
+        share: most of the context that one block may take; all blocks of a prompt take at most twice that.
         budget: the same in tokens, in place of `share`.
         recall, remember: switch one side off.
         conversation: a fixed name for the conversation; by default each has its own.
@@ -158,17 +158,17 @@ class ChatMemory:
         earlier = {i: self._blocks[keys[i]] for i in range(newest) if keys[i] in self._blocks}
         shown = [text_of(message.get("content")) for message in plain]
         with self._lock:
-            room = self._room(used, max_tokens)
+            one, together = self._room(used, max_tokens)
             spent = sum(block.tokens for block in earlier.values())
-            if spent > 0.75 * room:
-                # the blocks of old turns have filled their share: drop them all at once, the cache is lost but once
+            if spent > 0.75 * together:
+                # the blocks of old turns have filled their room: drop them all at once, the cache is lost but once
                 earlier, spent = {}, 0
                 for key in keys[:newest]:
                     self._blocks.pop(key, None)
             block = self._blocks.get(keys[newest])
-            if block is None:
+            if block is None or spent + block.tokens > together:
                 known = {memory_id for old in earlier.values() for memory_id in old.ids}
-                block = self._recall(text, shown, room - spent, known)
+                block = self._recall(text, shown, min(one, together - spent), known)
                 self._keep(keys[newest], block)
         for index, old in [*earlier.items(), (newest, block)]:
             plain[index] = with_block(plain[index], old.text)
@@ -182,20 +182,21 @@ class ChatMemory:
         if turn is None or not self.options.recall:
             return found.start, "", turn
         with self._lock:
-            room = self._room(self._tokens.count(prompt), max_tokens)
-            block = self._recall(text, [prompt], room, set())
+            one, _ = self._room(self._tokens.count(prompt), max_tokens)
+            block = self._recall(text, [prompt], one, set())
         return found.start, block.text, turn
 
     def _turn(self, text: str, key: str) -> Turn:
         conversation = self.options.conversation or (f"{self._session}-{key[:8]}" if key else self._session)
         return Turn(text, conversation, time.time())
 
-    def _room(self, used: int, max_tokens: int | None) -> int:
-        """Tokens that memory may take: its share, and never what the reply needs."""
+    def _room(self, used: int, max_tokens: int | None) -> tuple[int, int]:
+        """Tokens that one block may take, and all blocks together: a share, and never what the reply needs."""
         n_ctx = self._tokens.n_ctx
         share = self.options.budget or int(self.options.share * n_ctx)
         reserve = max_tokens if max_tokens is not None and max_tokens > 0 else min(REPLY_RESERVE, n_ctx // 4)
-        return max(0, min(share, n_ctx - used - reserve - PROMPT_MARGIN))
+        left = max(0, n_ctx - used - reserve - PROMPT_MARGIN)
+        return min(share, left), min(2 * share, left)
 
     def _recall(self, text: str, shown: Sequence[str], room: int, known: set[int]) -> Block:
         start = time.perf_counter()

@@ -172,6 +172,25 @@ def test_the_block_is_really_in_the_models_prompt(llm: membank_llama.Llama) -> N
     assert llm.memory.last.tokens == len(llm.tokenize(llm.memory.last.block.encode(), add_bos=False, special=False))
 
 
+def test_the_prompt_cache_survives_from_turn_to_turn(llm: membank_llama.Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm.memory.bank.ingest("My sister Ana lives in Porto.")
+    evaluated: list[int] = []
+    evaluate = llm.eval
+    monkeypatch.setattr(llm, "eval", lambda tokens: (evaluated.extend(tokens), evaluate(tokens))[1])
+    history: list[dict[str, str]] = [{"role": "system", "content": "You are kind. " * 10}]
+    for question in ("Where does my sister Ana live?", "What did she say?", "Tell me a story."):
+        history.append({"role": "user", "content": question})
+        evaluated.clear()
+        reply = llm.create_chat_completion(history, **COLD)
+        history.append({"role": "assistant", "content": reply["choices"][0]["message"]["content"]})
+        prompt = reply["usage"]["prompt_tokens"]
+        fresh = len(evaluated) - reply["usage"]["completion_tokens"] + 1
+        if len(history) > 3:
+            # the new message with its markup, and the last token of the reply, which was never evaluated
+            assert fresh < llm.memory._tokens.count(question) + 60 < prompt / 2
+    assert llm.memory.last is not None
+
+
 def test_raw_prompts_get_memory_in_their_newest_user_turn(llm: membank_llama.Llama) -> None:
     llm.memory.bank.ingest("My sister Ana lives in Porto.")
     raw = "<|im_start|>user\nWhere does my sister Ana live?<|im_end|>\n<|im_start|>assistant\n"

@@ -110,6 +110,7 @@ def test_old_blocks_are_dropped_when_they_fill_their_share(bank: MemBank) -> Non
         bank.ingest(f"The secret word of club {name}{name} is " + f"{name}word " * 15)
     memory = ChatMemory(bank, Words(), MemoryOptions(budget=90, top_k=1))
     history: list[dict[str, object]] = []
+    dropped = 0
     for name in "abcdefgh":
         history.append(user(f"secret word of club {name}{name}"))
         prepared, _ = memory.for_messages(history, max_tokens=10)
@@ -118,8 +119,11 @@ def test_old_blocks_are_dropped_when_they_fill_their_share(bank: MemBank) -> Non
             Words().count(text_of(m["content"])) for m in history
         )
         assert blocks >= 1
-        assert tokens <= 90
+        dropped += blocks == 1
+        assert tokens <= 2 * 90
+        assert Words().count(memory.last.block if memory.last else "") <= 90
         history.append(reply("yes"))
+    assert 2 <= dropped < 8, "the first turn, and then one turn in several"
     memory.close()
 
 

@@ -1,0 +1,51 @@
+"""README and docs say what is true: examples run, every command is named, every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from membank_llama.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+EXAMPLES = re.findall(r"<!-- runs in tests/test_readme\.py -->\n```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) == 2
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_examples_run(
+    code: str,
+    stories_chatml_gguf: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(stories_chatml_gguf, tmp_path / "model.gguf")
+    monkeypatch.chdir(tmp_path)
+    quick = code.replace('content": "', 'content": "').replace("}])", "}], max_tokens=8)")
+    quick = quick.replace("n_ctx=2048", "n_ctx=2048, n_threads=1, verbose=False")
+    exec(compile(quick, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "Porto" in printed or "boiler" in printed
+
+
+def test_every_command_is_in_the_readme() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        if not command.hidden:
+            assert re.search(rf"`[^`]*\b{re.escape(name)}\b", README), f"membank {name} is not in README.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
