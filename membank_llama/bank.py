@@ -212,7 +212,8 @@ class MemBank:
             self._multiplier,
         )
         vector = self.encode(query)
-        return QueryEngine(self._store, self._relevance_gate()).search(asked, vector)
+        model_id = None if self.adapter is None else self.adapter.model_id()
+        return QueryEngine(self._store, self._relevance_gate()).search(asked, vector, model_id=model_id)
 
     def encode(self, text: str) -> Vector | None:
         """The vector of a question, shape ``(dim,)``; None without an adapter."""

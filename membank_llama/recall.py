@@ -133,15 +133,21 @@ class QueryEngine:
         self._frequencies: dict[str, int] = {}
         self._frequencies_at = -1
 
-    def search(self, query: RecallQuery, vector: Vector | None) -> list[RecallResult]:
+    def search(self, query: RecallQuery, vector: Vector | None, *, model_id: str | None = None) -> list[RecallResult]:
         """The best memories, best first.
 
         Args:
             vector: the encoded question, shape ``(dim,)``, of unit length; None for lexical search alone.
+            model_id: the model that encoded it, checked where it is given.
+
+        Raises:
+            ModelMismatchError: the bank was moved to another model since it was opened.
         """
         while True:
             self._store.follow()
             at = self._store.activations
+            if model_id is not None:
+                self._store.check_model(model_id)
             try:
                 results = self._search(query, vector)
             except MembankError:

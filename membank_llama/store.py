@@ -221,6 +221,14 @@ class Store:
                 if not self.is_current():
                     self.reload()
 
+    def check_model(self, model_id: str) -> None:
+        """Raises ModelMismatchError where vectors of this model are not those of the bank, or no longer."""
+        if model_id != self.model.id:
+            raise ModelMismatchError(
+                f"{self.path} was moved from {model_id} to {self.model.name} ({self.model.id}) meanwhile; "
+                "close it and open it with that model"
+            )
+
     def is_current(self) -> bool:
         """Whether the activation file in hand is the one that the registry names."""
         return bool(self.registry.get_meta("activations") == self.activations)
@@ -244,11 +252,8 @@ class Store:
         self.check_writable()
         when = time.time() if now is None else now
         with self.write_lock:
-            if model_id is not None and model_id != self.model.id:
-                raise ModelMismatchError(
-                    f"{self.path} was moved to {self.model.name} ({self.model.id}) meanwhile; encode the texts "
-                    "with that model"
-                )
+            if model_id is not None:
+                self.check_model(model_id)
             levels = self.hierarchy.compress(vectors)
             records = self.pack_records(levels, self.model, self.hierarchy)
             with self.registry.transaction():
