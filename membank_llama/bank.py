@@ -341,7 +341,8 @@ class MemBank:
         return done
 
     def flush(self, progress: Progress | None = None) -> None:
-        """Finish and save the vector indexes now."""
+        """Finish and save the vector indexes of all namespaces now, so that the next start finds them whole."""
+        self._store.registry.check_open()
         self._store.indexes.drain(progress)
         self._store.indexes.save()
 

@@ -52,13 +52,15 @@ def translating(where: Path) -> Iterator[None]:
 
 
 class _Connection:
-    """One thread's connection; closed with the thread."""
+    """One thread's connection; closed with the thread. Its lock keeps `close()` from pulling it away in use."""
 
     def __init__(self, raw: sqlite3.Connection) -> None:
+        self.lock = threading.RLock()
         self.db = sqlite_utils.Database(raw, use_old_upsert=False)
 
     def close(self) -> None:
-        self.db.close()
+        with self.lock:
+            self.db.close()
 
     def __del__(self) -> None:
         self.close()
@@ -80,11 +82,18 @@ class BankDatabase:
             # made before SQLite opens it, so that it and its -wal are private from the first byte
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
+    def check_open(self) -> None:
+        """Raises BankClosedError after `close()`."""
+        if self._closed:
+            raise BankClosedError(f"{self.path.parent} is closed; open the bank again")
+
     @property
     def db(self) -> sqlite_utils.Database:
         """This thread's connection."""
-        if self._closed:
-            raise BankClosedError(f"{self.path.parent} is closed; open the bank again")
+        return self._connection().db
+
+    def _connection(self) -> _Connection:
+        self.check_open()
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             with translating(self.path):
@@ -92,7 +101,14 @@ class BankDatabase:
             self._local.connection = connection
             with self._guard:
                 self._connections.add(connection)
-        return connection.db
+        return connection
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite_utils.Database]:
+        connection = self._connection()
+        with connection.lock, translating(self.path):
+            self.check_open()
+            yield connection.db
 
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
@@ -124,8 +140,7 @@ class BankDatabase:
         """All or nothing: commits at the end, rolls back on any error. May be nested in one thread."""
         if self.read_only:
             raise BankReadOnlyError(f"{self.path.parent} was opened with read_only=True")
-        with self._write, translating(self.path):
-            db = self.db
+        with self._write, self._using() as db:
             if _in_transaction(db):
                 yield db
                 return
@@ -141,13 +156,13 @@ class BankDatabase:
 
     def rows(self, sql: str, params: Any = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with translating(self.path):
-            return list(self.db.execute(sql, params).fetchall())
+        with self._using() as db:
+            return list(db.execute(sql, params).fetchall())
 
     def scalar(self, sql: str, params: Any = ()) -> Any:
         """The first column of the first row; None where there is none."""
-        with translating(self.path):
-            row = self.db.execute(sql, params).fetchone()
+        with self._using() as db:
+            row = db.execute(sql, params).fetchone()
         return None if row is None else row[0]
 
     def checkpoint(self) -> None:

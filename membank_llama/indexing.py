@@ -134,9 +134,9 @@ class IndexSet:
     # -- disk
 
     def drain(self, progress: Progress | None = None) -> None:
-        """Move every loaded tail into its graph now."""
-        for namespace, index in self._snapshot():
-            self._drain(namespace, index, progress)
+        """Move every tail into its graph now."""
+        for namespace in self._registry.namespaces():
+            self._drain(namespace, self.get(namespace), progress)
 
     def _drain(self, namespace: str, index: VectorIndex, progress: Progress | None) -> None:
         total = index.tail_count

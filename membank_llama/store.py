@@ -402,7 +402,8 @@ class Store:
         }
 
     def check_writable(self) -> None:
-        """Raises BankReadOnlyError where the bank was opened for reading."""
+        """Raises BankReadOnlyError where the bank was opened for reading, BankClosedError where it is closed."""
+        self.registry.check_open()
         if self.read_only:
             raise BankReadOnlyError(f"{self.path} was opened with read_only=True; open it without to write")
 
