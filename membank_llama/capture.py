@@ -36,6 +36,7 @@ from .types import Vector
 
 _host_log = logging.getLogger("llama-cpp-python")
 _ALL_LAYERS = 0x7FFFFFFF
+_STRETCH = 8192  # characters tokenized at once
 
 POOLING_NONE = int(llama_cpp.LLAMA_POOLING_TYPE_NONE)
 POOLING_RANK = int(llama_cpp.LLAMA_POOLING_TYPE_RANK)
@@ -138,7 +139,18 @@ class Weights:
         return buffer.value.decode("utf-8", "replace") if size >= 0 else None
 
     def tokenize(self, text: str, *, specials: bool, add: bool) -> list[int]:
-        """Token ids; `add` puts BOS and the like around, `specials` reads control tokens in the text as such."""
+        """Token ids; `add` puts BOS and the like around, `specials` reads control tokens in the text as such.
+
+        A long text goes in pieces, cut before a space: some tokenizers take minutes for a megabyte at once.
+        """
+        if len(text) <= _STRETCH or add:
+            return self._tokenize(text, specials, add)
+        pieces = list(_pieces(text))
+        if self.adds_space:
+            pieces[1:] = [piece.removeprefix(" ") for piece in pieces[1:]]
+        return [token for piece in pieces for token in self._tokenize(piece, specials, False)]
+
+    def _tokenize(self, text: str, specials: bool, add: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         with self._lock:
@@ -173,6 +185,17 @@ class Weights:
             self._handle = None
         with quiet():
             self._stack.close()
+
+
+def _pieces(text: str) -> Iterator[str]:
+    at = 0
+    while at < len(text):
+        end = at + _STRETCH
+        if end < len(text):
+            space = text.rfind(" ", at + 1, end)
+            end = space if space > 0 else end
+        yield text[at:end]
+        at = end
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,15 @@ def test_not_a_model(tmp_path: Path, tiny_gguf: Path) -> None:
         Weights(strange)
 
 
+@pytest.mark.parametrize("fixture", ["stories_gguf", "minilm_gguf"])
+def test_a_long_text_is_tokenized_in_pieces_to_the_same_tokens(fixture: str, request: pytest.FixtureRequest) -> None:
+    weights = Weights(request.getfixturevalue(fixture))
+    text = "".join(f"On day {n} Tom went to the park, and\nhe saw  {n * n} birds. " for n in range(900))
+    assert weights.tokenize(text, specials=False, add=False) == weights._tokenize(text, False, False)
+    assert len(weights.tokenize("\x00\U0001f600" * 50_000, specials=False, add=False)) >= 1
+    weights.close()
+
+
 def say(model: llama_cpp.Llama, *, between: object = None, **options: object) -> list[str]:
     """The pieces of a streamed story, with something done after each."""
     pieces = []
