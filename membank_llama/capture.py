@@ -17,10 +17,10 @@ import logging
 import signal
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,7 +36,6 @@ from .types import Vector
 
 _host_log = logging.getLogger("llama-cpp-python")
 _ALL_LAYERS = 0x7FFFFFFF
-_STRETCH = 8192  # characters tokenized at once
 
 POOLING_NONE = int(llama_cpp.LLAMA_POOLING_TYPE_NONE)
 POOLING_RANK = int(llama_cpp.LLAMA_POOLING_TYPE_RANK)
@@ -73,6 +72,15 @@ def _interrupt_afterwards() -> Iterator[None]:
             before(*caught[0])
 
 
+def _end(lock: threading.Lock, handle: list[Any], free: Callable[[], object] | None = None) -> None:
+    """Take a native handle out of use, and free it: once, after whoever is using it."""
+    with lock:
+        handle.clear()
+    if free is not None:
+        with quiet():
+            free()
+
+
 class Weights:
     """A loaded model: read from a file and owned, or borrowed from a `llama_cpp.Llama`, which is kept alive.
 
@@ -89,11 +97,11 @@ class Weights:
             self.path = Path(model).resolve()
             read_header(self.path)
             self._handle = self._load(n_gpu_layers)
-            self._stack.callback(llama_cpp.llama_model_free, self._handle)
-            weakref.finalize(self, self._stack.close)
+            self._stack.callback(llama_cpp.llama_model_free, self._handle[0])
+            weakref.finalize(self, _end, self._lock, self._handle, self._stack.close)
         elif hasattr(model, "_model"):
             self.host, self.path = model, Path(model.model_path).resolve()
-            self._handle = model._model.model
+            self._handle = [model._model.model]
         else:
             raise InvalidInputError(f"model must be a path or a llama_cpp.Llama; it is {type(model).__name__}")
         self._read_facts(self.handle)
@@ -112,7 +120,7 @@ class Weights:
         sentencepiece = c.llama_vocab_type(c.llama_model_get_vocab(handle)) == c.LLAMA_VOCAB_TYPE_SPM
         self.adds_space = sentencepiece and self.meta("tokenizer.ggml.add_space_prefix") != "false"
 
-    def _load(self, n_gpu_layers: int) -> Any:
+    def _load(self, n_gpu_layers: int) -> list[Any]:
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = _ALL_LAYERS if n_gpu_layers < 0 else n_gpu_layers
         with quiet():
@@ -123,14 +131,14 @@ class Weights:
                 f"llama.cpp could not load {self.path}; upgrade llama-cpp-python if the model is newer, "
                 "free memory if it is large, or download it again"
             )
-        return handle
+        return [handle]
 
     @property
     def handle(self) -> Any:
         """The native model; an error once this object, or the Llama it came from, is closed."""
         if not self._handle or (self.host is not None and not self.host._model.model):
             raise ModelError("the model is closed; open it again before encoding")
-        return self._handle
+        return self._handle[0]
 
     def meta(self, key: str) -> str | None:
         """A value of the file's metadata as text, or None."""
@@ -139,18 +147,7 @@ class Weights:
         return buffer.value.decode("utf-8", "replace") if size >= 0 else None
 
     def tokenize(self, text: str, *, specials: bool, add: bool) -> list[int]:
-        """Token ids; `add` puts BOS and the like around, `specials` reads control tokens in the text as such.
-
-        A long text goes in pieces, cut before a space: some tokenizers take minutes for a megabyte at once.
-        """
-        if len(text) <= _STRETCH or add:
-            return self._tokenize(text, specials, add)
-        pieces = list(_pieces(text))
-        if self.adds_space:
-            pieces[1:] = [piece.removeprefix(" ") for piece in pieces[1:]]
-        return [token for piece in pieces for token in self._tokenize(piece, specials, False)]
-
-    def _tokenize(self, text: str, specials: bool, add: bool) -> list[int]:
+        """Token ids; `add` puts BOS and the like around, `specials` reads control tokens in the text as such."""
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         with self._lock:
@@ -172,8 +169,7 @@ class Weights:
             if context is not None:
                 context.close()
             if weights is not None:
-                with weights._lock:
-                    weights._handle = None
+                _end(weights._lock, weights._handle)
 
         owner = self._stack if self.host is None else getattr(self.host._model, "_exit_stack", None)
         if owner is not None:
@@ -181,21 +177,7 @@ class Weights:
 
     def close(self) -> None:
         """Free the weights if they are ours; a borrowed Llama stays open."""
-        with self._lock:
-            self._handle = None
-        with quiet():
-            self._stack.close()
-
-
-def _pieces(text: str) -> Iterator[str]:
-    at = 0
-    while at < len(text):
-        end = at + _STRETCH
-        if end < len(text):
-            space = text.rfind(" ", at + 1, end)
-            end = space if space > 0 else end
-        yield text[at:end]
-        at = end
+        _end(self._lock, self._handle, self._stack.close)
 
 
 @dataclass(frozen=True)
@@ -230,9 +212,10 @@ class Context:
         self._lock = threading.Lock()
         self._watch = _Watch(plan.layer, self.dim)
         self._batch = _Batch(self.capacity, plan.max_sequences)
-        self._ctx = self._open()
+        self._ctx = [self._open()]
+        free = partial(llama_cpp.llama_free, self._ctx[0])
         # frees once: on close(), when nobody holds this object any more, or at exit
-        self._free = weakref.finalize(self, llama_cpp.llama_free, self._ctx)
+        self._free = weakref.finalize(self, _end, self._lock, self._ctx, free)
         weights.close_first(self)
 
     def _open(self) -> Any:
@@ -268,32 +251,29 @@ class Context:
         if not lengths or min(lengths) < 1 or sum(lengths) > self.capacity or len(lengths) > self.plan.max_sequences:
             raise EncodingError(f"texts of {lengths} tokens are no batch of at most {self.capacity}")
         with self._lock:
-            if self._ctx is None:
+            if not self._ctx:
                 raise ModelError("the model is closed; open it again before encoding")
-            memory = llama_cpp.llama_get_memory(self._ctx)
+            memory = llama_cpp.llama_get_memory(self._ctx[0])
             self._batch.fill(sequences, outputs=self.plan.outputs)
             try:
                 with _interrupt_afterwards():
                     return self._evaluate(lengths, llama_cpp.llama_decode if memory else llama_cpp.llama_encode)
             finally:
                 if memory:
-                    # after an early end the cache of the upper layers is stale: nothing of it may be met
-                    # again
+                    # after an early end the cache of the upper layers is stale: it must not be met again
                     llama_cpp.llama_memory_clear(memory, False)
 
     def _evaluate(self, lengths: list[int], run: Any) -> list[Vector]:
-        total = sum(lengths)
+        total, ctx = sum(lengths), self._ctx[0]
         self._watch.expect(total)
-        code = run(self._ctx, self._batch.c)
+        code = run(ctx, self._batch.c)
         self._watch.raise_stored()
         if code != 0:
             raise EncodingError(f"llama.cpp could not evaluate {total} tokens (code {code}); try a smaller window")
         if self.plan.pooled:
-            return [self._copy(llama_cpp.llama_get_embeddings_seq(self._ctx, n), 1) for n in range(len(lengths))]
-        if self.plan.layer is None:
-            rows = self._copy(llama_cpp.llama_get_embeddings(self._ctx), total)
-        else:
-            rows = self._watch.rows()
+            return [self._copy(llama_cpp.llama_get_embeddings_seq(ctx, n), 1) for n in range(len(lengths))]
+        final = self.plan.layer is None
+        rows = self._copy(llama_cpp.llama_get_embeddings(ctx), total) if final else self._watch.rows()
         return np.split(rows, np.cumsum(lengths)[:-1])
 
     def _copy(self, pointer: Any, rows: int) -> Vector:
@@ -303,9 +283,7 @@ class Context:
 
     def close(self) -> None:
         """Free the native context; waits for an evaluation that is running."""
-        with self._lock, quiet():
-            self._ctx = None
-            self._free()
+        self._free()
 
 
 class _Batch:
@@ -352,9 +330,8 @@ class _Watch:
         get_name = _ggml().ggml_get_name
 
         def on_node(tensor: int, ask: bool, _user: Any) -> bool:
-            # called for every node of the graph: the usual case is one C call. Once all rows are there, or
-            # something went wrong, each part of the graph that is still to come is asked for at its first
-            # node and ended there
+            # called for every node of the graph: the usual case is one C call. Once all is there, or something
+            # went wrong, each part of the graph still to come is asked for at its first node and ended there
             try:
                 if ask:
                     return self._missing <= 0 or bool(get_name(tensor) == name)
@@ -389,7 +366,7 @@ class _Watch:
     def rows(self) -> Vector:
         """All rows of the evaluation, one for each token, in order."""
         if self._missing or not self._parts:
-            raise EncodingError(f"the graph gave {self._name.decode()} for {-self._missing} tokens too many")
+            raise EncodingError(f"the rows of {self._name.decode()} and the tokens differ by {abs(self._missing)}")
         return np.concatenate(self._parts)
 
 

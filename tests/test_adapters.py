@@ -212,6 +212,16 @@ def test_a_long_text_is_pooled_over_all_of_its_windows(stories_gguf: Path, pooli
         assert model.encode(text) @ model.encode(text[: len(text) // 2]) < 0.9999
 
 
+@pytest.mark.parametrize("fixture", ["stories", "minilm"])
+def test_a_long_text_is_tokenized_in_pieces_to_the_same_tokens(fixture: str, request: pytest.FixtureRequest) -> None:
+    model: LlamaCppAdapter = request.getfixturevalue(fixture)
+    text = "".join(f"On day {n} Tom went to the park, and\nhe saw  {n * n} birds. " for n in range(900))
+    whole = model._weights.tokenize(text, specials=False, add=False)
+    windows = list(model._reader.windows(0, text))
+    assert [token for w in windows for token in w.tokens[w.start : w.end]] == whole
+    assert list(model._reader.windows(0, "\x00\U0001f600" * 50_000))  # minutes, if done at once
+
+
 def test_special_tokens_of_text_and_template(tiny_gguf: Path) -> None:
     start, end = 3, 4
     with adapter(tiny_gguf, template="<|im_start|>{text}<|im_end|>") as model:

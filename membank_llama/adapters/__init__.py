@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .base import ModelAdapter
+from .huggingface import HuggingFaceAdapter
 from .llama_cpp import LlamaCppAdapter
 from .mock import MockAdapter
 
-__all__ = ["LlamaCppAdapter", "MockAdapter", "ModelAdapter"]
+__all__ = ["HuggingFaceAdapter", "LlamaCppAdapter", "MockAdapter", "ModelAdapter"]

@@ -26,6 +26,7 @@ from ..types import Vector
 Pooling: TypeAlias = Literal["mean", "last", "weighted"]
 TRIAL = "a b c"
 _LEAST_ROOM = 4
+_PIECE = 8192
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Reader:
     after: list[int]
     lead: str
     room: int
+    adds_space: bool
 
     @classmethod
     def of(cls, tokenize: Tokenize, template: str | None, size: int, *, adds_space: bool = False) -> Reader:
@@ -75,7 +77,23 @@ class Reader:
         room = size - len(before) - len(after)
         if room < _LEAST_ROOM:
             raise InvalidInputError(f"the template leaves {room} of {size} tokens to the text; shorten it")
-        return cls(tokenize, before, after, lead, room)
+        return cls(tokenize, before, after, lead, room, adds_space)
+
+    def _body(self, text: str) -> list[int]:
+        """Tokens of the text alone. A long one goes in pieces: some tokenizers take minutes for a megabyte."""
+        body: list[int] = []
+        at = 0
+        while at < len(text):
+            end = at + _PIECE
+            if end < len(text):
+                space = text.rfind(" ", at + 1, end)
+                end = end if space < 0 else space
+            piece = text[at:end]
+            body += self.tokenize(
+                piece.removeprefix(" ") if at and self.adds_space else piece, specials=False, add=False
+            )
+            at = end
+        return body
 
     def windows(self, number: int, text: str) -> Iterator[Window]:
         """The windows of text `number`.
@@ -83,7 +101,7 @@ class Reader:
         Raises:
             EncodingError: the text holds no token at all.
         """
-        body, head = self.tokenize(self.lead + text, specials=False, add=False), len(self.before)
+        body, head = self._body(self.lead + text), len(self.before)
         if not body:
             if not head + len(self.after):
                 raise EncodingError(f"text {number} holds nothing that the model knows; leave it out")
