@@ -218,7 +218,7 @@ class MemBank:
     def encode(self, text: str) -> Vector | None:
         """The vector of a question, shape ``(dim,)``; None without an adapter."""
         # a question as long as a book is judged by its beginning
-        check_text(text[: self.max_text_bytes // 4], self.max_text_bytes)
+        check_text(text[: self.max_text_bytes // 4] if isinstance(text, str) else text, self.max_text_bytes)
         if self.adapter is None:
             return None
         rows = self.adapter.encode(text)[np.newaxis]

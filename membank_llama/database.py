@@ -113,16 +113,20 @@ class BankDatabase:
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
             return self._open("rw", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON")
-        raw = self._open("ro")
         try:
-            raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.DatabaseError as exc:
-            raw.close()
-            if not any(sign in str(exc) for sign in ("unable to open", "readonly", "read-only")):
+            return self._open("ro")
+        except sqlite3.OperationalError as exc:
+            if not any(sign in str(exc) for sign in ("unable to open", "readonly", "read-only", "disk I/O", "full")):
                 raise
-            # a WAL database on a read-only disk: SQLite cannot make its -shm there, but nothing can change either
-            raw = self._open("ro&immutable=1")
-        return raw
+            # a WAL database on a read-only or full disk: SQLite cannot make its -shm there, but as there is none
+            # nobody is writing either
+            log = self.path.with_name(self.path.name + "-wal")
+            if log.exists() and log.stat().st_size:
+                raise BankStorageError(
+                    f"{self.path.parent} lies on a disk that cannot be written ({exc}) and was not closed cleanly: its "
+                    f"newest memories are in {log.name}. Copy the directory to another disk and open it there"
+                ) from exc
+            return self._open("ro&immutable=1")
 
     def _open(self, mode: str, *pragmas: str) -> sqlite3.Connection:
         uri = f"file:{quote(str(self.path.absolute()))}?mode={mode}"
@@ -130,6 +134,7 @@ class BankDatabase:
         try:
             for pragma in (*pragmas, "cache_size = -16000"):
                 raw.execute(f"PRAGMA {pragma}")
+            raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error:
             raw.close()
             raise

@@ -42,7 +42,7 @@ def checked(item: NewMemory, max_bytes: int) -> NewMemory:
         EmptyTextError, TextTooLongError, InvalidTextError, InvalidInputError: with what to do.
     """
     check_text(item.text, max_bytes)
-    if not item.namespace:
+    if item.namespace == "":
         raise InvalidInputError("namespace is empty; leave it out for the default one")
     for name in ("namespace", "role", "conversation", "source"):
         value = getattr(item, name)

@@ -51,6 +51,11 @@ class RecallQuery:
     candidate_multiplier: int = 5
 
     def __post_init__(self) -> None:
+        if not isinstance(self.top_k, int):
+            raise InvalidQueryError(f"top_k is {self.top_k!r}; give a whole number")
+        for name, when in (("since", self.since), ("until", self.until)):
+            if when is not None and not (isinstance(when, (int, float)) and when == when):
+                raise InvalidQueryError(f"{name} is {when!r}; give seconds since 1970")
         if self.top_k < 1:
             raise InvalidQueryError(f"top_k is {self.top_k}; ask for at least 1 memory")
         if not self.levels or not set(self.levels) <= set(LEVELS):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .database import BankDatabase
+from .database import BankDatabase, translate
 from .errors import BankFormatError, BankNotFoundError
 from .schema import check_version, migrate
 from .types import Memory, NewMemory
@@ -88,7 +88,7 @@ class Registry(BankDatabase):
                 migrate(self.db.conn, where)
         except sqlite3.DatabaseError as exc:
             self.close()
-            raise BankFormatError(f"{path} is not a bank of membank-llama: {exc}") from exc
+            raise translate(exc, path) from exc
         except BankFormatError:
             self.close()
             raise
