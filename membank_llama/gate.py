@@ -3,22 +3,34 @@
 A cosine means something else in every encoder, so it is not compared with a constant. The question is also held
 against a few dozen sentences about nothing in particular; their mean and spread say what "unrelated" looks like
 for this question in this encoder, and a memory's score is counted in those spreads (cohort normalisation, as
-speaker verification does it: Auckenthaler et al. 2000, doi:10.1006/dspr.1999.0360). Words in common count beside it.
+speaker verification does it: Auckenthaler et al. 2000, doi:10.1006/dspr.1999.0360). The rule: spreads + `FULL_WORDS` ×
+share of the question's words ≥ `needed()`. An encoder that tells texts apart is asked for more; a bank of a few
+memories, in which little comes near by chance, for less; a text without content words recalls nothing.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from .types import Vector
 
-DENSE_ENOUGH = 6.0
-"""Spreads above unrelated text at which the dense score alone opens the gate."""
+FULL_WORDS = 10.0
+"""Spreads that a memory with all of the question's content words is worth, each word by its rarity."""
 
-WORDS_ENOUGH = 0.6
-"""Share of the question's content words at which the text alone opens the gate."""
+NEEDED = 4.0
+"""Evidence that opens the gate where only words can speak."""
+
+NEEDED_BY_REACH = 0.3
+"""What is asked beside it, in parts of the encoder's reach: the spreads at which a text itself would stand."""
+
+LARGE = 600
+"""Memories from which on a bank counts as large. The chance maximum of n scores grows like √(2 ln n)."""
+
+SMALL_BANK = 0.1
+"""Part of the needed evidence that is let off for each spread by which that maximum is lower in a smaller bank."""
 
 COHORT = (
     "The museum opens at nine and closes at five on weekdays.",
@@ -50,17 +62,22 @@ COHORT = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a memory is relevant, and the two numbers that decided it."""
+    """Whether a memory is relevant, and the numbers that decided it."""
 
     relevant: bool
     spreads: float
     words: float
+    evidence: float
+    needed: float
 
     @property
     def reason(self) -> str:
         """For people: what spoke for it or against it."""
         side = "relevant" if self.relevant else "not relevant"
-        return f"{side}: {self.spreads:+.1f} spreads above unrelated text, {self.words:.0%} of the words"
+        return (
+            f"{side}: {self.spreads:+.1f} spreads above unrelated text, {self.words:.0%} of the words; "
+            f"evidence {self.evidence:.1f} of {self.needed:.1f}"
+        )
 
 
 class RelevanceGate:
@@ -72,16 +89,44 @@ class RelevanceGate:
 
     def __init__(self, cohort: Vector | None) -> None:
         self._cohort = cohort
+        self.reach = 0.0 if cohort is None else _reach(cohort)
 
     def spreads(self, query: Vector | None, scores: Vector) -> Vector:
-        """Cosines of memories with the query, counted in spreads of unrelated text; zeros without an encoder."""
-        if query is None or self._cohort is None:
+        """Cosines of memories with the query, counted in spreads of unrelated text; zeros without a query.
+
+        Without a cohort the vectors are taken to point anywhere, where cosines spread by 1/√dim around 0.
+        """
+        if query is None:
             return np.zeros(len(scores), np.float32)
+        if self._cohort is None:
+            return (scores * math.sqrt(len(query))).astype(np.float32)
         unrelated = self._cohort @ query
         spread = max(float(unrelated.std()), 1e-6)
         return ((scores - float(unrelated.mean())) / spread).astype(np.float32)
 
-    def judge(self, spreads: float, words: float) -> Verdict:
-        """`words` is the share of the question's content words that the memory holds, 0 to 1."""
-        weight = max(0.0, spreads) / DENSE_ENOUGH + words / WORDS_ENOUGH
-        return Verdict(weight >= 1.0, spreads, words)
+    def needed(self, memories: int) -> float:
+        """The evidence that opens the gate in a bank of so many memories."""
+        short = _chance_maximum(LARGE) - _chance_maximum(min(memories, LARGE))
+        return (NEEDED + NEEDED_BY_REACH * self.reach) * (1.0 - SMALL_BANK * short)
+
+    def judge(self, spreads: float, words: float, memories: int, *, content: bool = True) -> Verdict:
+        """Decide on one memory.
+
+        Args:
+            spreads: see `spreads()`.
+            words: the share of the question's content words that the memory holds, weighed by rarity, 0 to 1.
+            memories: how many the namespace holds.
+            content: whether the question has content words at all.
+        """
+        evidence, needed = max(0.0, spreads) + FULL_WORDS * words, self.needed(memories)
+        return Verdict(content and evidence >= needed, spreads, words, evidence, needed)
+
+
+def _chance_maximum(count: int) -> float:
+    return math.sqrt(2.0 * math.log(max(1, count)))
+
+
+def _reach(cohort: Vector) -> float:
+    """Mean over the cohort of how many spreads above the others a text stands to itself."""
+    cosines = (cohort @ cohort.T)[~np.eye(len(cohort), dtype=bool)].reshape(len(cohort), -1)
+    return float(np.mean((1.0 - cosines.mean(1)) / np.maximum(cosines.std(1), 1e-6)))

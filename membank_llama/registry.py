@@ -312,41 +312,45 @@ class Registry(BankDatabase):
         with self.transaction() as db:
             db.execute("INSERT INTO memories_fts (memories_fts) VALUES ('rebuild')")
 
-    def search_text(
-        self,
-        expression: str,
-        namespace: str,
-        limit: int,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-    ) -> list[tuple[int, float]]:
-        """(id, BM25) of the best matches of an FTS5 expression; higher is better."""
-        return self.rows(
-            "SELECT m.id, -bm25(memories_fts) AS score"
-            " FROM memories_fts JOIN memories AS m ON m.id = memories_fts.rowid"
-            " WHERE memories_fts MATCH ? AND m.namespace = ? AND m.created_at >= ? AND m.created_at < ?"
-            " ORDER BY score DESC, m.id LIMIT ?",
-            (expression, namespace, *_span(since, until), limit),
-        )
+    def word_counts(self, expressions: Sequence[str], namespace: str, cap: int) -> tuple[int, bool, list[int]]:
+        """What a question meets, each counted no further than `cap`, in one statement.
 
-    def documents_with(self, expression: str, cap: int) -> int:
-        """How many memories match, counted no further than `cap`."""
-        sql = "SELECT count(*) FROM (SELECT 1 FROM memories_fts WHERE memories_fts MATCH ? LIMIT ?)"
-        return int(self.scalar(sql, (expression, cap)))
+        Returns:
+            Memories of the namespace (above `cap`: of the bank, forgotten ones included), whether there are other
+            namespaces, and for each FTS5 expression how many memories of the bank match.
+        """
+        matches = "(SELECT count(*) FROM (SELECT 1 FROM memories_fts WHERE memories_fts MATCH ?{} LIMIT ?2))"
+        columns = (
+            "(SELECT count(*) FROM (SELECT 1 FROM memories WHERE namespace = ?1 LIMIT ?2))",
+            "EXISTS (SELECT 1 FROM memories WHERE namespace < ?1)"
+            " OR EXISTS (SELECT 1 FROM memories WHERE namespace > ?1)",
+            *(matches.format(n + 3) for n in range(len(expressions))),
+        )
+        sql = "SELECT " + ", ".join(columns)
+        memories, others, *found = self.rows(sql, (namespace, cap, *expressions))[0]
+        return (self.last_id() if memories == cap else memories), bool(others), found
+
+    def postings(self, expressions: Sequence[str], namespace: str | None = None) -> list[tuple[int, int]]:
+        """(number of the expression, id of a memory that matches it) for FTS5 expressions, in one statement.
+
+        A namespace costs a look-up a posting: leave it out where it is the only one.
+        """
+        if not expressions:
+            return []
+        # CROSS JOIN: SQLite must walk the postings, not the memories
+        within = (
+            "" if namespace is None else " CROSS JOIN memories AS m ON m.id = memories_fts.rowid AND m.namespace = ?1"
+        )
+        parts = [
+            f"SELECT {n}, memories_fts.rowid FROM memories_fts{within} WHERE memories_fts MATCH ?{n + 2}"
+            for n in range(len(expressions))
+        ]
+        return self.rows(" UNION ALL ".join(parts), (namespace, *expressions))
 
     def optimize_text(self) -> None:
         """Merge the full-text index into one segment: words of removed texts leave it for good."""
         with self.transaction() as db:
             db.execute("INSERT INTO memories_fts (memories_fts) VALUES ('optimize')")
-
-    def matching(self, expression: str, ids: Iterable[int]) -> set[int]:
-        """Those of the ids whose text matches."""
-        found: set[int] = set()
-        for marks, piece in chunks(ids):
-            sql = f"SELECT rowid FROM memories_fts WHERE memories_fts MATCH ? AND rowid IN ({marks})"
-            found.update(row[0] for row in self.rows(sql, (expression, *piece)))
-        return found
 
 
 def _span(since: float | None, until: float | None) -> tuple[float, float]:

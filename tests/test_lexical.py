@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from banking import FACTS, open_bank
 
-from membank_llama.lexical import MAX_TERMS, any_of, quoted, terms
+from membank_llama.lexical import MAX_TERMS, quoted, terms, weight
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from membank_llama.lexical import MAX_TERMS, any_of, quoted, terms
         ("Straße 12b", ["strasse", "12b"]),
         ("日本 の 話", ["日本", "の", "話"]),
         ("how are you", []),
+        ("How are you today?", []),
+        ("Good night! Thanks, that's great.", []),
         ("🦊🌲", []),
         ("snake_case", ["snake", "case"]),
     ],
@@ -34,7 +36,14 @@ def test_no_more_than_so_many() -> None:
 
 def test_words_are_quoted() -> None:
     assert quoted('a"b') == '"a""b"'
-    assert any_of(["a", "b"]) == '"a" OR "b"'
+
+
+def test_rare_words_weigh_more_and_every_word_weighs() -> None:
+    assert weight(1, 1000) > weight(10, 1000) > weight(1000, 1000) > 0
+    assert weight(0, 1000) > weight(1, 1000)
+    # in a bank of three, "in all three" does not make a word common
+    assert weight(3, 3) > 0.7 * weight(1, 3)
+    assert weight(3000, 3000) < 0.1 * weight(1, 3000)
 
 
 @pytest.mark.parametrize(

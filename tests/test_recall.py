@@ -15,7 +15,7 @@ from membank_llama.bank import MemBank
 from membank_llama.errors import InvalidQueryError
 from membank_llama.gate import RelevanceGate
 from membank_llama.pointer import PointerRecord
-from membank_llama.recall import QueryEngine, RecallQuery, RecallResult, zscored
+from membank_llama.recall import QueryEngine, RecallQuery, RecallResult
 from membank_llama.store import Store
 from membank_llama.types import NewMemory
 
@@ -220,13 +220,3 @@ def test_equal_scores_go_to_the_newer_memory(tmp_path: Path) -> None:
 def test_impossible_questions(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidQueryError):
         RecallQuery("text", **wrong)  # type: ignore[arg-type]
-
-
-def test_zscored() -> None:
-    values = np.array([1.0, 2.0, 3.0, 6.0], np.float32)
-    scored = zscored(values)
-    assert scored.dtype == np.float32
-    assert abs(float(scored.mean())) < 1e-6
-    assert float(scored.std()) == pytest.approx(1, abs=1e-5)
-    assert zscored(np.ones(3, np.float32)).tolist() == [0, 0, 0]
-    assert zscored(np.zeros(0, np.float32)).tolist() == []
