@@ -126,12 +126,15 @@ class Chat:
 
     def _say(self, text: str) -> None:
         writer = terminal.StreamWriter(terminal.out)
-        with _interrupts() as interrupted:
-            try:
+        try:
+            with _interrupts(begun=lambda: bool(writer.text)) as interrupted:
                 reply = self.conversation.ask(text, writer.write, interrupted)
-            finally:
-                if writer.text:
-                    writer.close()
+        except KeyboardInterrupt:
+            self._dim("stopped before the reply")
+            return
+        finally:
+            if writer.text:
+                writer.close()
         self._after(reply)
 
     def _after(self, reply: Reply) -> None:
@@ -251,8 +254,8 @@ def _id(text: str, usage: str) -> int:
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C sets a flag that is looked at between tokens: native code is never left half way. Twice interrupts."""
+def _interrupts(begun: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C sets a flag that is looked at between tokens. Before the first token, and twice, it interrupts."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -260,7 +263,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
     before = signal.getsignal(signal.SIGINT)
 
     def handle(number: int, frame: Any) -> None:
-        if asked.is_set():
+        if asked.is_set() or not begun():
             raise KeyboardInterrupt
         asked.set()
 

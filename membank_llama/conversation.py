@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .errors import InvalidInputError
+from .errors import InvalidInputError, ModelError
 from .session import LastRecall
 
 MESSAGE_OVERHEAD = 12
@@ -82,8 +82,11 @@ class Conversation:
             stopped: asked between pieces; true ends the reply, what was said is kept as partial.
 
         Raises:
-            InvalidInputError: the message alone does not fit the context; it is taken back.
+            InvalidInputError: the message alone does not fit the context.
+            ModelError: the model cannot answer, as where its template refuses a system message.
+                In both cases the message is taken back.
         """
+        self._check_length(text)
         if self.memory is not None:
             self.memory.flush()
             self._before = self._own_ids()
@@ -101,14 +104,10 @@ class Conversation:
             while ended is None:
                 try:
                     ended = self._stream(collect, stopped)
-                except ValueError as exc:
-                    if _TOO_LONG not in str(exc) or said:
-                        raise
-                    if not self._drop_oldest():
-                        raise InvalidInputError(
-                            f"the message does not fit into the context of {self.llm.n_ctx():,} tokens; "
-                            "shorten it, or start with a larger --ctx"
-                        ) from exc
+                except (ValueError, RuntimeError) as exc:
+                    # counting tokens message by message leaves out what the template adds
+                    if _TOO_LONG not in str(exc) or said or not self._drop_oldest():
+                        raise ModelError(f"the model could not answer: {exc}") from exc
                     dropped += 1
         except BaseException:
             self.messages.pop()
@@ -144,6 +143,14 @@ class Conversation:
             self.messages.pop()
 
     # -- the context
+
+    def _check_length(self, text: str) -> None:
+        """Refuse what can never fit before it is remembered."""
+        if self._count(text) + MESSAGE_OVERHEAD + MARGIN > self.llm.n_ctx():
+            raise InvalidInputError(
+                f"the message does not fit into the context of {self.llm.n_ctx():,} tokens; "
+                "shorten it, or start with a larger --ctx"
+            )
 
     def _fit(self) -> int:
         """Let the oldest turns go until the prompt leaves room for memories and a reply; returns how many went."""

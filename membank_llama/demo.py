@@ -56,6 +56,7 @@ QUESTIONS = (
     Question("When is my dentist appointment?", "14 March"),
     Question("Who feeds the cat while I am away?", "Tomasz"),
 )
+_TOO_SMALL_TO_ANSWER = 20_000_000
 _SHARED = Path("..") / "shared" / "models"
 _CONTEXT = 2048
 _TEMPERATURE = 0.7
@@ -72,7 +73,9 @@ def run(model: str | None, encoder: str | None, *, fast: bool = False) -> int:
             done = subprocess.run([sys.executable, "-m", "membank_llama", command, *told], check=False)  # noqa: S603
             if done.returncode:
                 return done.returncode
-    out.print(Text("The second process knew only the bank's directory: what was told before was found again.", "green"))
+        if chat_model.stat().st_size < _TOO_SMALL_TO_ANSWER:
+            out.print(Text(f"{chat_model.stem} is too small a model to answer; a larger one reads the block.", "dim"))
+    out.print(Text("The second process was given the bank's directory and nothing else.", "green"))
     return 0
 
 

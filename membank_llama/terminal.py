@@ -48,6 +48,16 @@ def note(text: str) -> None:
     err.print(Text(text, style="dim"))
 
 
+def done(text: str, aside: str = "") -> None:
+    """One line about what was achieved."""
+    out.print(Text.assemble(("● ", "green"), visible(text), (aside, "dim")), soft_wrap=True)
+
+
+def wrong(text: str) -> None:
+    """One line about something that was found to be wrong."""
+    out.print(Text.assemble(("✗ ", "red"), visible(text)), soft_wrap=True)
+
+
 def fail(text: str) -> None:
     """One clear red line."""
     err.print(Text.assemble(("error: ", "bold red"), (visible(text), "red")), soft_wrap=True)
@@ -124,7 +134,7 @@ def cosine(score: float | None) -> str:
 def recall_table(results: Sequence[RecallResult]) -> Table:
     """What came back: a filled mark for what is relevant."""
     table = _table(
-        ("", _FIXED), ("id", _NUMBER), ("when", _FIXED), ("who", _FIXED), ("memory", {"ratio": 1}),
+        ("", _FIXED), ("id", _NUMBER), ("when", _FIXED), ("who", _FIXED), ("memory", {"ratio": 1, "overflow": "fold"}),
         ("cosine", _NUMBER), ("words", _NUMBER), ("score", _NUMBER),
     )  # fmt: skip
     for result in results:
@@ -146,8 +156,9 @@ def recall_table(results: Sequence[RecallResult]) -> Table:
 def why_table(rows: Sequence[dict[str, Any]], text_of: Callable[[int], str]) -> Table:
     """Every score of a saved recall, and what became of each memory (see traces.py for the rows)."""
     table = _table(
-        ("id", _NUMBER), ("memory", {"ratio": 3, "min_width": 12}), ("L2", _NUMBER), ("L1", _NUMBER),
-        ("L0", _NUMBER), ("words", _NUMBER), ("score", _NUMBER), ("what became of it", {"ratio": 2, "min_width": 16}),
+        ("id", _NUMBER), ("memory", {"ratio": 3, "min_width": 12, "overflow": "fold"}),
+        ("L2", _NUMBER), ("L1", _NUMBER), ("L0", _NUMBER), ("words", _NUMBER), ("score", _NUMBER),
+        ("what became of it", {"ratio": 2, "min_width": 16}),
     )  # fmt: skip
     for row in rows:
         table.add_row(

@@ -93,18 +93,18 @@ def _opened(
             # the bank first: where another process holds it, nobody waits for the chat model
             opened = _bank(stack, adapter, bank)
             llm = _load(path, options)
+            stack.callback(llm.close)
         else:
             llm = _load(path, options)
-            try:
-                capture = base.captured_as(card, path)
-                name = base.called(path, str(path))
-                opened = _bank(stack, LlamaCppAdapter(llm, name=name, n_threads=threads, **capture), bank)
-            except BaseException:
-                llm.close()
-                raise
-        stack.callback(llm.close)
+            # closed last: the adapter's context lives on these weights
+            stack.callback(llm.close)
+            capture = base.captured_as(card, path)
+            name = base.called(path, str(path))
+            opened = _bank(stack, LlamaCppAdapter(llm, name=name, n_threads=threads, **capture), bank)
         base.prepare(opened, namespace)
-        yield remember(llm, opened, MemoryOptions(namespace=namespace))
+        remembering = remember(llm, opened, MemoryOptions(namespace=namespace))
+        stack.callback(remembering.memory.close)
+        yield remembering
 
 
 def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:

@@ -60,8 +60,7 @@ def ingest(
         typer.echo(json.dumps({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)}))
         return
     known_already = f", {len(results) - new:,} known already" if new < len(results) else ""
-    terminal.out.print(f"[green]●[/green] {terminal.counted(new, 'memory')} new{known_already}", end=" ")
-    terminal.out.print(f"[dim]in {spent:.1f} s[/dim]")
+    terminal.done(f"{terminal.counted(new, 'memory')} new{known_already}", f" in {spent:.1f} s")
 
 
 def _read(paths: list[str], role: str, namespace: str, source: str | None) -> list[NewMemory]:
@@ -250,7 +249,7 @@ def forget(
             typer.confirm("Go on?", abort=True, err=True)
         count = opened.forget(chosen)
     scrub(where, texts)
-    terminal.out.print(f"[green]●[/green] {terminal.counted(count, 'memory')} forgotten")
+    terminal.done(f"{terminal.counted(count, 'memory')} forgotten")
 
 
 def pin(
@@ -279,6 +278,4 @@ def _pin(where: Path, ids: list[int], pinned: bool) -> None:
             opened.get(memory_id)
         for memory_id in ids:
             opened.pin(memory_id, pinned)
-    terminal.out.print(
-        f"[green]●[/green] {terminal.counted(len(ids), 'memory')} {'pinned' if pinned else 'no longer pinned'}"
-    )
+    terminal.done(f"{terminal.counted(len(ids), 'memory')} {'pinned' if pinned else 'no longer pinned'}")

@@ -43,9 +43,9 @@ def verify(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonO
         typer.echo(json.dumps({"ok": not problems, "checked": checked, "problems": problems}, indent=2))
     elif problems:
         for problem in problems:
-            terminal.out.print(f"[red]✗[/red] {terminal.visible(problem)}", markup=True, soft_wrap=True)
+            terminal.wrong(problem)
     else:
-        terminal.out.print(f"[green]●[/green] all is well: {terminal.counted(checked, 'activation')} checked")
+        terminal.done(f"all is well: {terminal.counted(checked, 'activation')} checked")
     if problems:
         raise typer.Exit(1)
 
@@ -59,10 +59,7 @@ def gc(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOptio
     if as_json:
         typer.echo(json.dumps(done))
         return
-    terminal.out.print(
-        f"[green]●[/green] {terminal.counted(done['expired'], 'memory')} expired, "
-        f"{terminal.size(done['freed_bytes'])} freed"
-    )
+    terminal.done(f"{terminal.counted(done['expired'], 'memory')} expired, {terminal.size(done['freed_bytes'])} freed")
 
 
 def rebuild(ctx: typer.Context, bank: base.BankOption = None) -> None:
@@ -72,7 +69,7 @@ def rebuild(ctx: typer.Context, bank: base.BankOption = None) -> None:
     with base.open_bank(base.bank_path(ctx, bank)) as opened, terminal.progress_bar() as progress:
         opened.rebuild_indexes(progress)
         count = opened.stats()["memories"]
-    terminal.out.print(f"[green]●[/green] indexes of {terminal.counted(count, 'memory')} made anew")
+    terminal.done(f"indexes of {terminal.counted(count, 'memory')} made anew")
 
 
 def reencode(
@@ -103,7 +100,7 @@ def reencode(
         opened.flush(progress)
         count = opened.stats()["memories"]
         name = adapter.name
-    terminal.out.print(f"[green]●[/green] {terminal.counted(count, 'memory')} now encoded by {name}", markup=True)
+    terminal.done(f"{terminal.counted(count, 'memory')} now encoded by {name}")
 
 
 def export_command(
@@ -131,7 +128,7 @@ def export_command(
         if target.exists() and not force:
             raise InvalidInputError(f"{target} exists; name another file, or replace it with --force")
         count = _export(opened, target, named)
-    terminal.out.print(f"[green]●[/green] {terminal.counted(count, 'memory')} written to {target}", markup=True)
+    terminal.done(f"{terminal.counted(count, 'memory')} written to {target}")
 
 
 def _export(opened: Any, target: Path, namespace: str | None) -> int:
@@ -189,7 +186,7 @@ def import_command(
         typer.echo(json.dumps({"new": new, "known": len(results) - new, "bank": str(where)}))
         return
     known = f", {len(results) - new:,} known already" if new < len(results) else ""
-    terminal.out.print(f"[green]●[/green] {terminal.counted(new, 'memory')} imported{known}")
+    terminal.done(f"{terminal.counted(new, 'memory')} imported{known}")
 
 
 def _lines(file: str) -> list[str]:
