@@ -183,10 +183,18 @@ def outcome(row: dict[str, Any]) -> Text:
         head = Text(visible(row["skipped"]), style="yellow")
     else:
         head = Text("relevant" if row["relevant"] else "not relevant", style="green" if row["relevant"] else "")
-    reason = row["reason"].partition(": ")[2] or row["reason"]
+    # the legend says what spreads are
+    reason = (row["reason"].partition(": ")[2] or row["reason"]).replace(" above unrelated text", "")
     if row.get("skipped") == row["reason"]:
         head = Text("not relevant")
     return head.append(f" · {reason}", style="dim") if reason else head
+
+
+LEGEND = (
+    "L2, L1, L0: cosine from coarse to full · words: rarity of shared words · spreads: cosine above unrelated texts · "
+    "score: both"
+)
+"""What the columns of `why_table` mean."""
 
 
 def facts_table(facts: Sequence[tuple[str, str]]) -> Table:

@@ -179,7 +179,8 @@ def test_why_explains_the_last_recall_and_a_question(told: Membank) -> None:
     told("recall", "Where does Ana live?")
     last = told("why")
     assert "Where does Ana live?" in last.out
-    assert "unrelated text" in " ".join(last.out.split())
+    assert "relevant ·" in " ".join(last.out.split())
+    assert "spreads" in last.err
     asked = json.loads(told("why", "bread with rye", "--json").out)
     assert asked["query"] == "bread with rye"
     assert asked["results"][0]["text"] == FACTS[2]

@@ -59,7 +59,7 @@ class Terminal:
     def ask(self, text: str, answered: str) -> str:
         """Say something; the screen once the answer is there and the chat waits for more."""
         self.type(text)
-        return self.wait(lambda shown: answered in shown.split(text)[-1] and prompted(shown))
+        return self.wait(lambda shown: answered in after(shown, text) and prompted(shown))
 
     def screen(self) -> str:
         return self._tmux("capture-pane", "-p", "-S", "-200")
@@ -88,6 +88,11 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     opened = Terminal(tmp_path)
     yield opened
     opened.close()
+
+
+def after(shown: str, text: str) -> str:
+    """What follows the last appearance of a text; nothing while it is not there."""
+    return shown.rpartition(text)[2] if text in shown else ""
 
 
 def prompted(shown: str) -> bool:
@@ -133,9 +138,9 @@ def test_completion_and_ctrl_c(terminal: Terminal, tmp_path: Path, tiny_gguf: Pa
     terminal.press("Tab")
     terminal.wait(lambda shown: "› /recall" in shown)
     terminal.press("C-c")
-    terminal.wait(lambda shown: "Ctrl-D leaves" in shown.split("› /recall")[-1] and prompted(shown))
+    terminal.wait(lambda shown: "Ctrl-D leaves" in after(shown, "› /recall") and prompted(shown))
     terminal.type("Tell me a story.")
-    terminal.wait(lambda shown: len(shown.split("Tell me a story.")[-1].strip()) > 20)
+    terminal.wait(lambda shown: len(after(shown, "Tell me a story.").strip()) > 20)
     terminal.press("C-c")
     terminal.wait(lambda shown: "stopped ·" in shown and prompted(shown))
     terminal.ask("/stats", "dimensions")

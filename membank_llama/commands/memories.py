@@ -204,10 +204,8 @@ def _show_why(bank: MemBank, record: dict[str, Any]) -> None:
     else:
         terminal.out.print("nothing came back", style="dim")
     tokens = "" if record["tokens"] is None else f" · {terminal.counted(record['tokens'], 'token')} injected"
-    terminal.note(
-        f"{record['program']}, {terminal.when(record['when'])} · {record['recall_ms']:.1f} ms{tokens} · "
-        "L2, L1, L0: cosine from coarse to full; words: BM25; score: both, z-scored and added"
-    )
+    terminal.note(f"{record['program']}, {terminal.when(record['when'])} · {record['recall_ms']:.1f} ms{tokens}")
+    terminal.note(terminal.LEGEND)
 
 
 def forget(
