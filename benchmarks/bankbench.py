@@ -1,0 +1,136 @@
+"""What the benchmarks of the bank share: made-up texts and vectors, timing, tables and JSON.
+
+Import it before numpy: it keeps linear algebra to one thread. Vectors are unit vectors around random centres, so
+that neighbours exist as they do in real banks; texts are sentences of words whose frequencies fall as Zipf's law says.
+"""
+
+# ruff: noqa: E402 (numpy reads these when it is imported)
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from membank_llama.adapters.base import ModelAdapter
+from membank_llama.gate import COHORT
+from membank_llama.types import Vector
+
+DIM = 768
+VOCABULARY = 20_000
+CONSOLE = Console()
+
+
+def clustered(count: int, dim: int = DIM, *, centres: int = 256, noise: float = 0.8, seed: int = 0) -> Vector:
+    """Unit vectors, float32 (count, dim), around `centres` random directions; the same centres for every seed."""
+    around = np.random.default_rng(1).standard_normal((centres, dim), np.float32)
+    rng = np.random.default_rng(seed)
+    rows = np.empty((count, dim), np.float32)
+    for start in range(0, count, 10_000):
+        size = min(10_000, count - start)
+        piece = around[rng.integers(0, centres, size)] + noise * rng.standard_normal((size, dim), np.float32)
+        rows[start : start + size] = piece / np.linalg.norm(piece, axis=1, keepdims=True)
+    return rows
+
+
+def _vocabulary() -> list[str]:
+    rng = np.random.default_rng(2)
+    consonants, vowels = list("bcdfghjklmnprstvwz"), list("aeiou")
+    words: dict[str, None] = {}
+    while len(words) < VOCABULARY:
+        pairs = rng.integers(1, 5)
+        words["".join(rng.choice(consonants) + rng.choice(vowels) for _ in range(pairs))] = None
+    return list(words)
+
+
+def sentences(count: int, words: int, seed: int) -> list[str]:
+    """Sentences of about `words` words each, Zipf-distributed."""
+    vocabulary = np.array(_vocabulary())
+    shares = 1 / np.arange(3, VOCABULARY + 3)
+    edges = np.cumsum(shares / shares.sum())
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(max(1, words // 2), 3 * words // 2 + 1, count)
+    drawn = vocabulary[np.minimum(np.searchsorted(edges, rng.random(int(lengths.sum()))), VOCABULARY - 1)]
+    ends = np.cumsum(lengths)
+    return [" ".join(drawn[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
+
+
+class Precomputed(ModelAdapter):
+    """Hands out vectors made beforehand, so that what is measured is the bank."""
+
+    def __init__(self, vectors: dict[str, Vector], dim: int = DIM) -> None:
+        self._dim = dim
+        self._vectors = vectors | dict(zip(COHORT, clustered(len(COHORT), dim, seed=99), strict=True))
+
+    @property
+    def hidden_dim(self) -> int:
+        return self._dim
+
+    def model_id(self) -> str:
+        return f"precomputed-{self._dim}"
+
+    def encode(self, text: str) -> Vector:
+        return self._vectors[text]
+
+    def encode_batch(self, texts: Sequence[str]) -> Vector:
+        return np.stack([self._vectors[text] for text in texts])
+
+    def validate(self) -> None:
+        """Nothing to encode before the texts are known."""
+
+
+def nearest(vectors: Vector, query: Vector, count: int) -> list[int]:
+    """Rows of the `count` largest inner products, best first, by exact search."""
+    scores = vectors @ query
+    best = np.argpartition(-scores, count)[:count]
+    return best[np.argsort(-scores[best])].tolist()  # type: ignore[no-any-return]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def percentiles(times: Sequence[float]) -> tuple[float, float]:
+    """Median and 95th percentile, milliseconds."""
+    values: npt.NDArray[np.float64] = np.percentile(times, [50, 95]) * 1000
+    return float(values[0]), float(values[1])
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print one table; all columns but the first are numbers."""
+    made = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        made.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        made.add_row(*row)
+    CONSOLE.print(made)
+    CONSOLE.print("one thread\n")
+
+
+def parser(description: str | None, default: int, full: int) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--n", type=int, default=default, help=f"memories in the bank (default {default:,})")
+    made.add_argument("--full", action="store_const", dest="n", const=full, help=f"the same as --n {full}")
+    made.add_argument("--json", type=Path, help="write the figures here")
+    return made
+
+
+def write_json(path: Path | None, figures: dict[str, Any]) -> None:
+    if path is not None:
+        about = {"machine": platform.machine(), "python": platform.python_version(), "threads": 1}
+        path.write_text(json.dumps(about | figures, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,95 @@
+"""What a recall costs beyond encoding the question, against exact search in numpy.
+
+    python benchmarks/recall.py [--n 10000 | --full] [--json FILE]
+
+One thread throughout; the index is complete. `--full` measures 10,000 and 100,000 memories.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bankbench import (
+    CONSOLE,
+    DIM,
+    Precomputed,
+    clustered,
+    nearest,
+    parser,
+    percentiles,
+    seconds,
+    sentences,
+    table,
+    write_json,
+)
+
+from membank_llama.bank import MemBank
+
+QUESTIONS = 300
+TOP_K = 5
+BARS = {10_000: 2.0, 100_000: 5.0}
+
+
+def measure(count: int, directory: Path) -> dict[str, Any]:
+    """Times of recall and of exact search over one bank, and how often they agree."""
+    texts = list(dict.fromkeys(sentences(count, 15, seed=5)))
+    vectors = clustered(len(texts), seed=6)
+    asked = [text + "?" for text in sentences(QUESTIONS, 8, seed=7)]
+    questions = clustered(QUESTIONS, seed=8)
+    adapter = Precomputed(dict(zip(texts, vectors, strict=True)) | dict(zip(asked, questions, strict=True)))
+    recall, exact, shared = [], [], 0
+    with MemBank(adapter, directory / str(count)) as bank:
+        bank.ingest_many(texts, batch_size=512)
+        CONSOLE.print(f"building the index of {len(texts):,} memories …")
+        bank.flush()
+        for question in asked[:20]:
+            bank.recall(question, TOP_K)
+        for question, vector in zip(asked, questions, strict=True):
+            recall.append(seconds(lambda question=question: bank.recall(question, TOP_K)))
+            exact.append(seconds(lambda vector=vector: nearest(vectors, vector, TOP_K)))
+            # by vectors alone the two can be compared
+            found = bank.store.indexes.get("default").search(vector, 64)[0] - 1
+            shared += len(set(nearest(vectors, vector, TOP_K)) & set(found.tolist()))
+    p50, p95 = percentiles(recall)
+    e50, e95 = percentiles(exact)
+    return {
+        "n": len(texts),
+        "recall_p50_ms": p50,
+        "recall_p95_ms": p95,
+        "exact_p50_ms": e50,
+        "exact_p95_ms": e95,
+        "ratio_to_exact": e50 / p50,
+        "true_top5_among_candidates": shared / (TOP_K * QUESTIONS),
+    }
+
+
+def main() -> int:
+    options = parser(__doc__, 10_000, 100_000).parse_args()
+    sizes = sorted({min(options.n, 10_000), options.n})
+    with tempfile.TemporaryDirectory(prefix="membank-bench-") as folder:
+        figures = [measure(size, Path(folder)) for size in sizes]
+    table(
+        f"recall beyond the question's encoding ({DIM} dimensions, top {TOP_K}, {QUESTIONS} questions, one thread)",
+        ("memories", "p50 ms", "p95 ms", "bar p50", "exact numpy p50 ms", "times faster", "true top 5 in 64"),
+        [
+            (
+                f"{row['n']:,}",
+                f"{row['recall_p50_ms']:.2f}",
+                f"{row['recall_p95_ms']:.2f}",
+                f"{BARS[size]:.0f}" if size in BARS else "",
+                f"{row['exact_p50_ms']:.2f}",
+                f"{row['ratio_to_exact']:.1f}",
+                f"{row['true_top5_among_candidates']:.1%}",
+            )
+            for size, row in zip(sizes, figures, strict=True)
+        ],
+    )
+    write_json(options.json, {"recall": figures})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
