@@ -10,10 +10,8 @@ apart are ranked by the same rule. The gate then says of each result whether it 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from heapq import nlargest
 from typing import Any
 
 import numpy as np
@@ -28,11 +26,15 @@ from .types import DEFAULT_NAMESPACE, LEVELS, Fields, Memory, Vector
 
 CANDIDATES = 64
 LEXICAL_CANDIDATES = 64
-DOCUMENT_BUDGET = 2000
+COMMON_WORD = 1000
+"""Memories from which on a word is left out: reading where it stands takes long, and it tells little."""
+
+COUNTED_MEMORIES = 1000
 EXACT_BELOW = 20_000
 SCAN_CHUNK = 4096
 
 Ids = npt.NDArray[np.int64]
+_NONE: Ids = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -108,16 +110,29 @@ class RecallResult(Fields):
 
 @dataclass(frozen=True)
 class _Shared:
-    """The question's content words in a namespace: how many memories it holds, the weight of all words together, and
-    by memory the weight of those it shares."""
+    """What the question's content words meet in a namespace.
+
+    `ids` are the memories that hold any of them, rising; `weights` what each shares, in nats; `total` the weight of
+    all words together.
+    """
 
     memories: int
     content: bool
     total: float
-    weights: Mapping[int, float]
+    ids: Ids
+    weights: Vector
 
-    def share(self, memory_id: int) -> float:
-        return self.weights.get(memory_id, 0.0) / self.total if self.total else 0.0
+    def of(self, ids: Ids) -> Vector:
+        """The weight that each of some memories shares, 0 for most."""
+        if not len(self.ids):
+            return np.zeros(len(ids), np.float32)
+        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[at] == ids, self.weights[at], np.float32(0))
+
+    def best(self, limit: int) -> set[int]:
+        """The memories that share most; of equal ones the newer."""
+        order = np.lexsort((-self.ids, -self.weights))[:limit]
+        return set(self.ids[order].tolist())
 
 
 @dataclass
@@ -194,50 +209,35 @@ class QueryEngine:
     # -- candidates
 
     def _shared(self, query: RecallQuery) -> _Shared:
-        """Weigh the question's words, the rarest first, as many as `DOCUMENT_BUDGET` postings allow: reading the
-        postings of common ones takes long, and they tell little."""
-        registry, words = self._store.registry, [lexical.quoted(word) for word in lexical.terms(query.text)]
-        memories, others, holding = registry.word_counts(words, query.namespace, DOCUMENT_BUDGET + 1)
-        chosen: list[int] = []
-        budget = DOCUMENT_BUDGET
-        for n in sorted(range(len(words)), key=holding.__getitem__):
-            budget -= holding[n]
-            if budget < 0:
-                break
-            chosen.append(n)
-        postings = registry.postings([words[n] for n in chosen], query.namespace if others else None)
-        within = Counter(row[0] for row in postings)
-        worth = [lexical.weight(within[k], memories) for k in range(len(chosen))]
-        weights: dict[int, float] = {}
-        for k, memory_id in postings:
-            weights[memory_id] = weights.get(memory_id, 0.0) + worth[k]
-        return _Shared(memories, bool(words), sum(worth), weights)
+        """Look the question's words up; a word in more than `COMMON_WORD` memories of the bank is passed over."""
+        registry, words = self._store.registry, lexical.terms(query.text)
+        memories, others = registry.extent(query.namespace, COUNTED_MEMORIES)
+        found = registry.postings([lexical.quoted(word) for word in words], COMMON_WORD)
+        postings = [np.fromstring(ids, np.int64, sep=",") if ids else _NONE for ids in found if ids is not None]
+        ids, rows = np.unique(np.concatenate([_NONE, *postings]), return_inverse=True)
+        word = np.repeat(np.arange(len(postings)), [len(where) for where in postings])
+        if others or query.since is not None or query.until is not None:
+            # the words of other namespaces must not fill the candidates
+            kept = np.isin(ids, list(self._slots(query, ids.tolist())))
+            word, rows = word[kept[rows]], rows[kept[rows]]
+            ids, rows = ids[kept], (np.cumsum(kept) - 1)[rows]
+        holding = np.bincount(word, minlength=len(postings)).tolist()
+        worth = np.array([lexical.weight(count, memories) for count in holding])
+        weights = np.bincount(rows, worth[word], len(ids)).astype(np.float32)
+        return _Shared(memories, bool(words), float(worth.sum()), ids, weights)
 
     def _candidates(self, query: RecallQuery, vector: Vector | None, shared: _Shared) -> _Candidates:
-        wanted = self._lexical(query, shared)
+        wanted = shared.best(max(LEXICAL_CANDIDATES, 2 * query.top_k) + len(query.exclude))
         if vector is not None:
             wanted |= self._dense(query, vector).keys()
         slots = self._slots(query, wanted - query.exclude)
         ids = np.array(sorted(slots), np.int64)
-        return _Candidates(
-            ids,
-            np.array([slots[i] for i in ids.tolist()], np.int64),
-            np.array([shared.weights.get(i, 0.0) for i in ids.tolist()], np.float32),
-        )
+        return _Candidates(ids, np.array([slots[i] for i in ids.tolist()], np.int64), shared.of(ids))
 
     def _slots(self, query: RecallQuery, ids: Collection[int]) -> dict[int, int]:
         return self._store.registry.slots_of(
             ids, query.namespace, since=query.since, until=query.until, now=time.time()
         )
-
-    def _lexical(self, query: RecallQuery, shared: _Shared) -> set[int]:
-        """The memories that share most with the question; of equal ones the newer."""
-        weights = shared.weights
-        among: Collection[int] = weights.keys()
-        if query.since is not None or query.until is not None:
-            among = self._slots(query, among)
-        limit = max(LEXICAL_CANDIDATES, 2 * query.top_k) + len(query.exclude)
-        return set(nlargest(limit, among, key=lambda i: (weights[i], i)) if len(among) > limit else among)
 
     def _dense(self, query: RecallQuery, vector: Vector) -> dict[int, float]:
         want = max(CANDIDATES, query.candidate_multiplier * query.top_k)
@@ -295,7 +295,8 @@ class QueryEngine:
                 continue
             score = 0.0 if dense is None else float(dense[row])
             spreads = 0.0 if found.spreads is None else float(found.spreads[row])
-            verdict = self._gate.judge(spreads, shared.share(memory_id), shared.memories, content=shared.content)
+            share = float(found.words[row]) / shared.total if shared.total else 0.0
+            verdict = self._gate.judge(spreads, share, shared.memories, content=shared.content)
             at = {level: float(values[row]) for level, values in found.levels.items()}
             results.append(
                 _result(len(results), memory, pointers[memory.slot], verdict, score, at,
