@@ -114,7 +114,9 @@ class Remembering(llama_cpp.Llama):
         memory = self.memory
 
         def done(said: str, partial: bool) -> None:
-            memory.learn(turn, said, partial=partial)
+            # a call that failed or was dropped before its first word will be made again
+            if said or not partial:
+                memory.learn(turn, said, partial=partial)
 
         stream = Stream(inner, text_of, done, self._calls.guard)
         self._calls.leave_open(stream)

@@ -225,6 +225,13 @@ def test_streams_are_remembered_whole_or_as_cut_off(llm: membank_llama.Llama) ->
     assert [bool(m.metadata.get("partial")) for m in stored] == [False, False, False, True]
 
 
+def test_a_stream_that_said_nothing_leaves_no_memory(llm: membank_llama.Llama) -> None:
+    never_read = llm.create_chat_completion([{"role": "user", "content": "Never mind."}], stream=True, **COLD)
+    never_read.close()
+    llm.memory.flush()
+    assert list(llm.memory.bank.memories()) == []
+
+
 def test_a_stream_left_open_neither_blocks_nor_breaks_the_next_call(llm: membank_llama.Llama) -> None:
     expected = "".join(c["choices"][0]["text"] for c in llm("Once upon a time", stream=True, **COLD))
     llm.reset()
