@@ -10,7 +10,7 @@ apart are ranked by the same rule. The gate then says of each result whether it 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from . import lexical
 from .errors import InvalidQueryError, MembankError
 from .gate import RelevanceGate, Verdict
 from .pointer import PointerRecord
+from .roster import Ids, Roster
 from .store import Store
 from .types import DEFAULT_NAMESPACE, LEVELS, Fields, Memory, Vector
 
@@ -29,11 +30,9 @@ LEXICAL_CANDIDATES = 64
 COMMON_WORD = 1000
 """Memories from which on a word is left out: reading where it stands takes long, and it tells little."""
 
-COUNTED_MEMORIES = 1000
 EXACT_BELOW = 20_000
 SCAN_CHUNK = 4096
 
-Ids = npt.NDArray[np.int64]
 _NONE: Ids = np.zeros(0, np.int64)
 
 
@@ -129,10 +128,29 @@ class _Shared:
         at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         return np.where(self.ids[at] == ids, self.weights[at], np.float32(0))
 
-    def best(self, limit: int) -> set[int]:
+    def best(self, limit: int) -> Ids:
         """The memories that share most; of equal ones the newer."""
-        order = np.lexsort((-self.ids, -self.weights))[:limit]
-        return set(self.ids[order].tolist())
+        return self.ids[np.lexsort((-self.ids, -self.weights))[:limit]]
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Where a search takes place: the namespace, which of it lie within the times asked for, and the ids that are
+    excluded or have expired."""
+
+    roster: Roster
+    inside: npt.NDArray[np.bool_] | None
+    barred: Ids
+
+    def rows(self, ids: Ids) -> npt.NDArray[np.intp]:
+        """Rows of the roster of those ids that lie in the namespace and the times."""
+        rows = self.roster.rows(ids)
+        return rows if self.inside is None else rows[self.inside[rows]]
+
+    def allowed(self, ids: Ids) -> npt.NDArray[np.intp]:
+        """Rows of those that may be returned."""
+        rows = self.rows(ids)
+        return rows[~np.isin(self.roster.ids[rows], self.barred)] if len(self.barred) else rows
 
 
 @dataclass
@@ -195,80 +213,75 @@ class QueryEngine:
                 return results
 
     def _search(self, query: RecallQuery, vector: Vector | None) -> list[RecallResult]:
-        shared = self._shared(query)
-        found = self._candidates(query, vector, shared)
-        if vector is not None and len(found.ids):
-            found = self._drill_down(query, vector, found)
-        order = found.ranked()
-        dense = found.dense()
-        if query.min_score is not None and dense is not None:
-            order = order[dense[order] >= query.min_score]
-        # a few more than asked for: the store may have dropped one since
-        return self._results(query, shared, found.keep(order[: query.top_k + 8]))
+        while True:
+            field = self._field(query)
+            shared = self._shared(query, field)
+            found = self._candidates(query, vector, shared, field)
+            if vector is not None and len(found.ids):
+                found = self._drill_down(query, vector, found)
+            order = found.ranked()
+            dense = found.dense()
+            if query.min_score is not None and dense is not None:
+                order = order[dense[order] >= query.min_score]
+            results, gone = self._results(shared, found.keep(order[: query.top_k]))
+            if not gone:
+                return results
+            # another process removed them: not on the roster any more, and once again
+            self._store.rosters.drop(gone)
 
     # -- candidates
 
-    def _shared(self, query: RecallQuery) -> _Shared:
+    def _field(self, query: RecallQuery) -> _Field:
+        roster = self._store.rosters.get(query.namespace)
+        barred = query.exclude.union(self._store.registry.expired(time.time()))
+        return _Field(roster, roster.within(query.since, query.until), np.array(sorted(barred), np.int64))
+
+    def _shared(self, query: RecallQuery, field: _Field) -> _Shared:
         """Look the question's words up; a word in more than `COMMON_WORD` memories of the bank is passed over."""
         registry, words = self._store.registry, lexical.terms(query.text)
-        memories, others = registry.extent(query.namespace, COUNTED_MEMORIES)
         found = registry.postings([lexical.quoted(word) for word in words], COMMON_WORD)
         postings = [np.fromstring(ids, np.int64, sep=",") if ids else _NONE for ids in found if ids is not None]
         ids, rows = np.unique(np.concatenate([_NONE, *postings]), return_inverse=True)
         word = np.repeat(np.arange(len(postings)), [len(where) for where in postings])
-        if others or query.since is not None or query.until is not None:
-            # the words of other namespaces must not fill the candidates
-            kept = np.isin(ids, list(self._slots(query, ids.tolist())))
+        if not field.roster.alone or field.inside is not None:
+            # the words of other namespaces and times must not fill the candidates
+            kept = np.isin(ids, field.roster.ids[field.rows(ids)])
             word, rows = word[kept[rows]], rows[kept[rows]]
             ids, rows = ids[kept], (np.cumsum(kept) - 1)[rows]
+        memories = len(field.roster)
         holding = np.bincount(word, minlength=len(postings)).tolist()
         worth = np.array([lexical.weight(count, memories) for count in holding])
         weights = np.bincount(rows, worth[word], len(ids)).astype(np.float32)
         return _Shared(memories, bool(words), float(worth.sum()), ids, weights)
 
-    def _candidates(self, query: RecallQuery, vector: Vector | None, shared: _Shared) -> _Candidates:
-        wanted = shared.best(max(LEXICAL_CANDIDATES, 2 * query.top_k) + len(query.exclude))
+    def _candidates(self, query: RecallQuery, vector: Vector | None, shared: _Shared, field: _Field) -> _Candidates:
+        wanted = shared.best(max(LEXICAL_CANDIDATES, 2 * query.top_k) + len(field.barred))
         if vector is not None:
-            wanted |= self._dense(query, vector).keys()
-        slots = self._slots(query, wanted - query.exclude)
-        ids = np.array(sorted(slots), np.int64)
-        return _Candidates(ids, np.array([slots[i] for i in ids.tolist()], np.int64), shared.of(ids))
+            wanted = np.concatenate([wanted, self._dense(query, vector, field)])
+        rows = field.allowed(np.unique(wanted))
+        ids = field.roster.ids[rows]
+        return _Candidates(ids, field.roster.slots[rows], shared.of(ids))
 
-    def _slots(self, query: RecallQuery, ids: Collection[int]) -> dict[int, int]:
-        return self._store.registry.slots_of(
-            ids, query.namespace, since=query.since, until=query.until, now=time.time()
-        )
-
-    def _dense(self, query: RecallQuery, vector: Vector) -> dict[int, float]:
+    def _dense(self, query: RecallQuery, vector: Vector, field: _Field) -> Ids:
+        """Ids of the nearest memories."""
         want = max(CANDIDATES, query.candidate_multiplier * query.top_k)
         if 2 not in query.levels:
-            return self._scan(query, vector, max(query.levels), want)
-        if query.since is not None or query.until is not None:
+            return self._scan(vector, max(query.levels), want, field)
+        if field.inside is not None:
             # a time range may leave few of the index's best: small ranges are searched whole
-            within = self._store.registry.within(query.namespace, query.since, query.until)
-            if len(within) <= EXACT_BELOW:
-                return self._scan(query, vector, 2, want, within)
+            if int(field.inside.sum()) <= EXACT_BELOW:
+                return self._scan(vector, 2, want, field)
             want *= 4
-        index = self._store.indexes.get(query.namespace)
-        ids, scores = index.search(vector, want + len(query.exclude))
-        return dict(zip(ids.tolist(), scores.tolist(), strict=True))
+        return self._store.indexes.get(query.namespace).search(vector, want + len(field.barred))[0]
 
-    def _scan(
-        self, query: RecallQuery, vector: Vector, level: int, want: int, ids: Collection[int] | None = None
-    ) -> dict[int, float]:
+    def _scan(self, vector: Vector, level: int, want: int, field: _Field) -> Ids:
         """Exact search over one level."""
-        registry = self._store.registry
-        rows = registry.live(query.namespace)
-        if ids is not None:
-            among = set(ids)
-            rows = [row for row in rows if row[0] in among]
-        scores: dict[int, float] = {}
+        rows = field.allowed(field.roster.ids)
+        scores = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), SCAN_CHUNK):
             piece = rows[start : start + SCAN_CHUNK]
-            values = self._store.scores(vector, np.array([slot for _, slot in piece], np.int64), level)
-            scores.update(zip((memory_id for memory_id, _ in piece), values.tolist(), strict=True))
-        best = sorted(scores, key=lambda i: -scores[i])[: want + len(query.exclude)]
-        return {i: scores[i] for i in best}
+            scores[start : start + SCAN_CHUNK] = self._store.scores(vector, field.roster.slots[piece], level)
+        return field.roster.ids[rows[np.argsort(-scores, kind="stable")[:want]]]
 
     # -- ranking
 
@@ -284,25 +297,28 @@ class QueryEngine:
             found.spreads = self._gate.spreads(vector, scores)
         return found
 
-    def _results(self, query: RecallQuery, shared: _Shared, found: _Candidates) -> list[RecallResult]:
-        memories = self._store.registry.get(found.ids.tolist())
-        pointers = self._store.pointers({m.slot for m in memories.values()})
+    def _results(self, shared: _Shared, found: _Candidates) -> tuple[list[RecallResult], set[int]]:
+        """The results, and the ids that turned out to be removed."""
+        ids = found.ids.tolist()
+        memories = self._store.registry.get(ids)
+        pointers = self._store.pointers({memory.slot for memory in memories.values()})
+        gone = {i for i in ids if i not in memories or memories[i].slot not in pointers}
+        if gone:
+            return [], gone
         fused, dense = found.fused(), found.dense()
         results: list[RecallResult] = []
-        for row, memory_id in enumerate(found.ids.tolist()):
-            memory = memories.get(memory_id)
-            if memory is None or memory.slot not in pointers or len(results) == query.top_k:
-                continue
+        for row, memory_id in enumerate(ids):
+            memory = memories[memory_id]
             score = 0.0 if dense is None else float(dense[row])
             spreads = 0.0 if found.spreads is None else float(found.spreads[row])
             share = float(found.words[row]) / shared.total if shared.total else 0.0
             verdict = self._gate.judge(spreads, share, shared.memories, content=shared.content)
             at = {level: float(values[row]) for level, values in found.levels.items()}
             results.append(
-                _result(len(results), memory, pointers[memory.slot], verdict, score, at,
+                _result(row, memory, pointers[memory.slot], verdict, score, at,
                         float(found.words[row]), float(fused[row]))
             )  # fmt: skip
-        return results
+        return results, gone
 
 
 def _result(

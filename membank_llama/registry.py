@@ -181,33 +181,22 @@ class Registry(BankDatabase):
         """(id, slot) of every memory of a namespace above an id, in order of id."""
         return self.rows("SELECT id, slot FROM memories WHERE namespace = ? AND id > ? ORDER BY id", (namespace, after))
 
-    def slots_of(
-        self,
-        ids: Iterable[int],
-        namespace: str,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        now: float,
-    ) -> dict[int, int]:
-        """id → slot of those ids that exist in the namespace, within the times, and have not expired."""
-        found: dict[int, int] = {}
-        for marks, piece in chunks(ids):
-            sql = (
-                # the + keeps SQLite from walking the index of times instead of looking the ids up
-                f"SELECT id, slot FROM memories WHERE id IN ({marks}) AND +namespace = ?"
-                " AND +created_at >= ? AND +created_at < ? AND (expires_at IS NULL OR expires_at > ? OR pinned)"
-            )
-            found.update(self.rows(sql, (*piece, namespace, *_span(since, until), now)))
-        return found
-
-    def within(self, namespace: str, since: float | None, until: float | None) -> list[int]:
-        """Ids of a namespace's memories created in ``[since, until)``."""
-        rows = self.rows(
-            "SELECT id FROM memories WHERE namespace = ? AND created_at >= ? AND created_at < ?",
-            (namespace, *_span(since, until)),
+    def arrivals(self, namespace: str, after: int) -> list[tuple[int, int, float]]:
+        """(id, slot, time) of every memory of a namespace above an id, in order of id."""
+        # the + keeps SQLite from walking the index of times and sorting
+        return self.rows(
+            "SELECT id, slot, created_at FROM memories WHERE +namespace = ? AND id > ? ORDER BY id", (namespace, after)
         )
-        return [row[0] for row in rows]
+
+    def is_alone(self, namespace: str) -> bool:
+        """Whether the bank has no other namespace."""
+        others = ("SELECT 1 FROM memories WHERE namespace < ?1", "SELECT 1 FROM memories WHERE namespace > ?1")
+        sql = "SELECT " + " OR ".join(f"EXISTS ({other})" for other in others)
+        return not self.scalar(sql, (namespace,))
+
+    def expired(self, now: float) -> list[int]:
+        """Ids of memories that have expired and are not pinned."""
+        return [row[0] for row in self.rows("SELECT id FROM memories WHERE expires_at <= ? AND NOT pinned", (now,))]
 
     def select(
         self,
@@ -313,17 +302,6 @@ class Registry(BankDatabase):
         with self.transaction() as db:
             db.execute("INSERT INTO memories_fts (memories_fts) VALUES ('rebuild')")
 
-    def extent(self, namespace: str, limit: int) -> tuple[int, bool]:
-        """How many memories a namespace holds (beyond `limit`: as many as ids were given), and whether there are
-        other namespaces."""
-        sql = (
-            "SELECT (SELECT count(*) FROM (SELECT 1 FROM memories WHERE namespace = ?1 LIMIT ?2 + 1)),"
-            " EXISTS (SELECT 1 FROM memories WHERE namespace < ?1)"
-            " OR EXISTS (SELECT 1 FROM memories WHERE namespace > ?1)"
-        )
-        memories, others = self.rows(sql, (namespace, limit))[0]
-        return (memories if memories <= limit else self.last_id()), bool(others)
-
     def postings(self, expressions: Sequence[str], limit: int) -> list[str | None]:
         """For each FTS5 expression the ids of the memories that match, in all namespaces, as ``"1,5,12"``; None where
         there are more than `limit`."""
@@ -341,7 +319,3 @@ class Registry(BankDatabase):
         """Merge the full-text index into one segment: words of removed texts leave it for good."""
         with self.transaction() as db:
             db.execute("INSERT INTO memories_fts (memories_fts) VALUES ('optimize')")
-
-
-def _span(since: float | None, until: float | None) -> tuple[float, float]:
-    return (float("-inf") if since is None else since, float("inf") if until is None else until)

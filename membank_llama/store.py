@@ -43,6 +43,7 @@ from .indexing import IndexSet
 from .lock import WriterLock
 from .pointer import PointerRecord, level_dtype, pack_many, relocate
 from .registry import Registry, text_hash
+from .roster import Rosters
 from .types import LEVELS, Codes, NewMemory, Progress, Vector
 
 FORMAT = 1
@@ -108,6 +109,7 @@ class Store:
                 stack.callback(lock.release)
             self.registry = _open_registry(path, read_only)
             stack.callback(self.registry.close)
+            self.rosters = Rosters(self.registry)
             self._adopt(model, codec)
             self.hierarchy = HGNSHierarchy.from_spec(self.registry.get_meta("hgns"))
             self._open_activations()
@@ -205,6 +207,7 @@ class Store:
     def reload(self, *, same_vectors: bool = False) -> None:
         """Open the activation file that the registry names now; `same_vectors`: the indexes still hold."""
         with self.write_lock:
+            self.rosters.clear()
             self.buffer.close()
             if same_vectors:
                 self._open_file()
@@ -354,6 +357,7 @@ class Store:
         with self.write_lock:
             removed, freed = self.registry.delete(gone)
             self.indexes.remove(gone)
+            self.rosters.drop(gone)
             if freed:
                 slots = np.array(sorted(freed), np.int64)
                 self.buffer.write_at(slots, np.zeros((len(slots), self.hierarchy.slot_bytes), np.uint8))

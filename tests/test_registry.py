@@ -109,15 +109,15 @@ def test_full_text_stems_and_folds(registry: Registry) -> None:
     assert registry.postings([], 9) == []
 
 
-def test_memories_are_counted_up_to_a_limit(registry: Registry) -> None:
-    put(registry, NewMemory("river"), NewMemory("river bed"))
-    assert registry.extent("default", 9) == (2, False)
-    assert registry.extent("work", 9) == (0, True)
-    ids = put(registry, NewMemory("river", namespace="work"), NewMemory("river mouth"))
-    assert registry.extent("default", 9) == (3, True)
-    registry.delete(ids[:1])
-    # beyond the limit, ids given so far stand in for memories
-    assert registry.extent("default", 2) == (4, False)
+def test_arrivals_and_namespaces(registry: Registry) -> None:
+    put(registry, NewMemory("river", created_at=1.0), NewMemory("river bed", created_at=2.0), slot=4)
+    assert registry.arrivals("default", 0) == [(1, 4, 1.0), (2, 5, 2.0)]
+    assert registry.arrivals("default", 1) == [(2, 5, 2.0)]
+    assert registry.arrivals("work", 0) == []
+    assert registry.is_alone("default")
+    assert not registry.is_alone("work")
+    put(registry, NewMemory("river", namespace="work"))
+    assert not registry.is_alone("default")
 
 
 def test_full_text_follows_removal(registry: Registry) -> None:
@@ -128,18 +128,19 @@ def test_full_text_follows_removal(registry: Registry) -> None:
         db.execute("INSERT INTO memories_fts (memories_fts, rank) VALUES ('integrity-check', 1)")
 
 
-def test_expired_memories_are_left_out_unless_pinned(registry: Registry) -> None:
+def test_expired_memories_unless_pinned(registry: Registry) -> None:
     gone, kept, young = put(
         registry,
         NewMemory("gone", expires_at=150.0),
         NewMemory("kept", expires_at=150.0, pinned=True),
         NewMemory("young", expires_at=250.0),
     )
-    assert set(registry.slots_of([gone, kept, young], "default", now=200.0)) == {kept, young}
+    assert registry.expired(200.0) == [gone]
     assert registry.select(namespace=None, conversation=None, before=None, expired_at=200.0) == [gone]
     assert registry.set_pinned(kept, False)
     assert not registry.set_pinned(999, True)
-    assert set(registry.slots_of([gone, kept, young], "default", now=200.0)) == {young}
+    assert registry.expired(200.0) == [gone, kept]
+    assert registry.expired(300.0) == [gone, kept, young]
 
 
 def test_select_joins_conditions(registry: Registry) -> None:
@@ -151,8 +152,6 @@ def test_select_joins_conditions(registry: Registry) -> None:
     )
     assert registry.select(namespace=None, conversation="x", before=None) == [1, 2, 3]
     assert registry.select(namespace="default", conversation="x", before=3.0) == [1]
-    assert registry.within("default", 1.0, 5.0) == [1]
-    assert registry.within("default", None, None) == [1, 2]
 
 
 def test_iterate_goes_through_pages_in_order(registry: Registry) -> None:

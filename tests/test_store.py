@@ -124,7 +124,7 @@ def test_a_bad_vector_stores_nothing(store: Store) -> None:
 
 
 def test_vectors_of_another_model_are_refused(store: Store) -> None:
-    with pytest.raises(ModelMismatchError, match="moved to mock"):
+    with pytest.raises(ModelMismatchError, match="to mock"):
         store.add(numbered(1), unit_vectors(1), model_id="other")
     assert store.registry.count() == 0
 
