@@ -89,6 +89,7 @@ class RelevanceGate:
 
     def __init__(self, cohort: Vector | None) -> None:
         self._cohort = cohort
+        self._last: tuple[Vector, float, float] | None = None
         self.reach = 0.0 if cohort is None else _reach(cohort)
 
     def spreads(self, query: Vector | None, scores: Vector) -> Vector:
@@ -100,9 +101,16 @@ class RelevanceGate:
             return np.zeros(len(scores), np.float32)
         if self._cohort is None:
             return (scores * math.sqrt(len(query))).astype(np.float32)
-        unrelated = self._cohort @ query
-        spread = max(float(unrelated.std()), 1e-6)
-        return ((scores - float(unrelated.mean())) / spread).astype(np.float32)
+        mean, spread = self._unrelated(self._cohort, query)
+        return ((scores - mean) / spread).astype(np.float32)
+
+    def _unrelated(self, cohort: Vector, query: Vector) -> tuple[float, float]:
+        """Mean and spread of the cohort's cosines; the levels of one search ask for the same query."""
+        last = self._last
+        if last is None or last[0] is not query:
+            cosines = cohort @ query
+            self._last = last = (query, float(cosines.mean()), max(float(cosines.std()), 1e-6))
+        return last[1], last[2]
 
     def needed(self, memories: int) -> float:
         """The evidence that opens the gate in a bank of so many memories."""

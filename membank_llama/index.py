@@ -26,7 +26,7 @@ from .types import Vector
 FORMAT = 1
 M = 16
 EF_CONSTRUCTION = 100
-EF_SEARCH = 128
+EF_SEARCH = 96
 MERGE_CHUNK = 32
 
 Ids = npt.NDArray[np.int64]
@@ -148,6 +148,8 @@ class VectorIndex:
     def search(self, query: Vector, k: int) -> tuple[Ids, Vector]:
         """The `k` best: ids and inner products, best first; fewer where there are fewer."""
         with self._lock:
+            if not self._tail_count:
+                return self._search_graph(query, k)
             parts = [self._search_graph(query, k), self._search_tail(query, k)]
         ids = np.concatenate([part[0] for part in parts])
         scores = np.concatenate([part[1] for part in parts])

@@ -79,6 +79,7 @@ class Registry(BankDatabase):
         if read_only and not path.exists():
             raise BankNotFoundError(f"there is no bank at {path.parent}; make one with: membank ingest or membank chat")
         super().__init__(path, read_only=read_only)
+        self._common: set[tuple[str, int]] = set()
         try:
             where = str(path.parent)
             if read_only:
@@ -233,6 +234,7 @@ class Registry(BankDatabase):
                 within = {slot for (slot,) in slots}
                 freed += self._unreferenced(within)
             if removed:
+                self._common.clear()
                 self.bump()
         return removed, freed
 
@@ -305,15 +307,19 @@ class Registry(BankDatabase):
     def postings(self, expressions: Sequence[str], limit: int) -> list[str | None]:
         """For each FTS5 expression the ids of the memories that match, in all namespaces, as ``"1,5,12"``; None where
         there are more than `limit`."""
-        if not expressions:
-            return []
+        asked = [expression for expression in expressions if (expression, limit) not in self._common]
+        if not asked:
+            return [None] * len(expressions)
         # one string a word: a row for each posting costs twice the time
         part = (
             "(SELECT CASE WHEN count(*) <= ?1 THEN coalesce(group_concat(id), '') END"
             " FROM (SELECT rowid AS id FROM memories_fts WHERE memories_fts MATCH ?{} LIMIT ?1 + 1))"
         )
-        parts = [part.format(n + 2) for n in range(len(expressions))]
-        return list(self.rows("SELECT " + ", ".join(parts), (limit, *expressions))[0])
+        parts = [part.format(n + 2) for n in range(len(asked))]
+        found = dict(zip(asked, self.rows("SELECT " + ", ".join(parts), (limit, *asked))[0], strict=True))
+        # what is too common today will be tomorrow, unless memories go
+        self._common.update((expression, limit) for expression, ids in found.items() if ids is None)
+        return [found.get(expression) for expression in expressions]
 
     def optimize_text(self) -> None:
         """Merge the full-text index into one segment: words of removed texts leave it for good."""
