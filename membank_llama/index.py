@@ -26,7 +26,7 @@ from .types import Vector
 FORMAT = 1
 M = 16
 EF_CONSTRUCTION = 100
-EF_SEARCH = 96
+EF_SEARCH = 64
 MERGE_CHUNK = 32
 
 Ids = npt.NDArray[np.int64]
@@ -161,7 +161,7 @@ class VectorIndex:
         k = min(k, alive)
         if self._graph is None or k <= 0:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        ef = max(EF_SEARCH, 2 * k)
+        ef = max(EF_SEARCH, k + k // 4)
         while k > 0:
             self._graph.set_ef(ef)
             try:
