@@ -75,7 +75,9 @@ class VectorIndex:
         return max(self._newest, self.upto)
 
     def __len__(self) -> int:
-        return self.graph_count - self.dead_count + self.tail_count
+        with self._lock:
+            # a merge moves vectors from one to the other
+            return self.graph_count - self.dead_count + self.tail_count
 
     # -- change
 

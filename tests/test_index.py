@@ -164,9 +164,20 @@ def test_searching_while_another_thread_adds_merges_and_removes() -> None:
         except BaseException as exc:
             failures.append(exc)
 
+    def count() -> None:
+        try:
+            while not done.is_set():
+                # whole steps of adding and removing, whatever a merge is doing
+                assert (len(index) - 200) % 50 in {0, *range(14, 50)}
+        except BaseException as exc:
+            failures.append(exc)
+
     threads = [threading.Thread(target=search) for _ in range(2)]
     for thread in threads:
         thread.start()
+    counter = threading.Thread(target=count)
+    counter.start()
+    threads.append(counter)
     for start in range(200, 2000, 50):
         index.add(range(start + 1, start + 51), vectors[start : start + 50])
         index.merge(40)
