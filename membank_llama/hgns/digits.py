@@ -60,6 +60,9 @@ class DigitsCodec(Codec):
         self._centroids1 = _centroids(k**per_byte)
         self._lead = (np.arange(k**per_byte) // k ** (per_byte - self.digits2)).astype(np.uint8)
         self._group = _group_table(k**self.digits2, self._dims_per_byte)
+        # numpy gathers rows of 4, 8 or 16 bytes several times as fast as rows of 12
+        width = 1 << (self._dims_per_byte - 1).bit_length()
+        self._wide = np.pad(self._group, ((0, 0), (0, width - self._dims_per_byte)))
 
     def nbytes(self, level: int) -> int:
         return (4 * self.dim, self.dim, self._bytes2)[check_level(level)]
@@ -78,7 +81,19 @@ class DigitsCodec(Codec):
         unit = unit_rows(np.asarray(query)[np.newaxis], self.dim)[0]
         if check_level(level) == 0:
             return cosines(full_decode(codes, self.dim), unit)
-        return cosines(self._centres(codes, level), unit)
+        if level == 1:
+            return cosines(self._centres(codes, level), unit)
+        return self._score_coarse(unit, check_codes(codes, self._bytes2))
+
+    def _score_coarse(self, unit: Vector, codes: Codes) -> Vector:
+        """Cosines with level 2, as `cosines(self._centres(codes, 2), unit)` gives them but for the order of sums."""
+        spare = self._bytes2 * self._dims_per_byte - self._dims2
+        query = np.zeros((self._bytes2, self._wide.shape[1]), np.float32)
+        query[:, : self._dims_per_byte] = np.pad(unit[: self._dims2], (0, spare)).reshape(self._bytes2, -1)
+        rows = np.take(self._wide, codes, axis=0, mode="clip")
+        if spare:
+            rows[:, -1, self._dims_per_byte - spare :] = 0
+        return cosines(rows.reshape(len(codes), -1), query.reshape(-1))
 
     def _coarse(self, fine: Codes) -> Codes:
         """Level 2 from level 1: the leading digits, several dimensions to a byte."""
