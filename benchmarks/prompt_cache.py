@@ -25,7 +25,28 @@ import membank_llama
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.prompt import Neutraliser, build_block
 
-NAMES = "Ana Ben Carla Dmitri Elena Farid Greta Hugo Ines Jonas Kira Luis Mona Nils Olga Pavel Rosa Sven Tara Umar".split()
+NAMES = [
+    "Ana",
+    "Ben",
+    "Carla",
+    "Dmitri",
+    "Elena",
+    "Farid",
+    "Greta",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kira",
+    "Luis",
+    "Mona",
+    "Nils",
+    "Olga",
+    "Pavel",
+    "Rosa",
+    "Sven",
+    "Tara",
+    "Umar",
+]
 FACTS = [
     template.format(name=name, number=index)
     for index, name in enumerate(NAMES)
@@ -36,7 +57,9 @@ FACTS = [
     )
 ]
 QUESTIONS = [
-    ("Where does {name} live?", "What does {name} work as?", "When is the birthday of {name}?")[index % 3].format(name=name)
+    ("Where does {name} live?", "What does {name} work as?", "When is the birthday of {name}?")[index % 3].format(
+        name=name
+    )
     for index, name in enumerate(NAMES)
 ]
 SYSTEM = "You are a kind assistant who answers in one sentence."
@@ -110,7 +133,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = measure(options.model, options.encoder, options.turns, options.threads, options.ctx)
-    table = Table(title=f"Prompt tokens evaluated, {options.turns} turns, {options.model.name}, {options.threads} thread(s)")
+    table = Table(
+        title=f"Prompt tokens evaluated, {options.turns} turns, {options.model.name}, {options.threads} thread(s)"
+    )
     for heading in ("memory goes into", "median a turn", "last turn", "all turns", "against no memory"):
         table.add_column(heading, justify="left" if heading.startswith("memory") else "right")
     base = sum(found["no memory"])

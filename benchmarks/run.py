@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: small versions by default, the published ones with --full.
 
-    python benchmarks/run.py [--full] [--models DIR] [--data FILE] [--json DIR]
+python benchmarks/run.py [--full] [--models DIR] [--data FILE] [--json DIR]
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
         ("store.py", ["--encoder", str(encoder), *(["--full"] if full else ["--n", size])], [encoder]),
         ("recall.py", ["--full"] if full else ["--n", size], []),
         ("prompt_cache.py", [str(chat), "--encoder", str(encoder)], [chat, encoder]),
-        ("locomo.py", [str(data), "--encoder", str(encoder), *([] if full else ["--conversations", "1"])], [data, encoder]),
+        (
+            "locomo.py",
+            [str(data), "--encoder", str(encoder), *([] if full else ["--conversations", "1"])],
+            [data, encoder],
+        ),
     ]
 
 
@@ -45,7 +49,10 @@ def main() -> int:
         command = [sys.executable, str(HERE / script), *arguments]
         if options.json:
             command += ["--json", str(options.json / f"{Path(script).stem}.json")]
-        print(f"\n$ python benchmarks/{script} {' '.join(Path(a).name if Path(a).exists() else a for a in arguments)}", flush=True)
+        print(
+            f"\n$ python benchmarks/{script} {' '.join(Path(a).name if Path(a).exists() else a for a in arguments)}",
+            flush=True,
+        )
         failed += subprocess.run(command, check=False).returncode != 0
     return 1 if failed else 0
 

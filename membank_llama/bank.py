@@ -22,11 +22,12 @@ import numpy as np
 from . import upkeep
 from .adapters.base import ModelAdapter, check_vectors
 from .errors import BankStorageError, InvalidInputError, MemoryNotFoundError, ModelError
-from .gate import COHORT, RelevanceGate
+from .gate import COHORT, COHORT_TAG, RelevanceGate
 from .items import IngestResult, Integration, check_text, checked
+from .placement import ModelCard
 from .prompt import Neutraliser, build_block
 from .recall import QueryEngine, RecallQuery, RecallResult
-from .store import ModelCard, Store
+from .store import Store
 from .types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 
 logger = logging.getLogger("membank_llama")
@@ -234,7 +235,7 @@ class MemBank:
     def _cohort(self) -> Vector | None:
         if self.adapter is None:
             return None
-        key = f"cohort {self.adapter.model_id()}"
+        key = f"cohort {COHORT_TAG} {self.adapter.model_id()}"
         saved = self._store.meta(key)
         if saved is not None:
             return np.frombuffer(base64.b64decode(saved), "<f4").reshape(len(COHORT), -1).astype(np.float32)

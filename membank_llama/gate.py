@@ -10,6 +10,7 @@ memories, in which little comes near by chance, for less; a text without content
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -58,6 +59,9 @@ COHORT = (
     "A new bridge will connect the two villages.",
     "I would like a table for two by the window.",
 )
+
+COHORT_TAG = hashlib.sha256("\n".join(COHORT).encode()).hexdigest()[:8]
+"""Names the sentences, so that vectors kept of others are not taken for theirs."""
 
 
 @dataclass(frozen=True)

@@ -204,15 +204,17 @@ class QueryEngine:
                 self._store.check_model(model_id)
             try:
                 results = self._search(query, vector)
-            except MembankError:
-                if self._store.activations == at and self._store.is_current():
+            except (MembankError, ValueError, IndexError):
+                # arrays of two encodings do not fit together either
+                if self._store.is_current(at):
                     raise
                 continue
             # packed or re-encoded meanwhile: slots have another meaning now
-            if self._store.activations == at and self._store.is_current():
+            if self._store.is_current(at):
                 return results
 
     def _search(self, query: RecallQuery, vector: Vector | None) -> list[RecallResult]:
+        stale = True
         while True:
             field = self._field(query)
             shared = self._shared(query, field)
@@ -226,8 +228,12 @@ class QueryEngine:
             results, gone = self._results(shared, found.keep(order[: query.top_k]))
             if not gone:
                 return results
-            # another process removed them: not on the roster any more, and once again
-            self._store.rosters.drop(gone)
+            # another process removed memories: read the roster anew, and strike off what is damaged even so
+            if stale:
+                self._store.rosters.clear()
+            else:
+                self._store.rosters.drop(gone)
+            stale = False
 
     # -- candidates
 
@@ -302,20 +308,23 @@ class QueryEngine:
         ids = found.ids.tolist()
         memories = self._store.registry.get(ids)
         pointers = self._store.pointers({memory.slot for memory in memories.values()})
-        gone = {i for i in ids if i not in memories or memories[i].slot not in pointers}
+        gone = set(ids) - memories.keys()
         if gone:
             return [], gone
         fused, dense = found.fused(), found.dense()
         results: list[RecallResult] = []
         for row, memory_id in enumerate(ids):
             memory = memories[memory_id]
+            if memory.slot not in pointers:
+                # moved between the two reads: `search` sees that and begins again
+                continue
             score = 0.0 if dense is None else float(dense[row])
             spreads = 0.0 if found.spreads is None else float(found.spreads[row])
             share = float(found.words[row]) / shared.total if shared.total else 0.0
             verdict = self._gate.judge(spreads, share, shared.memories, content=shared.content)
             at = {level: float(values[row]) for level, values in found.levels.items()}
             results.append(
-                _result(row, memory, pointers[memory.slot], verdict, score, at,
+                _result(len(results), memory, pointers[memory.slot], verdict, score, at,
                         float(found.words[row]), float(fused[row]))
             )  # fmt: skip
         return results, gone

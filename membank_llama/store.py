@@ -17,10 +17,8 @@ import hashlib
 import sqlite3
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,35 +39,17 @@ from .errors import (
 from .hgns.hierarchy import HGNSHierarchy
 from .indexing import IndexSet
 from .lock import WriterLock
-from .pointer import PointerRecord, level_dtype, pack_many, relocate
-from .registry import Registry, text_hash
+from .placement import ModelCard, Stored, pack_records, place_records, plan, record
+from .pointer import PointerRecord
+from .registry import Registry
 from .roster import Rosters
-from .types import LEVELS, Codes, NewMemory, Progress, Vector
+from .types import Codes, NewMemory, Progress, Vector
 
 FORMAT = 1
 DATABASE = "bank.sqlite"
 FIRST_ACTIVATIONS = "activations-1.bin"
 
 Slots = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """The model a bank belongs to: its fingerprint, what people call it, where it was opened from."""
-
-    id: str
-    name: str
-    dim: int
-    source: str | None = None
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What became of one memory handed to `Store.add`."""
-
-    memory_id: int
-    slot: int
-    is_new: bool
 
 
 class Store:
@@ -151,42 +131,43 @@ class Store:
 
     def _open_file(self) -> None:
         """Open the activation file that the registry names, and delete what an interrupted switch left behind."""
-        self.activations = self.registry.get_meta("activations")
+        name = self.registry.get_meta("activations")
         try:
-            self.buffer = self.open_buffer(self.activations, self.hierarchy)
-            self._check_length()
+            buffer = self.open_buffer(name, self.hierarchy)
+            self._check_length(buffer)
         except (BankCorruptError, BankNotFoundError) as exc:
             if not self._repair:
                 raise BankCorruptError(
                     f"{exc}. The texts are safe: compute the activations anew with membank reencode "
                     "(MemBank(adapter, path, repair=True).reencode())"
                 ) from exc
-            self._set_aside()
+            buffer = self._set_aside(name)
+        # the buffer before its name: a search that began in between finds the name changed and begins again
+        self.buffer = buffer
+        self.activations = name
         if not self.read_only:
             plan = self.registry.get_meta("rewrite") or {}
             for path in self.path.glob("activations-*.bin"):
-                if path.name not in (self.activations, plan.get("activations")):
+                if path.name not in (name, plan.get("activations")):
                     path.unlink(missing_ok=True)
 
-    def _check_length(self) -> None:
-        expected = self.registry.next_slot()
-        if self.buffer.n_slots < expected:
-            held = self.buffer.n_slots
-            self.buffer.close()
+    def _check_length(self, buffer: MemMapBuffer) -> None:
+        expected, held = self.registry.next_slot(), buffer.n_slots
+        if held < expected:
+            buffer.close()
             raise BankCorruptError(
-                f"{self.path / self.activations} holds {held} activations, {expected} were stored: it is missing "
-                "or was cut"
+                f"{buffer.path} holds {held} activations, {expected} were stored: it is missing or was cut"
             )
 
-    def _set_aside(self) -> None:
+    def _set_aside(self, name: str) -> MemMapBuffer:
         """Keep a damaged activation file under another name; `reencode` fills a new one."""
-        damaged = self.path / self.activations
+        damaged = self.path / name
         kept = damaged.with_suffix(".damaged")
         if kept.exists() or _size(damaged) <= HEADER_BYTES:
             damaged.unlink(missing_ok=True)
         else:
             damaged.replace(kept)
-        self.buffer = self.open_buffer(self.activations, self.hierarchy)
+        return self.open_buffer(name, self.hierarchy)
 
     def open_buffer(self, name: str, hierarchy: HGNSHierarchy) -> MemMapBuffer:
         """An activation file of this bank."""
@@ -207,15 +188,16 @@ class Store:
     def reload(self, *, same_vectors: bool = False) -> None:
         """Open the activation file that the registry names now; `same_vectors`: the indexes still hold."""
         with self.write_lock:
+            old = self.buffer
             self.rosters.clear()
-            self.buffer.close()
             if same_vectors:
                 self._open_file()
-                return
-            self.indexes.close(save=False)
-            self.model = ModelCard(**self.registry.get_meta("model"))
-            self.hierarchy = HGNSHierarchy.from_spec(self.registry.get_meta("hgns"))
-            self._open_activations()
+            else:
+                self.indexes.close(save=False)
+                self.model = ModelCard(**self.registry.get_meta("model"))
+                self.hierarchy = HGNSHierarchy.from_spec(self.registry.get_meta("hgns"))
+                self._open_activations()
+            old.close()
 
     def follow(self) -> None:
         """Notice that another process, or another thread, moved the bank to another activation file."""
@@ -232,9 +214,9 @@ class Store:
                 "close it and open it with that model"
             )
 
-    def is_current(self) -> bool:
-        """Whether the activation file in hand is the one that the registry names."""
-        return bool(self.registry.get_meta("activations") == self.activations)
+    def is_current(self, activations: str | None = None) -> bool:
+        """Whether this activation file, by default the one in hand, is the one that the registry names."""
+        return bool(self.registry.get_meta("activations") == (activations or self.activations))
 
     # -- writing
 
@@ -258,88 +240,20 @@ class Store:
             if model_id is not None:
                 self.check_model(model_id)
             levels = self.hierarchy.compress(vectors)
-            records = self.pack_records(levels, self.model, self.hierarchy)
+            records = pack_records(levels, self.model, self.hierarchy)
             with self.registry.transaction():
-                batch = self._plan(items, records)
+                batch = plan(self.registry, items, records)
                 if batch.writes:
                     order = sorted(batch.writes)
                     rows = np.concatenate(levels, axis=1)[[batch.writes[slot] for slot in order]]
                     self.buffer.write_at(np.array(order, np.int64), rows)
                     self.buffer.flush()
-                self._record(batch, records, when)
+                record(self.registry, batch, records, self._placed, when)
             self._index_new(items, batch.placed, levels[2])
         return batch.placed
 
-    def _plan(self, items: Sequence[NewMemory], records: Sequence[Sequence[bytes]]) -> _Batch:
-        """Decide for each item whether it is new and which slot holds its activation."""
-        digests = [text_hash(item.text) for item in items]
-        known = {
-            (namespace, digest): place
-            for namespace in {item.namespace for item in items}
-            for digest, place in self.registry.find(namespace, digests).items()
-        }
-        held = self.registry.slots_with({record[0][:32] for record in records})
-        slots = _SlotSource(self.registry, len(items))
-        next_id = self.registry.last_id() + 1
-        batch = _Batch()
-        for row, (item, digest) in enumerate(zip(items, digests, strict=True)):
-            place = known.get((item.namespace, digest))
-            if place is not None:
-                batch.again.append((place[0], item))
-                batch.placed.append(Stored(*place, is_new=False))
-                continue
-            activation = records[row][0][:32]
-            slot = held.get(activation)
-            if slot is None:
-                slot = held[activation] = slots.take()
-                batch.writes[slot] = row
-            batch.references[slot] += 1
-            known[item.namespace, digest] = (next_id, slot)
-            batch.new.append((next_id, item, digest, slot))
-            batch.placed.append(Stored(next_id, slot, is_new=True))
-            next_id += 1
-        return batch
-
-    def _record(self, batch: _Batch, records: Sequence[Sequence[bytes]], now: float) -> None:
-        """Write a planned batch into the registry."""
-        fresh = [
-            (
-                slot,
-                self.place_records(records[row], self.buffer.offset(slot), self.hierarchy),
-                batch.references.pop(slot),
-            )
-            for slot, row in batch.writes.items()
-        ]
-        self.registry.put_pointers(fresh)
-        self.registry.refer(batch.references)
-        self.registry.insert(batch.new, now)
-        self.registry.seen_again(batch.again, now)
-        if batch.new:
-            self.registry.bump()
-
-    @staticmethod
-    def pack_records(
-        levels: Sequence[Codes], model: ModelCard, hierarchy: HGNSHierarchy
-    ) -> list[tuple[bytes, bytes, bytes]]:
-        """Packed pointers of three levels of n vectors, their offsets still 0."""
-        nowhere = [0] * len(levels[0])
-        packed = [
-            pack_many(
-                codes,
-                nowhere,
-                dims=hierarchy.dim,
-                dtype=level_dtype(hierarchy.codec_name, level),
-                level=level,
-                model_id=model.id,
-            )
-            for level, codes in enumerate(levels)
-        ]
-        return list(zip(*packed, strict=True))
-
-    @staticmethod
-    def place_records(records: Sequence[bytes], base: int, hierarchy: HGNSHierarchy) -> tuple[bytes, ...]:
-        """The same with the offsets of a slot that begins at byte `base`."""
-        return tuple(relocate(records[level], base + hierarchy.offsets(level)[0]) for level in LEVELS)
+    def _placed(self, slot: int, records: Sequence[bytes]) -> tuple[bytes, ...]:
+        return place_records(records, self.buffer.offset(slot), self.hierarchy)
 
     def _index_new(self, items: Sequence[NewMemory], placed: Sequence[Stored], codes: Codes) -> None:
         by_namespace: dict[str, list[int]] = {}
@@ -417,31 +331,6 @@ class Store:
     def close(self) -> None:
         """Save the indexes and let go of files and lock. May be called twice."""
         self._stack.close()
-
-
-@dataclass
-class _Batch:
-    """What storing a batch comes to: rows to write by slot, references by slot, new memories, repeated ones."""
-
-    placed: list[Stored] = field(default_factory=list)
-    writes: dict[int, int] = field(default_factory=dict)
-    references: Counter[int] = field(default_factory=Counter)
-    new: list[tuple[int, NewMemory, bytes, int]] = field(default_factory=list)
-    again: list[tuple[int, NewMemory]] = field(default_factory=list)
-
-
-class _SlotSource:
-    """Slots for new activations: freed ones first, then new ones at the end."""
-
-    def __init__(self, registry: Registry, wanted: int) -> None:
-        self._free = iter(registry.free_slots(wanted))
-        self._next = registry.next_slot()
-
-    def take(self) -> int:
-        slot = next(self._free, None)
-        if slot is None:
-            slot, self._next = self._next, self._next + 1
-        return slot
 
 
 def _size(path: Path) -> int:

@@ -6,6 +6,7 @@ to it is one transaction. Interrupted anywhere, the bank is as it was and the re
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -17,9 +18,12 @@ import numpy as np
 from .adapters.base import ModelAdapter, check_vectors
 from .errors import BankCorruptError, MembankError
 from .hgns.hierarchy import HGNSHierarchy
+from .placement import ModelCard, pack_records, place_records
 from .pointer import PointerRecord, model_tag
-from .store import ModelCard, Store
+from .store import Store
 from .types import LEVELS, Codes, Memory, Progress
+
+logger = logging.getLogger("membank_llama")
 
 BATCH = 32
 VERIFY_BATCH = 512
@@ -107,11 +111,13 @@ def _verify_indexes(store: Store) -> list[str]:
     problems = []
     for namespace in store.registry.namespaces():
         try:
-            found = len(store.indexes.get(namespace))
+            # nobody adds between the two
+            with store.write_lock:
+                expected = store.registry.count(namespace)
+                found = len(store.indexes.get(namespace))
         except BankCorruptError as exc:
             problems.append(f"index of {namespace!r}: {exc}")
             continue
-        expected = store.registry.count(namespace)
         # a reader's index may still hold memories that the writing process has since removed
         if found < expected or (found > expected and not store.read_only):
             problems.append(
@@ -228,7 +234,7 @@ class Rewrite:
     def put(self, memories: Sequence[Memory], levels: Sequence[Codes]) -> None:
         """Write the levels of these memories, shape ``(n, nbytes(level))`` each."""
         first = self._next
-        records = self._store.pack_records(levels, self._card, self._hierarchy)
+        records = pack_records(levels, self._card, self._hierarchy)
         with self._store.registry.transaction() as db:
             fresh: dict[int, int] = {}
             for row, memory in enumerate(memories):
@@ -238,7 +244,7 @@ class Rewrite:
                     slot = first + len(fresh)
                     fresh[slot] = row
                 base = self._buffer.offset(slot)
-                placed = self._store.place_records(records[row], base, self._hierarchy)
+                placed = place_records(records[row], base, self._hierarchy)
                 db.execute("INSERT INTO rewrite VALUES (?, ?, ?, ?, ?, ?)", (memory.id, slot, digest, *placed))
             if fresh:
                 self._buffer.write(first, np.concatenate(levels, axis=1)[list(fresh.values())])
@@ -283,4 +289,8 @@ class Rewrite:
         if not self._packs:
             store.indexes.discard_saved()
         store.reload(same_vectors=self._packs)
-        old.unlink(missing_ok=True)
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as exc:
+            # where a file in use cannot be deleted, the next start does it
+            logger.warning("could not delete %s: %s", old, exc)

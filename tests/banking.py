@@ -13,7 +13,8 @@ import numpy as np
 
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
-from membank_llama.store import ModelCard, Store
+from membank_llama.placement import ModelCard
+from membank_llama.store import Store
 from membank_llama.types import NewMemory, Vector
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import membank_llama
 import pytest
+
+import membank_llama
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "membank_llama").rglob("*.py"))

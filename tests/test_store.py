@@ -25,8 +25,9 @@ from membank_llama.errors import (
     ModelError,
     ModelMismatchError,
 )
+from membank_llama.placement import ModelCard
 from membank_llama.pointer import POINTER_BYTES, PointerRecord, model_tag
-from membank_llama.store import ModelCard, Store
+from membank_llama.store import Store
 from membank_llama.types import LEVELS, NewMemory
 
 

@@ -62,7 +62,7 @@ class ModelAdapter(ABC):
         """
         check_vectors(self.encode(_PROBE)[np.newaxis], 1, self.hidden_dim, type(self).__name__)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most adapters have nothing to free)
         """Free what the adapter opened itself."""
 
     def __enter__(self) -> ModelAdapter:
