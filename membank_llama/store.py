@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,9 @@ class Store:
             plan = self.registry.get_meta("rewrite") or {}
             for path in self.path.glob("activations-*.bin"):
                 if path.name not in (name, plan.get("activations")):
-                    path.unlink(missing_ok=True)
+                    # not where another process still reads it and such a file cannot be deleted
+                    with suppress(OSError):
+                        path.unlink()
 
     def _check_length(self, buffer: MemMapBuffer) -> None:
         expected, held = self.registry.next_slot(), buffer.n_slots
