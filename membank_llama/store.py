@@ -147,8 +147,10 @@ class Store:
         self.activations = name
         if not self.read_only:
             plan = self.registry.get_meta("rewrite") or {}
+            # packing begins anew anyway, re-encoding goes on
+            unfinished = plan["activations"] if plan.get("kind") == "encode" else None
             for path in self.path.glob("activations-*.bin"):
-                if path.name not in (name, plan.get("activations")):
+                if path.name not in (name, unfinished):
                     # not where another process still reads it and such a file cannot be deleted
                     with suppress(OSError):
                         path.unlink()

@@ -240,8 +240,16 @@ def test_a_file_left_by_an_interrupted_switch_is_removed(tmp_path: Path) -> None
     (tmp_path / "activations-1.damaged").write_bytes(b"kept")
     open_store(tmp_path, read_only=True).close()
     assert len(list(tmp_path.glob("activations-*"))) == 4
-    open_store(tmp_path).close()
+    store = open_store(tmp_path)
     assert sorted(p.name for p in tmp_path.glob("activations-*")) == ["activations-1.bin", "activations-1.damaged"]
+    # packing that was interrupted begins anew, re-encoding goes on
+    for kind, kept in (("encode", True), ("pack", False)):
+        (tmp_path / "activations-2.bin").write_bytes(b"half of the memories")
+        store.registry.set_meta("rewrite", {"kind": kind, "activations": "activations-2.bin"})
+        store.close()
+        store = open_store(tmp_path)
+        assert (tmp_path / "activations-2.bin").exists() is kept
+    store.close()
 
 
 def test_bytes_on_disk(store: Store) -> None:
