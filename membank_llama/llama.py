@@ -8,6 +8,7 @@ without membank-llama.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from pathlib import Path
@@ -50,6 +51,8 @@ class Remembering(llama_cpp.Llama):
         self._vocabulary = Vocabulary(self)
         self._calls = CallQueue()
         self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank)
+        # whoever forgets close() loses nothing; finalizers run newest first, so the model is still open then
+        weakref.finalize(self, _close_at_exit, weakref.ref(self))
 
     @_as(llama_cpp.Llama.create_completion)
     def create_completion(self, *args: Any, **kwargs: Any) -> Any:
@@ -126,6 +129,7 @@ class Remembering(llama_cpp.Llama):
         """Store what is waiting, close a bank that was opened here, free the model."""
         memory = getattr(self, "memory", None)
         if memory is not None:
+            self._calls.end()
             memory.close()
         adapter = getattr(self, "_own_adapter", None)
         if adapter is not None:
@@ -133,6 +137,12 @@ class Remembering(llama_cpp.Llama):
         # llama_cpp calls close() from __del__ even where its __init__ never ran
         if hasattr(self, "_stack"):
             super().close()
+
+
+def _close_at_exit(reference: weakref.ref[Remembering]) -> None:
+    llm = reference()
+    if llm is not None:
+        llm.close()
 
 
 class Llama(Remembering):

@@ -251,7 +251,11 @@ class ChatMemory:
         items += self._items(turn, "assistant", reply, {"partial": True} if partial else {}, time.time())
         if items:
             self._pending = [future for future in self._pending if not future.done()]
-            self._pending.append(self._worker.submit(self._store, items))
+            try:
+                self._pending.append(self._worker.submit(self._store, items))
+            except RuntimeError:
+                # the interpreter is on its way out and starts nothing in the background any more
+                self._store(items)
 
     def _items(self, turn: Turn, role: str, text: str, metadata: dict[str, Any], when: float) -> list[NewMemory]:
         text = clean_text(strip_block(text)).strip()

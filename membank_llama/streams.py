@@ -131,6 +131,12 @@ class CallQueue:
             with self.guard():
                 yield
 
+    def end(self) -> None:
+        """Stop the stream that is open, if one is."""
+        stream = self._open() if self._open is not None else None
+        if stream is not None:
+            stream.close()
+
     def leave_open(self, stream: Stream) -> None:
         """Called within `turn()`: this stream goes on using the context afterwards."""
         self._open = weakref.ref(stream)

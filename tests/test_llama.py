@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -333,6 +335,25 @@ def test_two_threads_generate_while_one_ingests(stories_chatml_gguf: Path, tmp_p
         assert len(texts) > 1
         assert [m.text for m in stored if m.text.startswith(f"Thread {name}")] == texts, "all, in order"
     assert [m.text for m in stored if m.role == "note"] == told
+
+
+def test_a_program_that_never_closes_loses_nothing(stories_chatml_gguf: Path, tmp_path: Path) -> None:
+    program = """if True:
+        import sys, membank_llama
+        llm = membank_llama.Llama(sys.argv[1], memory=sys.argv[2], n_ctx=512, n_threads=1, verbose=False)
+        llm.create_chat_completion([{"role": "user", "content": "The parrot is called Rio."}], max_tokens=8)
+        stream = llm.create_chat_completion([{"role": "user", "content": "The cat is Mia."}], max_tokens=9, stream=True)
+        for _ in range(4):
+            next(stream)
+    """
+    command = [sys.executable, "-c", program, str(stories_chatml_gguf), str(tmp_path / "bank")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr == ""
+    with MemBank(None, tmp_path / "bank") as bank:
+        stored = list(bank.memories())
+        assert [m.text for m in stored if m.role == "user"] == ["The parrot is called Rio.", "The cat is Mia."]
+        assert [bool(m.metadata.get("partial")) for m in stored] == [False, False, False, True]
+        assert bank.verify().ok
 
 
 def test_dropping_the_object_frees_everything(stories_chatml_gguf: Path, tmp_path: Path) -> None:
