@@ -24,7 +24,7 @@ def ingest(
         list[str], typer.Argument(help="Files, directories, .jsonl files, or - for standard input.", metavar="PATH…")
     ],
     encoder: base.EncoderOption = None,
-    role: Annotated[str, typer.Option(help="Who says it.")] = "user",
+    role: Annotated[str, typer.Option(help="Who says it, as the prompt will tell the model.")] = "note",
     source: Annotated[str | None, typer.Option(help="Where it is from.", show_default="the file's name")] = None,
     bank: base.BankOption = None,
     namespace: base.NamespaceOption = None,
