@@ -23,16 +23,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from membank_llama import MemBank, NewMemory
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter
+from membank_llama.lexical import quoted, terms
 from membank_llama.recall import RecallResult
 
 CUTS = (5, 10)
 INJECTED = 6
+RANKINGS = ("dense", "FTS5 BM25", "z-scored dense + BM25", "words", "fused")
 DEEP = 100
 
 
@@ -120,6 +123,27 @@ def by_cosine(results: Iterable[RecallResult]) -> list[RecallResult]:
     return sorted(results, key=lambda result: -result.final_score)
 
 
+def bm25(bank: MemBank, question: Question) -> dict[str, float]:
+    """FTS5's own BM25 of the turns of a conversation that share a word with the question; higher is better."""
+    rows = bank.store.registry.rows(
+        "SELECT m.metadata, -bm25(memories_fts) FROM memories_fts JOIN memories AS m ON m.id = memories_fts.rowid"
+        " WHERE memories_fts MATCH ? AND m.namespace = ?",
+        (" OR ".join(map(quoted, terms(question.text))) or '""', question.conversation),
+    )
+    return {json.loads(metadata)["turn"]: score for metadata, score in rows}
+
+
+def zscored_sum(bank: MemBank, question: Question, count: int) -> list[str]:
+    """The textbook fusion: cosine and BM25, each z-scored over the conversation, added."""
+    results = bank.recall(question.text, count, (0,), namespace=question.conversation)
+    matched = bm25(bank, question)
+    turns = turns_in(results)
+    columns = np.array([[r.final_score for r in results], [matched.get(turn, 0.0) for turn in turns]])
+    spread = np.maximum(columns.std(axis=1, keepdims=True), 1e-9)
+    total = ((columns - columns.mean(axis=1, keepdims=True)) / spread).sum(axis=0)
+    return [turns[i] for i in np.argsort(-total, kind="stable")]
+
+
 def gate_figures(
     bank: MemBank, questions: Sequence[Question], other: dict[str, str], step: Callable[[], None]
 ) -> dict[str, float]:
@@ -166,6 +190,16 @@ def run(samples: Sequence[dict[str, Any]], encoder: Path, threads: int, bars: Pr
                 lambda q: turns_in(bank.recall(q.text, DEEP, namespace=q.conversation)),
                 stepper(bars, "fused", len(questions)),
             )
+            rankings["FTS5 BM25"] = measure(
+                questions,
+                lambda q: sorted(found := bm25(bank, q), key=lambda turn: -found[turn]),
+                stepper(bars, "FTS5 BM25", len(questions)),
+            )
+            rankings["z-scored dense + BM25"] = measure(
+                questions,
+                lambda q: zscored_sum(bank, q, len(turns)),
+                stepper(bars, "z-scored sum", len(questions)),
+            )
             gate = {}
             if len(names) > 1:
                 other = dict(zip(names, [*names[1:], names[0]], strict=True))
@@ -183,7 +217,7 @@ def run(samples: Sequence[dict[str, Any]], encoder: Path, threads: int, bars: Pr
             "turns": len(turns),
             "questions": len(questions),
             "turns_per_second": len(turns) / seconds,
-            "rankings": {name: rankings[name] for name in ("dense", "words", "fused")},
+            "rankings": {name: rankings[name] for name in RANKINGS},
             "gate": gate,
         }
 

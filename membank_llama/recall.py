@@ -2,7 +2,7 @@
 
 Two searches run side by side: the vector index over coarse codes, drilled down level 2 → 1 → 0, and the postings of
 the question's words. A cosine counts in spreads above unrelated text (see gate.py), a shared word by its rarity: BM25
-without its damping of repeats and lengths, which short texts are found better without (turn R@5 .576 against .546).
+without its damping of repeats and lengths, which short texts are found better without (benchmarks/locomo.py).
 The two add up, neither depends on what else is found, so a bank of three memories and an encoder that tells little
 apart are ranked by the same rule. The gate then says of each result whether it is relevant.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import gc
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -112,6 +113,8 @@ def test_ctrl_c_during_an_evaluation_is_not_lost(stories_gguf: Path) -> None:
     (right,) = context.states([tokens])
     # an interrupt that meets a finalizer of an earlier test is lost to Python, not to the capture
     gc.collect()
+    # a test run started in the background has SIGINT switched off
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     for _ in range(5):
         timer = threading.Timer(0.05, _thread.interrupt_main)
         timer.start()
@@ -120,6 +123,7 @@ def test_ctrl_c_during_an_evaluation_is_not_lost(stories_gguf: Path) -> None:
                 context.states([tokens])
         timer.join()
         np.testing.assert_array_equal(context.states([tokens])[0], right)
+    signal.signal(signal.SIGINT, before)
     context.close()
     weights.close()
 
