@@ -29,7 +29,10 @@ _SPACE = re.compile(r"\s+")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _JOINER = "\u200d"
 
-_LINE_KEYS = {"text", "role", "created_at", "conversation", "namespace", "metadata", "source"}
+_TIMES = ("created_at", "expires_at")
+_LINE_KEYS = {"text", "role", "conversation", "namespace", "metadata", "source", "pinned", *_TIMES}
+_EXPORTED_KEYS = {"id", "text_hash"}
+"""What an export says beside them; a bank gives its own."""
 
 
 def clean_text(text: str) -> str:
@@ -128,7 +131,7 @@ def _memories_of_lines(lines: Iterable[bytes], where: str, defaults: NewMemory) 
         text = _decoded(line, place, offset).removeprefix("\ufeff")
         offset += len(line)
         if text.strip():
-            yield _memory_of_line(text, place, defaults)
+            yield memory_of_line(text, place, defaults)
 
 
 def _decoded(data: bytes, where: str, offset: int = 0) -> str:
@@ -145,29 +148,40 @@ def _is_binary(data: bytes) -> bool:
     return b"\0" in data or data.startswith(b"%PDF-")
 
 
-def _memory_of_line(line: str, where: str, defaults: NewMemory) -> NewMemory:
+def memory_of_line(line: str, where: str, defaults: NewMemory, *, foreign: bool = False) -> NewMemory:
+    """A memory written as one JSON object.
+
+    Args:
+        where: the place, for messages.
+        defaults: what holds where the object says nothing.
+        foreign: pass over keys that no memory has.
+
+    Raises:
+        InvalidInputError, EmptyTextError, InvalidTextError: with the place.
+    """
     try:
         item = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{where}: not JSON ({error}); write one object a line") from error
     if not isinstance(item, dict):
         raise InvalidInputError(f"{where}: expected an object, got {type(item).__name__}")
-    if unknown := sorted(set(item) - _LINE_KEYS):
+    unknown = sorted(set(item) - _LINE_KEYS - _EXPORTED_KEYS)
+    if unknown and not foreign:
         raise InvalidInputError(
             f"{where}: unknown key {', '.join(map(repr, unknown))}; known are {', '.join(sorted(_LINE_KEYS))}"
         )
-    given = {key: value for key, value in item.items() if value is not None}
+    given = {key: value for key, value in item.items() if value is not None and key in _LINE_KEYS}
     if "text" not in given:
         raise InvalidInputError(f'{where}: the key "text" is missing')
-    for key in sorted(given.keys() - {"metadata", "created_at"}):
+    for key in sorted(given.keys() - {"metadata", "pinned", *_TIMES}):
         _check_string(given[key], key, where)
     if not given["text"].strip():
         raise EmptyTextError(f"{where}: the text is empty; leave the line out")
-    if not isinstance(given.get("metadata", {}), dict):
-        raise InvalidInputError(f'{where}: "metadata" must be an object, got {item["metadata"]!r:.40}')
-    if "created_at" in given:
-        given["created_at"] = _time(given["created_at"], where)
-    return replace(defaults, **given)
+    for key, kind, name in (("metadata", dict, "an object"), ("pinned", bool, "true or false")):
+        if not isinstance(given.get(key, kind()), kind):
+            raise InvalidInputError(f'{where}: "{key}" must be {name}, got {given[key]!r:.40}')
+    times = {key: _time(given[key], key, where) for key in _TIMES if key in given}
+    return replace(defaults, **{**given, **times})
 
 
 def _check_string(value: Any, key: str, where: str) -> None:
@@ -181,7 +195,7 @@ def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _time(value: Any, where: str) -> float:
+def _time(value: Any, key: str, where: str) -> float:
     """Seconds since the epoch, of a number or an ISO 8601 string."""
     try:
         if isinstance(value, str):
@@ -193,7 +207,7 @@ def _time(value: Any, where: str) -> float:
     except (ValueError, OverflowError):
         pass
     raise InvalidInputError(
-        f'{where}: "created_at" must be seconds since 1970 or like 2025-01-31T12:00:00Z, got {value!r:.40}'
+        f'{where}: "{key}" must be seconds since 1970 or like 2025-01-31T12:00:00Z, got {value!r:.40}'
     )
 
 

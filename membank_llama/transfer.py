@@ -8,17 +8,17 @@ has been read.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TextIO
 
 from .bank import MemBank
 from .errors import InvalidInputError
 from .items import IngestResult
-from .types import DEFAULT_NAMESPACE, Memory, NewMemory, Progress
+from .passages import memory_of_line
+from .types import Memory, NewMemory, Progress
 
-_OPTIONAL_TEXT = ("conversation", "source")
-_TIMES = ("created_at", "expires_at")
+_DEFAULTS = NewMemory("")
 
 
 def memory_fields(memory: Memory) -> dict[str, Any]:
@@ -76,44 +76,10 @@ def parse_lines(lines: Iterable[str], *, namespace: str | None = None) -> Iterat
     for number, line in enumerate(lines, 1):
         # the byte order mark that some editors put ahead of a file
         line = line.lstrip("\ufeff").strip()
-        if line:
-            yield _parse(number, line, namespace)
-
-
-def _parse(number: int, line: str, namespace: str | None) -> NewMemory:
-    try:
-        fields = json.loads(line)
-    except ValueError as exc:
-        raise InvalidInputError(f"line {number} is not JSON ({exc}); nothing was imported") from exc
-    except RecursionError as exc:
-        raise InvalidInputError(f"line {number} is nested too deep; nothing was imported") from exc
-    if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
-        raise InvalidInputError(f'line {number} has no "text"; every line must be {{"text": "…", …}}')
-    text = fields["text"]
-    if not text.strip():
-        raise InvalidInputError(f"line {number} has an empty text; nothing was imported")
-    for name in (*_OPTIONAL_TEXT, "role", "namespace"):
-        _check(number, name, fields.get(name), str)
-    for name in _TIMES:
-        _check(number, name, fields.get(name), (int, float))
-    _check(number, "metadata", fields.get("metadata"), Mapping)
-    _check(number, "pinned", fields.get("pinned"), bool)
-    return NewMemory(
-        text,
-        fields.get("metadata") or {},
-        fields.get("role") or "user",
-        namespace or fields.get("namespace") or DEFAULT_NAMESPACE,
-        fields.get("conversation"),
-        fields.get("created_at"),
-        fields.get("source"),
-        bool(fields.get("pinned")),
-        fields.get("expires_at"),
-    )
-
-
-def _check(number: int, name: str, value: Any, kind: type | tuple[type, ...]) -> None:
-    wrong_number = isinstance(value, bool) and kind is not bool
-    if value is not None and (not isinstance(value, kind) or wrong_number):
-        raise InvalidInputError(f"line {number}: {name} is {value!r}, which cannot be used; nothing was imported")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidInputError(f"line {number}: {name} is {value}; give seconds since 1970 as a finite number")
+        if not line:
+            continue
+        try:
+            item = memory_of_line(line, f"line {number}", _DEFAULTS, foreign=True)
+        except InvalidInputError as exc:
+            raise type(exc)(f"{exc}; nothing was imported") from exc
+        yield item if namespace is None else replace(item, namespace=namespace)

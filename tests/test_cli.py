@@ -368,6 +368,12 @@ def test_export_into_a_missing_directory(told: Membank, tmp_path: Path) -> None:
     assert "cannot write" in done.err
 
 
+def test_an_export_can_be_ingested_too(told: Membank, tmp_path: Path) -> None:
+    told("export", tmp_path / "all.jsonl")
+    done = told("ingest", tmp_path / "all.jsonl", "--namespace", "again", "--threads", 1)
+    assert done.code == 0, done.err
+
+
 @pytest.mark.parametrize("content", [b'{"text": "good"}\nnonsense\n', b'{"text": "caf\xe9"}\n'])
 def test_import_takes_all_or_nothing(told: Membank, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.jsonl").write_bytes(content)
