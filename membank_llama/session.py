@@ -170,6 +170,8 @@ class ChatMemory:
                 known = {memory_id for old in earlier.values() for memory_id in old.ids}
                 block = self._recall(text, shown, min(one, together - spent), known)
                 self._keep(keys[newest], block)
+            else:
+                self.last = LastRecall(text[:QUERY_CHARACTERS], (), block.ids, {}, block.text, block.tokens)
         for index, old in [*earlier.items(), (newest, block)]:
             plain[index] = with_block(plain[index], old.text)
         return plain, turn

@@ -93,7 +93,11 @@ def test_asking_again_with_the_same_history_gives_the_same_prompt(bank: MemBank,
     first, turn = memory.for_messages(messages)
     memory.learn(turn, "In Porto, sister Ana lives there.")
     memory.flush()
+    memory.for_messages([user("Tell me a joke.")])
     assert memory.for_messages(messages)[0] == first
+    assert memory.last is not None
+    assert memory.last.query == "Where does my sister Ana live?"
+    assert memory.last.injected == (1,)
 
 
 def test_what_the_conversation_shows_is_not_injected(bank: MemBank, memory: ChatMemory) -> None:
