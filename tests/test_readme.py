@@ -13,7 +13,7 @@ from membank_llama.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("[a-z]*/README.md"))]
 EXAMPLES = re.findall(r"<!-- runs in tests/test_readme\.py -->\n```python\n(.*?)```", README, re.DOTALL)
 
 
