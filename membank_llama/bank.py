@@ -360,7 +360,7 @@ class MemBank:
             "bytes": store.nbytes(),
             "level_bytes": {level: hierarchy.nbytes(level) for level in LEVELS},
             "level_share": {level: hierarchy.nbytes(level) / (4 * hierarchy.dim) for level in LEVELS},
-            "slots": {"total": store.registry.next_slot(), "free": len(store.registry.free_slots(1 << 31))},
+            "slots": {"total": store.registry.next_slot(), "free": store.registry.free_count()},
             "generation": store.registry.generation,
             "indexes": store.indexes.stats(),
         }

@@ -54,7 +54,6 @@ class Conversation:
         self.options = options or ReplyOptions()
         self.memory: Any = getattr(llm, "memory", None)
         self.messages: list[dict[str, str]] = []
-        self._added: list[int] = []
         self._before: set[int] = set()
         self.start_anew()
 

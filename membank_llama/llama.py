@@ -69,12 +69,12 @@ class Remembering(llama_cpp.Llama):
             result: Any = super().create_completion(prompt, **call)
             if call.get("stream"):
                 return self._stream(result, turn, _completion_text)
-            if call.get("echo") and prompt != plain and isinstance(plain, str) and isinstance(prompt, str):
-                choice = result["choices"][0]
-                choice["text"] = plain + choice["text"].removeprefix(prompt)
-                self.memory.learn(turn, choice["text"].removeprefix(plain))
-            else:
-                self.memory.learn(turn, _completion_text(result).removeprefix(plain if call.get("echo") else ""))
+            reply = _completion_text(result)
+            if call.get("echo"):
+                # llama_cpp echoes text alone; the caller gets back the prompt it gave, without the block
+                reply = reply.removeprefix(prompt)
+                result["choices"][0]["text"] = plain + reply
+            self.memory.learn(turn, reply)
             return result
 
     @_as(llama_cpp.Llama.create_chat_completion)

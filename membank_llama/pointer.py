@@ -9,7 +9,7 @@ equal pointers and damaged bytes betray themselves. All numbers are little-endia
     40–47   model     first 8 bytes of the SHA-256 of the model's id
     48–51   dims      u32, dimensions of the vector that was encoded
     52–55   nbytes    u32, length of the level's bytes
-    56–57   flags     u16, `FLAG_…` bits
+    56–57   flags     u16, none defined yet
     58      level     u8, 0 (full), 1 or 2 (coarse)
     59      dtype     u8, 1 float32, 2 digits, 3 selection
     60–61   version   u16, 1
@@ -30,8 +30,6 @@ from .types import LEVELS, Codes
 
 POINTER_BYTES = 64
 POINTER_VERSION = 1
-FLAG_SHARED = 1
-"""More than one memory refers to these bytes."""
 
 _LAYOUT = struct.Struct("<32sQ8sIIHBBHH")
 _DTYPES = {"float32": 1, "digits": 2, "selection": 3}

@@ -180,7 +180,7 @@ class Registry(BankDatabase):
 
     def live(self, namespace: str, after: int = 0) -> list[tuple[int, int]]:
         """(id, slot) of every memory of a namespace above an id, in order of id."""
-        return self.rows("SELECT id, slot FROM memories WHERE namespace = ? AND id > ? ORDER BY id", (namespace, after))
+        return [(memory_id, slot) for memory_id, slot, _ in self.arrivals(namespace, after)]
 
     def arrivals(self, namespace: str, after: int) -> list[tuple[int, int, float]]:
         """(id, slot, time) of every memory of a namespace above an id, in order of id."""
@@ -273,6 +273,10 @@ class Registry(BankDatabase):
         """Slots that may be written again."""
         rows = self.rows("SELECT slot FROM pointers WHERE ref_count <= 0 ORDER BY slot LIMIT ?", (limit,))
         return [row[0] for row in rows]
+
+    def free_count(self) -> int:
+        """How many slots may be written again."""
+        return int(self.scalar("SELECT count(*) FROM pointers WHERE ref_count <= 0"))
 
     def next_slot(self) -> int:
         """The first slot never used."""

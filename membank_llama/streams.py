@@ -124,7 +124,7 @@ class CallQueue:
     def turn(self) -> Iterator[None]:
         """Wait for the context, and have it alone."""
         with self._lock:
-            stream = self._open() if self._open is not None else None
+            stream = self._left_open()
             if stream is not None:
                 stream.finish()
             self._open = None
@@ -133,9 +133,12 @@ class CallQueue:
 
     def end(self) -> None:
         """Stop the stream that is open, if one is."""
-        stream = self._open() if self._open is not None else None
+        stream = self._left_open()
         if stream is not None:
             stream.close()
+
+    def _left_open(self) -> Stream | None:
+        return self._open() if self._open is not None else None
 
     def leave_open(self, stream: Stream) -> None:
         """Called within `turn()`: this stream goes on using the context afterwards."""

@@ -139,7 +139,7 @@ def collect(store: Store, progress: Progress | None = None) -> dict[str, int]:
 def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
     expired = store.registry.select(namespace=None, conversation=None, before=None, expired_at=time.time())
     store.remove(expired)
-    free = len(store.registry.free_slots(1 << 31))
+    free = store.registry.free_count()
     before = sum(store.nbytes().values())
     if free:
         _pack(store, progress)

@@ -11,7 +11,6 @@ import pytest
 
 from membank_llama.errors import BankCorruptError, InvalidInputError
 from membank_llama.pointer import (
-    FLAG_SHARED,
     POINTER_BYTES,
     PointerRecord,
     level_dtype,
@@ -24,9 +23,7 @@ ROW = np.arange(40, dtype=np.uint8)
 
 
 def make() -> PointerRecord:
-    return PointerRecord.of(
-        ROW, offset=2**40 + 7, dims=384, dtype="digits", level=1, model_id="a model", flags=FLAG_SHARED
-    )
+    return PointerRecord.of(ROW, offset=2**40 + 7, dims=384, dtype="digits", level=1, model_id="a model", flags=1)
 
 
 def test_the_bytes_are_those_of_the_table() -> None:
