@@ -1,0 +1,1 @@
+"""What `models/train_recall_tiny.py` is made of: words, facts, dialogues, tokenizer, network, training, export."""
