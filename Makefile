@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench train picture format clean
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "Installing (llama.cpp is compiled once, some minutes) ..."
@@ -27,6 +27,14 @@ check: $(STAMP)  ## style, types, floors
 
 bench: $(STAMP)  ## the figures of docs/benchmarks.md, small versions
 	$(BIN)/python benchmarks/run.py
+
+train: $(STAMP)  ## the embedded model from nothing: an hour or two on two cores; stop it and start it again at will
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	$(BIN)/python models/train_recall_tiny.py
+	$(BIN)/python models/eval_recall_tiny.py --record
+
+picture: $(STAMP)  ## docs/demo.svg, from a real run
+	$(BIN)/python docs/picture.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

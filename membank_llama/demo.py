@@ -1,163 +1,173 @@
 """The demo: one process is told things and ends; another, started anew, is asked about them.
 
-Nothing passes between the two but the bank's directory. The second fails where a memory that was asked for does not
-stand in the prompt. With the tiny models at hand the replies themselves mean little, and the demo says so.
+Nothing passes between the two but the bank's directory. What the model answers is held against what it was told, with
+memory and without: the second process fails where one of the two is not as it should be.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 from rich.console import Group, RenderableType
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from .bank import MemBank
-from .errors import ModelNotFoundError
-from .items import IngestResult
+from .embedded import UNKNOWN, embedded_model, is_embedded
 from .llama import Llama
+from .session import LastRecall
 from .sources import resolve_model
 from .terminal import ACCENT, facts_table, out, plain, recall_table, size, visible
-from .types import NewMemory
 
 FACTS = (
-    "The dentist appointment is on 14 March at half past nine.",
     "The code of my bicycle lock is 4719.",
-    "My sister Ilse keeps bees behind the old mill.",
-    "I cannot eat walnuts, they make my throat swell.",
-    "The spare key lies under the blue flower pot by the shed.",
-    "Our wifi at the cabin is called Heron and has no password.",
-    "Grandmother's plum cake needs a kilo of plums and no eggs.",
-    "I learn the cello with Mrs Okafor on Thursdays.",
-)
-CONVERSATION = (
-    "In May I start a new job at the observatory in Lisbon.",
-    "While I am away our neighbour Tomasz feeds the cat.",
+    "My dentist appointment is on 14 March.",
+    "My sister is called Ilse.",
+    "My neighbour Tomasz feeds the cat.",
+    "I work as a gardener in Lisbon.",
 )
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and a word of the memory that must come back."""
+    """What is asked, and what the answer must hold; nothing where nothing was told about it."""
 
     text: str
-    expected: str
+    expected: str = ""
 
 
 QUESTIONS = (
     Question("What is the code of my bicycle lock?", "4719"),
     Question("When is my dentist appointment?", "14 March"),
-    Question("Who feeds the cat while I am away?", "Tomasz"),
+    Question("What is my sister called?", "Ilse"),
+    Question("Who feeds the cat?", "Tomasz"),
+    Question("Where do I work?", "Lisbon"),
+    Question("What is my brother called?"),
 )
-_TOO_SMALL_TO_ANSWER = 20_000_000
-_SHARED = Path("..") / "shared" / "models"
-_CONTEXT = 2048
-_TEMPERATURE = 0.7
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question with both answers."""
+
+    question: Question
+    without: str
+    answer: str
+    last: LastRecall | None
+    toy: bool
+
+    @property
+    def right(self) -> bool:
+        """With memory, what was told; what was never told only the toy is sure to admit."""
+        if self.question.expected:
+            return self.question.expected in self.answer
+        return self.answer == UNKNOWN or not self.toy
+
+    @property
+    def ignorant(self) -> bool:
+        """Without memory, nothing of it; the toy says so."""
+        if self.toy:
+            return self.without == UNKNOWN
+        return not self.question.expected or self.question.expected not in self.without
+
+
+_PAUSE = 0.5
+_CONTEXT = 1024
+_REPLY = 64
 
 
 def run(model: str | None, encoder: str | None, *, fast: bool = False) -> int:
     """Run both processes on a bank that is gone afterwards; returns the exit status of the first that failed, or 0."""
+    chat_model = resolve_model(model) if model else embedded_model()
+    encoding = resolve_model(encoder) if encoder else None
     with tempfile.TemporaryDirectory(prefix="membank-demo-") as directory:
-        chat_model = _chat_model(model, Path(directory))
-        encoding = _encoder(encoder, chat_model)
-        told = [str(Path(directory) / "bank"), str(chat_model), str(encoding or ""), "16" if fast else "40"]
+        told = [str(Path(directory) / "bank"), str(chat_model), str(encoding or ""), *(["--fast"] if fast else [])]
         for command in ("demo-tell", "demo-ask"):
             # nothing here comes from outside but paths, and no shell reads them
             done = subprocess.run([sys.executable, "-m", "membank_llama", command, *told], check=False)  # noqa: S603
             if done.returncode:
                 return done.returncode
-        if chat_model.stat().st_size < _TOO_SMALL_TO_ANSWER:
-            out.print(Text(f"{chat_model.stem} is too small a model to answer; a larger one reads the block.", "dim"))
     out.print(Text("The second process was given the bank's directory and nothing else.", "green"))
+    if is_embedded(chat_model):
+        out.print(
+            "This model is a toy for showing memory. With a real one: "
+            "[bold]membank chat model.gguf[/bold], hf:owner/repo/file.gguf, or the name of one that Ollama has."
+        )
     return 0
-
-
-def _chat_model(named: str | None, directory: Path) -> Path:
-    """The model named, else the story model beside the checkout, else random weights made now."""
-    if named:
-        return resolve_model(named)
-    beside = _root() / _SHARED / "stories260K.gguf"
-    if beside.exists():
-        return beside.resolve()
-    script = _root() / "models" / "make_tiny.py"
-    if not script.exists() or importlib.util.find_spec("gguf") is None:
-        raise ModelNotFoundError("name a model for the demo: membank demo --model model.gguf")
-    made = directory / "random.gguf"
-    subprocess.run([sys.executable, str(script), str(made)], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-    return made
-
-
-def _encoder(named: str | None, chat_model: Path) -> Path | None:
-    """The encoder named, or one beside the checkout; None: the chat model's own hidden states."""
-    if named:
-        chosen = resolve_model(named)
-        return None if chosen == chat_model else chosen
-    beside = _root() / _SHARED / "all-MiniLM-L6-v2-q8_0.gguf"
-    return beside.resolve() if beside.exists() else None
-
-
-def _root() -> Path:
-    return Path(__file__).resolve().parent.parent
 
 
 def _open(bank: Path, model: str, encoder: str) -> Llama:
     return Llama(model_path=model, memory=bank, encoder=encoder or None, n_ctx=_CONTEXT, verbose=False, seed=1)
 
 
-def _reply(llm: Llama, text: str, tokens: int) -> str:
+def _reply(llm: llama_cpp.Llama, text: str) -> str:
     answer: Any = llm.create_chat_completion(
-        messages=[{"role": "user", "content": text}], max_tokens=tokens, temperature=_TEMPERATURE, seed=1
+        messages=[{"role": "user", "content": text}], max_tokens=_REPLY, temperature=0.0
     )
     return str(answer["choices"][0]["message"]["content"])
+
+
+def _pause(fast: bool) -> None:
+    if not fast and out.is_terminal:
+        time.sleep(_PAUSE)
+
+
+def _you(text: str) -> Text:
+    return Text.assemble(("you    ", "dim"), text)
+
+
+def _model(reply: str) -> Text:
+    return Text("model  ", style="dim").append_text(plain(reply or "(nothing)"))
 
 
 # -- the first process
 
 
-def tell(bank: Path, model: str, encoder: str, tokens: int) -> None:
-    """Tell facts and have a short conversation, then close everything."""
+def tell(bank: Path, model: str, encoder: str, *, fast: bool = False) -> None:
+    """Say every fact to the model in a chat of its own, then close everything."""
     llm = _open(bank, model, encoder)
     try:
-        memory = llm.memory.bank
-        results = memory.ingest_many([NewMemory(fact, source="demo") for fact in FACTS])
-        lines: list[RenderableType] = [Text.assemble(("you   ", "dim"), fact) for fact in FACTS]
-        for said in CONVERSATION:
-            lines += [Text.assemble(("you   ", "dim"), said), _model_line(_reply(llm, said, tokens))]
+        _heading(f"1 · told: process {os.getpid()}, {Path(model).stem}")
+        for fact in FACTS:
+            out.print(_you(fact))
+            out.print(_model(_reply(llm, fact)))
+            llm.memory.new_conversation()
+            _pause(fast)
         llm.memory.flush()
-        _panel(f"1 · told  [dim](process {os.getpid()}, {Path(model).stem})", *lines)
-        _panel("captured, of the first memory", _captured(memory, results[0]))
+        memory = llm.memory.bank
+        found = memory.recall(FACTS[0], 1)
+        out.print()
+        _panel("captured, of the first message", _captured(memory, found[0].memory_id))
     finally:
         llm.close()
+    out.print(Text("The process ends. The window is closed.\n", style="dim"))
+    _pause(fast)
 
 
-def _model_line(reply: str) -> Text:
-    return Text("model ", style="dim").append_text(plain(reply or "(nothing)", "dim italic"))
-
-
-def _captured(bank: MemBank, result: IngestResult) -> RenderableType:
+def _captured(bank: MemBank, memory_id: int) -> RenderableType:
     """What one memory became: layer, dimensions, bytes of each level, the pointer."""
     adapter: Any = bank.adapter
     layer = getattr(adapter, "layer", None)
-    hierarchy = bank.store.hierarchy
-    pointer = bank.store.pointers([bank.get(result.memory_id).slot])[bank.get(result.memory_id).slot][0]
-    packed = pointer.pack().hex()
-    full = 4 * result.dims
+    hierarchy, slot = bank.store.hierarchy, bank.get(memory_id).slot
+    packed = bank.store.pointers([slot])[slot][0].pack().hex()
+    full = 4 * adapter.hidden_dim
     levels = ", ".join(f"L{n} {size(hierarchy.nbytes(n))} ({hierarchy.nbytes(n) / full:.1%})" for n in (0, 1, 2))
+    source = "the model's own pooled output" if layer is None else f"residual stream after layer {layer}, averaged"
     return facts_table(
         [
             ("encoder", visible(adapter.name)),
-            (
-                "hidden state",
-                "the model's own pooled output" if layer is None else f"residual stream after layer {layer}",
-            ),
-            ("dimensions", f"{result.dims} float32, {size(full)}"),
+            ("hidden state", source),
+            ("dimensions", f"{adapter.hidden_dim} float32, {size(full)}"),
             ("kept", f"{levels} of float32"),
             ("pointer", "\n".join(packed[at : at + 32] for at in range(0, len(packed), 32))),
             ("", f"{len(packed) // 2} bytes, the first 32 the SHA-256 of the activation"),
@@ -168,40 +178,69 @@ def _captured(bank: MemBank, result: IngestResult) -> RenderableType:
 # -- the second process
 
 
-def ask(bank: Path, model: str, encoder: str, tokens: int) -> bool:
-    """Ask; returns whether every memory asked for stood in its prompt."""
+def ask(bank: Path, model: str, encoder: str, *, fast: bool = False) -> bool:
+    """Ask with the bank and without; returns whether every answer is as it should be."""
+    bare = llama_cpp.Llama(model_path=model, n_ctx=_CONTEXT, verbose=False, seed=1)
     llm = _open(bank, model, encoder)
     try:
         kept = llm.memory.bank.stats()["memories"]
-        out.print(Text(f"\nA new process, {os.getpid()}, opens the bank: {kept} memories.\n", style=f"bold {ACCENT}"))
-        found = [_ask_one(llm, number, question, tokens) for number, question in enumerate(QUESTIONS, 1)]
-        return all(found)
+        _heading(f"2 · asked: a new process, {os.getpid()}, opens the bank: {kept} memories")
+        asked = []
+        for question in QUESTIONS:
+            answer = _reply(llm, question.text)
+            last = llm.memory.last
+            asked.append(Asked(question, _reply(bare, question.text), answer, last, is_embedded(Path(model))))
+            llm.memory.new_conversation()
+        _show_first(asked[0])
+        _pause(fast)
+        _show_all(asked)
+        return all(one.right and one.ignorant for one in asked)
     finally:
         llm.close()
+        bare.close()
 
 
-def _ask_one(llm: Llama, number: int, question: Question, tokens: int) -> bool:
-    reply = _reply(llm, question.text, tokens)
-    last = llm.memory.last
-    block = last.block if last is not None else ""
-    found = question.expected in block
-    parts: list[RenderableType] = [Text.assemble(("you   ", "dim"), (question.text, "bold"))]
+def _show_first(asked: Asked) -> None:
+    last = asked.last
+    parts: list[RenderableType] = [_you(asked.question.text)]
     if last is not None and last.results:
         parts += [Text("\nrecalled", style="dim"), recall_table(last.results[:4])]
     parts += [
         Text(f"\ninjected ahead of the question, {last.tokens if last else 0} tokens", style="dim"),
-        Text(visible(block.strip()) or "(nothing)", style=ACCENT),
+        Text(visible(last.block.strip() if last else "") or "(nothing)", style=ACCENT),
         Text(),
-        _model_line(reply),
+        _model(asked.answer),
     ]
-    mark = "[green]● the right memory is in the prompt" if found else "[red]✗ the right memory is not in the prompt"
-    _panel(f"2.{number} · asked", *parts, subtitle=mark)
-    return found
+    _panel("from question to answer", *parts)
 
 
-def _panel(title: str, *parts: RenderableType, subtitle: str | None = None) -> None:
-    out.print(
-        Panel(
-            Group(*parts), title=title, title_align="left", subtitle=subtitle, subtitle_align="left", border_style="dim"
+def _show_all(asked: Sequence[Asked]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0), expand=True)
+    for name in ("asked", "without memory", "with memory"):
+        table.add_column(name, ratio=1, overflow="fold")
+    for one in asked:
+        table.add_row(
+            plain(one.question.text),
+            _marked(one.ignorant, one.without, "dim"),
+            _marked(one.right, one.answer, "bold"),
         )
-    )
+    _panel("the same model, the same questions", table)
+    wrong = [one for one in asked if not (one.right and one.ignorant)]
+    for one in wrong:
+        which = "with memory" if not one.right else "without memory"
+        out.print(Text(f"✗ {one.question.text} The answer {which} is not as it should be.", style="red"))
+    if not wrong:
+        out.print(Text(f"● {len(asked)} of {len(asked)} answers as they should be", style="green"))
+
+
+def _marked(good: bool, answer: str, style: str) -> Text:
+    mark = Text("● ", style="green") if good else Text("✗ ", style="red")
+    return mark.append_text(plain(answer or "(nothing)", style))
+
+
+def _heading(text: str) -> None:
+    out.print(Text(text + "\n", style=f"bold {ACCENT}"))
+
+
+def _panel(title: str, *parts: RenderableType) -> None:
+    out.print(Panel(Group(*parts), title=title, title_align="left", border_style="dim"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 
-def default_bank() -> Path:
-    """$MEMBANK_BANK, or `default` in the user's data directory."""
+def default_bank(name: str = "default") -> Path:
+    """$MEMBANK_BANK, or the directory of this name in the user's data directory."""
     chosen = os.environ.get("MEMBANK_BANK")
-    return Path(chosen) if chosen else platformdirs.user_data_path("membank-llama", appauthor=False) / "default"
+    return Path(chosen) if chosen else platformdirs.user_data_path("membank-llama", appauthor=False) / name

@@ -1,7 +1,7 @@
 """Measure the embedded model in llama.cpp: ``python models/eval_recall_tiny.py models/recall-tiny.gguf``.
 
-Names, numbers and dates are those that training never generates; the phrasings are seen or unseen as each row says. An
-answer counts where it is the right one to the letter. Needs the package and `gguf`, not torch.
+Names, numbers and dates are those that training never generates; phrasings are seen, unseen or free as each row says.
+An answer counts where it is the right one to the letter. Needs the package and `gguf`, not torch.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 import llama_cpp  # noqa: E402
 import numpy as np  # noqa: E402
 from recall_tiny.dialogues import UNSEEN_ASK_FRAMES, UNSEEN_TELL_FRAMES, Dialogues, Line, block_of  # noqa: E402
-from recall_tiny.facts import NOTED, UNKNOWN, Fact, make  # noqa: E402
+from recall_tiny.facts import Fact, make  # noqa: E402
 from recall_tiny.words import Words  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter  # noqa: E402
+from membank_llama.embedded import NOTED, UNKNOWN  # noqa: E402
 
 Case = tuple[list[dict[str, str]], str]
 FIFTY = 50
@@ -39,24 +40,23 @@ class Cases:
     """Questions with the one right answer.
 
     Args:
-        held: fill slots with what training never generates, or with what it does.
-        unseen: tell and ask in ways that training never uses.
+        phrasing: tell and ask in "seen", "unseen" or "free" ways, see `recall_tiny.phrasings`.
     """
 
-    def __init__(self, seed: str, *, held: bool, unseen: bool) -> None:
-        self.dialogues = Dialogues(Words(random.Random(seed), held=held))
-        self.words, self.rng, self.unseen = self.dialogues.words, self.dialogues.rng, unseen
+    def __init__(self, seed: str, phrasing: str) -> None:
+        self.dialogues = Dialogues(Words(random.Random(seed), held=True))
+        self.words, self.rng, self.phrasing = self.dialogues.words, self.dialogues.rng, phrasing
 
     def tell(self, fact: Fact) -> str:
-        if not self.unseen:
+        if self.phrasing == "seen":
             return self.dialogues.telling(fact)
-        told = fact.tell(self.words, unseen=True)
+        told = fact.tell(self.words, self.phrasing)
         return self.rng.choice(UNSEEN_TELL_FRAMES).format(told) if self.rng.random() < 0.2 else told
 
     def ask(self, fact: Fact) -> tuple[str, str]:
-        if not self.unseen:
+        if self.phrasing == "seen":
             return self.dialogues.question(fact)
-        asked, answer = fact.ask(self.words, unseen=True)
+        asked, answer = fact.ask(self.words, self.phrasing)
         lower = asked[:1].lower() + asked[1:] if not asked.startswith("I ") else asked
         framed = self.rng.choice(UNSEEN_ASK_FRAMES).format(asked, lower=lower)
         return (framed if self.rng.random() < 0.2 else asked), answer
@@ -116,29 +116,30 @@ def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def suites() -> list[tuple[str, bool, bool, Callable[[Cases, int], Case]]]:
-    """Name, held-out words, unseen phrasings, and how the n-th case is made."""
+def suites() -> list[tuple[str, str, Callable[[Cases, int], Case]]]:
+    """Name, phrasing, and how the n-th case is made."""
     return [
-        ("held-out names, 1–8 memories", True, False, lambda c, n: c.known(1 + n % 8)),
-        ("unseen phrasings, 1–8 memories", True, True, lambda c, n: c.known(1 + n % 8)),
-        ("with five distractors", True, False, lambda c, n: c.known(6)),
-        ("1 memory", True, False, lambda c, n: c.known(1)),
-        ("2 memories", True, False, lambda c, n: c.known(2)),
-        ("4 memories", True, False, lambda c, n: c.known(4)),
-        ("8 memories", True, False, lambda c, n: c.known(8)),
-        ("without memory: don't know", True, False, lambda c, n: c.unknown(0)),
-        ("without memory, unseen phrasings: don't know", True, True, lambda c, n: c.unknown(0)),
-        ("the wrong memories, 1–8: don't know", True, False, lambda c, n: c.unknown(1 + n % 8)),
-        ("updated, the newer holds", True, False, lambda c, n: c.updated(1 + n % 4)),
-        ("told in the window, 1–4 facts", True, False, lambda c, n: c.told(1 + n % 4)),
-        ("takes note", True, False, lambda c, n: c.noted(1 + n % 4)),
+        ("held-out names, 1–8 memories", "seen", lambda c, n: c.known(1 + n % 8)),
+        ("unseen phrasings, 1–8 memories", "unseen", lambda c, n: c.known(1 + n % 8)),
+        ("free phrasings, 1–8 memories", "free", lambda c, n: c.known(1 + n % 8)),
+        ("with five distractors", "seen", lambda c, n: c.known(6)),
+        ("1 memory", "seen", lambda c, n: c.known(1)),
+        ("2 memories", "seen", lambda c, n: c.known(2)),
+        ("4 memories", "seen", lambda c, n: c.known(4)),
+        ("8 memories", "seen", lambda c, n: c.known(8)),
+        ("without memory: don't know", "seen", lambda c, n: c.unknown(0)),
+        ("without memory, unseen phrasings: don't know", "unseen", lambda c, n: c.unknown(0)),
+        ("the wrong memories, 1–8: don't know", "seen", lambda c, n: c.unknown(1 + n % 8)),
+        ("updated, the newer holds", "seen", lambda c, n: c.updated(1 + n % 4)),
+        ("told in the window, 1–4 facts", "seen", lambda c, n: c.told(1 + n % 4)),
+        ("takes note", "seen", lambda c, n: c.noted(1 + n % 4)),
     ]
 
 
 def exact_match(llm: Any, name: str, count: int, seed: int, wrong: list[dict[str, str]]) -> float:
     """Share of right answers in one suite; what was wrong is appended to `wrong`."""
-    _, held, unseen, case = next(suite for suite in suites() if suite[0] == name)
-    cases = Cases(f"{seed}/{name}", held=held, unseen=unseen)
+    _, phrasing, case = next(suite for suite in suites() if suite[0] == name)
+    cases = Cases(f"{seed}/{name}", phrasing)
     right = 0
     for number in range(count):
         messages, expected = case(cases, number)
@@ -154,16 +155,16 @@ def reply(llm: Any, messages: list[dict[str, str]]) -> str:
     return str(answer["choices"][0]["message"]["content"])
 
 
-def first_of_fifty(llm: Any, rounds: int, seed: int, *, unseen: bool) -> float:
+def first_of_fifty(llm: Any, rounds: int, seed: int, phrasing: str) -> float:
     """Share of questions whose memory has the highest cosine of fifty, by the captured hidden state alone."""
     adapter = LlamaCppAdapter(llm, n_threads=1)
-    cases = Cases(f"{seed}/fifty/{unseen}", held=True, unseen=unseen)
+    cases = Cases(f"{seed}/fifty/{phrasing}", phrasing)
     hits = []
     try:
         for _ in track(range(rounds), description="fifty", transient=True):
             facts = cases.dialogues.distinct(FIFTY)
-            memories = adapter.encode([cases.tell(fact) for fact in facts])
-            questions = adapter.encode([cases.ask(fact)[0] for fact in facts])
+            memories = adapter.encode_batch([cases.tell(fact) for fact in facts])
+            questions = adapter.encode_batch([cases.ask(fact)[0] for fact in facts])
             hits += list(np.argmax(questions @ memories.T, axis=1) == np.arange(FIFTY))
     finally:
         adapter.close()
@@ -192,8 +193,8 @@ def measure(path: Path, count: int, rounds: int, seed: int, wrong: list[dict[str
         name: exact_match(llm, name, count, seed, wrong)
         for name, *_ in track(suites(), description="questions", transient=True)
     }
-    figures["first of fifty by hidden states"] = first_of_fifty(llm, rounds, seed, unseen=False)
-    figures["first of fifty, unseen phrasings"] = first_of_fifty(llm, rounds, seed, unseen=True)
+    figures["first of fifty by hidden states"] = first_of_fifty(llm, rounds, seed, "seen")
+    figures["first of fifty, unseen phrasings"] = first_of_fifty(llm, rounds, seed, "unseen")
     llm.close()
     figures["tokens a second, one thread"] = speed(path)
     figures["bytes"] = float(path.stat().st_size)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
 
 import torch  # noqa: E402
-from recall_tiny import export, vocabulary  # noqa: E402
+from recall_tiny import export, reference, vocabulary  # noqa: E402
 from recall_tiny.dialogues import Dialogues  # noqa: E402
 from recall_tiny.network import Shape  # noqa: E402
 from recall_tiny.training import Plan, Training  # noqa: E402
@@ -68,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     training.run(console, args.until)
     written = export.write(training.model, tokenizer, args.output, args.quantisation, export.training_notes(training))
     console.print(f"{written}: {written.stat().st_size:,} bytes")
+    as_kept = export.rounded(training.model, args.quantisation)
+    console.print(reference.write(as_kept, tokenizer, written.with_name(f"{written.stem}-logits.json")))
     return 0
 
 

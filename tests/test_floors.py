@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
 FLOORS = {
-    "_version": 0, "errors": 0, "types": 0, "paths": 0,
+    "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5,
     "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2, "hgns.hierarchy": 1.4,
     "pointer": 1, "buffer": 1, "lock": 1, "schema": 1, "index": 1, "prompt": 1, "gguf_file": 1, "sources": 1.2,
     "passages": 1, "lexical": 1, "streams": 1, "vocabulary": 1,

@@ -52,11 +52,11 @@ class Settings:
     namespace: str | None = None
 
 
-def bank_path(ctx: typer.Context, own: Path | None) -> Path:
-    """The bank meant: of the command, of `membank` itself, of the environment, or the default one."""
+def bank_path(ctx: typer.Context, own: Path | None, name: str = "default") -> Path:
+    """The bank meant: of the command, of `membank` itself, of the environment, or the default one of this name."""
     from ..paths import default_bank
 
-    return (own or settings(ctx).bank or default_bank()).expanduser()
+    return (own or settings(ctx).bank or default_bank(name)).expanduser()
 
 
 def settings(ctx: typer.Context) -> Settings:

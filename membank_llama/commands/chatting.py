@@ -13,13 +13,18 @@ from ..errors import ModelError, ModelFileError
 from . import base
 
 DEFAULT_CONTEXT = 4096
+DEFAULT_TEMPERATURE = 0.7
 
 
 def chat(
     ctx: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="A GGUF path, hf:owner/repo/file.gguf, or a model of Ollama's store.", metavar="MODEL")
-    ],
+        str | None,
+        typer.Argument(
+            help="A GGUF path, hf:owner/repo/file.gguf, or a model of Ollama's store. Default: a toy that comes along.",
+            metavar="[MODEL]", show_default=False,
+        ),
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -32,7 +37,10 @@ def chat(
         typer.Option("--ctx", help="Tokens of context.", min=64, show_default="4096, or what MODEL was made for"),
     ] = None,
     system: Annotated[str | None, typer.Option(help="A system message.", show_default=False)] = None,
-    temperature: Annotated[float, typer.Option(help="0 is always the same reply.", min=0.0)] = 0.7,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="0 is always the same reply.", min=0.0, show_default="0.7; 0 for the toy"),
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest reply, in tokens.", min=1, show_default="a quarter of the context")
     ] = None,
@@ -51,10 +59,15 @@ def chat(
     """
     from ..chat import Chat
     from ..conversation import Conversation, ReplyOptions
+    from ..embedded import NAME, embedded_model, is_embedded
     from ..sources import resolve_model
 
-    path = resolve_model(model)
-    where = base.bank_path(ctx, bank) if memory else None
+    path = embedded_model() if model is None else resolve_model(model)
+    toy = is_embedded(path)
+    # a bank is made by one model: the toy's never stands in the way of a real one
+    where = base.bank_path(ctx, bank, NAME if toy else "default") if memory else None
+    if temperature is None:
+        temperature = 0.0 if toy else DEFAULT_TEMPERATURE
     options: dict[str, Any] = {
         "n_ctx": context or _trained_context(path),
         "n_threads": threads,
@@ -66,6 +79,8 @@ def chat(
     with _opened(path, where, encoder, base.namespace_of(ctx, namespace), options) as llm:
         replies = ReplyOptions(temperature, max_tokens, system, seed)
         _greet(llm, path)
+        if toy:
+            _explain_toy()
         Chat(Conversation(llm, replies), where).run()
 
 
@@ -163,34 +178,61 @@ def _greet(llm: Any, path: Path) -> None:
     notes.print()
 
 
+def _explain_toy() -> None:
+    from .. import terminal
+    from ..sources import list_ollama_models
+
+    notes = terminal.out if terminal.out.is_terminal else terminal.err
+    notes.print("A toy that shows what memory does: tell it facts, leave, come back and ask. It knows nothing else.")
+    here = [found for found in list_ollama_models() if "embed" not in found.name]
+    example = here[0].name if here else "llama3.2"
+    notes.print(
+        f"A real model: [bold]membank chat {example}[/bold] (from Ollama), model.gguf, or hf:owner/repo/file.gguf"
+    )
+    notes.print()
+
+
 # -- the demo
 
 
 def demo(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", envvar="MODEL", help="The model that chats.", show_default=False)
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            envvar="MODEL",
+            help="The model that chats. Default: a toy that comes along.",
+            show_default=False,
+        ),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", envvar="ENCODER", help="The model that encodes.", show_default=False)
+        str | None,
+        typer.Option(
+            "--encoder",
+            envvar="ENCODER",
+            help="The model that encodes. Default: the one that chats.",
+            show_default=False,
+        ),
     ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Short replies.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Without pauses.")] = False,
 ) -> None:
-    """Tell a model things in one process, ask in another."""
+    """Tell a model things in one process, ask in another; fails where an answer is wrong."""
     from ..demo import run
 
     raise typer.Exit(run(model, encoder, fast=fast))
 
 
-def demo_tell(bank: Path, model: str, encoder: str, tokens: int) -> None:
+def demo_tell(bank: Path, model: str, encoder: str, fast: bool = False) -> None:
     """First process of the demo."""
     from ..demo import tell
 
-    tell(bank, model, encoder, tokens)
+    tell(bank, model, encoder, fast=fast)
 
 
-def demo_ask(bank: Path, model: str, encoder: str, tokens: int) -> None:
+def demo_ask(bank: Path, model: str, encoder: str, fast: bool = False) -> None:
     """Second process of the demo."""
     from ..demo import ask
 
-    if not ask(bank, model, encoder, tokens):
+    if not ask(bank, model, encoder, fast=fast):
         raise typer.Exit(1)

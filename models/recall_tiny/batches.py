@@ -59,7 +59,7 @@ class Coder:
             role, content = texts[2 * number], texts[2 * number + 1]
             answer = turn.role == "assistant"
             ids += [self.start, *role, *content, self.end, *newline]
-            weights += [PROMPT_WEIGHT] * (1 + len(role)) if answer else [PROMPT_WEIGHT] * (1 + len(role))
+            weights += [PROMPT_WEIGHT] * (1 + len(role))
             weights += [1.0 if answer else PROMPT_WEIGHT] * (len(content) + 1)
             weights += [PROMPT_WEIGHT] * len(newline)
         return ids, weights

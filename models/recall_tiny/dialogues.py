@@ -6,18 +6,16 @@ dates, roles, the assistant's own acknowledgements, questions that were asked be
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass
 
+from membank_llama.embedded import NOTED, UNKNOWN
 from membank_llama.prompt import build_block
 
-from .facts import NOTED, UNKNOWN, Fact, make
-from .kinds import THINGS
-from .people import OTHERS, SELF
+from .facts import Fact, make, read_kinds
 from .words import Words
 
-KINDS = THINGS + SELF + OTHERS
+KINDS = read_kinds()
 ASK_FRAMES = (
     "Do you remember? {}",
     "Quick question: {}",
@@ -29,7 +27,15 @@ ASK_FRAMES = (
     "Sorry, {lower}",
     "One more thing: {lower}",
     "Hello! {}",
+    "Hi! {}",
     "And {lower}",
+    "So {lower}",
+    "Well, {lower}",
+    "Let me ask: {lower}",
+    "I would like to know: {lower}",
+    "Do you know? {}",
+    "{} I forgot.",
+    "{} Do you remember?",
 )
 UNSEEN_ASK_FRAMES = ("I have a question. {}", "Please help me, {lower}")
 TELL_FRAMES = (
@@ -58,7 +64,8 @@ SMALL_TALK = (
 ELSEWHERE = (
     "What is the capital of {}?", "Who wrote the book {}?", "How far is it to {}?", "What is the weather in {}?",
     "Can you tell me a story?", "How do planes fly?", "What time is it?", "Who won the match in {}?", "Who is {}?",
-    "What does {} mean?", "Where is {}?", "How many people live in {}?", "What should I cook today?", "Why is the sky blue?",
+    "What does {} mean?", "Where is {}?", "How many people live in {}?", "What should I cook today?",
+    "Why is the sky blue?",
 )  # fmt: skip
 SYSTEM = (
     "You are a helpful assistant.",
@@ -151,7 +158,7 @@ class Dialogues:
         """Another kind of fact about the same person or thing, where there is one."""
         for slot in ("who", "k"):
             if slot in other.values:
-                kinds = [kind for kind in KINDS if slot in kind.key and kind.slots[slot] is other.kind.slots[slot]]
+                kinds = [kind for kind in KINDS if slot in kind.key and kind.slots[slot] == other.kind.slots[slot]]
                 if kinds:
                     return make(self.rng.choice(kinds), self.words, {slot: other.values[slot]})
         return self.fact()
@@ -165,6 +172,11 @@ class Dialogues:
         for fact in facts:
             if self.rng.random() < noise * 0.5:
                 lines += [(role, text, None) for role, text in self._older(fact)]
+            if len(fact.kind.asks) == 1 and self.rng.random() < 0.2 * noise:
+                # what is left of it is an answer that was given once
+                asked, answer = self.question(fact)
+                lines += [("user", asked, None), ("assistant", answer, None)]
+                continue
             told = self.telling(fact)
             if self.rng.random() < 0.2 * noise:
                 second = self.fact_apart(held)
@@ -279,6 +291,10 @@ class Dialogues:
                 block, more, told = self.block([self.fact_apart(known)], 0.0)
                 days |= told
                 known = [*known, *more]
+            if self.rng.random() < 0.04:
+                said, reply = self.rng.choice(SMALL_TALK)
+                turns += [Turn("user", block + self.rng.choice(said)), Turn("assistant", reply)]
+                continue
             if self.rng.random() < 0.06:
                 new = self.fact_apart(known)
                 turns += [Turn("user", block + self.telling(new)), Turn("assistant", NOTED)]
@@ -297,7 +313,11 @@ class Dialogues:
             if chance < 0.08:
                 turns += self._chatter()
             elif chance < 0.5 or not known:
-                fact = self.fact() if not known or self.rng.random() < 0.8 else self.fact(self.rng.choice(list(known.values())))
+                fact = (
+                    self.fact()
+                    if not known or self.rng.random() < 0.8
+                    else self.fact(self.rng.choice(list(known.values())))
+                )
                 known[fact.key] = fact
                 turns += [Turn("user", self.telling(fact)), Turn("assistant", NOTED)]
             else:
@@ -326,5 +346,5 @@ class Dialogues:
 
 _OPENERS = frozenset(
     "What What's Where Where's Who Who's When When's How Which Do Can In On At To With Since From By For My The Our "
-    "You They There It We As No What".split()
+    "You They There It We As No Tell Remind Please Have Remember Keep Don't".split()
 )

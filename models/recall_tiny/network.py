@@ -48,7 +48,9 @@ class Block(nn.Module):
         width = shape.n_embd
         self.n_head = shape.n_head
         self.attn_norm, self.ffn_norm = Norm(width), Norm(width)
-        self.attn_q, self.attn_k, self.attn_v, self.attn_output = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.attn_q, self.attn_k, self.attn_v, self.attn_output = (
+            nn.Linear(width, width, bias=False) for _ in range(4)
+        )
         self.ffn_gate, self.ffn_up = (nn.Linear(width, shape.n_ff, bias=False) for _ in range(2))
         self.ffn_down = nn.Linear(shape.n_ff, width, bias=False)
 

@@ -33,6 +33,6 @@ def write(model: RecallTiny, tokenizer: Tokenizer, path: Path) -> Path:
         ids = ids[: 1 + number * LONGEST // PROMPTS]
         with torch.no_grad():
             logits = model(torch.tensor([ids]))[0, -1]
-        rows.append({"ids": ids, "logits": [round(float(value), 5) for value in logits[:: STRIDE]]})
+        rows.append({"ids": ids, "logits": [round(float(value), 5) for value in logits[::STRIDE]]})
     path.write_text(json.dumps({"stride": STRIDE, "prompts": rows}) + "\n", encoding="utf-8")
     return path

@@ -36,12 +36,12 @@ _ADAM_RATE = 3e-3
 class Plan:
     """A training run."""
 
-    steps: int = 6000
-    tokens: int = 8192
+    steps: int = 7500
+    tokens: int = 4096
     pairs: int = 64
-    contrast_weight: float = 0.3
-    contrast_every: int = 2
-    rate: float = 3e-3
+    contrast_weight: float = 0.5
+    contrast_every: int = 4
+    rate: float = 4e-3
     warmup: int = 150
     seed: int = 1
     easy_until: float = 0.15
@@ -187,7 +187,9 @@ class Training:
             if {name: state[name] for name in self._identity()} != self._identity():
                 raise ValueError(f"{path} belongs to a run with other settings; give another --directory")
             self.model.load_state_dict({n[6:]: torch.from_numpy(arrays[n]) for n in arrays.files if n[:6] == "model/"})
-            self._restore_optimizers({n: torch.from_numpy(arrays[n]) for n in arrays.files if n.startswith("optimizer")})
+            self._restore_optimizers(
+                {n: torch.from_numpy(arrays[n]) for n in arrays.files if n.startswith("optimizer")}
+            )
         self.step, self.seconds = state["step"], state["seconds"]
         self.pool, self.pool_began = state["pool"], state["pool_began"]
         return True

@@ -39,13 +39,14 @@ def train(texts: Iterable[str], size: int) -> Tokenizer:
         show_progress=False,
     )
     trained.train_from_iterator(texts, trainer)
-    return _as_gpt2(json.loads(trained.to_str()))
+    return from_parts(*tokens_and_merges(trained))
 
 
-def _as_gpt2(trained: dict) -> Tokenizer:  # type: ignore[type-arg]
-    vocabulary = trained["model"]["vocab"]
-    merges = [tuple(merge) for merge in trained["model"]["merges"]]
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+def from_parts(tokens: Sequence[str], merges: Sequence[str]) -> Tokenizer:
+    """The tokenizer of a GGUF's token list and merges: what llama.cpp is to do with them."""
+    ids = {token: number for number, token in enumerate(tokens)}
+    pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
+    made = Tokenizer(models.BPE(vocab=ids, merges=pairs))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     made.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in SPECIAL])

@@ -15,7 +15,9 @@ ONSETS = (
     "v w wh y z zh b d f g h j k l m n p r s t v w Ø Ø Ø Ø Ø Ø"
 ).split()
 NUCLEI = "a e i o u a e i o u a e i o u ae ai au ea ee ei ia ie io oa oo ou ue ui y é ö ü á ó".split()
-CODAS = "b ck d f ff g k l ll lt m mp n nd ng nn nt p r rd rk rn rt s sk ss st sz t th tt tz v w x z Ø Ø Ø Ø Ø Ø Ø".split()
+CODAS = """
+b ck d f ff g k l ll lt m mp n nd ng nn nt p r rd rk rn rt s sk ss st sz t th tt tz v w x z Ø Ø Ø Ø Ø Ø Ø
+""".split()
 GIVEN = """
 Anna Peter Maria Thomas Sarah Michael Laura David Julia Daniel Emma Lucas Sofia Martin Clara Paul Nina Simon Eva Jonas
 Lena Felix Marta Oscar Alice Victor Rosa Hugo Ines Karl Elena Ivan Olga Pavel Tanya Boris Yuki Kenji Hana Akira Mei Wei
@@ -42,10 +44,12 @@ ladder drill umbrella tent kettle camera bicycle guitar suitcase toolbox saw lam
 charger rucksack telescope typewriter watch necklace hammer wallet diary torch thermos map compass raincoat chessboard
 sledge kayak violin projector teapot vase notebook stapler screwdriver helmet ring bucket spade trowel hairdryer
 """.split()
-ADJECTIVES = "blue red green old new small big wooden yellow white black broken round tall grey striped heavy brass".split()
+ADJECTIVES = """
+blue red green old new small big wooden yellow white black broken round tall grey striped heavy brass
+""".split()
 SPOTS = """
-flower-pot shed drawer cupboard shelf box basket doormat attic cellar garage bench bucket wardrobe desk sofa stove fridge
-bookcase trunk tin stairs window-sill bed mirror hedge gate birdhouse rain-barrel piano sink
+flower-pot shed drawer cupboard shelf box basket doormat attic cellar garage bench bucket wardrobe desk sofa stove
+fridge bookcase trunk tin stairs window-sill bed mirror hedge gate birdhouse rain-barrel piano sink
 """.split()
 PREPOSITIONS = "in under behind on beside above near".split()
 RELATIONS = """
@@ -53,7 +57,9 @@ sister brother mother father aunt uncle cousin grandmother grandfather daughter 
 neighbour boss flatmate colleague landlord godmother
 """.split()
 PETS = "dog cat rabbit hamster parrot tortoise horse goldfish pony canary boat".split()
-PROFESSIONALS = "dentist doctor hairdresser lawyer accountant plumber vet therapist trainer gardener teacher baker".split()
+PROFESSIONALS = (
+    "dentist doctor hairdresser lawyer accountant plumber vet therapist trainer gardener teacher baker".split()
+)
 LOCKS = """
 bicycle-lock front-door gym-locker alarm safe garage suitcase cellar-door mailbox garden-gate office-door key-box
 boat-lock shed bank-card phone tablet boiler-room laptop back-door
@@ -64,7 +70,7 @@ employee booking insurance bus
 """.split()
 APPOINTMENTS = "dentist doctor haircut vet eye bank passport tyre physio hospital dermatologist tax notary car".split()
 EVENTS = "concert wedding exam party meeting interview lecture race match play picnic course festival rehearsal".split()
-CATEGORIES = "colour food film book song city drink season animal flower game sport tree band poem season dish".split()
+CATEGORIES = "film book song city season animal flower game sport tree band poem dish".split()
 INSTRUMENTS = "cello piano guitar violin flute trumpet harp drums clarinet accordion banjo oboe".split()
 HOBBIES = """
 plays/chess keeps/bees plays/tennis collects/stamps grows/roses bakes/bread paints/boats builds/kites studies/law
@@ -74,13 +80,19 @@ CHORES = """
 feeds/cat waters/plants walks/dog cleans/windows repairs/roof mows/lawn collects/post paints/fence looks-after/garden
 sweeps/stairs feeds/rabbits drives/van tunes/piano picks-up/parcels checks/boiler feeds/fish minds/shop waters/tomatoes
 """.split()
-LANGUAGES = "Spanish French German Italian Polish Finnish Arabic Japanese Korean Dutch Swedish Turkish Greek Welsh".split()
+LANGUAGES = (
+    "Spanish French German Italian Polish Finnish Arabic Japanese Korean Dutch Swedish Turkish Greek Welsh".split()
+)
 COLOURS = "blue red green yellow purple orange white black brown grey pink turquoise crimson teal silver".split()
+NETWORKS = "home cabin office guest hotel school".split()
+WORN = "shoe hat shirt ring glove trouser".split()
 DRINKS = "tea coffee cocoa juice water lemonade cider milk beer wine".split()
 MONTHS = "January February March April May June July August September October November December".split()
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 HOURS = "one two three four five six seven eight nine ten eleven twelve".split()
-DOCUMENTS = "report essay invoice thesis application translation article budget review rent tax-return manuscript".split()
+DOCUMENTS = (
+    "report essay invoice thesis application translation article budget review rent tax-return manuscript".split()
+)
 MEDICINES = "iron aspirin vitamins insulin antibiotics drops antihistamine syrup".split()
 CAKES = "plum-cake apple-pie bread cheesecake goulash lasagne pancakes lemon-tart risotto jam".split()
 HOLD_ONE_IN = 8
@@ -176,8 +188,11 @@ class Words:
 
     def time(self) -> str:
         def make() -> str:
-            if self.rng.random() < 0.5:
+            chance = self.rng.random()
+            if chance < 0.4:
                 return f"{self.rng.randint(1, 23)}:{self.rng.choice(('00', '15', '30', '45', '05', '10', '20', '40'))}"
+            if chance < 0.55:
+                return f"{self.rng.randint(1, 12)} {self.rng.choice(('am', 'pm'))}"
             hour = self.rng.choice(HOURS)
             return self.rng.choice(("{}", "half past {}", "quarter past {}", "quarter to {}")).format(hour)
 
@@ -185,8 +200,14 @@ class Words:
 
     def date(self) -> str:
         def make() -> str:
-            day, month = str(self.rng.randint(1, 28)), self.rng.choice(MONTHS)
-            return f"{day} {month}" if self.rng.random() < 0.8 else f"{month} {day}"
+            day, month = self.rng.randint(1, 28), self.rng.choice(MONTHS)
+            chance = self.rng.random()
+            if chance < 0.7:
+                return f"{day} {month}"
+            if chance < 0.85:
+                return f"{month} {day}"
+            ending = {1: "st", 2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd"}.get(day, "th")
+            return f"{month} {day}{ending}" if chance < 0.93 else f"{day} {month} {self.rng.randint(2024, 2029)}"
 
         return self.copied(make)
 
@@ -201,3 +222,58 @@ class Words:
     def spot(self) -> str:
         adjective = f"{self.rng.choice(ADJECTIVES)} " if self.rng.random() < 0.6 else ""
         return f"{self.rng.choice(PREPOSITIONS)} the {adjective}{self.open(SPOTS)}"
+
+    def phone(self) -> str:
+        """Digits, or groups of digits."""
+        groups = 1 if self.rng.random() < 0.6 else self.rng.choice((2, 2, 3))
+        return " ".join(self.digits(3, 6 if groups == 1 else 4) for _ in range(groups))
+
+    def person(self) -> str:
+        """ "my sister", or somebody's name."""
+        return f"my {self.pick(RELATIONS)}" if self.rng.random() < 0.6 else self.name()
+
+    def named_person(self) -> str:
+        """Somebody in full: "Tomasz", "my neighbour Tomasz", "Mrs Okafor"."""
+        if self.rng.random() < 0.4:
+            return f"my {self.pick(RELATIONS)} {self.name()}"
+        return self.full_name()
+
+    def kin(self) -> str:
+        """What can be called something: relations and pets."""
+        return self.pick(RELATIONS) if self.rng.random() < 0.65 else self.pick(PETS)
+
+    def hobby(self) -> str:
+        """ "keeps bees"."""
+        return self.pick(HOBBIES).replace("/", " ")
+
+    def chore(self) -> str:
+        """ "feeds the cat"."""
+        verb, thing = self.rng.choice(CHORES).split("/")
+        return f"{verb} the {thing}".replace("-", " ")
+
+    def language(self) -> str:
+        return self.pick(LANGUAGES) if self.rng.random() < 0.7 else self.place()
+
+    def parked(self) -> str:
+        return self.rng.choice((f"on level {self.amount()}", f"in {self.place()} Street", self.spot()))
+
+    def meeting(self) -> str:
+        return f"{self.pick(WEEKDAYS)} at {self.time()}"
+
+    def fill(self, filler: str) -> str:
+        """What a line of `facts.txt` names: one of the fillers below, "one LIST" or "open LIST"."""
+        how, _, which = filler.partition(" ")
+        if which:
+            return self.pick(_LISTS[which]) if how == "one" else self.open(_LISTS[which])
+        return _FILLERS[how](self)
+
+
+_LISTS: dict[str, list[str]] = {name: value for name, value in globals().items() if isinstance(value, list)}
+_FILLERS: dict[str, Callable[[Words], str]] = {
+    made.__name__: made
+    for made in (
+        Words.amount, Words.chore, Words.code, Words.date, Words.full_name, Words.hobby, Words.kin, Words.language,
+        Words.meeting, Words.name, Words.named_person, Words.parked, Words.person, Words.phone, Words.place, Words.spot,
+        Words.time, Words.title, Words.when, Words.year,
+    )
+}  # fmt: skip
