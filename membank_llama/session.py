@@ -120,7 +120,7 @@ class ChatMemory:
         self._own_bank = own_bank
         self._neutralise = Neutraliser(tokens.controls)
         self._session = uuid.uuid4().hex[:12]
-        self._blocks: OrderedDict[str, Block] = OrderedDict()
+        self._blocks: OrderedDict[str, tuple[Block, float]] = OrderedDict()
         self._lock = threading.Lock()
         # one thread: memories are stored in the order they were said; the interpreter waits for it at exit
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="membank-remember")
@@ -155,22 +155,25 @@ class ChatMemory:
         if not self.options.recall or not text.strip():
             return plain, turn
         used = sum(self._tokens.count(text_of(m.get("content"))) + MESSAGE_OVERHEAD for m in plain)
-        earlier = {i: self._blocks[keys[i]] for i in range(newest) if keys[i] in self._blocks}
         shown = [text_of(message.get("content")) for message in plain]
         with self._lock:
             one, together = self._room(used, max_tokens)
+            earlier = self._kept(keys[:newest])
             spent = sum(block.tokens for block in earlier.values())
             if spent > 0.75 * together:
                 # the blocks of old turns have filled their room: drop them all at once, the cache is lost but once
                 earlier, spent = {}, 0
                 for key in keys[:newest]:
                     self._blocks.pop(key, None)
-            block = self._blocks.get(keys[newest])
-            if block is None or spent + block.tokens > together:
+            kept = self._kept([keys[newest]]).get(0)
+            if kept is None or newest == len(plain) - 1 or spent + kept.tokens > together:
+                # a message that is sent again is asked again: something may have been told or forgotten since
                 known = {memory_id for old in earlier.values() for memory_id in old.ids}
-                block = self._recall(text, shown, min(one, together - spent), known)
-                self._keep(keys[newest], block)
+                since = self._blocks[keys[newest]][1] if kept is not None else turn.said_at
+                block = self._recall(text, shown, min(one, together - spent), known, (turn.conversation, since))
+                self._keep(keys[newest], block, since)
             else:
+                block = kept
                 self.last = LastRecall(text[:QUERY_CHARACTERS], (), block.ids, {}, block.text, block.tokens)
         for index, old in [*earlier.items(), (newest, block)]:
             plain[index] = with_block(plain[index], old.text)
@@ -200,7 +203,9 @@ class ChatMemory:
         left = max(0, n_ctx - used - reserve - PROMPT_MARGIN)
         return min(share, left), min(2 * share, left)
 
-    def _recall(self, text: str, shown: Sequence[str], room: int, known: set[int]) -> Block:
+    def _recall(
+        self, text: str, shown: Sequence[str], room: int, known: set[int], own: tuple[str, float] | None = None
+    ) -> Block:
         start = time.perf_counter()
         query = text[:QUERY_CHARACTERS]
         try:
@@ -210,6 +215,8 @@ class ChatMemory:
             self.last = LastRecall(query, error=str(exc))
             return Block()
         spent = 1000 * (time.perf_counter() - start)
+        if own is not None:
+            known = known | {r.memory_id for r in results if _is_answer(r, *own)}
         chosen, skipped = self._choose(results, shown, known)
         block = build_block(chosen, room, self._tokens.count, self._neutralise)
         if block.text and not self._tokens.is_clean(block.text):
@@ -237,8 +244,18 @@ class ChatMemory:
                 chosen.append(result)
         return chosen, skipped
 
-    def _keep(self, key: str, block: Block) -> None:
-        self._blocks[key] = block
+    def _kept(self, keys: Sequence[str]) -> dict[int, Block]:
+        """The blocks of these messages, by place; one that holds what was forgotten since is given up."""
+        blocks = {place: self._blocks[key][0] for place, key in enumerate(keys) if key in self._blocks}
+        there = self.bank.store.registry.get({memory_id for block in blocks.values() for memory_id in block.ids})
+        for place, block in list(blocks.items()):
+            if not there.keys() >= set(block.ids):
+                del blocks[place]
+                self._blocks.pop(keys[place], None)
+        return blocks
+
+    def _keep(self, key: str, block: Block, since: float) -> None:
+        self._blocks[key] = block, since
         self._blocks.move_to_end(key)
         while len(self._blocks) > REPLAYED_TURNS:
             self._blocks.popitem(last=False)
@@ -348,6 +365,11 @@ def _rolling_keys(messages: Sequence[Message]) -> list[str]:
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
+
+
+def _is_answer(result: RecallResult, conversation: str, since: float) -> bool:
+    """Whether this is what was answered to the same message before."""
+    return result.role == "assistant" and result.conversation == conversation and result.created_at >= since
 
 
 def _is_shown(text: str, visible: Sequence[str]) -> bool:

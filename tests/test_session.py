@@ -100,6 +100,37 @@ def test_asking_again_with_the_same_history_gives_the_same_prompt(bank: MemBank,
     assert memory.last.injected == (1,)
 
 
+def test_asking_again_finds_what_was_told_since(bank: MemBank, memory: ChatMemory) -> None:
+    messages = [user("Where does my sister Ana live?")]
+    first, turn = memory.for_messages(messages)
+    assert first == messages
+    memory.learn(turn, "I don't know where your sister Ana lives.")
+    memory.flush()
+    bank.ingest("My sister Ana lives in Porto.")
+    content = text_of(memory.for_messages(messages)[0][0]["content"])
+    assert "Porto" in content
+    assert "I don't know" not in content, "its own answer of before is no memory to answer from"
+
+
+def test_while_a_tool_runs_the_block_stays_as_it_is(bank: MemBank, memory: ChatMemory) -> None:
+    bank.ingest("My sister Ana lives in Porto.")
+    messages = [user("Where does my sister Ana live?")]
+    first, _ = memory.for_messages(messages)
+    bank.ingest("My sister Ana lives in Porto, near the river.")
+    later, _ = memory.for_messages([*messages, {"role": "tool", "content": "nothing found"}])
+    assert later[0] == first[0]
+
+
+def test_what_is_forgotten_leaves_the_earlier_turns_too(bank: MemBank, memory: ChatMemory) -> None:
+    kept = bank.ingest("My sister Ana lives in Porto.")
+    history = [user("Where does my sister Ana live?")]
+    assert "Porto" in str(memory.for_messages(history)[0])
+    history += [reply("I see."), user("Where does my sister Ana live now?")]
+    assert "Porto" in str(memory.for_messages(history)[0])
+    bank.forget(kept.memory_id)
+    assert "Porto" not in str(memory.for_messages(history)[0])
+
+
 def test_what_the_conversation_shows_is_not_injected(bank: MemBank, memory: ChatMemory) -> None:
     bank.ingest("My sister Ana lives in Porto.")
     messages = [user("My sister Ana lives in  PORTO."), reply("Good."), user("Where does my sister Ana live?")]

@@ -59,11 +59,11 @@ class Kind:
         elif label == "tell":
             self.tells.add(phrasings.told(text))
         elif label == "tell free":
-            self.tells.free.append(text)
+            self.tells.add_free(text)
         elif label == "ask":
             self.asks[-1].ways.add(phrasings.asked(text))
         elif label == "ask free":
-            self.asks[-1].ways.free.append(text)
+            self.asks[-1].ways.add_free(text)
         else:
             raise ValueError(f"{_PATH.name}: {label!r} is no part of a kind")
 

@@ -1,8 +1,8 @@
 """From one way to say something to many, and what of them training never sees.
 
-"Where did I park the car?" is also "Do you remember where I parked the car?". One in eight of all phrasings is kept
-out by a checksum, like the names of `words`: those are the unseen phrasings of the figures. The lines that `facts.txt` calls
-"free" are further off, in words that nothing in training pairs with the answer, and are measured apart.
+"Where did I park the car?" is also "Do you remember where I parked the car?". One in eight of all phrasings is held
+out by a checksum, like the names of `words`: those are the unseen phrasings of the figures. The lines that `facts.txt`
+calls "free" are further off, in words that nothing in training pairs with the answer, and are measured apart.
 """
 
 from __future__ import annotations
@@ -53,7 +53,18 @@ class Phrasings:
     def add(self, variants: list[str]) -> None:
         """A line and what follows from it."""
         self.seen.append([variants[0], *(one for one in variants[1:] if not held_out(one))])
-        self.unseen += [one for one in variants[1:] if held_out(one)]
+        # two lines may lead to one phrasing, and the first of each is seen whatever its checksum
+        known = self._known()
+        self.unseen = [
+            one for one in dict.fromkeys([*self.unseen, *variants[1:]]) if held_out(one) and one not in known
+        ]
+
+    def add_free(self, line: str) -> None:
+        if line not in self._known():
+            self.free.append(line)
+
+    def _known(self) -> set[str]:
+        return {one for line in self.seen for one in line}
 
     def pick(self, rng: random.Random, which: str) -> str:
         """One of the "seen", "unseen" or "free" ones; an unseen one where nothing is free."""
