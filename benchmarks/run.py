@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-SHARED = HERE.parent.parent / "shared"
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
 
 
 def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], list[Path]]]:
@@ -19,17 +19,18 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
     encoder, chat = models / "all-MiniLM-L6-v2-q8_0.gguf", models / "stories260K-chatml.gguf"
     size = "100000" if full else "5000"
     return [
-        ("capture.py", [] if full else ["--quick"], []),
-        ("store.py", ["--encoder", str(encoder), *(["--full"] if full else ["--n", size])], [encoder]),
-        ("recall.py", ["--full"] if full else ["--n", size], []),
-        ("prompt_cache.py", [str(chat), "--encoder", str(encoder)], [chat, encoder]),
+        ("benchmarks/capture.py", [] if full else ["--quick"], []),
+        ("benchmarks/store.py", ["--encoder", str(encoder), *(["--full"] if full else ["--n", size])], [encoder]),
+        ("benchmarks/recall.py", ["--full"] if full else ["--n", size], []),
+        ("models/eval_recall_tiny.py", [] if full else ["--count", "100", "--rounds", "4"], []),
+        ("benchmarks/prompt_cache.py", [str(chat), "--encoder", str(encoder)], [chat, encoder]),
         (
-            "levels.py",
+            "benchmarks/levels.py",
             [str(data), "--encoder", str(encoder), *([] if full else ["--turns", "600"])],
             [data, encoder],
         ),
         (
-            "locomo.py",
+            "benchmarks/locomo.py",
             [str(data), "--encoder", str(encoder), *([] if full else ["--conversations", "1"])],
             [data, encoder],
         ),
@@ -53,11 +54,11 @@ def main() -> int:
         if missing:
             print(f"skipped {script}: needs {', '.join(missing)} (--models, --data)")
             continue
-        command = [sys.executable, str(HERE / script), *arguments]
+        command = [sys.executable, str(ROOT / script), *arguments]
         if options.json:
             command += ["--json", str(options.json / f"{Path(script).stem}.json")]
         print(
-            f"\n$ python benchmarks/{script} {' '.join(Path(a).name if Path(a).exists() else a for a in arguments)}",
+            f"\n$ python {script} {' '.join(Path(a).name if Path(a).exists() else a for a in arguments)}",
             flush=True,
         )
         failed += subprocess.run(command, check=False).returncode != 0

@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_command
 
 from membank_llama.cli import app
+from membank_llama.embedded import embedded_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,17 +25,18 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_examples_run(
     code: str,
-    stories_chatml_gguf: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shutil.copy(stories_chatml_gguf, tmp_path / "model.gguf")
+    shutil.copy(embedded_model(), tmp_path / "model.gguf")
     monkeypatch.chdir(tmp_path)
-    quick = code.replace('content": "', 'content": "').replace("}])", "}], max_tokens=8)")
-    quick = quick.replace("n_ctx=2048", "n_ctx=2048, n_threads=1, verbose=False")
+    quick = code.replace("}])", "}], max_tokens=64, temperature=0.0)")
+    quick = quick.replace("n_ctx=2048", "n_ctx=1024, n_threads=1, verbose=False")
     exec(compile(quick, "README.md", "exec"), {})
     printed = capsys.readouterr().out
+    promised = re.findall(r"  # (.*\.)$", code, re.MULTILINE)
+    assert all(line in printed for line in promised)
     assert "Porto" in printed or "boiler" in printed
 
 
