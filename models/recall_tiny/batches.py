@@ -97,7 +97,7 @@ class Source:
 
     def batches(self, first_pool: int, ease: float, pool: int = 256) -> Iterator[Batch]:
         """The batches of one pool."""
-        dialogues = Dialogues(self._words("pool", first_pool), ease)
+        dialogues = Dialogues(self._words("pool", first_pool), ease, updates=ease == 0)
         rows = []
         for _ in range(pool):
             ids, weights = self.coder.conversation(dialogues.conversation(), dialogues.rng.random() < BOS_SHARE)

@@ -105,12 +105,16 @@ class Dialogues:
     Args:
         words: fills the slots; its generator is the only source of chance.
         ease: 1.0 for short conversations with little to look through, 0.0 for the full range.
+        updates: more facts that were told before with another value, and more questions about those; which of two
+            values is the newer is the last thing that is learned, and the rarest to meet by chance.
     """
 
-    def __init__(self, words: Words, ease: float = 0.0) -> None:
+    def __init__(self, words: Words, ease: float = 0.0, updates: bool = False) -> None:
         self.words = words
         self.rng = words.rng
         self.ease = ease
+        self.updates = updates
+        self._updated: list[Fact] = []
 
     # -- pieces
 
@@ -170,7 +174,10 @@ class Dialogues:
         lines: list[tuple[str, str, Fact | None]] = []
         held = list(facts)
         for fact in facts:
-            if self.rng.random() < noise * 0.5:
+            if self.updates and self.rng.random() < 0.2:
+                self._updated.append(fact)
+                lines.insert(self.rng.randint(0, len(lines)), ("user", self.telling(self.fact(fact)), None))
+            elif self.rng.random() < noise * 0.5:
                 lines += [(role, text, None) for role, text in self._older(fact)]
             if len(fact.kind.asks) == 1 and self.rng.random() < 0.2 * noise:
                 # what is left of it is an answer that was given once
@@ -229,6 +236,7 @@ class Dialogues:
 
     def conversation(self) -> list[Turn]:
         """One conversation, of a shape drawn by chance."""
+        self._updated = []
         chance = self.rng.random()
         if chance < 0.02 + 0.23 * self.ease:
             turns = self._repeating()
@@ -256,6 +264,8 @@ class Dialogues:
         keys = {fact.key for fact in known}
         if known and chance < 0.66:
             fact = self.rng.choice(known)
+            if self._updated and self.rng.random() < 0.4:
+                fact = self.rng.choice(self._updated)
             if days.get(fact.key) and self.rng.random() < 0.06:
                 return f"When did I tell you about {fact.about()}?", f"You told me on {days[fact.key]}."
             return self.question(fact)
