@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,9 @@ def main() -> int:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text("$ membank demo", style="bold"))
     console.print(Text.from_ansi(shown))
-    console.save_svg(str(HERE / "demo.svg"), title="membank demo", theme=MONOKAI)
+    drawn = console.export_svg(title="membank demo", theme=MONOKAI)
+    # rich names a font on somebody's server; whoever looks has a monospaced one
+    (HERE / "demo.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
     print(HERE / "demo.svg")
     return 0
 

@@ -127,7 +127,7 @@ def _you(text: str) -> Text:
 
 
 def _model(reply: str) -> Text:
-    return Text("model  ", style="dim").append_text(plain(reply or "(nothing)"))
+    return Text.assemble(("model  ", "dim"), plain(reply or "(nothing)"))
 
 
 # -- the first process
@@ -234,8 +234,7 @@ def _show_all(asked: Sequence[Asked]) -> None:
 
 
 def _marked(good: bool, answer: str, style: str) -> Text:
-    mark = Text("● ", style="green") if good else Text("✗ ", style="red")
-    return mark.append_text(plain(answer or "(nothing)", style))
+    return Text.assemble(("● ", "green") if good else ("✗ ", "red"), plain(answer or "(nothing)", style))
 
 
 def _heading(text: str) -> None:

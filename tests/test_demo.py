@@ -33,7 +33,7 @@ def test_the_demo_answers_to_the_letter(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_missing_memory_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = embedded_model()
     assert demo.ask(tmp_path / "bank", str(model), "", fast=True) is False
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert shown.count("with memory is not as it should be") == sum(bool(q.expected) for q in demo.QUESTIONS)
     failed = membank("demo-ask", tmp_path / "other", model, "", "--fast")
     assert failed.code == 1

@@ -12,8 +12,8 @@ from .words import Words
 
 _ARTICLE = re.compile(r"\ba(?= [aeiou])")
 _PATH = Path(__file__).with_name("facts.txt")
-# "my sister" told as "my sister Ana", and then now and then asked so
-_NAMED, _NAMED_TOLD, _NAMED_ASKED = 0.25, 0.7, 0.3
+# "my sister" told as "my sister Ana", and then now and then asked so; never asked by a name that was not told
+_NAMED, _NAMED_TOLD, _NAMED_ASKED = 0.25, 1.0, 0.3
 
 
 @dataclass
