@@ -36,7 +36,7 @@ _ADAM_RATE = 3e-3
 class Plan:
     """A training run."""
 
-    steps: int = 7500
+    steps: int = 10000
     tokens: int = 4096
     pairs: int = 64
     contrast_weight: float = 0.5
@@ -44,8 +44,8 @@ class Plan:
     rate: float = 4e-3
     warmup: int = 150
     seed: int = 1
-    easy_until: float = 0.15
-    full_from: float = 0.45
+    easy_until: float = 0.1125
+    full_from: float = 0.3375
 
     def ease(self, step: int) -> float:
         """1.0 at first, 0.0 from `full_from` of the run on."""
