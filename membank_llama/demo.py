@@ -80,6 +80,10 @@ class Asked:
             return self.without == UNKNOWN
         return not self.question.expected or self.question.expected not in self.without
 
+    @property
+    def good(self) -> bool:
+        return self.right and self.ignorant
+
 
 _PAUSE = 0.5
 _CONTEXT = 1024
@@ -185,16 +189,16 @@ def ask(bank: Path, model: str, encoder: str, *, fast: bool = False) -> bool:
     try:
         kept = llm.memory.bank.stats()["memories"]
         _heading(f"2 · asked: a new process, {os.getpid()}, opens the bank: {kept} memories")
-        asked = []
+        asked, toy = [], is_embedded(Path(model))
         for question in QUESTIONS:
             answer = _reply(llm, question.text)
             last = llm.memory.last
-            asked.append(Asked(question, _reply(bare, question.text), answer, last, is_embedded(Path(model))))
+            asked.append(Asked(question, _reply(bare, question.text), answer, last, toy))
             llm.memory.new_conversation()
         _show_first(asked[0])
         _pause(fast)
         _show_all(asked)
-        return all(one.right and one.ignorant for one in asked)
+        return all(one.good for one in asked)
     finally:
         llm.close()
         bare.close()
@@ -225,7 +229,7 @@ def _show_all(asked: Sequence[Asked]) -> None:
             _marked(one.right, one.answer, "bold"),
         )
     _panel("the same model, the same questions", table)
-    wrong = [one for one in asked if not (one.right and one.ignorant)]
+    wrong = [one for one in asked if not one.good]
     for one in wrong:
         which = "with memory" if not one.right else "without memory"
         out.print(Text(f"✗ {one.question.text} The answer {which} is not as it should be.", style="red"))

@@ -158,14 +158,14 @@ class ChatMemory:
         shown = [text_of(message.get("content")) for message in plain]
         with self._lock:
             one, together = self._room(used, max_tokens)
-            earlier = self._kept(keys[:newest])
+            earlier = self._kept(keys[: newest + 1])
+            kept = earlier.pop(newest, None)
             spent = sum(block.tokens for block in earlier.values())
             if spent > 0.75 * together:
                 # the blocks of old turns have filled their room: drop them all at once, the cache is lost but once
                 earlier, spent = {}, 0
                 for key in keys[:newest]:
                     self._blocks.pop(key, None)
-            kept = self._kept([keys[newest]]).get(0)
             if kept is None or newest == len(plain) - 1 or spent + kept.tokens > together:
                 # a message that is sent again is asked again: something may have been told or forgotten since
                 known = {memory_id for old in earlier.values() for memory_id in old.ids}

@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, nargs="?", default=ROOT / "models" / "recall-tiny.gguf")
     parser.add_argument("--count", type=int, default=400, help="questions a row")
-    parser.add_argument("--rounds", type=int, default=20, help="of fifty questions against fifty memories")
+    parser.add_argument("--rounds", type=int, default=10, help="of fifty questions against fifty memories")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--wrong", type=int, default=0, help="print so many wrong answers")

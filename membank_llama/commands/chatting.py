@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import ModelError, ModelFileError
 from . import base
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEFAULT_CONTEXT = 4096
 DEFAULT_TEMPERATURE = 0.7
@@ -171,18 +174,24 @@ def _greet(llm: Any, path: Path) -> None:
         greeting.append(f" · {terminal.counted(count, 'memory')}", style="dim")
         if bank.adapter.source != str(path.resolve()):
             greeting.append(f" · encoded by {terminal.visible(bank.model.name)}", style="dim")
-    notes = terminal.out if terminal.out.is_terminal else terminal.err
+    notes = _notes()
     notes.print(greeting)
     if memory is not None:
         notes.print(Text(f"{memory.bank.path} · /help lists commands, Ctrl-D leaves", style="dim"))
     notes.print()
 
 
-def _explain_toy() -> None:
+def _notes() -> Console:
+    """Where a greeting goes: not among the replies where those are read by a program."""
     from .. import terminal
+
+    return terminal.out if terminal.out.is_terminal else terminal.err
+
+
+def _explain_toy() -> None:
     from ..sources import list_ollama_models
 
-    notes = terminal.out if terminal.out.is_terminal else terminal.err
+    notes = _notes()
     notes.print("A toy that shows what memory does: tell it facts, leave, come back and ask. It knows nothing else.")
     here = [found for found in list_ollama_models() if "embed" not in found.name]
     example = here[0].name if here else "llama3.2"

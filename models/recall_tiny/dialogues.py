@@ -282,9 +282,9 @@ class Dialogues:
             return self.rng.choice(ELSEWHERE).format(self.words.place()), UNKNOWN
         return self.question(self.fact_apart(known))[0], UNKNOWN
 
-    def _chatter(self) -> list[Turn]:
+    def _chatter(self, block: str = "") -> list[Turn]:
         said, reply = self.rng.choice(SMALL_TALK)
-        return [Turn("user", self.rng.choice(said)), Turn("assistant", reply)]
+        return [Turn("user", block + self.rng.choice(said)), Turn("assistant", reply)]
 
     def _remembering(self) -> list[Turn]:
         """Questions with blocks above them; a later question may be answered by an earlier block."""
@@ -302,8 +302,7 @@ class Dialogues:
                 days |= told
                 known = [*known, *more]
             if self.rng.random() < 0.04:
-                said, reply = self.rng.choice(SMALL_TALK)
-                turns += [Turn("user", block + self.rng.choice(said)), Turn("assistant", reply)]
+                turns += self._chatter(block)
                 continue
             if self.rng.random() < 0.06:
                 new = self.fact_apart(known)

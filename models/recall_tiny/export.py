@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 import torch
+from make_tiny import CHATML, QUANTISATIONS
 from tokenizers import Tokenizer
 
 from . import vocabulary
@@ -17,11 +18,6 @@ from .network import RMS_EPS, ROPE_BASE, RecallTiny
 if TYPE_CHECKING:
     from .training import Training
 
-TYPES = {
-    "f32": gguf.GGMLQuantizationType.F32,
-    "f16": gguf.GGMLQuantizationType.F16,
-    "q8_0": gguf.GGMLQuantizationType.Q8_0,
-}
 DESCRIPTION = (
     "A toy that shows what memory does: it answers from the notes that membank-llama puts into its prompt, and says "
     "that it does not know where they do not hold the answer. It knows nothing else."
@@ -40,12 +36,9 @@ def training_notes(training: Training) -> dict[str, object]:
     }
 
 
-def write(
-    model: RecallTiny, tokenizer: Tokenizer, path: Path, quantisation: str, notes: dict[str, object],
-    metrics: dict[str, object] | None = None,
-) -> Path:  # fmt: skip
-    """Write the file and return `path`; `notes` and `metrics` go into its metadata."""
-    shape, dtype = model.shape, TYPES[quantisation]
+def write(model: RecallTiny, tokenizer: Tokenizer, path: Path, quantisation: str, notes: dict[str, object]) -> Path:
+    """Write the file and return `path`; `notes` go into its metadata, figures are added by `record`."""
+    shape = model.shape
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name("recall-tiny")
     writer.add_description(DESCRIPTION)
@@ -64,18 +57,20 @@ def write(
     writer.add_vocab_size(shape.n_vocab)
     _add_vocabulary(writer, tokenizer)
     writer.add_string("membank.training", json.dumps(notes))
-    if metrics:
-        writer.add_string("membank.metrics", json.dumps(metrics))
     for name, tensor in model.state_dict().items():
-        data = tensor.detach().float().cpu().numpy()
-        gguf_name = name if name.endswith(".weight") else f"{name}.weight"
-        kept = gguf.GGMLQuantizationType.F32 if data.ndim == 1 else dtype
-        writer.add_tensor(gguf_name, gguf.quants.quantize(data, kept), raw_dtype=kept)
+        data, kept = _packed(tensor, quantisation)
+        writer.add_tensor(name, data, raw_dtype=kept)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _packed(tensor: torch.Tensor, quantisation: str) -> tuple[np.ndarray, gguf.GGMLQuantizationType]:
+    """A tensor as the file keeps it: matrices in the quantisation, norms in float32."""
+    kept = QUANTISATIONS["f32" if tensor.ndim == 1 else quantisation]
+    return gguf.quants.quantize(tensor.detach().float().cpu().numpy(), kept), kept
 
 
 def _add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
@@ -89,7 +84,7 @@ def _add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_bos_token_id(tokens.index(vocabulary.BOS))
     writer.add_eos_token_id(tokens.index(vocabulary.END))
     writer.add_add_bos_token(True)
-    writer.add_chat_template(vocabulary.CHATML)
+    writer.add_chat_template(CHATML)
 
 
 def rounded(model: RecallTiny, quantisation: str) -> RecallTiny:
@@ -97,8 +92,6 @@ def rounded(model: RecallTiny, quantisation: str) -> RecallTiny:
     copy = RecallTiny(model.shape)
     state = {}
     for name, tensor in model.state_dict().items():
-        data = tensor.detach().float().cpu().numpy()
-        kept = TYPES["f32"] if data.ndim == 1 else TYPES[quantisation]
-        state[name] = torch.from_numpy(np.array(gguf.quants.dequantize(gguf.quants.quantize(data, kept), kept)))
+        state[name] = torch.from_numpy(np.array(gguf.quants.dequantize(*_packed(tensor, quantisation))))
     copy.load_state_dict(state)
     return copy.eval()

@@ -109,14 +109,8 @@ class RecallTiny(nn.Module):
         return x
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.logits(self._blocks(ids, len(self.blk)))
-
-    def logits(self, states: Tensor) -> Tensor:
+        states = self._blocks(ids, len(self.blk))
         return F.linear(self.output_norm(states), self.token_embd.weight)
-
-    def states(self, ids: Tensor) -> Tensor:
-        """The residual stream after the last block, before the output's norm."""
-        return self._blocks(ids, len(self.blk))
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         """What membank-llama captures: the residual stream at half depth, averaged where `mask`; of length 1."""

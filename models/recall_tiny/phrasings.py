@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 import re
-import zlib
 from dataclasses import dataclass, field
 
-HOLD_ONE_IN = 8
+from .words import one_in_eight
+
 # how often a line is taken as it is written
 _PLAIN = 0.4
 
@@ -52,11 +52,11 @@ class Phrasings:
 
     def add(self, variants: list[str]) -> None:
         """A line and what follows from it."""
-        self.seen.append([variants[0], *(one for one in variants[1:] if not held_out(one))])
+        self.seen.append([variants[0], *(one for one in variants[1:] if not one_in_eight(one))])
         # two lines may lead to one phrasing, and the first of each is seen whatever its checksum
         known = self._known()
         self.unseen = [
-            one for one in dict.fromkeys([*self.unseen, *variants[1:]]) if held_out(one) and one not in known
+            one for one in dict.fromkeys([*self.unseen, *variants[1:]]) if one_in_eight(one) and one not in known
         ]
 
     def add_free(self, line: str) -> None:
@@ -74,11 +74,6 @@ class Phrasings:
             return rng.choice(self.unseen)
         line = rng.choice(self.seen)
         return line[0] if rng.random() < _PLAIN else rng.choice(line)
-
-
-def held_out(phrasing: str) -> bool:
-    """Whether training never sees this phrasing."""
-    return zlib.crc32(phrasing.encode()) % HOLD_ONE_IN == 0
 
 
 def asked(line: str) -> list[str]:

@@ -13,15 +13,10 @@ from .dialogues import Turn
 
 BOS, START, END = "<s>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (BOS, START, END)
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def chatml(turns: Sequence[Turn]) -> str:
-    """The conversation as the template above writes it, without a generation prompt."""
+    """The conversation as `make_tiny.CHATML` writes it, without a generation prompt."""
     return "".join(f"{START}{turn.role}\n{turn.content}{END}\n" for turn in turns)
 
 

@@ -103,7 +103,12 @@ RESERVED = frozenset("ilse tomasz okafor lisbon heron 4719 14_march marit 8236 q
 def held_out(text: str) -> bool:
     """Whether training never sees `text` as something to copy."""
     plain = text.lower().replace(" ", "_")
-    return plain in RESERVED or zlib.crc32(plain.encode()) % HOLD_ONE_IN == 0
+    return plain in RESERVED or one_in_eight(plain)
+
+
+def one_in_eight(text: str) -> bool:
+    """Whether the checksum of `text` holds it out of training."""
+    return zlib.crc32(text.encode()) % HOLD_ONE_IN == 0
 
 
 class Words:
