@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .llama import Llama, remember
     from .passages import split_passages
     from .pointer import PointerRecord
-    from .recall import RecallResult
+    from .query import RecallResult
     from .session import ChatMemory, LastRecall, MemoryOptions
     from .types import Memory, NewMemory
 

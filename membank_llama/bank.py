@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from .gate import COHORT, COHORT_TAG, RelevanceGate
 from .items import IngestResult, Integration, check_text, checked
 from .placement import ModelCard
 from .prompt import Neutraliser, build_block
-from .recall import QueryEngine, RecallQuery, RecallResult
+from .query import RecallQuery, RecallResult
+from .recall import Measured, QueryEngine
+from .signals import Weights
+from .speakers import without_names
 from .store import Store
 from .types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 
@@ -36,6 +40,7 @@ MAX_TEXT_BYTES = 64 * 1024
 BATCH_SIZE = 32
 CHARACTERS_A_TOKEN = 4
 INTEGRATE_TOKENS = 512
+WEIGHTS = "weights"
 
 
 class MemBank:
@@ -189,6 +194,9 @@ class MemBank:
         until: float | None = None,
         exclude: Iterable[int] = (),
         min_score: float | None = None,
+        now: float | None = None,
+        diversity: float = 0.0,
+        weights: Weights | None = None,
     ) -> list[RecallResult]:
         """The memories nearest to a question, best first, each with whether it is relevant and why.
 
@@ -197,6 +205,9 @@ class MemBank:
                 is exact and reads every memory of the namespace.
             since, until: only memories created in ``[since, until)``, seconds since 1970.
             exclude: ids to leave out.
+            now: when it is asked, which "last May" in the question counts from; None for the clock's time.
+            diversity: 0 for the best, however alike, to 1 for each as unlike those before it as can be.
+            weights: what each signal counts for; None for those tuned for this bank, or else the default ones.
 
         Raises:
             InvalidQueryError: impossible parameters, or nothing to look for.
@@ -211,15 +222,45 @@ class MemBank:
             frozenset(exclude),
             self._min_score if min_score is None else min_score,
             self._multiplier,
+            now,
+            diversity,
+            weights or self.weights(),
         )
-        vector = self.encode(query)
+        vector = self._question(asked)
         model_id = None if self.adapter is None else self.adapter.model_id()
         return QueryEngine(self._store, self._relevance_gate()).search(asked, vector, model_id=model_id)
 
-    def encode(self, text: str) -> Vector | None:
-        """The vector of a question, shape ``(dim,)``; None without an adapter."""
+    def _question(self, asked: RecallQuery) -> Vector | None:
+        """The vector that looks for the answer."""
+        self._check_question(asked.text)
+        if self.adapter is None:
+            return None
+        self._store.follow()
+        return self.encode(without_names(asked.text, self._store.rosters.get(asked.namespace)))
+
+    def _check_question(self, text: str) -> None:
         # a question as long as a book is judged by its beginning
         check_text(text[: self.max_text_bytes // 4] if isinstance(text, str) else text, self.max_text_bytes)
+
+    def measured(self, asked: RecallQuery) -> Measured:
+        """The candidates of a question with every signal before it is weighed (tuning.py)."""
+        return QueryEngine(self._store, self._relevance_gate()).measured(asked, self._question(asked))
+
+    def weights(self) -> Weights:
+        """What each signal counts for in this bank: as tuned, or else the default set."""
+        return Weights.of(self._store.meta(WEIGHTS, {}))
+
+    def tune(self, weights: Weights | None) -> None:
+        """Keep these weights with the bank; None goes back to the default ones."""
+        self._store.check_writable()
+        if weights is None:
+            self._store.registry.drop_meta(WEIGHTS)
+        else:
+            self._store.registry.set_meta(WEIGHTS, asdict(weights))
+
+    def encode(self, text: str) -> Vector | None:
+        """The vector of a question, shape ``(dim,)``; None without an adapter."""
+        self._check_question(text)
         if self.adapter is None:
             return None
         rows = self.adapter.encode(text)[np.newaxis]

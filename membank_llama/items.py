@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from .errors import EmptyTextError, InvalidInputError, InvalidTextError, TextTooLongError
-from .recall import RecallResult
+from .query import RecallResult
 from .types import Fields, NewMemory
 
 

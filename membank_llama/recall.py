@@ -1,183 +1,132 @@
 """`QueryEngine`: from a question to ranked memories.
 
 Two searches run side by side: the vector index over coarse codes, drilled down level 2 → 1 → 0, and the postings of
-the question's words. A cosine counts in spreads above unrelated text (see gate.py), a shared word by its rarity: BM25
-without its damping of repeats and lengths, which short texts are found better without (benchmarks/locomo.py).
-The two add up, neither depends on what else is found, so a bank of three memories and an encoder that tells little
-apart are ranked by the same rule. The gate then says of each result whether it is relevant.
+the question's words. What they find, with its neighbours in the same session, makes the scene that signals.py scores;
+no score depends on what else is found, so a bank of three memories and an encoder that tells little apart are ranked
+by the same rule. The gate then says of each result whether it is relevant.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
 from . import lexical
-from .errors import InvalidQueryError, MembankError
+from .alike import collapsed, diversified
+from .errors import MembankError
 from .gate import RelevanceGate, Verdict
 from .pointer import PointerRecord
-from .roster import Ids, Roster
+from .query import RecallQuery, RecallResult
+from .roster import Ids, Roster, Rows
+from .signals import DENSE_REACH, SIGNALS, WORD_REACH, Scene, Weights, contributions
+from .speakers import speaking
 from .store import Store
-from .types import DEFAULT_NAMESPACE, LEVELS, Fields, Memory, Vector
+from .timewords import spans
+from .types import Memory, Vector
 
 CANDIDATES = 64
 LEXICAL_CANDIDATES = 64
 COMMON_WORD = 1000
 """Memories from which on a word is left out: reading where it stands takes long, and it tells little."""
 
+WHOLE_BELOW = 512
+"""Memories up to which all of a namespace are scored."""
+
 EXACT_BELOW = 20_000
 SCAN_CHUNK = 4096
 
-_NONE: Ids = np.zeros(0, np.int64)
+__all__ = ["QueryEngine", "RecallQuery", "RecallResult"]
 
-
-@dataclass(frozen=True)
-class RecallQuery:
-    """What is asked of a bank; checked when made.
-
-    Raises:
-        InvalidQueryError: a parameter that cannot be meant.
-    """
-
-    text: str
-    top_k: int = 5
-    levels: tuple[int, ...] = (2, 1, 0)
-    namespace: str = DEFAULT_NAMESPACE
-    since: float | None = None
-    until: float | None = None
-    exclude: frozenset[int] = frozenset()
-    min_score: float | None = None
-    candidate_multiplier: int = 5
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.top_k, int):
-            raise InvalidQueryError(f"top_k is {self.top_k!r}; give a whole number")
-        for name, when in (("since", self.since), ("until", self.until)):
-            if when is not None and not (isinstance(when, (int, float)) and when == when):
-                raise InvalidQueryError(f"{name} is {when!r}; give seconds since 1970")
-        if self.top_k < 1:
-            raise InvalidQueryError(f"top_k is {self.top_k}; ask for at least 1 memory")
-        if not self.levels or not set(self.levels) <= set(LEVELS):
-            raise InvalidQueryError(f"levels is {self.levels}; name one or more of 0 (full), 1 and 2 (coarse)")
-        if self.since is not None and self.until is not None and self.since >= self.until:
-            raise InvalidQueryError("since is not before until; swap them")
-
-
-@dataclass(frozen=True)
-class RecallResult(Fields):
-    """One recalled memory.
-
-    `final_score` is the cosine at the finest level asked for; `lexical_score` is the weight of the words shared with
-    the question, in nats (0 where there is none); results are ranked by `fused_score`, the cosine in spreads above
-    unrelated text plus `lexical_score`. Without an encoder the level scores are None.
-    """
-
-    rank: int
-    final_score: float
-    score_l0: float | None
-    score_l1: float | None
-    score_l2: float | None
-    ptr_level0: PointerRecord
-    ptr_level1: PointerRecord
-    ptr_level2: PointerRecord
-    source_text_hash: str
-    memory_id: int
-    text: str
-    role: str
-    created_at: float
-    namespace: str
-    conversation: str | None
-    source: str | None
-    lexical_score: float
-    fused_score: float
-    relevant: bool
-    reason: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def best_ptr(self) -> PointerRecord:
-        """The pointer at the finest level that was scored."""
-        if self.score_l0 is not None or (self.score_l1 is None and self.score_l2 is None):
-            return self.ptr_level0
-        return self.ptr_level1 if self.score_l1 is not None else self.ptr_level2
+_Pointers = tuple[PointerRecord, PointerRecord, PointerRecord]
 
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the question's content words meet in a namespace.
+    """Where the question's content words stand in a namespace.
 
-    `ids` are the memories that hold any of them, rising; `weights` what each shares, in nats; `total` the weight of
-    all words together.
+    `rows` are the memories that hold any of them, rising; `holds` says which word stands in which of them, bool
+    (words, rows); `worth` what each word weighs; `total` what all weigh together.
     """
 
-    memories: int
     content: bool
     total: float
-    ids: Ids
-    weights: Vector
+    rows: Rows
+    holds: npt.NDArray[np.bool_]
+    worth: Vector
 
-    def of(self, ids: Ids) -> Vector:
-        """The weight that each of some memories shares, 0 for most."""
-        if not len(self.ids):
-            return np.zeros(len(ids), np.float32)
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[at] == ids, self.weights[at], np.float32(0))
+    def held(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which words each of some memories holds, bool (words, n); none for row -1."""
+        if not len(self.rows):
+            return np.zeros((len(self.worth), len(rows)), bool)
+        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        found: npt.NDArray[np.bool_] = self.holds[:, at] & (self.rows[at] == rows)
+        return found
 
-    def best(self, limit: int) -> Ids:
+    def best(self, limit: int) -> Rows:
         """The memories that share most; of equal ones the newer."""
-        return self.ids[np.lexsort((-self.ids, -self.weights))[:limit]]
+        return self.rows[np.lexsort((-self.rows, -(self.worth @ self.holds)))[:limit]]
 
 
 @dataclass(frozen=True)
 class _Field:
-    """Where a search takes place: the namespace, which of it lie within the times asked for, and the ids that are
-    excluded or have expired."""
+    """Where a search takes place: the namespace, and which of it may be seen: neither outside the times asked for,
+    nor excluded, nor expired."""
 
     roster: Roster
-    inside: npt.NDArray[np.bool_] | None
+    seen: npt.NDArray[np.bool_] | None
     barred: Ids
 
-    def rows(self, ids: Ids) -> npt.NDArray[np.intp]:
-        """Rows of the roster of those ids that lie in the namespace and the times."""
-        rows = self.roster.rows(ids)
-        return rows if self.inside is None else rows[self.inside[rows]]
+    def visible(self, rows: Rows) -> Rows:
+        """Those of some rows that may be seen."""
+        return rows if self.seen is None else rows[self.seen[rows]]
 
-    def allowed(self, ids: Ids) -> npt.NDArray[np.intp]:
-        """Rows of those that may be returned."""
-        rows = self.rows(ids)
-        return rows[~np.isin(self.roster.ids[rows], self.barred)] if len(self.barred) else rows
+    def neighbours(self, rows: Rows, distance: int) -> Rows:
+        """The rows so far away in the same session, -1 where there is none or none that may be seen."""
+        near = self.roster.neighbours(rows, distance)
+        return near if self.seen is None else np.where((near >= 0) & self.seen[near], near, -1)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The candidates of a question: ids, sessions, and each signal's value for each."""
+
+    ids: Ids
+    sessions: npt.NDArray[np.int32]
+    signals: Mapping[str, Vector]
 
 
 @dataclass
-class _Candidates:
-    """Memories under consideration, row by row: ids, slots, weight of shared words; cosines and spreads by level."""
+class _Ranking:
+    """The scene and what came of it: cosines by level (NaN where a level was not scored), parts of the score."""
 
-    ids: Ids
-    slots: Ids
-    words: Vector
-    levels: dict[int, Vector] = field(default_factory=dict)
-    spreads: Vector | None = None
+    scene: Scene
+    weights: Weights
+    levels: dict[int, Vector]
+    parts: dict[str, Vector]
+    fused: Vector
 
-    def keep(self, rows: npt.NDArray[np.intp]) -> _Candidates:
-        levels = {level: scores[rows] for level, scores in self.levels.items()}
-        spreads = None if self.spreads is None else self.spreads[rows]
-        return _Candidates(self.ids[rows], self.slots[rows], self.words[rows], levels, spreads)
+    def rescore(self) -> None:
+        self.parts = contributions(self.scene, self.weights)
+        self.fused = sum(self.parts.values(), self.scene.zeros())
+
+    def best(self, places: Rows) -> Rows:
+        """Places best first; equal scores go to the newer memory."""
+        order: Rows = places[np.lexsort((-self.scene.rows[places], -self.fused[places]))]
+        return order
 
     def dense(self) -> Vector | None:
-        """Cosines at the finest level scored so far."""
-        return self.levels[min(self.levels)] if self.levels else None
-
-    def fused(self) -> Vector:
-        return self.words if self.spreads is None else self.words + self.spreads
-
-    def ranked(self) -> npt.NDArray[np.intp]:
-        """Rows best first; equal scores go to the newer memory."""
-        return np.lexsort((-self.ids, -self.fused()))
+        """Cosines at the finest level scored, of each row."""
+        if not self.levels:
+            return None
+        result = self.scene.zeros()
+        for level in sorted(self.levels, reverse=True):
+            np.copyto(result, self.levels[level], where=~np.isnan(self.levels[level]))
+        return result
 
 
 class QueryEngine:
@@ -213,19 +162,32 @@ class QueryEngine:
             if self._store.is_current(at):
                 return results
 
+    def measured(self, query: RecallQuery, vector: Vector | None) -> Measured:
+        """All candidates with every signal before it is weighed, at the finest level asked for: what tuning works on."""
+        self._store.follow()
+        field = self._field(query)
+        shared = self._shared(query, field)
+        candidates = self._candidates(query, vector, shared, field)
+        ranking = self._ranking(query, vector, shared, field, candidates)
+        order = self._drill_down(replace(query, top_k=max(1, len(candidates))), vector, field, ranking, candidates)
+        signals = {name: signal(ranking.scene)[order] for name, signal in SIGNALS.items()}
+        rows = ranking.scene.rows[order]
+        return Measured(field.roster.ids[rows], field.roster.session[rows], signals)
+
     def _search(self, query: RecallQuery, vector: Vector | None) -> list[RecallResult]:
         stale = True
         while True:
             field = self._field(query)
             shared = self._shared(query, field)
-            found = self._candidates(query, vector, shared, field)
-            if vector is not None and len(found.ids):
-                found = self._drill_down(query, vector, found)
-            order = found.ranked()
-            dense = found.dense()
+            candidates = self._candidates(query, vector, shared, field)
+            if not len(candidates):
+                return []
+            ranking = self._ranking(query, vector, shared, field, candidates)
+            order = self._drill_down(query, vector, field, ranking, candidates)
+            dense = ranking.dense()
             if query.min_score is not None and dense is not None:
                 order = order[dense[order] >= query.min_score]
-            results, gone = self._results(shared, found.keep(order[: query.top_k]))
+            results, gone = self._results(query, shared, field, ranking, order)
             if not gone:
                 return results
             # another process removed memories: read the roster anew, and strike off what is damaged even so
@@ -239,50 +201,65 @@ class QueryEngine:
 
     def _field(self, query: RecallQuery) -> _Field:
         roster = self._store.rosters.get(query.namespace)
-        barred = query.exclude.union(self._store.registry.expired(time.time()))
-        return _Field(roster, roster.within(query.since, query.until), np.array(sorted(barred), np.int64))
+        barred = np.array(sorted(query.exclude.union(self._store.registry.expired(time.time()))), np.int64)
+        seen = roster.within(query.since, query.until)
+        hidden = roster.rows(barred)
+        if len(hidden):
+            seen = np.ones(len(roster), bool) if seen is None else seen
+            seen[hidden] = False
+        return _Field(roster, seen, barred)
 
     def _shared(self, query: RecallQuery, field: _Field) -> _Shared:
         """Look the question's words up; a word in more than `COMMON_WORD` memories of the bank is passed over."""
-        registry, words = self._store.registry, lexical.terms(query.text)
-        found = registry.postings([lexical.quoted(word) for word in words], COMMON_WORD)
-        postings = [np.fromstring(ids, np.int64, sep=",") if ids else _NONE for ids in found if ids is not None]
-        ids, rows = np.unique(np.concatenate([_NONE, *postings]), return_inverse=True)
-        word = np.repeat(np.arange(len(postings)), [len(where) for where in postings])
-        if not field.roster.alone or field.inside is not None:
+        asked = lexical.looked_up(query.text)
+        found = self._store.registry.postings([term.expression for term in asked], COMMON_WORD)
+        known = [ids is not None for ids in found]
+        postings = [
             # the words of other namespaces and times must not fill the candidates
-            kept = np.isin(ids, field.roster.ids[field.rows(ids)])
-            word, rows = word[kept[rows]], rows[kept[rows]]
-            ids, rows = ids[kept], (np.cumsum(kept) - 1)[rows]
+            field.visible(field.roster.rows(np.unique(np.fromstring(ids, np.int64, sep=","))))
+            for ids in found
+            if ids
+        ]
+        rows = np.unique(np.concatenate([np.zeros(0, np.intp), *postings]))
         memories = len(field.roster)
-        holding = np.bincount(word, minlength=len(postings)).tolist()
-        worth = np.array([lexical.weight(count, memories) for count in holding])
-        weights = np.bincount(rows, worth[word], len(ids)).astype(np.float32)
-        return _Shared(memories, bool(words), float(worth.sum()), ids, weights)
+        here = iter(postings)
+        columns = [next(here) if ids else np.zeros(0, np.intp) for ids in compress(found, known)]
+        holds = np.zeros((len(columns), len(rows)), bool)
+        for word, column in enumerate(columns):
+            holds[word, np.searchsorted(rows, column)] = True
+        worth = [
+            term.emphasis * lexical.weight(len(column), memories)
+            for term, column in zip(compress(asked, known), columns, strict=True)
+        ]
+        return _Shared(bool(asked), sum(worth), rows, holds, np.array(worth, np.float32))
 
-    def _candidates(self, query: RecallQuery, vector: Vector | None, shared: _Shared, field: _Field) -> _Candidates:
-        wanted = shared.best(max(LEXICAL_CANDIDATES, 2 * query.top_k) + len(field.barred))
+    def _candidates(self, query: RecallQuery, vector: Vector | None, shared: _Shared, field: _Field) -> Rows:
+        """Rows that may be returned: what either search finds, and what stands beside it."""
+        roster = field.roster
+        if len(roster) <= WHOLE_BELOW and vector is not None:
+            return field.visible(np.arange(len(roster)))
+        found = shared.best(max(LEXICAL_CANDIDATES, 2 * query.top_k))
         if vector is not None:
-            wanted = np.concatenate([wanted, self._dense(query, vector, field)])
-        rows = field.allowed(np.unique(wanted))
-        ids = field.roster.ids[rows]
-        return _Candidates(ids, field.roster.slots[rows], shared.of(ids))
+            found = np.union1d(found, field.visible(roster.rows(np.unique(self._dense(query, vector, field)))))
+        beside = [field.neighbours(found, distance) for distance in (1, 2, -1)]
+        everyone = np.unique(np.concatenate([found, *beside]))
+        return everyone[everyone >= 0]
 
     def _dense(self, query: RecallQuery, vector: Vector, field: _Field) -> Ids:
         """Ids of the nearest memories."""
         want = max(CANDIDATES, query.candidate_multiplier * query.top_k)
         if 2 not in query.levels:
             return self._scan(vector, max(query.levels), want, field)
-        if field.inside is not None:
+        if query.since is not None or query.until is not None:
             # a time range may leave few of the index's best: small ranges are searched whole
-            if int(field.inside.sum()) <= EXACT_BELOW:
+            if field.seen is not None and int(field.seen.sum()) <= EXACT_BELOW:
                 return self._scan(vector, 2, want, field)
             want *= 4
         return self._store.indexes.get(query.namespace).search(vector, want + len(field.barred))[0]
 
     def _scan(self, vector: Vector, level: int, want: int, field: _Field) -> Ids:
         """Exact search over one level."""
-        rows = field.allowed(field.roster.ids)
+        rows = field.visible(np.arange(len(field.roster)))
         scores = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), SCAN_CHUNK):
             piece = rows[start : start + SCAN_CHUNK]
@@ -291,61 +268,143 @@ class QueryEngine:
 
     # -- ranking
 
-    def _drill_down(self, query: RecallQuery, vector: Vector, found: _Candidates) -> _Candidates:
-        """Score all candidates at the coarse level, fewer at each finer one."""
-        levels = sorted(query.levels, reverse=True)
-        keep = max(32, 4 * query.top_k)
-        for level in levels:
-            if len(found.levels) and len(found.ids) > keep:
-                found = found.keep(found.ranked()[:keep])
-                keep = max(16, 2 * query.top_k)
-            found.levels[level] = scores = self._store.scores(vector, found.slots, level)
-            found.spreads = self._gate.spreads(vector, scores)
-        return found
+    def _ranking(
+        self, query: RecallQuery, vector: Vector | None, shared: _Shared, field: _Field, candidates: Rows
+    ) -> _Ranking:
+        """The candidates, and for their sake their neighbours, with all that the signals ask for."""
+        roster = field.roster
+        beside = [field.neighbours(candidates, distance) for distance in DENSE_REACH] if vector is not None else []
+        rows = np.unique(np.concatenate([candidates, *beside]))
+        rows = rows[rows >= 0]
+        near = {}
+        for distance in DENSE_REACH:
+            wanted = field.neighbours(rows, distance)
+            at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+            near[distance] = np.where(rows[at] == wanted, at, -1)
+        held = shared.held(rows).astype(np.float32)
+        covered = held.copy()
+        for distance, share in WORD_REACH.items():
+            there = shared.held(field.neighbours(rows, -distance))
+            np.maximum(covered, np.float32(share) * there, out=covered)
+        now = time.time() if query.now is None else query.now
+        scene = Scene(
+            rows=rows,
+            words=shared.worth @ held,
+            nearby_words=shared.worth @ (covered - held),
+            created=roster.created[rows],
+            session=roster.session[rows],
+            speaker=roster.speaker[rows],
+            asks=roster.asks[rows].astype(np.float32),
+            near=near,
+            spans=spans(query.text, now),
+            speaking=speaking(query.text, roster),
+            pinned=np.isin(roster.ids[rows], self._store.registry.pinned(query.namespace)).astype(np.float32),
+            now=now,
+        )
+        return _Ranking(scene, query.weights or Weights(), {}, {}, scene.zeros())
 
-    def _results(self, shared: _Shared, found: _Candidates) -> tuple[list[RecallResult], set[int]]:
+    def _drill_down(
+        self, query: RecallQuery, vector: Vector | None, field: _Field, ranking: _Ranking, candidates: Rows
+    ) -> Rows:
+        """Score all of the scene at the coarse level, fewer at each finer one; places of the finest, best first."""
+        scene = ranking.scene
+        places = np.searchsorted(scene.rows, candidates)
+        if vector is None:
+            ranking.rescore()
+            return ranking.best(places)
+        keep = max(32, 4 * query.top_k)
+        scored = np.arange(len(scene))
+        for level in sorted(query.levels, reverse=True):
+            if ranking.levels:
+                if len(places) > keep:
+                    places = ranking.best(places)[:keep]
+                    keep = max(16, 2 * query.top_k)
+                scored = places
+            cosines = self._store.scores(vector, field.roster.slots[scene.rows[scored]], level)
+            ranking.levels[level] = values = np.full(len(scene), np.nan, np.float32)
+            values[scored] = cosines
+            if scene.spreads is None:
+                scene.spreads = scene.zeros()
+            scene.spreads[scored] = self._gate.spreads(vector, cosines)
+            ranking.rescore()
+        return ranking.best(places)
+
+    # -- answers
+
+    def _results(
+        self, query: RecallQuery, shared: _Shared, field: _Field, ranking: _Ranking, order: Rows
+    ) -> tuple[list[RecallResult], set[int]]:
         """The results, and the ids that turned out to be removed."""
-        ids = found.ids.tolist()
+        order = order[: 2 * query.top_k + 8]
+        rows = ranking.scene.rows[order]
+        ids = field.roster.ids[rows].tolist()
         memories = self._store.registry.get(ids)
-        pointers = self._store.pointers({memory.slot for memory in memories.values()})
         gone = set(ids) - memories.keys()
         if gone:
             return [], gone
-        fused, dense = found.fused(), found.dense()
+        chosen, twins = self._chosen(query, ranking, order, [memories[memory_id].text for memory_id in ids], field)
+        pointers = self._store.pointers({memories[ids[place]].slot for place in chosen})
+        dense = ranking.dense()
         results: list[RecallResult] = []
-        for row, memory_id in enumerate(ids):
-            memory = memories[memory_id]
+        for place in chosen:
+            memory, at = memories[ids[place]], int(order[place])
             if memory.slot not in pointers:
                 # moved between the two reads: `search` sees that and begins again
                 continue
-            score = 0.0 if dense is None else float(dense[row])
-            spreads = 0.0 if found.spreads is None else float(found.spreads[row])
-            share = float(found.words[row]) / shared.total if shared.total else 0.0
-            verdict = self._gate.judge(spreads, share, shared.memories, content=shared.content)
-            at = {level: float(values[row]) for level, values in found.levels.items()}
-            results.append(
-                _result(len(results), memory, pointers[memory.slot], verdict, score, at,
-                        float(found.words[row]), float(fused[row]))
-            )  # fmt: skip
+            verdict = self._verdict(shared, field, ranking, at)
+            same = tuple(ids[other] for other in twins.get(place, ()))
+            cosine = 0.0 if dense is None else float(dense[at])
+            results.append(_result(len(results), memory, pointers[memory.slot], verdict, cosine, ranking, at, same))
         return results, gone
+
+    def _verdict(self, shared: _Shared, field: _Field, ranking: _Ranking, at: int) -> Verdict:
+        scene = ranking.scene
+        spreads = 0.0 if scene.spreads is None else float(scene.spreads[at])
+        share = float(scene.words[at]) / shared.total if shared.total else 0.0
+        return self._gate.judge(spreads, share, len(field.roster), content=shared.content)
+
+    def _chosen(
+        self, query: RecallQuery, ranking: _Ranking, order: Rows, texts: Sequence[str], field: _Field
+    ) -> tuple[list[int], dict[int, list[int]]]:
+        """Places of `order` to return, best first, and for each the places that say the same."""
+        vectors = None
+        if ranking.levels:
+            level = min(ranking.levels)
+            slots = field.roster.slots[ranking.scene.rows[order]]
+            vectors = self._store.hierarchy.decode(self._store.codes(slots, level), level)
+        twins: dict[int, list[int]] = {}
+        for place, first in enumerate(collapsed(texts, vectors)):
+            if first == place:
+                twins[place] = []
+            else:
+                twins[first].append(place)
+        places = list(twins)
+        if query.diversity and vectors is not None:
+            fused = ranking.fused[order[places]]
+            picked = diversified(fused, vectors[places], query.top_k, query.diversity)
+            places = [places[pick] for pick in picked]
+        return places[: query.top_k], twins
 
 
 def _result(
     rank: int,
     memory: Memory,
-    pointers: tuple[PointerRecord, PointerRecord, PointerRecord],
+    pointers: _Pointers,
     verdict: Verdict,
-    score: float,
-    at: Mapping[int, float],
-    words: float,
-    fused: float,
+    cosine: float,
+    ranking: _Ranking,
+    at: int,
+    duplicates: tuple[int, ...],
 ) -> RecallResult:
+    levels: Mapping[int, float] = {
+        level: float(values[at]) for level, values in ranking.levels.items() if not np.isnan(values[at])
+    }
     return RecallResult(
         rank=rank,
-        final_score=score,
-        score_l0=at.get(0),
-        score_l1=at.get(1),
-        score_l2=at.get(2),
+        final_score=cosine,
+        score_l0=levels.get(0),
+        score_l1=levels.get(1),
+        score_l2=levels.get(2),
         ptr_level0=pointers[0],
         ptr_level1=pointers[1],
         ptr_level2=pointers[2],
@@ -357,9 +416,11 @@ def _result(
         namespace=memory.namespace,
         conversation=memory.conversation,
         source=memory.source,
-        lexical_score=words,
-        fused_score=fused,
+        lexical_score=float(ranking.scene.words[at]),
+        fused_score=float(ranking.fused[at]),
         relevant=verdict.relevant,
         reason=verdict.reason,
         metadata=memory.metadata,
+        signals={name: float(part[at]) for name, part in ranking.parts.items() if part[at]},
+        duplicates=duplicates,
     )

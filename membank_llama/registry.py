@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from .database import BankDatabase, translate
 from .errors import BankFormatError, BankNotFoundError
-from .schema import check_version, migrate
+from .schema import VERSION, check_version, migrate
+from .traits import asks, speaker_of
 from .types import Memory, NewMemory
 
 _COLUMNS = "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, slot"
@@ -63,7 +64,8 @@ def _row(memory_id: int, item: NewMemory, digest: bytes, slot: int, now: float) 
     created = _created(item, now)
     return (
         memory_id, item.text, digest, item.role, item.namespace, item.conversation, created, item.source, metadata,
-        int(item.pinned), item.expires_at, created, slot,
+        int(item.pinned), item.expires_at, created, slot, speaker_of(item.text, item.role, item.metadata),
+        asks(item.text),
     )  # fmt: skip
 
 
@@ -83,8 +85,14 @@ class Registry(BankDatabase):
         try:
             where = str(path.parent)
             if read_only:
-                if check_version(self.db.conn, where) == 0:
+                found = check_version(self.db.conn, where)
+                if found == 0:
                     raise BankFormatError(f"{path} is not a bank of membank-llama")
+                if found < VERSION:
+                    raise BankFormatError(
+                        f"{where} is of an earlier format ({found}, now {VERSION}): open it once for writing, which "
+                        "brings it up to date, as membank stats does"
+                    )
             else:
                 migrate(self.db.conn, where)
         except sqlite3.DatabaseError as exc:
@@ -139,7 +147,8 @@ class Registry(BankDatabase):
         """
         sql = (
             "INSERT INTO memories (id, text, text_hash, role, namespace, conversation, created_at, source, metadata,"
-            " pinned, expires_at, last_seen, slot) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " pinned, expires_at, last_seen, slot, speaker, asks)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         with self.transaction() as db:
             db.conn.executemany(sql, (_row(*row, now) for row in rows))
@@ -180,14 +189,21 @@ class Registry(BankDatabase):
 
     def live(self, namespace: str, after: int = 0) -> list[tuple[int, int]]:
         """(id, slot) of every memory of a namespace above an id, in order of id."""
-        return [(memory_id, slot) for memory_id, slot, _ in self.arrivals(namespace, after)]
-
-    def arrivals(self, namespace: str, after: int) -> list[tuple[int, int, float]]:
-        """(id, slot, time) of every memory of a namespace above an id, in order of id."""
         # the + keeps SQLite from walking the index of times and sorting
+        return self.rows("SELECT id, slot FROM memories WHERE +namespace = ? AND id > ? ORDER BY id", (namespace, after))
+
+    def arrivals(self, namespace: str, after: int, limit: int) -> list[tuple[int, int, float, str | None, str, bool]]:
+        """(id, slot, time, conversation or source, speaker or role, asks) of memories above an id, in order of id."""
         return self.rows(
-            "SELECT id, slot, created_at FROM memories WHERE +namespace = ? AND id > ? ORDER BY id", (namespace, after)
+            "SELECT id, slot, created_at, coalesce(conversation, source), coalesce(speaker, role), asks"
+            " FROM memories WHERE +namespace = ? AND id > ? ORDER BY id LIMIT ?",
+            (namespace, after, limit),
         )
+
+    def pinned(self, namespace: str) -> list[int]:
+        """Ids of what is pinned in a namespace, rising."""
+        sql = "SELECT id FROM memories WHERE namespace = ? AND pinned ORDER BY id"
+        return [row[0] for row in self.rows(sql, (namespace,))]
 
     def is_alone(self, namespace: str) -> bool:
         """Whether the bank has no other namespace."""

@@ -1,44 +1,80 @@
 """`Rosters`: who is in each namespace, held in memory, so that a search need not ask SQLite about every candidate.
 
-A roster lists id, slot and time of a namespace's memories. Ids only rise, and a memory keeps its slot while the bank
-keeps its activation file, so a roster is brought up to date by reading what lies above its last id. What another
-process removed stays listed until a search finds it gone and calls `drop`.
+A roster lists a namespace's memories with what ranking needs of them: slot, time, who speaks, whether it only asks,
+and its session, a run of memories of one conversation (or one source) without a pause of `PAUSE`. Ids only rise, and a
+memory keeps its slot while the bank keeps its activation file, so a roster is brought up to date by reading what lies
+above its last id. What another process removed stays listed until a search finds it gone and calls `drop`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from .registry import Registry
+from .traits import GENERIC_ROLES
 
 Ids = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
 Times = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int32]
+
+PAUSE = 6 * 3600.0
+"""Seconds of silence after which the same conversation begins a new session."""
+
+PAGE = 20_000
+ALONE = -1
+"""The session of what belongs to no conversation and no source."""
 
 
 @dataclass(frozen=True)
 class Roster:
-    """Memories of one namespace, by rising id. `alone`: the bank has no other namespace."""
+    """Memories of one namespace, by rising id. `alone`: the bank has no other namespace.
+
+    `session` numbers runs of memories; `before` and `after` are the rows of the neighbours in the same session, -1
+    where there is none; `speaker` numbers whoever says it, `speakers` gives each number's name.
+    """
 
     ids: Ids
     slots: Ids
     created: Times
+    session: Numbers
+    before: Numbers
+    after: Numbers
+    speaker: Numbers
+    asks: npt.NDArray[np.bool_]
+    speakers: Mapping[str, int]
     alone: bool
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows(self, ids: Ids) -> npt.NDArray[np.intp]:
+    @property
+    def names(self) -> list[str]:
+        """The speakers that are called by a name."""
+        return [name for name in self.speakers if name.casefold() not in GENERIC_ROLES]
+
+    def rows(self, ids: Ids) -> Rows:
         """Where these ids stand; those that are not listed are left out."""
         if not len(self.ids):
             return np.zeros(0, np.intp)
         at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        found: npt.NDArray[np.intp] = at[self.ids[at] == ids]
+        found: Rows = at[self.ids[at] == ids]
         return found
+
+    def neighbours(self, rows: Rows, distance: int) -> Rows:
+        """The rows that stand so many places later in the same session (earlier where negative), -1 where none."""
+        step = self.after if distance > 0 else self.before
+        at = rows.copy()
+        for _ in range(abs(distance)):
+            at = np.where(at >= 0, step[at], -1)
+            # a roster in hand may be older than the links
+            at[at >= len(self.ids)] = -1
+        return at
 
     def within(self, since: float | None, until: float | None) -> npt.NDArray[np.bool_] | None:
         """Which were created in ``[since, until)``; None where there is no bound."""
@@ -49,6 +85,12 @@ class Roster:
         return inside
 
 
+_KINDS = {
+    "ids": np.int64, "slots": np.int64, "created": np.float64, "session": np.int32, "before": np.int32,
+    "after": np.int32, "speaker": np.int32, "asks": np.bool_,
+}  # fmt: skip
+
+
 class _Roll:
     """One roster being kept: arrays with room to grow, so that adding one memory copies nothing."""
 
@@ -56,39 +98,70 @@ class _Roll:
         self.last = 0
         self.generation = -1
         self.count = 0
-        self.ids: Ids = np.zeros(0, np.int64)
-        self.slots: Ids = np.zeros(0, np.int64)
-        self.created: Times = np.zeros(0, np.float64)
-        self.roster = Roster(self.ids, self.slots, self.created, alone=True)
+        self._arrays = {name: np.zeros(0, kind) for name, kind in _KINDS.items()}
+        self._speakers: dict[str, int] = {}
+        self._sessions = 0
+        self._open: dict[str, int] = {}
+        """The last row of each conversation."""
+        self.publish(alone=True)
 
-    def append(self, rows: list[tuple[int, int, float]]) -> None:
-        count = self.count + len(rows)
-        if count > len(self.ids):
+    def append(self, arrived: list[tuple[int, int, float, str | None, str, bool]]) -> None:
+        if not arrived:
+            return
+        start, count = self.count, self.count + len(arrived)
+        if count > len(self._arrays["ids"]):
             # rosters handed out before keep the old arrays
-            room = max(256, count, 2 * self.count)
-            self.ids, self.slots = self._grown(self.ids, room), self._grown(self.slots, room)
-            self.created = np.concatenate([self.created[: self.count], np.zeros(room - self.count)])
-        if rows:
-            ids, slots, created = zip(*rows, strict=True)
-            self.ids[self.count : count] = ids
-            self.slots[self.count : count] = slots
-            self.created[self.count : count] = created
-            self.last = ids[-1]
+            room = max(256, count, 2 * start)
+            self._arrays = {
+                name: np.concatenate([values[:start], np.zeros(room - start, _KINDS[name])])
+                for name, values in self._arrays.items()
+            }
+        arrays = self._arrays
+        ids, slots, created, keys, speakers, asks = zip(*arrived, strict=True)
+        for name, values in (("ids", ids), ("slots", slots), ("created", created), ("asks", asks)):
+            arrays[name][start:count] = values
+        arrays["speaker"][start:count] = [self._speakers.setdefault(name, len(self._speakers)) for name in speakers]
+        arrays["before"][start:count] = arrays["after"][start:count] = -1
+        arrays["session"][start:count] = ALONE
+        for row, key in enumerate(keys, start):
+            if key is not None:
+                self._join(row, key)
+        self.last = ids[-1]
         self.count = count
 
-    def _grown(self, values: Ids, room: int) -> Ids:
-        return np.concatenate([values[: self.count], np.zeros(room - self.count, np.int64)])
+    def _join(self, row: int, key: str) -> None:
+        arrays, last = self._arrays, self._open.get(key)
+        self._open[key] = row
+        if last is not None and abs(arrays["created"][row] - arrays["created"][last]) < PAUSE:
+            arrays["before"][row], arrays["after"][last] = last, row
+            arrays["session"][row] = arrays["session"][last]
+        else:
+            arrays["session"][row] = self._sessions
+            self._sessions += 1
 
     def drop(self, gone: Ids) -> None:
-        keep = ~np.isin(self.ids[: self.count], gone)
-        self.ids, self.slots = self.ids[: self.count][keep], self.slots[: self.count][keep]
-        self.created = self.created[: self.count][keep]
-        self.count = len(self.ids)
+        ids = self._arrays["ids"][: self.count]
+        keep = ~np.isin(ids, gone)
+        if keep.all():
+            return
+        arrays = {name: values[: self.count][keep] for name, values in self._arrays.items()}
+        places = np.flatnonzero(keep)
+        self._open = {
+            key: int(np.searchsorted(places, row)) for key, row in self._open.items() if row < len(keep) and keep[row]
+        }
+        self._arrays, self.count = arrays, len(places)
+        # neighbours close ranks: rows of one session, in order
+        arrays["before"], arrays["after"] = np.full(self.count, -1, np.int32), np.full(self.count, -1, np.int32)
+        order = np.argsort(arrays["session"], kind="stable")
+        session = arrays["session"][order]
+        linked = (session[1:] == session[:-1]) & (session[1:] != ALONE)
+        arrays["before"][order[1:][linked]] = order[:-1][linked]
+        arrays["after"][order[:-1][linked]] = order[1:][linked]
         self.publish(self.roster.alone)
 
     def publish(self, alone: bool) -> None:
-        n = self.count
-        self.roster = Roster(self.ids[:n], self.slots[:n], self.created[:n], alone)
+        views = {name: values[: self.count] for name, values in self._arrays.items()}
+        self.roster = Roster(**views, speakers=dict(self._speakers), alone=alone)
 
 
 class Rosters:
@@ -105,7 +178,8 @@ class Rosters:
         with self._lock:
             roll = self._rolls.setdefault(namespace, _Roll())
             if roll.generation != generation:
-                roll.append(self._registry.arrivals(namespace, roll.last))
+                while arrived := self._registry.arrivals(namespace, roll.last, PAGE):
+                    roll.append(arrived)
                 roll.publish(self._registry.is_alone(namespace))
                 roll.generation = generation
             return roll.roster

@@ -6,9 +6,11 @@ version or the next, never between. A number above the newest here means a newer
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from .errors import BankFormatError
+from .traits import asks, speaker_of
 
 _FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -85,7 +87,15 @@ _FIRST = (
     "INSERT INTO meta VALUES ('generation', '0')",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_TRAITS = (
+    "ALTER TABLE memories ADD COLUMN speaker TEXT",
+    "ALTER TABLE memories ADD COLUMN asks INTEGER NOT NULL DEFAULT 0",
+    "UPDATE memories SET speaker = membank_speaker(text, role, metadata), asks = membank_asks(text)",
+    "CREATE INDEX memories_pinned ON memories (namespace, id) WHERE pinned",
+)
+"""Who speaks and whether a memory only asks (traits.py); what is pinned, to be found without reading everything."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS)
 VERSION = len(MIGRATIONS)
 
 
@@ -114,6 +124,8 @@ def check_version(connection: sqlite3.Connection, where: str) -> int:
 def migrate(connection: sqlite3.Connection, where: str) -> int:
     """Bring the tables to `VERSION`; returns how many migrations ran."""
     start = check_version(connection, where)
+    connection.create_function("membank_speaker", 3, _speaker, deterministic=True)
+    connection.create_function("membank_asks", 1, asks, deterministic=True)
     for number in range(start, VERSION):
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -125,3 +137,7 @@ def migrate(connection: sqlite3.Connection, where: str) -> int:
             raise
         connection.execute("COMMIT")
     return VERSION - start
+
+
+def _speaker(text: str, role: str, metadata: str) -> str | None:
+    return speaker_of(text, role, json.loads(metadata))

@@ -23,7 +23,7 @@ from .bank import MemBank
 from .errors import InvalidInputError, MembankError
 from .passages import clean_text, split_passages
 from .prompt import Block, Neutraliser, build_block, find_user_turn, strip_block
-from .recall import RecallResult
+from .query import RecallResult
 from .types import DEFAULT_NAMESPACE, NewMemory
 
 logger = logging.getLogger("membank_llama")

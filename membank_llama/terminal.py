@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .recall import RecallResult
+from .query import RecallResult
 from .types import Progress as ProgressCallback
 
 out = Console(highlight=False)

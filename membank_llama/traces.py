@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .recall import RecallResult
+from .query import RecallResult
 
 LAST_RECALL = "last-recall.json"
 HISTORY = "chat-history"

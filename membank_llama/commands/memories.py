@@ -14,7 +14,7 @@ from . import base
 
 if TYPE_CHECKING:
     from ..bank import MemBank
-    from ..recall import RecallResult
+    from ..query import RecallResult
     from ..types import NewMemory
 
 
