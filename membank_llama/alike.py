@@ -12,7 +12,9 @@ from .types import Vector
 SAME = 0.9
 """The cosine from which on two memories of the same words say the same."""
 
-_FILLERS = frozenset("a an the oh well so just really very hey hi please ok okay yes yeah".split())
+_FILLERS = frozenset(
+    ("a", "an", "the", "oh", "well", "so", "just", "really", "very", "hey", "hi", "please", "ok", "yes")
+)
 
 
 def collapsed(texts: Sequence[str], vectors: Vector | None) -> list[int]:

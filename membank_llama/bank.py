@@ -81,6 +81,7 @@ class MemBank:
         self._min_score = min_recall_score
         self._gate: RelevanceGate | None = None
         self._gate_lock = threading.Lock()
+        self._calibrated: dict[Any, float] = {}
         with ExitStack() as stack:
             if path is None:
                 path = tempfile.mkdtemp(prefix="membank-")
@@ -226,17 +227,26 @@ class MemBank:
             diversity,
             weights or self.weights(),
         )
-        vector = self._question(asked)
+        vector, whole = self._question(asked)
         model_id = None if self.adapter is None else self.adapter.model_id()
-        return QueryEngine(self._store, self._relevance_gate()).search(asked, vector, model_id=model_id)
+        return self._engine().search(asked, vector, whole=whole, model_id=model_id)
 
-    def _question(self, asked: RecallQuery) -> Vector | None:
-        """The vector that looks for the answer."""
+    def _engine(self) -> QueryEngine:
+        return QueryEngine(self._store, self._relevance_gate(), self._calibrated)
+
+    def _question(self, asked: RecallQuery) -> tuple[Vector | None, Vector | None]:
+        """The vector that looks for the answer, and that of the whole question where it is another."""
         self._check_question(asked.text)
         if self.adapter is None:
-            return None
+            return None, None
         self._store.follow()
-        return self.encode(without_names(asked.text, self._store.rosters.get(asked.namespace)))
+        text = without_names(asked.text, self._store.rosters.get(asked.namespace))
+        if text == asked.text:
+            return self.encode(text), None
+        rows = check_vectors(
+            self.adapter.encode_batch([text, asked.text]), 2, self.adapter.hidden_dim, self.adapter.name
+        )
+        return rows[0], rows[1]
 
     def _check_question(self, text: str) -> None:
         # a question as long as a book is judged by its beginning
@@ -244,7 +254,7 @@ class MemBank:
 
     def measured(self, asked: RecallQuery) -> Measured:
         """The candidates of a question with every signal before it is weighed (tuning.py)."""
-        return QueryEngine(self._store, self._relevance_gate()).measured(asked, self._question(asked))
+        return self._engine().measured(asked, self._question(asked)[0])
 
     def weights(self) -> Weights:
         """What each signal counts for in this bank: as tuned, or else the default set."""
@@ -380,6 +390,7 @@ class MemBank:
         self.adapter = adapter
         with self._gate_lock:
             self._gate = None
+            self._calibrated.clear()
         return done
 
     def flush(self, progress: Progress | None = None) -> None:

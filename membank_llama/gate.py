@@ -3,35 +3,35 @@
 A cosine means something else in every encoder, so it is not compared with a constant. The question is also held
 against a few dozen sentences about nothing in particular; their mean and spread say what "unrelated" looks like
 for this question in this encoder, and a memory's score is counted in those spreads (cohort normalisation, as
-speaker verification does it: Auckenthaler et al. 2000, doi:10.1006/dspr.1999.0360). The rule: spreads + `FULL_WORDS` ×
-share of the question's words ≥ `needed()`. An encoder that tells texts apart is asked for more; a bank of a few
-memories, in which little comes near by chance, for less; a text without content words recalls nothing.
+speaker verification does it: Auckenthaler et al. 2000, doi:10.1006/dspr.1999.0360). What speaks for a memory is
+
+    evidence = spreads + FULL_WORDS × share of the question's words that it and its neighbours hold.
+
+How much is enough the bank says itself: the same sentences are asked of it as questions, each judged by the others,
+and what they reach is what chance reaches in this bank with this encoder. A memory must go beyond it: FLOOR + RISE ×
+the evidence that `QUANTILE` of the unrelated questions stay below. A text without content words recalls nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .types import Vector
 
-FULL_WORDS = 10.0
+FULL_WORDS = 15.0
 """Spreads that a memory with all of the question's content words is worth, each word by its rarity."""
 
-NEEDED = 4.0
-"""Evidence that opens the gate where only words can speak."""
+NAMES = 2.0
+"""What a name or a number counts beside other words: a question about an unknown name has no answer here."""
 
-NEEDED_BY_REACH = 0.3
-"""What is asked beside it, in parts of the encoder's reach: the spreads at which a text itself would stand."""
-
-LARGE = 600
-"""Memories from which on a bank counts as large. The chance maximum of n scores grows like √(2 ln n)."""
-
-SMALL_BANK = 0.1
-"""Part of the needed evidence that is let off for each spread by which that maximum is lower in a smaller bank."""
+FLOOR, RISE, QUANTILE = 5.0, 0.8, 0.8
+"""Chosen with FULL_WORDS and NAMES on LoCoMo's conversations and on everyday banks of 1, 3 and 20 memories with two
+encoders (tests/test_recall_quality.py), from the middle of the region where both hold; docs/recall.md."""
 
 COHORT = (
     "The museum opens at nine and closes at five on weekdays.",
@@ -85,7 +85,7 @@ class Verdict:
 
 
 class RelevanceGate:
-    """Judges memories for one question after another.
+    """Counts cosines in spreads above unrelated text.
 
     Args:
         cohort: encoded `COHORT`, shape ``(n, dim)``, unit rows; None where there is no encoder.
@@ -94,7 +94,6 @@ class RelevanceGate:
     def __init__(self, cohort: Vector | None) -> None:
         self._cohort = cohort
         self._last: tuple[Vector, float, float] | None = None
-        self.reach = 0.0 if cohort is None else _reach(cohort)
 
     def spreads(self, query: Vector | None, scores: Vector) -> Vector:
         """Cosines of memories with the query, counted in spreads of unrelated text; zeros without a query.
@@ -116,29 +115,31 @@ class RelevanceGate:
             self._last = last = (query, float(cosines.mean()), max(float(cosines.std()), 1e-6))
         return last[1], last[2]
 
-    def needed(self, memories: int) -> float:
-        """The evidence that opens the gate in a bank of so many memories."""
-        short = _chance_maximum(LARGE) - _chance_maximum(min(memories, LARGE))
-        return (NEEDED + NEEDED_BY_REACH * self.reach) * (1.0 - SMALL_BANK * short)
+    def without(self, place: int) -> RelevanceGate:
+        """The gate that one of the cohort's sentences is judged by when it is asked itself."""
+        return RelevanceGate(None if self._cohort is None else np.delete(self._cohort, place, axis=0))
 
-    def judge(self, spreads: float, words: float, memories: int, *, content: bool = True) -> Verdict:
-        """Decide on one memory.
-
-        Args:
-            spreads: see `spreads()`.
-            words: the share of the question's content words that the memory holds, weighed by rarity, 0 to 1.
-            memories: how many the namespace holds.
-            content: whether the question has content words at all.
-        """
-        evidence, needed = max(0.0, spreads) + FULL_WORDS * words, self.needed(memories)
-        return Verdict(content and evidence >= needed, spreads, words, evidence, needed)
+    def question(self, place: int) -> Vector | None:
+        """The vector of one of the cohort's sentences."""
+        return None if self._cohort is None else self._cohort[place]
 
 
-def _chance_maximum(count: int) -> float:
-    return math.sqrt(2.0 * math.log(max(1, count)))
+def evidence(spreads: float, share: float) -> float:
+    """What speaks for a memory.
+
+    Args:
+        spreads: see `RelevanceGate.spreads`.
+        share: of the question's content words, 0 to 1, weighed by rarity.
+    """
+    return max(0.0, spreads) + FULL_WORDS * share
 
 
-def _reach(cohort: Vector) -> float:
-    """Mean over the cohort of how many spreads above the others a text stands to itself."""
-    cosines = (cohort @ cohort.T)[~np.eye(len(cohort), dtype=bool)].reshape(len(cohort), -1)
-    return float(np.mean((1.0 - cosines.mean(1)) / np.maximum(cosines.std(1), 1e-6)))
+def needed(unrelated: Sequence[float]) -> float:
+    """The evidence that opens the gate, from what unrelated questions reach in the bank."""
+    return FLOOR + RISE * float(np.quantile(unrelated, QUANTILE)) if len(unrelated) else FLOOR
+
+
+def judge(spreads: float, share: float, enough: float, *, content: bool = True) -> Verdict:
+    """Decide on one memory; `content`: whether the question has content words at all."""
+    found = evidence(spreads, share)
+    return Verdict(content and found >= enough, spreads, share, found, enough)

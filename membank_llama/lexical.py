@@ -76,10 +76,15 @@ def looked_up(text: str) -> list[Term]:
     ]
 
 
-def weight(holding: int, memories: int) -> float:
-    """What a shared word is worth where `holding` of a bank's `memories` have it: squared nats over `UNIT`."""
+def rarity(holding: int, memories: int) -> float:
+    """BM25's inverse document frequency, in nats, of a word that `holding` of a bank's `memories` have."""
     total = memories + IMAGINED
-    return math.log1p((total - holding + 0.5) / (holding + 0.5)) ** 2 / UNIT
+    return math.log1p((total - holding + 0.5) / (holding + 0.5))
+
+
+def weight(holding: int, memories: int) -> float:
+    """What a shared word weighs in the ranking: its rarity squared, over `UNIT`."""
+    return rarity(holding, memories) ** 2 / UNIT
 
 
 def words_of(text: str) -> list[str]:

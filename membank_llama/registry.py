@@ -190,7 +190,9 @@ class Registry(BankDatabase):
     def live(self, namespace: str, after: int = 0) -> list[tuple[int, int]]:
         """(id, slot) of every memory of a namespace above an id, in order of id."""
         # the + keeps SQLite from walking the index of times and sorting
-        return self.rows("SELECT id, slot FROM memories WHERE +namespace = ? AND id > ? ORDER BY id", (namespace, after))
+        return self.rows(
+            "SELECT id, slot FROM memories WHERE +namespace = ? AND id > ? ORDER BY id", (namespace, after)
+        )
 
     def arrivals(self, namespace: str, after: int, limit: int) -> list[tuple[int, int, float, str | None, str, bool]]:
         """(id, slot, time, conversation or source, speaker or role, asks) of memories above an id, in order of id."""

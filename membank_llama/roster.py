@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,7 @@ class Roster:
         return inside
 
 
-_KINDS = {
+_KINDS: dict[str, Any] = {
     "ids": np.int64, "slots": np.int64, "created": np.float64, "session": np.int32, "before": np.int32,
     "after": np.int32, "speaker": np.int32, "asks": np.bool_,
 }  # fmt: skip
@@ -98,7 +99,7 @@ class _Roll:
         self.last = 0
         self.generation = -1
         self.count = 0
-        self._arrays = {name: np.zeros(0, kind) for name, kind in _KINDS.items()}
+        self._arrays: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, kind) for name, kind in _KINDS.items()}
         self._speakers: dict[str, int] = {}
         self._sessions = 0
         self._open: dict[str, int] = {}

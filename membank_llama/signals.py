@@ -25,7 +25,7 @@ WORD_REACH = {1: 0.85, 2: 0.6, 3: 0.45, 4: 0.3, -1: 0.6, -2: 0.3, -3: 0.2}
 DENSE_REACH = {1: 0.3, 2: 0.1, -1: 0.3, -2: 0.1}
 """The same for cosines."""
 
-SESSION_BEST = 3
+SESSION_BEST = 2
 RECENT = 90 * DAY
 
 
@@ -38,14 +38,14 @@ class Weights:
         InvalidInputError: not a finite number.
     """
 
-    dense: float = 1.4
-    nearby_dense: float = 1.4
+    dense: float = 0.9
+    nearby_dense: float = 0.4
     words: float = 0.75
     nearby_words: float = 0.75
-    session: float = 0.3
-    time: float = 4.0
-    speaker: float = 1.2
-    asks: float = -0.8
+    session: float = 0.25
+    time: float = 6.0
+    speaker: float = 1.5
+    asks: float = -1.5
     recency: float = 0.02
     pinned: float = 0.02
 
@@ -178,8 +178,7 @@ def pinned(scene: Scene) -> Vector:
 
 
 SIGNALS: dict[str, Callable[[Scene], Vector]] = {
-    f.__name__: f
-    for f in (dense, nearby_dense, words, nearby_words, session, time, speaker, asks, recency, pinned)
+    f.__name__: f for f in (dense, nearby_dense, words, nearby_words, session, time, speaker, asks, recency, pinned)
 }
 """By the names of `Weights`."""
 

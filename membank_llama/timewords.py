@@ -33,6 +33,7 @@ _DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"((?:19|20)\d\d)"
 _COUNT = r"(\d{1,3}|" + "|".join(NUMBERS) + r")(?: of)?"
 _UNIT = r"(day|week|month|year)s?"
+_NAMED = "|".join((*WEEKDAYS, "weekend", "week", "month", "year", "night"))
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _named(match: re.Match[str], today: datetime) -> Iterator[Span]:
     return _span(_at(today.year - last), _at(today.year - last + 1))
 
 
-def _relative_day(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _this_day(match: re.Match[str], today: datetime) -> Iterator[Span]:
     back = {"today": 0, "this": 0, "tonight": 0, "yesterday": 1}
     return _one_day(today - timedelta(days=2 if match[1].startswith("the day") else back[match[1].split()[0]]))
 
@@ -207,8 +208,10 @@ _PATTERNS = (
     _pattern(rf"\b{_MONTH} {_DAY}\b", _month_day),
     _pattern(rf"\b{_COUNT} {_UNIT} ago\b", _ago),
     _pattern(rf"\b(?:last|past) {_COUNT} {_UNIT}\b", _past),
-    _pattern(rf"\b(last|this|on) ({'|'.join(WEEKDAYS)}|weekend|week|month|year|night)\b(?<!on week)(?<!on year)", _named),
-    _pattern(r"\b(today|tonight|yesterday|this (?:morning|afternoon|evening)|the day before yesterday)\b", _relative_day),
+    _pattern(
+        rf"\b(last|this|on) ({'|'.join(WEEKDAYS)}|weekend|week|month|year|night)\b(?<!on week)(?<!on year)", _named
+    ),
+    _pattern(r"\b(today|tonight|yesterday|this (?:morning|afternoon|evening)|the day before yesterday)\b", _this_day),
     _pattern(rf"{_WHEN}(?:early |late |mid-?)?{_MONTH}(?=\W|$)", _month_alone),
     _pattern(r"\b(?:last|this|in|during|over) (?:the )?(winter|spring|summer|autumn|fall)()\b", _season),
     _pattern(rf"{_WHEN}(?:early |late |mid-?)?{_YEAR}\b", _year),

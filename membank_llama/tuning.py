@@ -1,9 +1,9 @@
 """Fitting the weights of the signals to labelled questions, by coordinate ascent.
 
 One pass through the bank measures every signal for every candidate of every question; from then on a trial is a
-weighted sum. Each weight in turn is moved by factors and the best move is kept, until a whole round brings nothing. What
-is maximised is the mean of recall@5 and recall@10, of memories and of their sessions: smooth enough to climb, and what
-an injected block is made of. Labels are few, so a gain below `LEAST` is taken for noise.
+weighted sum. Each weight in turn is moved by factors and the best move is kept, until a whole round brings nothing.
+What is maximised is the mean of recall@5 and recall@10, of memories and of their sessions: smooth enough to climb, and
+what an injected block is made of. Labels are few, so a gain below `LEAST` is taken for noise.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def measure(bank: MemBank, labelled: Sequence[Labelled], progress: Progress | No
 
 def _case(found: Measured, label: Labelled, answering: frozenset[int]) -> Case:
     wanted = np.isin(found.ids, list(label.ids))
-    signals = np.stack(list(found.signals.values())) if len(found.ids) else np.zeros((len(found.signals), 0), np.float32)
+    signals = (
+        np.stack(list(found.signals.values())) if len(found.ids) else np.zeros((len(found.signals), 0), np.float32)
+    )
     return Case(signals, wanted, found.sessions, len(label.ids), answering)
 
 

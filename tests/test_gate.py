@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from banking import FACTS, open_bank
 
 from membank_llama.adapters.mock import MockAdapter
-from membank_llama.gate import COHORT, FULL_WORDS, LARGE, RelevanceGate
+from membank_llama.bank import MemBank
+from membank_llama.gate import COHORT, FLOOR, FULL_WORDS, RISE, RelevanceGate, evidence, judge, needed
 
 ENCODER = MockAdapter(hidden_dim=256)
 GATE = RelevanceGate(ENCODER.encode_batch(COHORT))
+ENOUGH = 8.0
 
 
 def spreads(question: str, memory: str) -> float:
@@ -27,45 +32,65 @@ def test_scores_are_counted_in_spreads_of_unrelated_text() -> None:
     assert abs(float(own.std()) - 1) < 1e-3
 
 
-NEEDED = GATE.needed(LARGE)
-
-
 @pytest.mark.parametrize(
     ("dense", "words", "relevant"),
     [
-        (NEEDED + 0.1, 0.0, True),
-        (0.0, NEEDED / FULL_WORDS + 0.01, True),
-        (NEEDED / 2 + 0.1, NEEDED / FULL_WORDS / 2, True),
-        (NEEDED / 2, 0.0, False),
-        (0.0, NEEDED / FULL_WORDS / 2, False),
-        (-50.0, NEEDED / FULL_WORDS + 0.01, True),
+        (ENOUGH + 0.1, 0.0, True),
+        (0.0, ENOUGH / FULL_WORDS + 0.01, True),
+        (ENOUGH / 2 + 0.1, ENOUGH / FULL_WORDS / 2, True),
+        (ENOUGH / 2, 0.0, False),
+        (0.0, ENOUGH / FULL_WORDS / 2, False),
+        (-50.0, ENOUGH / FULL_WORDS + 0.01, True),
         (0.0, 0.0, False),
     ],
 )
 def test_either_or_both_open_it(dense: float, words: float, relevant: bool) -> None:
-    verdict = GATE.judge(dense, words, LARGE)
+    verdict = judge(dense, words, ENOUGH)
     assert verdict.relevant is relevant
+    assert verdict.evidence == evidence(dense, words)
     assert verdict.reason.startswith("relevant" if relevant else "not relevant")
     assert f"{words:.0%}" in verdict.reason
-    assert not GATE.judge(dense, words, LARGE, content=False).relevant
+    assert not judge(dense, words, ENOUGH, content=False).relevant
 
 
-def test_small_banks_and_weak_encoders_need_less() -> None:
-    assert GATE.needed(1) < GATE.needed(20) < GATE.needed(LARGE) == GATE.needed(10**6)
-    assert GATE.needed(0) == GATE.needed(1)
-    # all texts alike but for noise: an encoder that tells little apart
-    rng = np.random.default_rng(3)
-    alike = 1 + 0.3 * rng.standard_normal((24, 16))
-    weak = RelevanceGate((alike / np.linalg.norm(alike, axis=1, keepdims=True)).astype(np.float32))
-    assert 0 < weak.reach < GATE.reach
-    assert weak.needed(LARGE) < GATE.needed(LARGE)
+def test_what_unrelated_questions_reach_raises_the_bar() -> None:
+    assert needed([]) == needed([0.0] * 24) == FLOOR
+    assert needed([5.0] * 24) == pytest.approx(FLOOR + RISE * 5.0)
+    # one sentence that happens to share its only word with a memory is no reason to shut the gate
+    assert needed([1.0] * 23 + [15.0]) == needed([1.0] * 24)
 
 
-def test_without_an_encoder_words_decide() -> None:
+def test_the_bar_is_measured_on_the_bank_and_rises_with_it(tmp_path: Path) -> None:
+    with open_bank(tmp_path, dim=256) as bank:
+
+        def bar() -> float:
+            return float(bank.recall("Where does my sister live?")[0].reason.rpartition(" of ")[2])
+
+        bank.ingest(FACTS[0])
+        small = bar()
+        assert small < FLOOR + 2
+        bank.ingest_many(list(COHORT))
+        # each sentence, asked as a question, now finds itself
+        assert bar() > small + 5
+
+
+def test_without_an_encoder_words_decide(tmp_path: Path) -> None:
     gate = RelevanceGate(None)
     assert gate.spreads(None, np.ones(3, np.float32)).tolist() == [0, 0, 0]
-    assert gate.judge(0.0, 0.5, LARGE).relevant
-    assert not gate.judge(0.0, 0.3, LARGE).relevant
+    assert gate.question(0) is None
+    assert gate.without(0).question(0) is None
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many(FACTS)
+    with MemBank(None, tmp_path) as bank:
+        assert bank.recall("Where does my sister Ana live?")[0].relevant
+        assert not bank.recall("Where does my aunt Clementine live in winter?")[0].relevant
+
+
+def test_a_sentence_of_the_cohort_is_judged_by_the_others() -> None:
+    question = GATE.question(3)
+    assert question is not None
+    itself = np.array([1.0], np.float32)
+    assert GATE.without(3).spreads(question, itself)[0] > 2 * GATE.spreads(question, itself)[0]
 
 
 def test_without_a_cohort_cosines_spread_as_between_random_vectors() -> None:

@@ -1,0 +1,85 @@
+"""The candidates of one search: what is known of each, and the score it comes to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from .query import RecallQuery
+from .roster import Rows
+from .scope import Scope, SharedWords
+from .signals import DENSE_REACH, WORD_REACH, Scene, Weights, contributions
+from .speakers import speaking
+from .store import Store
+from .timewords import spans
+from .types import Vector
+
+
+@dataclass
+class Ranking:
+    """The scene and what came of it: cosines by level (NaN where a level was not scored), parts of the score,
+    the share of the question's words for the gate."""
+
+    scene: Scene
+    weights: Weights
+    levels: dict[int, Vector]
+    parts: dict[str, Vector]
+    fused: Vector
+    share: Vector
+
+    def rescore(self) -> None:
+        self.parts = contributions(self.scene, self.weights)
+        self.fused = sum(self.parts.values(), self.scene.zeros())
+
+    def best(self, places: Rows) -> Rows:
+        """Places best first; equal scores go to the newer memory."""
+        order: Rows = places[np.lexsort((-self.scene.rows[places], -self.fused[places]))]
+        return order
+
+    def dense(self) -> Vector | None:
+        """Cosines at the finest level scored, of each row."""
+        if not self.levels:
+            return None
+        result = self.scene.zeros()
+        for level in sorted(self.levels, reverse=True):
+            np.copyto(result, self.levels[level], where=~np.isnan(self.levels[level]))
+        return result
+
+
+def ranking_of(
+    store: Store, query: RecallQuery, scope: Scope, shared: SharedWords, candidates: Rows, *, dense: bool
+) -> Ranking:
+    """The candidates, and for their sake their neighbours, with all that the signals ask for."""
+    roster = scope.roster
+    beside = [scope.neighbours(candidates, distance) for distance in DENSE_REACH] if dense else []
+    rows = np.unique(np.concatenate([candidates, *beside]))
+    rows = rows[rows >= 0]
+    near = {}
+    for distance in DENSE_REACH:
+        wanted = scope.neighbours(rows, distance)
+        at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+        near[distance] = np.where(rows[at] == wanted, at, -1)
+    held = shared.held(rows).astype(np.float32)
+    covered = held.copy()
+    for distance, share in WORD_REACH.items():
+        there = shared.held(scope.neighbours(rows, -distance))
+        np.maximum(covered, np.float32(share) * there, out=covered)
+    now = time.time() if query.now is None else query.now
+    scene = Scene(
+        rows=rows,
+        words=shared.worth @ held,
+        nearby_words=shared.worth @ (covered - held),
+        created=roster.created[rows],
+        session=roster.session[rows],
+        speaker=roster.speaker[rows],
+        asks=roster.asks[rows].astype(np.float32),
+        near=near,
+        spans=spans(query.text, now),
+        speaking=speaking(query.text, roster),
+        pinned=np.isin(roster.ids[rows], store.registry.pinned(query.namespace)).astype(np.float32),
+        now=now,
+    )
+    covered[shared.named] = 1
+    return Ranking(scene, query.weights or Weights(), {}, {}, scene.zeros(), shared.evidence @ covered)
