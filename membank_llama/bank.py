@@ -240,8 +240,9 @@ class MemBank:
         if self.adapter is None:
             return None, None
         self._store.follow()
-        text = without_names(asked.text, self._store.rosters.get(asked.namespace))
-        if text == asked.text:
+        roster = self._store.rosters.get(asked.namespace)
+        text = without_names(asked.text, roster)
+        if text == asked.text or not roster.tells_speakers_apart:
             return self.encode(text), None
         rows = check_vectors(
             self.adapter.encode_batch([text, asked.text]), 2, self.adapter.hidden_dim, self.adapter.name

@@ -81,5 +81,6 @@ def ranking_of(
         pinned=np.isin(roster.ids[rows], store.registry.pinned(query.namespace)).astype(np.float32),
         now=now,
     )
-    covered[shared.named] = 1
-    return Ranking(scene, query.weights or Weights(), {}, {}, scene.zeros(), shared.evidence @ covered)
+    # a name of those who speak here is known, whether the memory holds it or not
+    held[shared.named] = 1
+    return Ranking(scene, query.weights or Weights(), {}, {}, scene.zeros(), shared.evidence @ held)

@@ -59,6 +59,11 @@ class Roster:
         """The speakers that are called by a name."""
         return [name for name in self.speakers if name.casefold() not in GENERIC_ROLES]
 
+    @property
+    def tells_speakers_apart(self) -> bool:
+        """Whether several are called by a name: where all is said by one, the name says nothing."""
+        return len(self.names) > 1
+
     def rows(self, ids: Ids) -> Rows:
         """Where these ids stand; those that are not listed are left out."""
         if not len(self.ids):

@@ -106,6 +106,8 @@ def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
     emphasis = np.array([term.emphasis for term in terms], np.float32)
     counted: Vector = np.where(named, np.float32(lexical.rarity(0, memories)), rarity)
     counted *= np.where((emphasis > 1) | named, np.float32(NAMES), np.float32(1))
+    if not scope.roster.tells_speakers_apart:
+        counted[named] = 0
     return SharedWords(
         bool(asked), rows, holds, (emphasis * rarity**2 / lexical.UNIT).astype(np.float32),
         counted / np.float32(max(counted.sum(), 1e-9)), named,

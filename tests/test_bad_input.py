@@ -27,6 +27,7 @@ from membank_llama.errors import (
     ModelError,
     TextTooLongError,
 )
+from membank_llama.schema import VERSION
 from membank_llama.types import NewMemory
 
 
@@ -184,7 +185,7 @@ def test_a_bank_of_a_newer_format(tmp_path: Path) -> None:
         refused(BankFormatError, "pip install -U membank-llama", lambda ro=read_only: open_bank(tmp_path, read_only=ro))
     database = sqlite(tmp_path)
     assert database.execute("PRAGMA user_version").fetchone() == (999,)
-    database.execute("PRAGMA user_version = 1")
+    database.execute(f"PRAGMA user_version = {VERSION}")
     database.close()
     with open_bank(tmp_path) as bank:
         whole(bank)
