@@ -11,13 +11,13 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
 FLOORS = {
-    "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5,
+    "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5, "views": 0.5,
     "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2, "hgns.hierarchy": 1.4,
     "pointer": 1, "buffer": 1, "lock": 1, "schema": 1, "index": 1, "prompt": 1, "gguf_file": 1, "sources": 1.2,
     "passages": 1, "lexical": 1, "streams": 1, "vocabulary": 1,
     "database": 1.2, "registry": 1.4, "indexing": 1.6, "placement": 1.6, "roster": 1.6,
-    "store": 2, "capture": 2,
-    "adapters": 3.4, "adapters.base": 3, "adapters.windows": 3,
+    "store": 2, "watch": 1.8, "capture": 2,
+    "adapters": 3.4, "adapters.base": 3, "adapters.templates": 2.8, "adapters.windows": 3, "adapters.layers": 3.1,
     "adapters.mock": 3.2, "adapters.llama_cpp": 3.2, "adapters.huggingface": 3.2,
     "gate": 3, "recall": 3.2, "upkeep": 3.2, "items": 3.4,
     "bank": 4,
