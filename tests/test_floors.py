@@ -20,6 +20,7 @@ FLOORS = {
     "adapters": 3.4, "adapters.base": 3, "adapters.templates": 2.8, "adapters.windows": 3, "adapters.layers": 3.1,
     "adapters.mock": 3.2, "adapters.llama_cpp": 3.2, "adapters.huggingface": 3.2,
     "gate": 3, "recall": 3.2, "upkeep": 3.2, "items": 3.4,
+    "recorded": 3.6,
     "bank": 4,
     "session": 5, "traces": 5.2, "transfer": 5,
     "llama": 6, "terminal": 6, "conversation": 6,

@@ -113,6 +113,11 @@ class LlamaCppAdapter(ModelAdapter):
         return self._context.plan.layer
 
     @property
+    def pooled(self) -> bool:
+        """Whether the model's file names a pooling, and its pooled output is taken."""
+        return self._context.plan.pooled
+
+    @property
     def name(self) -> str:
         return self._name
 
