@@ -24,7 +24,7 @@ from membank_llama.recorded import captured_as
 
 COMMANDS = (
     "chat", "demo", "ingest", "recall", "why", "forget", "pin", "unpin", "export", "import",
-    "stats", "verify", "gc", "rebuild", "reencode",
+    "stats", "verify", "gc", "rebuild", "reencode", "bench",
 )  # fmt: skip
 
 

@@ -118,6 +118,16 @@ class LlamaCppAdapter(ModelAdapter):
         return self._context.plan.pooled
 
     @property
+    def plan(self) -> Plan:
+        """What the capture context was made for."""
+        return self._context.plan
+
+    @property
+    def weights(self) -> Weights:
+        """The loaded model, for whoever captures other states of it; freed with the adapter."""
+        return self._weights
+
+    @property
     def name(self) -> str:
         return self._name
 

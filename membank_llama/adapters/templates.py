@@ -50,6 +50,12 @@ def resolve_template(template: str | None) -> Template | None:
     return Template(template, "mean")
 
 
+def template_wording(template: str | None) -> str | None:
+    """The text of a named template, or the one that was given."""
+    found = resolve_template(template)
+    return None if found is None else found.wording
+
+
 def pools_apart(template: str | None) -> bool:
     """Whether a template wants some of its tokens pooled and not all, which a model's own pooling cannot do."""
     return template is not None and (template in TEMPLATES or template.count(TEXT) > 1)
