@@ -1,7 +1,7 @@
 """Which layer of a model finds best, judged without labels: by whether a text is found from its other views.
 
-Of every matter in `views.py` the told view is searched with the other two, by cosine after the mean over all texts
-is taken off. A search counts by how far the right text stands out: its cosine less the mean of the others, in their
+Of every matter in `views.py` the told view is searched with the other two, by cosine after the mean over its own view
+is taken off each: questions have in common what statements have not. A search counts by how far the right text stands out: its cosine less the mean of the others, in their
 standard deviations. All layers come out of one pass. Half depth is kept unless a layer is clearly better, so that
 a choice is never made by chance; nothing in it is random.
 """
@@ -86,7 +86,7 @@ def centred(vectors: Vector, mean: Vector) -> Vector:
 
 def judge(vectors: Vector) -> Views:
     """What states of `view_texts()` give; shape ``(3 n, dim)``."""
-    told, again, asked = np.split(centred(vectors, vectors.mean(axis=0)), 3)
+    told, again, asked = (centred(part, part.mean(axis=0)) for part in np.split(vectors, 3))
     parts = [_searched(queries.astype(np.float64) @ told.T) for queries in (again, asked)]
     return Views(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
 

@@ -2,7 +2,8 @@
 
 Without any label each kind is judged on the sentences of `views.py` (see adapters/layers.py). Where conversations
 with questions are given, the turns that answer a question are looked for among all turns of its conversation, by the
-plain cosine, and by the cosine after the mean of the turns is taken off.
+plain cosine, and by the cosine after the mean of the turns is taken off them, and that of the questions of `views.py`
+off the question.
 """
 
 from __future__ import annotations
@@ -125,14 +126,14 @@ def _worth_a_line(tried: Sequence[Figures]) -> list[Figures]:
 
 def _own_output(adapter: LlamaCppAdapter, conversations: Sequence[Conversation], progress: Progress) -> Figures:
     found: dict[str, list[float]] = {}
+    texts = view_texts()
+    states = adapter.encode_batch(texts)
     for number, one in enumerate(conversations):
         progress("its own output", number, len(conversations))
-        _add(found, adapter.encode_batch(one.questions), adapter.encode_batch(one.turns), one)
-    texts = view_texts()
-    views = judge(adapter.encode_batch(texts))
+        _add(found, adapter.encode_batch(one.questions), adapter.encode_batch(one.turns), states, one)
     speed = _texts_per_second(lambda: adapter.encode_batch(texts), len(texts))
     state = State(None, "pooled" if adapter.pooled else adapter.pooling, None)
-    return Figures(state, views, _means(found), speed)
+    return Figures(state, judge(states), _means(found), speed)
 
 
 def _reader(adapter: LlamaCppAdapter, template: str | None) -> Reader:
@@ -162,16 +163,18 @@ def _one_pass(
             asked, turns = encode(one.questions, done), encode(one.turns, done + len(one.questions))
             done += len(one.questions) + len(one.turns)
             for key in views:
-                _add(found.setdefault(key, {}), asked[key], turns[key], one)
+                _add(found.setdefault(key, {}), asked[key], turns[key], views[key], one)
         progress(template or "plain", total, total)
     for key, vectors in views.items():
         yield Figures(State(*key, template), judge(vectors), _means(found.get(key, {})))
 
 
-def _add(found: dict[str, list[float]], asked: Vector, turns: Vector, one: Conversation) -> None:
-    """Shares found in one conversation, plain and centred."""
-    mean = turns.mean(axis=0)
-    for label, queries, rows in (("", asked, turns), (" centred", centred(asked, mean), centred(turns, mean))):
+def _add(found: dict[str, list[float]], asked: Vector, turns: Vector, views: Vector, one: Conversation) -> None:
+    """Shares found in one conversation, plain and centred; `views` are the states of `view_texts()`."""
+    # what questions have in common is not what statements have in common: each side has a mean of its own
+    questions_mean = views[-len(views) // 3 :].mean(axis=0)
+    middled = centred(asked, questions_mean), centred(turns, turns.mean(axis=0))
+    for label, queries, rows in (("", asked, turns), (" centred", *middled)):
         for cut, shares in shares_found(queries, rows, one.evidence, CUTS).items():
             found.setdefault(f"R@{cut}{label}", []).extend(shares)
 

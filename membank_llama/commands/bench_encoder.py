@@ -99,7 +99,7 @@ def _notes(report: Report) -> list[str]:
 
     notes = ["score, MRR: how clearly, and how far up, a sentence is found from its other views (no labels)"]
     if report.questions:
-        alike = "" if report.agreement is None else f"; score and R@10 rank the kinds alike to {report.agreement:+.2f}"
+        alike = "" if report.agreement is None else f"; Spearman of score and R@10 {report.agreement:+.2f}"
         notes.append(f"R@k: share of the evidence among the first k turns, {report.questions:,} questions{alike}")
     if report.choice.layer is None:
         notes.append(f"{terminal.visible(report.model)} pools its states itself: there is nothing to choose")
