@@ -7,10 +7,12 @@ states are asked for again, so that nobody has to say twice, and no choice is ma
 from __future__ import annotations
 
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 from .adapters.templates import TEMPLATES, template_mark
+from .database import translate
 from .errors import InvalidInputError
 from .gguf_file import fingerprint
 from .registry import Registry
@@ -23,14 +25,23 @@ _CAPTURED = re.compile(
 
 
 def recorded_model(path: Path) -> dict[str, Any] | None:
-    """The model card that a bank keeps; None where there is no bank, or none written to yet."""
-    if not (path / DATABASE).exists():
-        return None
-    registry = Registry(path / DATABASE, read_only=True)
+    """The model card that a bank keeps; None where there is no bank, or none written to yet.
+
+    Raises:
+        BankError: what is there is no bank, or cannot be read.
+    """
+    database = path / DATABASE
     try:
-        card = registry.get_meta("model")
-    finally:
-        registry.close()
+        # empty: whoever began it was stopped at once, and the next to write begins it again
+        if not database.exists() or not database.stat().st_size:
+            return None
+        registry = Registry(database, read_only=True)
+        try:
+            card = registry.get_meta("model")
+        finally:
+            registry.close()
+    except (sqlite3.OperationalError, OSError) as exc:
+        raise translate(exc, database) from exc
     return card if isinstance(card, dict) else None
 
 

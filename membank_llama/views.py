@@ -1,9 +1,8 @@
 """Everyday statements, each said in two ways and asked about: what a layer is chosen by, without any label.
 
 Of one item all three mean the same matter and share few words; the items come in neighbouring pairs about the same
-things, so that a state which only knows the topic does not tell them apart. Invented for this; none of it is in
-the tests or in what the embedded model was trained on. What is chosen with them is recorded in banks, so a change
-here changes only banks that are made afterwards.
+things, so that a state which only knows the topic does not tell them apart. Invented for this. What is chosen with
+them is recorded in banks, so a change here changes only banks that are made afterwards.
 """
 
 from __future__ import annotations

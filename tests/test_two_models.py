@@ -10,7 +10,7 @@ from terminals import membank
 
 import membank_llama
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter
-from membank_llama.errors import ModelMismatchError
+from membank_llama.errors import BankFormatError, ModelMismatchError
 
 FACTS = ("The code of my bicycle lock is 4719.", "My sister is called Ilse.", "I work as a gardener in Lisbon.")
 QUESTION = "What is my sister called?"
@@ -94,3 +94,15 @@ def test_the_drop_in_opens_a_bank_as_it_was_made(tmp_path: Path, recall_tiny: Pa
         assert llm.memory.bank.model.id.endswith("-L1-weighted-echo")
         assert reply["choices"][0]["message"]["content"] == "Your sister is called Ilse."
         llm.close()
+
+
+def test_a_bank_that_was_hardly_begun_is_begun_again(tmp_path: Path, recall_tiny: Path) -> None:
+    (tmp_path / "bank.sqlite").touch()
+    llm = membank_llama.Llama(model_path=str(recall_tiny), memory=tmp_path, n_ctx=128, n_threads=1, verbose=False)
+    assert llm.memory.bank.stats()["memories"] == 0
+    llm.close()
+    (tmp_path / "bank.sqlite").write_bytes(b"nothing that SQLite knows " * 400)
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"bank.sqlite{suffix}").unlink(missing_ok=True)
+    with pytest.raises(BankFormatError, match="choose another directory"):
+        membank_llama.Llama(model_path=str(recall_tiny), memory=tmp_path, n_ctx=128, n_threads=1, verbose=False)

@@ -1,9 +1,9 @@
 """Which layer of a model finds best, judged without labels: by whether a text is found from its other views.
 
 Of every matter in `views.py` the told view is searched with the other two, by cosine after the mean over its own view
-is taken off each: questions have in common what statements have not. A search counts by how far the right text stands out: its cosine less the mean of the others, in their
-standard deviations. All layers come out of one pass. Half depth is kept unless a layer is clearly better, so that
-a choice is never made by chance; nothing in it is random.
+is taken off each: questions have in common what statements have not. A search counts by how far the right text stands
+out: its cosine less the mean of the others, in their standard deviations. All layers come out of one pass. Half depth
+is kept unless a layer is clearly better, so that a choice is never made by chance; nothing in it is random.
 """
 
 from __future__ import annotations
