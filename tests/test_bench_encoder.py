@@ -67,7 +67,8 @@ def test_a_decoder_is_tried_at_every_layer(mb: Membank, recall_tiny: Path, data:
     assert report["choice"] == report["default"] == {"layer": 2, "pooling": "mean", "template": None}
     for row in report["shown"]:
         assert row["texts_per_second"] > 0
-        assert 0 <= row["R@5"] <= row["R@10"] <= 1 and 0 <= row["R@5 centred"] <= row["R@10 centred"] <= 1
+        for way in ("", " centred", " apart"):
+            assert 0 <= row[f"R@5{way}"] <= row[f"R@10{way}"] <= 1
     by_layer = {row["layer"]: row for row in report["shown"][:6]}
     assert by_layer[2]["R@5"] == 1.0
     assert by_layer[2]["score"] > by_layer[5]["score"]
@@ -87,7 +88,7 @@ def test_a_model_that_pools_by_itself_has_one_line(mb: Membank, minilm_gguf: Pat
     report = json.loads(mb("bench", "encoder", minilm_gguf, "--data", data, "--threads", 1, "--json").out)
     (row,) = report["shown"]
     assert (row["layer"], row["pooling"]) == (None, "pooled")
-    assert row["R@5"] == row["R@5 centred"] == 1.0 and row["mrr"] > 0.85
+    assert row["R@5"] == row["R@5 centred"] == row["R@5 apart"] == 1.0 and row["mrr"] > 0.85
     assert report["choice"] == report["default"]
     shown = mb("bench", "encoder", minilm_gguf, "--threads", 1)
     assert "own" in shown.out and "nothing to choose" in shown.err

@@ -2,8 +2,8 @@
 
 Without any label each kind is judged on the sentences of `views.py` (see adapters/layers.py). Where conversations
 with questions are given, the turns that answer a question are looked for among all turns of its conversation, by the
-plain cosine, and by the cosine after the mean of the turns is taken off them, and that of the questions of `views.py`
-off the question.
+plain cosine; ``centred``, after the mean of the turns is taken off both sides; and ``apart``, after it is taken off the
+turns and the mean of the questions of `views.py` off the question.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class State:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one kind of state gives. `found`: ``R@5``, ``R@10``, and the same ``centred``; empty without data."""
+    """What one kind of state gives. `found`: ``R@5``, ``R@10``, both also ``centred`` and ``apart``; or empty."""
 
     state: State
     views: Views
@@ -170,12 +170,17 @@ def _one_pass(
 
 
 def _add(found: dict[str, list[float]], asked: Vector, turns: Vector, views: Vector, one: Conversation) -> None:
-    """Shares found in one conversation, plain and centred; `views` are the states of `view_texts()`."""
-    # what questions have in common is not what statements have in common: each side has a mean of its own
+    """Shares found in one conversation, in three ways; `views` are the states of `view_texts()`."""
+    mean = turns.mean(axis=0)
+    rows = centred(turns, mean)
     questions_mean = views[-len(views) // 3 :].mean(axis=0)
-    middled = centred(asked, questions_mean), centred(turns, turns.mean(axis=0))
-    for label, queries, rows in (("", asked, turns), (" centred", *middled)):
-        for cut, shares in shares_found(queries, rows, one.evidence, CUTS).items():
+    ways = (
+        ("", asked, turns),
+        (" centred", centred(asked, mean), rows),
+        (" apart", centred(asked, questions_mean), rows),
+    )
+    for label, queries, among in ways:
+        for cut, shares in shares_found(queries, among, one.evidence, CUTS).items():
             found.setdefault(f"R@{cut}{label}", []).extend(shares)
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..benching.encoder import Figures, Report
 
 
+_COLUMNS = ("R@5", "R@10", "R@10 centred", "R@10 apart")
+
+
 def encoder(
     model: Annotated[str, typer.Argument(help="A GGUF path, hf:owner/repo/file.gguf or a model of Ollama's store.")],
     data: Annotated[
@@ -67,7 +70,7 @@ def _table(report: Report) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    names = list(report.shown[0].found)
+    names = [name for name in _COLUMNS if name in report.shown[0].found]
     table.add_column("")
     for name in ("layer", "pooling", "template"):
         table.add_column(name, no_wrap=True)
@@ -99,8 +102,11 @@ def _notes(report: Report) -> list[str]:
 
     notes = ["score, MRR: how clearly, and how far up, a sentence is found from its other views (no labels)"]
     if report.questions:
-        alike = "" if report.agreement is None else f"; Spearman of score and R@10 {report.agreement:+.2f}"
+        alike = "" if report.agreement is None else f"; Spearman with score {report.agreement:+.2f}"
         notes.append(f"R@k: share of the evidence among the first k turns, {report.questions:,} questions{alike}")
+        notes.append(
+            "centred: less the mean of the turns; apart: a question less the mean of 40 other questions instead"
+        )
     if report.choice.layer is None:
         notes.append(f"{terminal.visible(report.model)} pools its states itself: there is nothing to choose")
     elif report.choice == report.default:
