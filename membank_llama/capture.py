@@ -1,13 +1,12 @@
 """Hidden states out of llama.cpp: the residual stream of one layer, for every token of a text.
 
-The weights are shared, everything else is our own: a second native context, whose eval callback copies the
-tensor
-``l_out-N`` the moment it is computed and then ends the graph, so that the layers above N cost nothing. A
-chat on the same weights never notices: its context and its cache are not touched.
+The weights are shared, everything else is our own: a second native context, whose eval callback (watch.py)
+copies the tensor ``l_out-N`` the moment it is computed and then ends the graph, so that the layers above N cost
+nothing. A chat on the same weights never notices: its context and its cache are not touched.
 
-The only file that calls llama.cpp's C API for capture. Invariants: one decode at a time in a context (a
-lock); what C may still point at lives as long as the context; the context is freed before the weights,
-whoever frees those; no Python exception is lost inside a C callback.
+With watch.py the only file that calls llama.cpp's C API for capture. Invariants: one decode at a time in a
+context (a lock); what C may still point at lives as long as the context; the context is freed before the
+weights, whoever frees those.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,11 +27,11 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
-from llama_cpp import _ctypes_extensions
 
 from .errors import EncodingError, InvalidInputError, ModelError, ModelFileError
 from .gguf_file import read_header
 from .types import Vector
+from .watch import Watch
 
 _host_log = logging.getLogger("llama-cpp-python")
 _ALL_LAYERS = 0x7FFFFFFF
@@ -186,6 +185,7 @@ class Plan:
 
     `layer` None means the final state: one row a text by the file's own pooling type if `pooled`, else one
     a token. `outputs` marks every token as an output; without it a graph drops rows in its last layer.
+    `below` names layers under `layer` whose states are kept in the same pass.
     """
 
     layer: int | None
@@ -194,6 +194,7 @@ class Plan:
     n_threads: int
     pooled: bool = False
     outputs: bool = False
+    below: tuple[int, ...] = ()
 
 
 class Context:
@@ -210,7 +211,7 @@ class Context:
         self.dim = weights.n_embd_out if plan.layer is None else weights.n_embd
         self._weights = weights  # kept alive: C points into it
         self._lock = threading.Lock()
-        self._watch = _Watch(plan.layer, self.dim)
+        self._watch = Watch(() if plan.layer is None else (*plan.below, plan.layer), self.dim)
         self._batch = _Batch(self.capacity, plan.max_sequences)
         self._ctx = [self._open()]
         free = partial(llama_cpp.llama_free, self._ctx[0])
@@ -247,6 +248,14 @@ class Context:
             EncodingError: llama.cpp failed, or gave another number of rows than there are tokens.
             ModelError: the context is closed.
         """
+        return self._run(sequences, (self.plan.layer,))[0]
+
+    def states_by_layer(self, sequences: Sequence[Sequence[int]]) -> dict[int, list[Vector]]:
+        """Evaluate once, as `states()` does: the rows after each of the plan's layers."""
+        layers = () if self.plan.layer is None else (*self.plan.below, self.plan.layer)
+        return dict(zip(layers, self._run(sequences, layers), strict=True))
+
+    def _run(self, sequences: Sequence[Sequence[int]], layers: Sequence[int | None]) -> list[list[Vector]]:
         lengths = [len(tokens) for tokens in sequences]
         if not lengths or min(lengths) < 1 or sum(lengths) > self.capacity or len(lengths) > self.plan.max_sequences:
             raise EncodingError(f"texts of {lengths} tokens are no batch of at most {self.capacity}")
@@ -257,23 +266,25 @@ class Context:
             self._batch.fill(sequences, outputs=self.plan.outputs)
             try:
                 with _interrupt_afterwards():
-                    return self._evaluate(lengths, llama_cpp.llama_decode if memory else llama_cpp.llama_encode)
+                    self._evaluate(sum(lengths), llama_cpp.llama_decode if memory else llama_cpp.llama_encode)
+                    return [self._rows(lengths, layer) for layer in layers]
             finally:
                 if memory:
                     # after an early end the cache of the upper layers is stale: it must not be met again
                     llama_cpp.llama_memory_clear(memory, False)
 
-    def _evaluate(self, lengths: list[int], run: Any) -> list[Vector]:
-        total, ctx = sum(lengths), self._ctx[0]
+    def _evaluate(self, total: int, run: Any) -> None:
         self._watch.expect(total)
-        code = run(ctx, self._batch.c)
+        code = run(self._ctx[0], self._batch.c)
         self._watch.raise_stored()
         if code != 0:
             raise EncodingError(f"llama.cpp could not evaluate {total} tokens (code {code}); try a smaller window")
+
+    def _rows(self, lengths: list[int], layer: int | None) -> list[Vector]:
+        ctx, total = self._ctx[0], sum(lengths)
         if self.plan.pooled:
             return [self._copy(llama_cpp.llama_get_embeddings_seq(ctx, n), 1) for n in range(len(lengths))]
-        final = self.plan.layer is None
-        rows = self._copy(llama_cpp.llama_get_embeddings(ctx), total) if final else self._watch.rows()
+        rows = self._copy(llama_cpp.llama_get_embeddings(ctx), total) if layer is None else self._watch.rows(layer)
         return np.split(rows, np.cumsum(lengths)[:-1])
 
     def _copy(self, pointer: Any, rows: int) -> Vector:
@@ -316,75 +327,3 @@ class _Batch:
 
 def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
-
-
-class _Watch:
-    """The eval callback: copies one named tensor, then ends the graph."""
-
-    def __init__(self, layer: int | None, dim: int) -> None:
-        self._name = name = f"l_out-{layer}".encode()
-        self._dim = dim
-        self._parts: list[Vector] = []
-        self._missing = 0
-        self._stored: BaseException | None = None
-        get_name = _ggml().ggml_get_name
-
-        def on_node(tensor: int, ask: bool, _user: Any) -> bool:
-            # called for every node of the graph: the usual case is one C call. Once all is there, or something
-            # went wrong, each part of the graph still to come is asked for at its first node and ended there
-            try:
-                if ask:
-                    return self._missing <= 0 or bool(get_name(tensor) == name)
-                if self._missing > 0:
-                    self._take(tensor)
-            except BaseException as error:  # noqa: BLE001  C cannot carry it: raised afterwards
-                self._stored, self._missing = error, 0
-                return ask
-            return False
-
-        self.c_callback = llama_cpp.ggml_backend_sched_eval_callback(on_node)
-
-    def expect(self, rows: int) -> None:
-        self._parts, self._missing, self._stored = [], rows, None
-
-    def _take(self, tensor: int) -> None:
-        ggml = _ggml()
-        count, rows, size = ggml.ggml_nelements(tensor), ggml.ggml_nrows(tensor), ggml.ggml_nbytes(tensor)
-        kind = {4: np.float32, 2: np.float16}.get(size // count if count else 0)
-        if kind is None or count != rows * self._dim or not ggml.ggml_is_contiguous(tensor):
-            raise EncodingError(f"{self._name.decode()} holds {count} values in {size} bytes, not rows of {self._dim}")
-        part = np.empty((rows, self._dim), kind)
-        ggml.ggml_backend_tensor_get(tensor, part.ctypes.data, 0, size)
-        self._parts.append(part.astype(np.float32, copy=False))
-        self._missing -= rows
-
-    def raise_stored(self) -> None:
-        stored, self._stored = self._stored, None
-        if stored is not None:
-            raise stored
-
-    def rows(self) -> Vector:
-        """All rows of the evaluation, one for each token, in order."""
-        if self._missing or not self._parts:
-            raise EncodingError(f"the rows of {self._name.decode()} and the tokens differ by {abs(self._missing)}")
-        return np.concatenate(self._parts)
-
-
-@lru_cache(maxsize=1)
-def _ggml() -> Any:
-    """The tensor functions of libggml-base, with their prototypes. The struct itself is never looked into."""
-    lib = _ctypes_extensions.load_shared_library("ggml-base", Path(llama_cpp.__file__).parent / "lib")
-    prototypes = (
-        ("ggml_get_name", ctypes.c_char_p),  # const char * ggml_get_name(const struct ggml_tensor * tensor)
-        ("ggml_nelements", ctypes.c_int64),  # int64_t ggml_nelements(const struct ggml_tensor * tensor)
-        ("ggml_nrows", ctypes.c_int64),  # int64_t ggml_nrows(const struct ggml_tensor * tensor)
-        ("ggml_nbytes", ctypes.c_size_t),  # size_t ggml_nbytes(const struct ggml_tensor * tensor)
-        ("ggml_is_contiguous", ctypes.c_bool),  # bool ggml_is_contiguous(const struct ggml_tensor * tensor)
-    )
-    for name, result in prototypes:
-        function = getattr(lib, name)
-        function.argtypes, function.restype = [ctypes.c_void_p], result
-    # void ggml_backend_tensor_get(const struct ggml_tensor * tensor, void * data, size_t offset, size_t size)
-    get = lib.ggml_backend_tensor_get
-    get.argtypes, get.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t], None
-    return lib

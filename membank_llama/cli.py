@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from ._version import __version__
-from .commands import base, chatting, memories, upkeep
+from .commands import base, bench_encoder, chatting, memories, upkeep
 from .errors import MembankError
 
 app = typer.Typer(
@@ -76,6 +76,10 @@ app.command("verify", rich_help_panel=_BANK)(upkeep.verify)
 app.command("gc", rich_help_panel=_BANK)(upkeep.gc)
 app.command("rebuild", rich_help_panel=_BANK)(upkeep.rebuild)
 app.command("reencode", rich_help_panel=_BANK)(upkeep.reencode)
+
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure what a model or a bank is worth.")
+app.add_typer(bench, name="bench", rich_help_panel=_BANK)
+bench.command("encoder")(bench_encoder.encoder)
 
 
 class _Notes(logging.Handler):

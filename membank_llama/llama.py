@@ -22,6 +22,7 @@ from .bank import MemBank
 from .errors import InvalidInputError
 from .gguf_file import read_header
 from .paths import default_bank
+from .recorded import captured_as, recorded_model
 from .session import ChatMemory, MemoryOptions, Turn
 from .streams import CallQueue, Stream
 from .vocabulary import Vocabulary
@@ -176,12 +177,15 @@ class Llama(Remembering):
             if isinstance(memory, MemBank):
                 self._attach(memory, memory_options, own_bank=False)
                 return
+            path = default_bank() if memory is None else Path(memory)
             if isinstance(encoder, ModelAdapter):
                 adapter = encoder
             else:
                 threads = kwargs.get("n_threads_batch") or kwargs.get("n_threads")
-                adapter = self._own_adapter = LlamaCppAdapter(encoder or self, n_threads=threads)
-            bank = MemBank(adapter, default_bank() if memory is None else memory)
+                # as the bank was made, by whatever program
+                capture = captured_as(recorded_model(path), Path(encoder or model_path))
+                adapter = self._own_adapter = LlamaCppAdapter(encoder or self, n_threads=threads, **capture)
+            bank = MemBank(adapter, path)
             self._attach(bank, memory_options, own_bank=True)
         except BaseException:
             self.close()

@@ -46,3 +46,8 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny.gguf"
     subprocess.run([sys.executable, str(ROOT / "models" / "make_tiny.py"), str(path)], check=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def recall_tiny() -> Path:
+    return ROOT / "models" / "recall-tiny.gguf"

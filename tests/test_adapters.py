@@ -125,6 +125,22 @@ def test_pooling_over_windows_is_pooling_over_the_text() -> None:
             np.testing.assert_allclose(parts, whole)
 
 
+@pytest.mark.parametrize("tokenize", [letters, bare_letters])
+@pytest.mark.parametrize("length", [1, 4, 5, 9, 41])
+def test_what_is_said_twice_is_pooled_the_second_time(tokenize: Any, length: int) -> None:
+    text = "".join(chr(200 + n) for n in range(length))
+    windows = list(Reader.of(tokenize, "<{text}|{text}>", 14).windows(0, text))
+    pooled = []
+    for window in windows:
+        body = window.tokens[window.start : window.end]
+        assert len(window.tokens) <= 14
+        between = window.tokens.index(ord("|"))
+        assert window.tokens[between - len(body) : between] == body and window.start == between + 1
+        assert window.tokens[window.end] == ord(">")
+        pooled += [(window.position + n, token) for n, token in enumerate(body)]
+    assert pooled == [(n + 1, 200 + n) for n in range(length)]
+
+
 def test_a_template_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="leaves 3 of 14 tokens"):
         Reader.of(letters, "123456789{text}", 14)
@@ -239,6 +255,44 @@ def test_a_template_changes_vector_and_id(stories_gguf: Path, stories: LlamaCppA
         assert other.model_id() != framed.model_id()
 
 
+def test_echo_pools_the_second_time_alone(stories_gguf: Path) -> None:
+    text = "Lily had a red ball."
+    with adapter(stories_gguf, template="echo") as model:
+        assert isinstance(model, LlamaCppAdapter)
+        assert model.pooling == "mean" and model.model_id().endswith("-L1-mean-echo")
+        (window,) = model._reader.windows(0, text)
+        body = model._weights.tokenize(text, specials=False, add=False)
+        assert window.tokens[window.start : window.end] == body
+        assert window.tokens[: window.start].count(body[0]) and window.end == len(window.tokens)
+        (rows,) = model._context.states([window.tokens])
+        expected = rows[-len(body) :].sum(0)
+        assert model.encode(text) @ (expected / np.linalg.norm(expected)) > 0.9999
+        model.validate()
+        long = model.encode_batch([f"{text} " * 200, ""])
+        assert np.isfinite(long).all()
+
+
+def test_one_word_takes_the_state_ahead_of_the_word(recall_tiny: Path) -> None:
+    with adapter(recall_tiny, template="one-word", layer=-1) as model:
+        assert isinstance(model, LlamaCppAdapter)
+        assert model.pooling == "last" and model.model_id().endswith("-L5-last-one-word")
+        (window,) = model._reader.windows(0, "My cat is called Tom.")
+        quote = model._weights.tokenize('"', specials=False, add=False)
+        assert window.tokens[-1:] == quote[-1:]
+        (rows,) = model._context.states([window.tokens])
+        assert model.encode("My cat is called Tom.") @ (rows[-1] / np.linalg.norm(rows[-1])) > 0.9999
+    with adapter(recall_tiny, template="one-word", pooling="mean", layer=-1) as other:
+        assert other.model_id().endswith("-L5-mean-one-word")
+
+
+def test_a_model_that_pools_by_itself_takes_no_such_template(minilm_gguf: Path) -> None:
+    for template in ("echo", "one-word", "{text} {text}"):
+        with pytest.raises(InvalidInputError, match="pools its states itself"):
+            adapter(minilm_gguf, template=template)
+    with adapter(minilm_gguf, template="query: {text}") as model:
+        model.validate()
+
+
 def test_model_id_knows_the_model_and_not_its_name(stories_gguf: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copy(stories_gguf, tmp_path / "another name.gguf"))
     ids = {}
@@ -314,7 +368,8 @@ def test_nan_weights_give_an_error(tiny_gguf: Path, tmp_path: Path) -> None:
         ({"layer": 9}, "-4 to 3"),
         ({"pooling": "max"}, "mean, last, weighted"),
         ({"template": "no place"}, r"\{text\}"),
-        ({"template": "{text} {text}"}, r"\{text\}"),
+        ({"template": "{text} {text} {text}"}, r"\{text\}"),
+        ({"template": "eco"}, "echo, one-word"),
         ({"window": 4}, "window"),
         ({"max_sequences": 0}, "max_sequences"),
         ({"n_threads": 0}, "n_threads"),

@@ -15,14 +15,16 @@ from terminals import ROOT, Membank, environment, membank
 
 from membank_llama import cli
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter
+from membank_llama.adapters.templates import template_mark
 from membank_llama.bank import MemBank
-from membank_llama.commands.base import captured_as, moment
+from membank_llama.commands.base import layer_value, moment
 from membank_llama.errors import InvalidInputError
 from membank_llama.gguf_file import fingerprint
+from membank_llama.recorded import captured_as
 
 COMMANDS = (
     "chat", "demo", "ingest", "recall", "why", "forget", "pin", "unpin", "export", "import",
-    "stats", "verify", "gc", "rebuild", "reencode",
+    "stats", "verify", "gc", "rebuild", "reencode", "bench",
 )  # fmt: skip
 
 
@@ -227,6 +229,72 @@ def test_a_bank_of_another_layer_is_opened_as_it_was_made(mb: Membank, tmp_path:
     assert mb("ingest", tmp_path / "a.txt", "--model", tiny_gguf, "--threads", 1).code == 0
     chat = membank("--bank", mb.bank, "chat", tiny_gguf, "--threads", "1", "--max-tokens", "2", stdin="hello\n")
     assert chat.code == 0, chat.err
+
+
+def test_what_is_captured_is_chosen_once_and_kept(mb: Membank, tmp_path: Path, recall_tiny: Path) -> None:
+    (tmp_path / "a.txt").write_text("My sister is called Ilse.", encoding="utf-8")
+    made = mb(
+        "ingest", tmp_path / "a.txt", "-m", recall_tiny, "--layer", "-1", "--template", "one-word", "--threads", 1
+    )
+    assert made.code == 0, made.err
+    assert mb("stats", "--json").out.count("-L5-last-one-word") == 1
+    (tmp_path / "b.txt").write_text("The door is red.", encoding="utf-8")
+    assert mb("ingest", tmp_path / "b.txt", "--threads", 1).code == 0
+    found = mb("recall", "What is my sister called?", "--threads", 1)
+    assert "words alone" not in found.err and "Ilse" in found.out
+    chat = membank("--bank", mb.bank, "chat", recall_tiny, "--threads", 1, stdin="What is my sister called?\n")
+    assert "Ilse" in chat.out, chat.err
+    for options in (("--layer", 1), ("--pooling", "mean"), ("--template", "echo")):
+        refused = mb("ingest", tmp_path / "b.txt", *options, "--threads", 1)
+        assert refused.code == 1
+        assert "L5-last-one-word" in refused.err and "membank reencode" in refused.err
+    moved = mb("reencode", "--layer", "best", "--template", "echo", "--pooling", "mean", "--threads", 1)
+    assert moved.code == 0, moved.err
+    assert "40 sentences" in moved.err
+    assert mb("stats", "--json").out.count("-mean-echo") == 1
+    assert "words alone" not in mb("recall", "What is my sister called?", "--threads", 1).err
+
+
+def test_a_template_of_ones_own_is_given_again(mb: Membank, tmp_path: Path, tiny_gguf: Path) -> None:
+    (tmp_path / "a.txt").write_text("The lamp is green.", encoding="utf-8")
+    again = ("ingest", tmp_path / "a.txt", "--model", tiny_gguf, "--threads", 1)
+    own = ("--template", "Remember: {text}")
+    assert mb(*again, *own).code == 0
+    assert mb(*again, *own).code == 0
+    refused = mb(*again)
+    assert refused.code == 2
+    assert "only a hash" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--layer", "top"), "--layer is 'top'"), (("--layer", 99), "-4 to 3"), (("--pooling", "max"), "mean, last"),
+     (("--template", "eco"), "echo, one-word")],
+)  # fmt: skip
+def test_a_choice_that_cannot_be_leaves_no_bank(
+    mb: Membank, tmp_path: Path, tiny_gguf: Path, options: tuple[object, ...], said: str
+) -> None:
+    (tmp_path / "a.txt").write_text("The lamp is green.", encoding="utf-8")
+    done = mb("ingest", tmp_path / "a.txt", "--model", tiny_gguf, *options)
+    assert done.code == 2
+    assert said in done.err
+    assert not mb.bank.exists()
+
+
+def test_a_model_that_pools_by_itself_has_no_layer_to_choose(mb: Membank, tmp_path: Path, minilm_gguf: Path) -> None:
+    (tmp_path / "a.txt").write_text("The lamp is green.", encoding="utf-8")
+    for options in (("--layer", "best"), ("--pooling", "last")):
+        done = mb("ingest", tmp_path / "a.txt", "--model", minilm_gguf, *options, "--threads", 1)
+        assert done.code == 2
+        assert "pools its states itself" in done.err
+
+
+def test_layers_as_typed() -> None:
+    typed = ("7", "-1", "0.5", ".25", "auto", "best")
+    assert [layer_value(text) for text in (None, *typed)] == [None, 7, -1, 0.5, 0.25, "auto", "best"]
+    for wrong in ("", "half", "1e3", "0.5.1", "--1"):
+        with pytest.raises(InvalidInputError, match="write a layer"):
+            layer_value(wrong)
 
 
 def test_another_model_is_refused_by_name(told: Membank, tmp_path: Path, minilm_gguf: Path) -> None:
@@ -453,5 +521,13 @@ def test_how_a_bank_was_captured_is_read_from_its_model(tiny_gguf: Path) -> None
     assert read("final-last") == {"pooling": "last"}
     assert captured_as({"id": "llama-0000000000000000-L3-mean"}, tiny_gguf) == {}
     assert captured_as(None, tiny_gguf) == {}
-    with pytest.raises(InvalidInputError, match="template"):
-        read("L3-mean-t0123abcd")
+    assert read("L3-mean-echo") == {"layer": 3, "pooling": "mean", "template": "echo"}
+    assert read("L11-last-one-word") == {"layer": 11, "pooling": "last", "template": "one-word"}
+    for kind in ("L3-mean-t0123abcd", "pooled-t0123abcd"):
+        with pytest.raises(InvalidInputError, match="template"):
+            read(kind)
+    own = "Remember: {text}"
+    made = {"id": f"{mark}-L3-mean{template_mark(own)}"}
+    assert captured_as(made, tiny_gguf, own) == {"layer": 3, "pooling": "mean", "template": own}
+    with pytest.raises(InvalidInputError, match="only a hash"):
+        captured_as(made, tiny_gguf, "Another: {text}")

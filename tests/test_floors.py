@@ -11,22 +11,25 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
 FLOORS = {
-    "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5,
+    "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5, "views": 0.5,
     "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2, "hgns.hierarchy": 1.4,
     "pointer": 1, "buffer": 1, "lock": 1, "traits": 0.5, "schema": 1, "index": 1, "prompt": 1, "gguf_file": 1,
     "sources": 1.2,
     "passages": 1, "forms": 0.5, "lexical": 1, "timewords": 1, "alike": 1.2, "streams": 1, "vocabulary": 1,
     "database": 1.2, "registry": 1.4, "indexing": 1.6, "placement": 1.6, "roster": 1.6, "speakers": 1.8,
     "signals": 1.8, "query": 2,
-    "store": 2, "capture": 2,
-    "adapters": 3.4, "adapters.base": 3, "adapters.windows": 3,
+    "store": 2, "watch": 1.8, "capture": 2,
+    "adapters": 3.4, "adapters.base": 3, "adapters.templates": 2.8, "adapters.windows": 3, "adapters.layers": 3.1,
     "adapters.mock": 3.2, "adapters.llama_cpp": 3.2, "adapters.huggingface": 3.2,
     "gate": 3, "scope": 3.1, "ranking": 3.15, "recall": 3.2, "upkeep": 3.2, "items": 3.4,
+    "recorded": 3.6,
+    "benching": 3.4, "benching.questions": 3.5, "benching.encoder": 3.6,
     "bank": 4,
     "session": 5, "tuning": 5, "traces": 5.2, "transfer": 5,
     "llama": 6, "terminal": 6, "conversation": 6,
     "chat": 7, "demo": 7,
     "commands": 7.1, "commands.base": 7.2, "commands.memories": 7.5, "commands.upkeep": 7.5, "commands.chatting": 7.5,
+    "commands.bench_encoder": 7.5,
     "cli": 8, "__init__": 8, "__main__": 9,
 }  # fmt: skip
 LAZY_ALLOWED = {"cli", "commands", "__init__"}

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import EncodingError
 from ..types import Vector
+
+AnyAdapter = TypeVar("AnyAdapter", bound="ModelAdapter")
 
 _PROBE = "The quick brown fox jumps over the lazy dog."
 
@@ -65,7 +67,7 @@ class ModelAdapter(ABC):
     def close(self) -> None:  # noqa: B027 (most adapters have nothing to free)
         """Free what the adapter opened itself."""
 
-    def __enter__(self) -> ModelAdapter:
+    def __enter__(self: AnyAdapter) -> AnyAdapter:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from ..errors import EncodingError, InvalidInputError, MissingExtraError, ModelError, ModelNotFoundError
 from ..types import Vector
 from .base import ModelAdapter
+from .templates import Pooling, template_mark
 from .windows import (
     TRIAL,
-    Pooling,
     Reader,
     Window,
     check_options,
@@ -30,7 +30,6 @@ from .windows import (
     normalise,
     pool,
     resolve_layer,
-    template_mark,
 )
 
 _SAMPLES = 64
@@ -45,8 +44,10 @@ class HuggingFaceAdapter(ModelAdapter):
         layer: ``"auto"`` (half depth), a 0-based block (negative: from the last), or a share of the depth,
         0.0..1.0.
             Of an encoder made for embeddings, ``-1`` is usually best.
-        pooling: over the tokens: ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position).
-        template: text around the input, with ``{text}`` where it goes.
+        pooling: over the tokens: ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position);
+        default: what belongs to the template, or ``"mean"``.
+        template: ``"echo"``, ``"one-word"`` (see templates.py), or text around the input, with ``{text}`` where
+        it goes.
         device: where to run, such as ``"cuda"``; default: where the model is.
         window: longest stretch of tokens evaluated at once; at most what the model has positions for.
         max_sequences: most texts in one evaluation.
@@ -64,13 +65,13 @@ class HuggingFaceAdapter(ModelAdapter):
         *,
         tokenizer: Any = None,
         layer: str | int | float = "auto",
-        pooling: Pooling = "mean",
+        pooling: Pooling | None = None,
         template: str | None = None,
         device: str | None = None,
         window: int = 512,
         max_sequences: int = 16,
     ) -> None:
-        check_options(pooling, template, window=window, max_sequences=max_sequences)
+        pooling, wording = check_options(pooling, template, window=window, max_sequences=max_sequences)
         self._torch = _extra("torch")
         self._lock = threading.Lock()
         self._model, self._tokenizer = _load(name_or_model, tokenizer)
@@ -81,7 +82,7 @@ class HuggingFaceAdapter(ModelAdapter):
         self._block = blocks[self.layer]
         positions = getattr(self._model.config, "max_position_embeddings", None) or window
         self._window, self._most = min(window, positions), max_sequences
-        self._reader = Reader.of(self._tokenize, template, self._window)
+        self._reader = Reader.of(self._tokenize, wording, self._window)
         self._dim = int(self._states([self._tokenize(TRIAL, specials=False, add=True) or [0]])[0].shape[-1])
         kind = getattr(self._model.config, "model_type", type(self._model).__name__.lower())
         mark = f"L{self.layer}-{pooling}{template_mark(template)}"
@@ -101,7 +102,7 @@ class HuggingFaceAdapter(ModelAdapter):
         return self._source
 
     def model_id(self) -> str:
-        """Kind of model, a hash of its tensors, the block, the pooling, and a hash of the template."""
+        """Kind of model, a hash of its tensors, the block, the pooling, name or hash of the template."""
         return self._id
 
     def encode(self, text: str) -> Vector:

@@ -18,11 +18,13 @@ import llama_cpp
 import numpy as np
 
 from ..capture import POOLING_NONE, POOLING_RANK, Context, Plan, Weights, quiet
-from ..errors import EncodingError, ModelError
+from ..errors import EncodingError, InvalidInputError, ModelError
 from ..gguf_file import fingerprint
-from ..types import Vector
+from ..types import Progress, Vector
 from .base import ModelAdapter
-from .windows import TRIAL, Pooling, Reader, check_options, groups, normalise, pool, resolve_layer, template_mark
+from .layers import Choice, choose_layer
+from .templates import Pooling, pools_apart, template_mark
+from .windows import TRIAL, Reader, check_options, groups, normalise, pool, resolve_layer
 
 _log = logging.getLogger("membank_llama")
 _told: set[str] = set()
@@ -38,14 +40,18 @@ class LlamaCppAdapter(ModelAdapter):
         layer: ``"auto"`` (half depth), a 0-based layer (negative: from the last), or a share of the depth,
         0.0..1.0.
             A model whose file names a pooling type gives its pooled output unless a layer is asked for.
-        pooling: over the tokens: ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position).
-        template: text around the input, with ``{text}`` where it goes; control tokens in it are parsed as
-        such.
+            ``"best"`` tries the layers on sentences of its own (see layers.py), once, which takes a moment: as
+            long as the whole model takes for 120 short texts. See `choice`.
+        pooling: over the tokens: ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position);
+        default: what belongs to the template, or ``"mean"``.
+        template: ``"echo"``, ``"one-word"`` (see templates.py), or text around the input, with ``{text}`` where
+        it goes; control tokens in it are parsed as such.
         n_threads: default: as the given Llama, or half the processors.
         n_gpu_layers: for a path: layers to put on the GPU, -1 for all.
         window: longest stretch of tokens evaluated at once; at most what the model was trained for.
         max_sequences: most texts in one evaluation.
         name: how a person calls the model; default: the name in the file.
+        progress: told about the choice of a layer.
 
     Raises:
         ModelFileError: the file is missing, damaged or no GGUF.
@@ -58,26 +64,38 @@ class LlamaCppAdapter(ModelAdapter):
         model: llama_cpp.Llama | str | Path,
         *,
         layer: str | int | float = "auto",
-        pooling: Pooling = "mean",
+        pooling: Pooling | None = None,
         template: str | None = None,
         n_threads: int | None = None,
         n_gpu_layers: int = 0,
         window: int = 512,
         max_sequences: int = 16,
         name: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        check_options(pooling, template, window=window, max_sequences=max_sequences, n_threads=n_threads)
-        self.pooling = pooling
+        counts = {"window": window, "max_sequences": max_sequences, "n_threads": n_threads}
+        self.pooling, wording = check_options(pooling, template, **counts)
         self._weights = weights = Weights(model, n_gpu_layers=n_gpu_layers)
         try:
-            plan = _plan(weights, layer, window, max_sequences, n_threads)
-            self._reader = Reader.of(weights.tokenize, template, plan.window, adds_space=weights.adds_space)
+            plan = _plan(weights, "auto" if layer == "best" else layer, window, max_sequences, n_threads)
+            self._reader = Reader.of(weights.tokenize, wording, plan.window, adds_space=weights.adds_space)
+            self.choice = _chosen(weights, plan, self._reader, self.pooling, progress) if layer == "best" else None
+            if self.choice is not None:
+                plan = _plan(weights, self.choice.layer, window, max_sequences, n_threads)
             self._context = _open_context(weights, plan)
+            if self._context.plan.pooled and pools_apart(template):
+                raise InvalidInputError(
+                    f"{weights.path} pools its states itself, over all tokens, which template {template!r} cannot do "
+                    "with; leave the template out, or choose a model that chats"
+                )
             self._name = name or weights.meta("general.name") or weights.path.stem
             self._id = self._identify(template)
         except BaseException:
             weights.close()
             raise
+
+    choice: Choice | None
+    """What ``layer="best"`` found, where it was asked for and there was something to choose."""
 
     def _identify(self, template: str | None) -> str:
         plan = self._context.plan
@@ -95,6 +113,21 @@ class LlamaCppAdapter(ModelAdapter):
         return self._context.plan.layer
 
     @property
+    def pooled(self) -> bool:
+        """Whether the model's file names a pooling, and its pooled output is taken."""
+        return self._context.plan.pooled
+
+    @property
+    def plan(self) -> Plan:
+        """What the capture context was made for."""
+        return self._context.plan
+
+    @property
+    def weights(self) -> Weights:
+        """The loaded model, for whoever captures other states of it; freed with the adapter."""
+        return self._weights
+
+    @property
     def name(self) -> str:
         return self._name
 
@@ -103,7 +136,7 @@ class LlamaCppAdapter(ModelAdapter):
         return str(self._weights.path)
 
     def model_id(self) -> str:
-        """Architecture, fingerprint of the file, what is captured of it, a hash of the template."""
+        """Architecture, fingerprint of the file, what is captured of it, name or hash of the template."""
         return self._id
 
     def encode(self, text: str) -> Vector:
@@ -149,6 +182,17 @@ def _plan(weights: Weights, layer: str | int | float, window: int, max_sequences
         pooled=pooled,
         outputs=pooled or index == weights.n_layer - 1,
     )
+
+
+def _chosen(weights: Weights, plan: Plan, reader: Reader, pooling: Pooling, progress: Progress | None) -> Choice | None:
+    """The best layer; None of a model that pools by itself, or whose graph does not name its layers."""
+    if plan.pooled:
+        return None
+    try:
+        return choose_layer(weights, plan, reader, pooling, progress)
+    except EncodingError:
+        # opening it at half depth says what there is to say
+        return None
 
 
 def _threads(host: llama_cpp.Llama | None) -> int:

@@ -10,19 +10,18 @@ its state, often a hundred times longer than the rest, says little of the text.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EncodingError, InvalidInputError
 from ..types import Vector
+from .templates import TEXT, Pooling, resolve_template
 
-Pooling: TypeAlias = Literal["mean", "last", "weighted"]
 TRIAL = "a b c"
 _LEAST_ROOM = 4
 _PIECE = 8192
@@ -47,7 +46,10 @@ class Tokenize(Protocol):
 
 @dataclass(frozen=True)
 class Reader:
-    """Makes windows of texts: a frame of special tokens and template around every stretch of `room` tokens."""
+    """Makes windows of texts: a frame of special tokens and template around every stretch of `room` tokens.
+
+    Where the template says the text twice, `between` stands between the two and the second one is pooled.
+    """
 
     tokenize: Tokenize
     before: list[int]
@@ -55,10 +57,11 @@ class Reader:
     lead: str
     room: int
     adds_space: bool
+    between: list[int] | None = None
 
     @classmethod
     def of(cls, tokenize: Tokenize, template: str | None, size: int, *, adds_space: bool = False) -> Reader:
-        """For windows of `size` tokens.
+        """For windows of `size` tokens; of a template, its wording (see `templates.py`).
 
         Raises:
             InvalidInputError: the template leaves hardly any room for the text.
@@ -67,16 +70,19 @@ class Reader:
         bare = tokenize(TRIAL, specials=False, add=False)
         at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
         before, after, lead = full[:at], full[at + len(bare) :], ""
+        between: list[int] | None = None
         if template is not None:
-            head, tail = template.split("{text}")
+            head, *middle, tail = template.split(TEXT)
             # a space between template and text belongs to the text's first token; some tokenizers add it
-            lead = " " if head.endswith(" ") and not adds_space else ""
+            lead = " " if all(part.endswith(" ") for part in (head, *middle)) and not adds_space else ""
             before = before + tokenize(head.removesuffix(" "), specials=True, add=False)
             after = tokenize(tail, specials=True, add=False) + after
-        room = size - len(before) - len(after)
+            between = tokenize(middle[0].removesuffix(" "), specials=True, add=False) if middle else None
+        frame = len(before) + len(between or ()) + len(after)
+        room = size - frame if between is None else (size - frame) // 2
         if room < _LEAST_ROOM:
             raise InvalidInputError(f"the template leaves {room} of {size} tokens to the text; shorten it")
-        return cls(tokenize, before, after, lead, room, adds_space)
+        return cls(tokenize, before, after, lead, room, adds_space, between)
 
     def _body(self, text: str) -> list[int]:
         """Tokens of the text alone. A long one goes in pieces: some tokenizers take minutes for a megabyte."""
@@ -101,6 +107,9 @@ class Reader:
             EncodingError: the text holds no token at all.
         """
         body, head = self._body(self.lead + text), len(self.before)
+        if self.between is not None and body:
+            yield from self._twice(number, body, self.between)
+            return
         if not body:
             if not head + len(self.after):
                 raise EncodingError(f"text {number} holds nothing that the model knows; leave it out")
@@ -115,6 +124,12 @@ class Reader:
             tokens = self.before + context + body[at:end] + self.after
             yield Window(number, tokens, start, head + len(context) + end - at, at + skip + 1)
             at = end
+
+    def _twice(self, number: int, body: list[int], between: list[int]) -> Iterator[Window]:
+        for at in range(0, len(body), self.room):
+            stretch = body[at : at + self.room]
+            ahead = self.before + stretch + between
+            yield Window(number, ahead + stretch + self.after, len(ahead), len(ahead) + len(stretch), at + 1)
 
 
 def groups(windows: Sequence[Window], capacity: int, most: int) -> Iterator[list[Window]]:
@@ -189,23 +204,19 @@ def resolve_layer(layer: str | int | float, depth: int) -> int:
     )
 
 
-def check_options(pooling: str, template: str | None, **counts: int | None) -> None:
-    """Refuse what no model could do.
+def check_options(pooling: str | None, template: str | None, **counts: int | None) -> tuple[Pooling, str | None]:
+    """Refuse what no model could do; returns the pooling and the wording of the template.
 
     Raises:
         InvalidInputError: naming the option and what it may be.
     """
-    if pooling not in get_args(Pooling):
+    found = resolve_template(template)
+    chosen = pooling or (found.pooling if found else "mean")
+    if chosen not in get_args(Pooling):
         known = ", ".join(get_args(Pooling))
         raise InvalidInputError(f"pooling must be one of {known}; it is {pooling!r}")
-    if template is not None and template.count("{text}") != 1:
-        raise InvalidInputError(f"template must hold {{text}} once, for the text; it is {template!r}")
     for name, value in counts.items():
         least = 8 if name == "window" else 1
         if value is not None and value < least:
             raise InvalidInputError(f"{name} must be at least {least}; it is {value}")
-
-
-def template_mark(template: str | None) -> str:
-    """What a template adds to a model id."""
-    return "" if template is None else "-t" + hashlib.sha256(template.encode()).hexdigest()[:8]
+    return cast(Pooling, chosen), None if found is None else found.wording

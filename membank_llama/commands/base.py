@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..adapters.llama_cpp import LlamaCppAdapter
     from ..bank import MemBank
 
-DATABASE = "bank.sqlite"
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|y)", re.IGNORECASE)
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
 
@@ -39,6 +38,25 @@ EncoderOption = Annotated[
         "Default: the one that made the bank.",
     ),
 ]  # fmt: skip
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer", show_default="half depth",
+        help="Of a new bank: the layer captured, from 0 (-1: the last), a share of the depth (0.5), "
+        "or best: tried out on this model.",
+    ),
+]  # fmt: skip
+PoolingOption = Annotated[
+    str | None,
+    typer.Option("--pooling", help="Of a new bank: mean, last or weighted, over the tokens.", show_default="mean"),
+]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--template", show_default=False,
+        help="Of a new bank: echo, one-word, or a text with {text} in it, put around what is encoded.",
+    ),
+]  # fmt: skip
 ThreadsOption = Annotated[int | None, typer.Option(help="Processor threads.", min=1, show_default=False)]
 GpuOption = Annotated[int, typer.Option(help="Layers to put on the GPU; -1 for all.", min=-1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -50,6 +68,45 @@ class Settings:
 
     bank: Path | None = None
     namespace: str | None = None
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Which states are wanted, as typed; None: not said."""
+
+    layer: str | None = None
+    pooling: str | None = None
+    template: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What was said, for an adapter.
+
+        Raises:
+            InvalidInputError: the layer is none.
+        """
+        said = {"layer": layer_value(self.layer), "pooling": self.pooling, "template": self.template}
+        return {name: value for name, value in said.items() if value is not None}
+
+
+def capture_wanted(layer: str | None, pooling: str | None, template: str | None) -> Capture | None:
+    """The states wanted, or None where nothing was said about them."""
+    wanted = Capture(layer, pooling, template)
+    return wanted if wanted.options() else None
+
+
+def layer_value(text: str | None) -> str | int | float | None:
+    """A layer as typed: ``7``, ``-1``, ``0.5``, ``auto`` or ``best``.
+
+    Raises:
+        InvalidInputError: none of these.
+    """
+    if text is None or text in ("auto", "best"):
+        return text
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    if re.fullmatch(r"\d*\.\d+", text):
+        return float(text)
+    raise InvalidInputError(f"--layer is {text!r}; write a layer (7, or -1 for the last), a share (0.5), auto or best")
 
 
 def bank_path(ctx: typer.Context, own: Path | None, name: str = "default") -> Path:
@@ -78,6 +135,8 @@ def namespace_of(ctx: typer.Context, own: str | None) -> str:
 
 def must_exist(path: Path) -> None:
     """Raises BankNotFoundError rather than make a bank where none was."""
+    from ..store import DATABASE
+
     if not (path / DATABASE).exists():
         raise BankNotFoundError(
             f"there is no bank at {path}; make one with membank ingest or membank chat, or name another with --bank"
@@ -114,15 +173,53 @@ def open_for_looking(path: Path) -> Iterator[MemBank]:
 
 
 def open_model(
-    ref: str, *, threads: int | None = None, gpu_layers: int = 0, card: dict[str, Any] | None = None
+    ref: str,
+    *,
+    threads: int | None = None,
+    gpu_layers: int = 0,
+    card: dict[str, Any] | None = None,
+    wanted: Capture | None = None,
 ) -> LlamaCppAdapter:
     """An adapter from anything that names a model; set as it was for the bank of this card, where it made that bank."""
-    from ..adapters.llama_cpp import LlamaCppAdapter
     from ..sources import resolve_model
 
     path = resolve_model(ref)
-    capture = captured_as(card, path)
-    return LlamaCppAdapter(path, name=called(path, ref), n_threads=threads, n_gpu_layers=gpu_layers, **capture)
+    return adapter_of(path, path, ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
+
+
+def adapter_of(
+    model: Any,
+    path: Path,
+    ref: str,
+    *,
+    threads: int | None,
+    gpu_layers: int = 0,
+    card: dict[str, Any] | None,
+    wanted: Capture | None,
+) -> LlamaCppAdapter:
+    """An adapter on a file or on a Llama of that file: as the bank of this card has it, and as is wanted.
+
+    Raises:
+        InvalidInputError: a layer or a pooling is wanted of a model that pools by itself.
+    """
+    from ..adapters.llama_cpp import LlamaCppAdapter
+    from ..recorded import captured_as
+    from ..terminal import note, progress_bar
+
+    wanted = wanted or Capture()
+    capture = {**captured_as(card, path, wanted.template), **wanted.options()}
+    with progress_bar() as progress:
+        adapter = LlamaCppAdapter(
+            model, name=called(path, ref), n_threads=threads, n_gpu_layers=gpu_layers, progress=progress, **capture
+        )
+    if adapter.pooled and (wanted.layer or wanted.pooling):
+        adapter.close()
+        raise InvalidInputError(
+            f"{adapter.name} pools its states itself and has no layer to choose; leave --layer and --pooling out"
+        )
+    if adapter.choice is not None:
+        note(str(adapter.choice))
+    return adapter
 
 
 def called(path: Path, ref: str) -> str:
@@ -135,72 +232,44 @@ def prepare(bank: MemBank, namespace: str = "default") -> None:
     bank.recall("good morning", 1, namespace=namespace)
 
 
-def recorded_model(path: Path) -> dict[str, Any] | None:
-    """The model card that a bank keeps; None where there is no bank, or none written to yet."""
-    from ..registry import Registry
-
-    if not (path / DATABASE).exists():
-        return None
-    registry = Registry(path / DATABASE, read_only=True)
-    try:
-        card = registry.get_meta("model")
-    finally:
-        registry.close()
-    return card if isinstance(card, dict) else None
-
-
-def made_by(card: dict[str, Any], path: Path) -> bool:
-    """Whether a bank was made by this file, under whatever name."""
-    from ..gguf_file import fingerprint
-
-    return fingerprint(path)[:16] in card["id"]
-
-
-def captured_as(card: dict[str, Any] | None, path: Path) -> dict[str, Any]:
-    """Layer and pooling that a bank was made with, from its model's id; empty where another file made it.
-
-    Raises:
-        InvalidInputError: made with a template, of which only a hash is known.
-    """
-    if card is None or not made_by(card, path):
-        return {}
-    match = re.fullmatch(r".+-(?:pooled|(final|L(\d+))-(mean|last|weighted))(-t[0-9a-f]{8})?", card["id"])
-    if match is None:
-        return {}
-    if match[4]:
-        raise InvalidInputError(
-            "the bank was made with a text template, which the command line does not know; open it from Python with "
-            "LlamaCppAdapter(…, template=…), or move it over with: membank reencode MODEL"
-        )
-    if match[3] is None:
-        return {}
-    return {"pooling": match[3], **({"layer": int(match[2])} if match[2] else {})}
-
-
 def encoder_for(
-    path: Path, ref: str | None, *, threads: int | None, gpu_layers: int = 0, card: dict[str, Any] | None = None
+    path: Path,
+    ref: str | None,
+    *,
+    threads: int | None,
+    gpu_layers: int = 0,
+    card: dict[str, Any] | None = None,
+    wanted: Capture | None = None,
 ) -> LlamaCppAdapter | None:
     """The model that encodes for a bank: the one named, else the one that made it; None where its file is gone."""
+    from ..recorded import made_by, recorded_model
+
     card = card or recorded_model(path)
     if ref is not None:
-        return open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card)
+        return open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
     if card is None or not card.get("source") or not Path(card["source"]).is_file():
         return None
-    adapter = open_model(card["source"], threads=threads, gpu_layers=gpu_layers, card=card)
-    if adapter.model_id() != card["id"]:
+    if not made_by(card, Path(card["source"])):
+        return None
+    adapter = open_model(card["source"], threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
+    if adapter.model_id() != card["id"] and wanted is None:
         adapter.close()
         return None
     return adapter
 
 
-def needed_encoder(path: Path, ref: str | None, *, threads: int | None, gpu_layers: int = 0) -> LlamaCppAdapter:
+def needed_encoder(
+    path: Path, ref: str | None, *, threads: int | None, gpu_layers: int = 0, wanted: Capture | None = None
+) -> LlamaCppAdapter:
     """The same, for commands that cannot go on without.
 
     Raises:
         InvalidInputError: no model was named and none is known; the message says which to name.
     """
+    from ..recorded import recorded_model
+
     card = recorded_model(path)
-    adapter = encoder_for(path, ref, threads=threads, gpu_layers=gpu_layers, card=card)
+    adapter = encoder_for(path, ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
     if adapter is not None:
         return adapter
     if card is None:

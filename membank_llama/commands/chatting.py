@@ -15,6 +15,8 @@ from . import base
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..adapters.llama_cpp import LlamaCppAdapter
+
 DEFAULT_CONTEXT = 4096
 DEFAULT_TEMPERATURE = 0.7
 
@@ -51,6 +53,9 @@ def chat(
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Chat without a memory.", show_default=False)] = True,
     bank: base.BankOption = None,
     namespace: base.NamespaceOption = None,
+    layer: base.LayerOption = None,
+    pooling: base.PoolingOption = None,
+    template: base.TemplateOption = None,
     threads: base.ThreadsOption = None,
     gpu_layers: base.GpuOption = 0,
 ) -> None:  # fmt: skip
@@ -79,7 +84,8 @@ def chat(
         "verbose": False,
         **({} if seed is None else {"seed": seed}),
     }
-    with _opened(path, where, encoder, base.namespace_of(ctx, namespace), options) as llm:
+    wanted = base.capture_wanted(layer, pooling, template)
+    with _opened(path, where, encoder, base.namespace_of(ctx, namespace), options, wanted) as llm:
         replies = ReplyOptions(temperature, max_tokens, system, seed)
         _greet(llm, path)
         if toy:
@@ -89,11 +95,16 @@ def chat(
 
 @contextmanager
 def _opened(
-    path: Path, bank: Path | None, encoder: str | None, namespace: str, options: dict[str, Any]
+    path: Path,
+    bank: Path | None,
+    encoder: str | None,
+    namespace: str,
+    options: dict[str, Any],
+    wanted: base.Capture | None,
 ) -> Iterator[Any]:
     """The model, with its memory where a bank is given; all of it is closed in order."""
-    from ..adapters.llama_cpp import LlamaCppAdapter
     from ..llama import remember
+    from ..recorded import made_by, recorded_model
     from ..session import MemoryOptions
 
     with ExitStack() as stack:
@@ -102,11 +113,11 @@ def _opened(
             stack.callback(llm.close)
             yield llm
             return
-        card = base.recorded_model(bank)
+        card = recorded_model(bank)
         threads, gpu_layers = options["n_threads"], options["n_gpu_layers"]
         adapter: LlamaCppAdapter | None = None
-        if encoder is not None or (card is not None and not base.made_by(card, path)):
-            adapter = base.encoder_for(bank, encoder, threads=threads, gpu_layers=gpu_layers, card=card)
+        if encoder is not None or (card is not None and not made_by(card, path)):
+            adapter = base.encoder_for(bank, encoder, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
         if adapter is not None:
             # the bank first: where another process holds it, nobody waits for the chat model
             opened = _bank(stack, adapter, bank)
@@ -116,9 +127,8 @@ def _opened(
             llm = _load(path, options)
             # closed last: the adapter's context lives on these weights
             stack.callback(llm.close)
-            capture = base.captured_as(card, path)
-            name = base.called(path, str(path))
-            opened = _bank(stack, LlamaCppAdapter(llm, name=name, n_threads=threads, **capture), bank)
+            own = base.adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
+            opened = _bank(stack, own, bank)
         base.prepare(opened, namespace)
         remembering = remember(llm, opened, MemoryOptions(namespace=namespace))
         stack.callback(remembering.memory.close)

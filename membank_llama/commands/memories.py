@@ -28,6 +28,9 @@ def ingest(
     source: Annotated[str | None, typer.Option(help="Where it is from.", show_default="the file's name")] = None,
     bank: base.BankOption = None,
     namespace: base.NamespaceOption = None,
+    layer: base.LayerOption = None,
+    pooling: base.PoolingOption = None,
+    template: base.TemplateOption = None,
     threads: base.ThreadsOption = None,
     gpu_layers: base.GpuOption = 0,
     as_json: base.JsonOption = False,
@@ -45,9 +48,10 @@ def ingest(
     items = _read(paths, role, base.namespace_of(ctx, namespace), source)
     if not items:
         raise InvalidInputError(f"there is nothing to remember in {', '.join(paths)}")
+    wanted = base.capture_wanted(layer, pooling, template)
     start = time.perf_counter()
     with (
-        base.needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers) as adapter,
+        base.needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as adapter,
         terminal.progress_bar() as progress,
         MemBank(adapter, where, progress=progress) as opened,
     ):

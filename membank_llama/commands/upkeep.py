@@ -78,23 +78,29 @@ def reencode(
         str | None, typer.Argument(help="The model to move to.", show_default="the one that made the bank")
     ] = None,
     bank: base.BankOption = None,
+    layer: base.LayerOption = None,
+    pooling: base.PoolingOption = None,
+    template: base.TemplateOption = None,
     threads: base.ThreadsOption = None,
     gpu_layers: base.GpuOption = 0,
 ) -> None:
-    """Compute every vector anew from the texts, with another model or after damage.
+    """Compute every vector anew from the texts: with another model, from other states of it, or after damage.
 
     May be interrupted: until it is done the bank stays as it was, and the next call goes on where it stopped.
 
     [dim]membank reencode nomic-embed-text-v1.5.Q8_0.gguf[/dim]
+
+    [dim]membank reencode model.gguf --layer best[/dim]
     """
     from .. import terminal
 
     where = base.bank_path(ctx, bank)
     base.must_exist(where)
+    wanted = base.capture_wanted(layer, pooling, template)
     if model is None:
-        adapter = base.needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers)
+        adapter = base.needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
     else:
-        adapter = base.open_model(model, threads=threads, gpu_layers=gpu_layers)
+        adapter = base.open_model(model, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
     with adapter, base.open_bank(where, adapter, repair=True) as opened, terminal.progress_bar() as progress:
         opened.reencode(adapter, progress)
         opened.flush(progress)

@@ -1,0 +1,1 @@
+"""What `membank bench` measures; the commands only show it."""
