@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
 FLOORS = {
     "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5,
-    "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2, "hgns.hierarchy": 1.4,
+    "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2,
+    "hgns.axes": 1.2, "hgns.spending": 1.2, "hgns.axial": 1.3, "hgns.hierarchy": 1.4,
     "pointer": 1, "buffer": 1, "lock": 1, "schema": 1, "index": 1, "prompt": 1, "gguf_file": 1, "sources": 1.2,
     "passages": 1, "lexical": 1, "streams": 1, "vocabulary": 1,
     "database": 1.2, "registry": 1.4, "indexing": 1.6, "placement": 1.6, "roster": 1.6,
