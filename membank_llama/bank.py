@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from . import upkeep
+from . import calibration, upkeep
 from .adapters.base import ModelAdapter, check_vectors
 from .errors import BankStorageError, InvalidInputError, MemoryNotFoundError, ModelError
 from .gate import COHORT, COHORT_TAG, RelevanceGate
+from .hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
 from .items import IngestResult, Integration, check_text, checked
 from .placement import ModelCard
 from .prompt import Neutraliser, build_block
@@ -62,7 +63,7 @@ class MemBank:
         path: str | Path | None = None,
         *,
         read_only: bool = False,
-        codec: str = "digits",
+        codec: str = DEFAULT_CODEC,
         candidate_multiplier: int = 5,
         min_recall_score: float | None = None,
         max_text_bytes: int = MAX_TEXT_BYTES,
@@ -75,6 +76,7 @@ class MemBank:
         self._multiplier = candidate_multiplier
         self._min_score = min_recall_score
         self._gate: RelevanceGate | None = None
+        self._gate_of: HGNSHierarchy | None = None
         self._gate_lock = threading.Lock()
         with ExitStack() as stack:
             if path is None:
@@ -151,10 +153,12 @@ class MemBank:
             if len(batch) == batch_size:
                 results += self._ingest_batch(batch)
                 batch = []
+                self._calibrate(progress)
                 if progress is not None:
                     progress("remembering", len(results), total)
         if batch:
             results += self._ingest_batch(batch)
+            self._calibrate(progress)
             if progress is not None:
                 progress("remembering", len(results), total)
         return results
@@ -170,6 +174,14 @@ class MemBank:
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
         return [IngestResult(entry.memory_id, names[entry.slot], entry.is_new, dims, spent) for entry in stored]
+
+    def _calibrate(self, progress: Progress | None) -> None:
+        if not calibration.is_due(self._store):
+            return
+        try:
+            calibration.recalibrate(self._store, progress)
+        except BankStorageError as exc:
+            logger.warning("what was told is stored, along the axes the bank had; it tries again: %s", exc)
 
     def _need_adapter(self) -> ModelAdapter:
         if self.adapter is None:
@@ -227,9 +239,15 @@ class MemBank:
         return vector
 
     def _relevance_gate(self) -> RelevanceGate:
+        self._store.follow()
+        if self.adapter is not None:
+            self._store.check_model(self.adapter.model_id())
+        hierarchy = self._store.hierarchy
         with self._gate_lock:
-            if self._gate is None:
-                self._gate = RelevanceGate(self._cohort())
+            if self._gate is None or self._gate_of is not hierarchy:
+                cohort = self._cohort()
+                self._gate = RelevanceGate(None if cohort is None else hierarchy.corrected(cohort))
+                self._gate_of = hierarchy
             return self._gate
 
     def _cohort(self) -> Vector | None:
@@ -337,6 +355,7 @@ class MemBank:
         adapter = adapter or self._need_adapter()
         done = upkeep.reencode(self._store, adapter, progress)
         self.adapter = adapter
+        self._calibrate(progress)
         with self._gate_lock:
             self._gate = None
         return done
@@ -357,6 +376,13 @@ class MemBank:
             "namespaces": store.registry.namespaces(),
             "model": vars(store.model),
             "codec": hierarchy.spec(),
+            "axes": None
+            if hierarchy.axes is None
+            else {
+                "calibrated_at": store.calibrated_at,
+                "corrects": hierarchy.axes.corrects,
+                "removed": hierarchy.axes.removed,
+            },
             "bytes": store.nbytes(),
             "level_bytes": {level: hierarchy.nbytes(level) for level in LEVELS},
             "level_share": {level: hierarchy.nbytes(level) / (4 * hierarchy.dim) for level in LEVELS},

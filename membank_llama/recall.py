@@ -278,7 +278,7 @@ class QueryEngine:
             if int(field.inside.sum()) <= EXACT_BELOW:
                 return self._scan(vector, 2, want, field)
             want *= 4
-        return self._store.indexes.get(query.namespace).search(vector, want + len(field.barred))[0]
+        return self._store.nearest(query.namespace, vector, want + len(field.barred))
 
     def _scan(self, vector: Vector, level: int, want: int, field: _Field) -> Ids:
         """Exact search over one level."""
@@ -295,12 +295,13 @@ class QueryEngine:
         """Score all candidates at the coarse level, fewer at each finer one."""
         levels = sorted(query.levels, reverse=True)
         keep = max(32, 4 * query.top_k)
+        asked = self._store.hierarchy.corrected(vector[np.newaxis])[0]
         for level in levels:
             if len(found.levels) and len(found.ids) > keep:
                 found = found.keep(found.ranked()[:keep])
                 keep = max(16, 2 * query.top_k)
             found.levels[level] = scores = self._store.scores(vector, found.slots, level)
-            found.spreads = self._gate.spreads(vector, scores)
+            found.spreads = self._gate.spreads(asked, scores)
         return found
 
     def _results(self, shared: _Shared, found: _Candidates) -> tuple[list[RecallResult], set[int]]:

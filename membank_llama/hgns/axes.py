@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BankCorruptError, InvalidInputError
 from ..types import Vector
-from .base import row_lengths, unit_rows
+from .base import scaled_to_unit, unit_rows
 
 DENSE = 1024
 LEADING = 512
@@ -83,8 +82,7 @@ class Axes:
     def corrected(self, rows: Vector) -> Vector:
         """Unit rows (n, dim) in the corrected space; a row that lies at the mean is zero."""
         turned = self._turned(rows - self.mean if self.mean.any() else rows) * self.scale
-        turned /= row_lengths(turned)[:, np.newaxis]
-        return turned
+        return scaled_to_unit(turned)
 
     def _turned(self, rows: Vector) -> Vector:
         if self.basis.shape[1]:
@@ -142,28 +140,21 @@ def calibrate(sample: Vector, *, correct: bool | None = None) -> Axes:
         scale[:REMOVED] = 0
         if len(scale) > REMOVED:
             scale /= scale.max()
-    parts = (mean, basis, reflectors, product, scale)
-    first = Axes(*(np.asarray(part, np.float32) for part in parts), centre=_nothing(mean), spread=_nothing(mean))
-    found = first.corrected(rows).astype(np.float64)
+    nothing = np.zeros(len(centre))
+    parts = (mean, basis, reflectors, product, scale, nothing, nothing)
+    axes = Axes(*(np.asarray(part, np.float32) for part in parts))
+    found = axes.corrected(rows).astype(np.float64)
     spread = found.std(axis=0)
     # an axis that the sample says little of may be wider than it looks
-    floor = np.sqrt(RIDGE * len(centre) / len(rows) * float(np.mean(spread**2)))
-    spread = np.where(np.asarray(first.scale) == 0, 0, np.sqrt(spread**2 + floor**2))
-    return Axes(
-        *(getattr(first, field.name) for field in fields(first)[:5]),
-        centre=found.mean(axis=0).astype(np.float32),
-        spread=spread.astype(np.float32),
-    )
+    floor = RIDGE * len(centre) / len(rows) * float(np.mean(spread**2))
+    spread = np.where(axes.scale == 0, 0, np.sqrt(spread**2 + floor))
+    return replace(axes, centre=found.mean(axis=0).astype(np.float32), spread=spread.astype(np.float32))
 
 
 def anisotropy(rows: Vector) -> float:
     """Mean cosine between different rows, unit rows (n, dim), n at least 2; about 0 where they point anywhere."""
     total = rows.sum(axis=0, dtype=np.float64)
     return float((total @ total - len(rows)) / (len(rows) * (len(rows) - 1)))
-
-
-def _nothing(like: Floats) -> Vector:
-    return np.zeros(len(like), np.float32)
 
 
 def _principal(rows: Vector, centre: Floats) -> tuple[Floats, Floats, Floats, Floats]:

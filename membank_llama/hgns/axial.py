@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import InvalidInputError
 from ..types import Codes, Vector
 from .axes import Axes
-from .base import Codec, check_codes, check_level, cosines, full_decode, full_encode, row_lengths, unit_rows
+from .base import Codec, check_codes, check_level, cosines, full_decode, full_encode, scaled_to_unit, unit_rows
 from .digits import Quantiser, centroids, inner_edges
 from .gradient import Floats
 from .spending import BITS, spend, spend_packed
@@ -88,7 +88,7 @@ class AxesCodec(Codec):
         self._kept = self._axis[self._axis >= 0]
         rest = np.ones(self.dim, np.bool_)
         rest[self._kept] = False
-        self._rest = np.where(rest, self.axes.centre, np.float32(0))
+        self._rest: Vector = (rest * self.axes.centre).astype(np.float32)
         # with no digit of its own an axis stands at its mean; added to the first byte's look-ups
         self._squares = np.square(self._table).sum(axis=2)
         self._squares[0] += float(np.square(self._rest).sum())
@@ -126,8 +126,7 @@ class AxesCodec(Codec):
         if check_level(level) == 0:
             return full_decode(codes, self.dim)
         rows = self._centres(check_codes(codes, self.nbytes(level)), level)
-        rows /= row_lengths(rows)[:, np.newaxis]
-        return rows
+        return scaled_to_unit(rows)
 
     def _centres(self, codes: Codes, level: int) -> Vector:
         if level == 2:
@@ -144,7 +143,7 @@ class AxesCodec(Codec):
         return rows
 
     def leading(self, codes: Codes, count: int) -> Vector:
-        """Level 2 along the first `count` axes, from their means, float32 (n, count): what an index needs to rank by."""
+        """Level 2 along the first `count` axes, from their means, float32 (n, count): enough to rank by."""
         return self.decode(codes, 2)[:, :count] - self.axes.centre[:count]
 
     def corrected(self, rows: Vector) -> Vector:
@@ -155,7 +154,9 @@ class AxesCodec(Codec):
         check_codes(codes, self.nbytes(check_level(level)))
         if level == 0:
             rows = full_decode(codes, self.dim)
-            return cosines(self.corrected(rows), self.corrected(unit)[0]) if self.axes.corrects else cosines(rows, unit[0])
+            if self.axes.corrects:
+                rows, unit = self.corrected(rows), self.corrected(unit)
+            return cosines(rows, unit[0])
         asked = self.corrected(unit)[0]
         if level == 1:
             return cosines(self._centres(codes, 1), asked)
@@ -163,7 +164,7 @@ class AxesCodec(Codec):
 
     def _score_coarse(self, asked: Vector, codes: Codes) -> Vector:
         """Cosines with level 2, as `cosines(self._centres(codes, 2), asked)` gives them but for the order of sums."""
-        weights = np.where(self._axis >= 0, asked[self._axis], np.float32(0))
+        weights = np.where(self._axis >= 0, asked[self._axis], 0).astype(np.float32)
         dots = np.einsum("bvs,bs->bv", self._table, weights)
         dots[0] += self._rest @ asked
         at = codes + self._base

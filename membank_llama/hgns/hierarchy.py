@@ -4,7 +4,7 @@ A slot holds level 0, then level 1, then level 2. `spec()` is what a bank record
 the axes it names, reads every byte that was written with it, and one that could not is refused with what to do.
 
 Level 0 is the vector as it was encoded. Levels 1 and 2, and every cosine, are those of the corrected space where the
-bank has axes (`axes.py`); before it has, the corrected space is that of the vectors, and `axes` writes as `digits` does.
+bank has axes (`axes.py`); before it has, it is the space of the vectors, and `axes` writes as `digits` does.
 """
 
 from __future__ import annotations
@@ -79,6 +79,13 @@ class HGNSHierarchy:
         """Rows (n, dim) as unit rows of the space that cosines are taken in; raises as `compress`."""
         unit = unit_rows(rows, self.dim)
         return unit if self._turned is None else self._turned.corrected(unit)
+
+    def axes_holding(self, share: float) -> int:
+        """How many leading axes hold this share of the variance; all dimensions where there are no axes."""
+        if self.axes is None:
+            return self.dim
+        held = np.cumsum(np.square(self.axes.spread.astype(np.float64)))
+        return min(self.dim, 1 + int(np.searchsorted(held, share * held[-1])))
 
     def index_rows(self, codes: Codes, count: int) -> Vector:
         """What to index of level 2, float32 (n, count): inner products with `index_query` rank as `score` does.
