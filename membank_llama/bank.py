@@ -23,6 +23,7 @@ from . import calibration, upkeep
 from .adapters.base import ModelAdapter, check_vectors
 from .errors import BankStorageError, InvalidInputError, MemoryNotFoundError, ModelError
 from .gate import COHORT, COHORT_TAG, RelevanceGate
+from .hgns.axes import ANISOTROPIC, anisotropy
 from .hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
 from .items import IngestResult, Integration, check_text, checked
 from .placement import ModelCard
@@ -178,8 +179,10 @@ class MemBank:
     def _calibrate(self, progress: Progress | None) -> None:
         if not calibration.is_due(self._store):
             return
+        cohort = self._cohort()
+        correct = None if cohort is None else anisotropy(cohort) >= ANISOTROPIC
         try:
-            calibration.recalibrate(self._store, progress)
+            calibration.recalibrate(self._store, correct=correct, progress=progress)
         except BankStorageError as exc:
             logger.warning("what was told is stored, along the axes the bank had; it tries again: %s", exc)
 
@@ -376,13 +379,7 @@ class MemBank:
             "namespaces": store.registry.namespaces(),
             "model": vars(store.model),
             "codec": hierarchy.spec(),
-            "axes": None
-            if hierarchy.axes is None
-            else {
-                "calibrated_at": store.calibrated_at,
-                "corrects": hierarchy.axes.corrects,
-                "removed": hierarchy.axes.removed,
-            },
+            "axes": store.axes_facts(),
             "bytes": store.nbytes(),
             "level_bytes": {level: hierarchy.nbytes(level) for level in LEVELS},
             "level_share": {level: hierarchy.nbytes(level) / (4 * hierarchy.dim) for level in LEVELS},

@@ -31,10 +31,14 @@ def is_due(store: Store) -> bool:
     return store.registry.next_slot() >= max(FEWEST, GROWTH * store.calibrated_at)
 
 
-def recalibrate(store: Store, progress: Progress | None = None) -> bool:
+def recalibrate(store: Store, *, correct: bool | None = None, progress: Progress | None = None) -> bool:
     """Find the axes of what the bank holds and write levels 1 and 2 along them; false where it holds too little.
 
     Threads may recall meanwhile; those that write wait.
+
+    Args:
+        correct: whether the model's vectors need correcting (`axes.calibrate`). Better told than guessed from the
+            bank: texts that are alike make vectors alike in every model.
     """
     store.check_writable()
     if not store.hierarchy.adapts:
@@ -44,7 +48,7 @@ def recalibrate(store: Store, progress: Progress | None = None) -> bool:
         if len(slots) < FEWEST:
             return False
         old = store.hierarchy
-        axes = calibrate(_sample(store, slots))
+        axes = calibrate(_sample(store, slots), correct=correct)
         hierarchy = HGNSHierarchy(
             old.dim, old.codec_name, k=old.k, gradient_levels=old.spec()["gradient_levels"], axes=axes
         )

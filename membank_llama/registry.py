@@ -182,11 +182,12 @@ class Registry(BankDatabase):
         """(id, slot) of every memory of a namespace above an id, in order of id."""
         return [(memory_id, slot) for memory_id, slot, _ in self.arrivals(namespace, after)]
 
-    def arrivals(self, namespace: str, after: int) -> list[tuple[int, int, float]]:
-        """(id, slot, time) of every memory of a namespace above an id, in order of id."""
+    def arrivals(self, namespace: str, after: int, limit: int = -1) -> list[tuple[int, int, float]]:
+        """(id, slot, time) of every memory of a namespace above an id, in order of id; the first `limit` of them."""
         # the + keeps SQLite from walking the index of times and sorting
         return self.rows(
-            "SELECT id, slot, created_at FROM memories WHERE +namespace = ? AND id > ? ORDER BY id", (namespace, after)
+            "SELECT id, slot, created_at FROM memories WHERE +namespace = ? AND id > ? ORDER BY id LIMIT ?",
+            (namespace, after, limit),
         )
 
     def is_alone(self, namespace: str) -> bool:

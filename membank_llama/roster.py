@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from .registry import Registry
 
+PAGE = 1 << 15
+
 Ids = npt.NDArray[np.int64]
 Times = npt.NDArray[np.float64]
 
@@ -105,7 +107,9 @@ class Rosters:
         with self._lock:
             roll = self._rolls.setdefault(namespace, _Roll())
             if roll.generation != generation:
-                roll.append(self._registry.arrivals(namespace, roll.last))
+                # page by page: a million rows as Python objects take as much room as the index
+                while rows := self._registry.arrivals(namespace, roll.last, PAGE):
+                    roll.append(rows)
                 roll.publish(self._registry.is_alone(namespace))
                 roll.generation = generation
             return roll.roster

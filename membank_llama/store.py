@@ -38,7 +38,7 @@ from .errors import (
     ModelMismatchError,
 )
 from .hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
-from .indexing import IndexPlan, IndexSet
+from .indexing import LINKS, IndexPlan, IndexSet
 from .lock import WriterLock
 from .placement import ModelCard, Stored, pack_records, place_records, plan, record
 from .pointer import PointerRecord
@@ -47,11 +47,11 @@ from .roster import Rosters
 from .types import Codes, NewMemory, Progress, Vector
 
 FORMAT = 1
-INDEXED = 0.93
+INDEXED = 0.9
 """Share of the variance that the indexed axes hold, until there are so many memories that fewer must do."""
 
-HANDED_ON = 512
-"""Candidates that an index of leading axes hands on to level 2."""
+HANDED_ON, MORE_HANDED_ON = 256, 1024
+"""Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""
 
 DATABASE = "bank.sqlite"
 FIRST_ACTIVATIONS = "activations-1.bin"
@@ -135,9 +135,8 @@ class Store:
         origin = f"{self.model.id} ".encode() + self.hierarchy.tag
         tag = hashlib.sha256(origin).hexdigest()[:16]
         directory = self.path / "index"
-        plain = self.hierarchy.axes is None
-        axes = self.hierarchy.dim if plain else self.hierarchy.axes_holding(INDEXED)
-        plan = IndexPlan(axes, shrinks=not plain, full=self.hierarchy.dim)
+        shrinks, dim = self.hierarchy.axes is not None, self.hierarchy.dim
+        plan = IndexPlan(self.hierarchy.axes_holding(INDEXED), shrinks, dim)
         self.indexes = IndexSet(directory, self.registry, self._index_rows, plan, tag, self._progress)
 
     def _open_file(self) -> None:
@@ -314,7 +313,8 @@ class Store:
         if self.hierarchy.axes is None:
             return index.search(vector, want)[0]
         asked = self.hierarchy.index_query(vector, index.dim)
-        ids = index.search(asked, max(HANDED_ON, 2 * want))[0]
+        handed_on = HANDED_ON if index.links == LINKS else MORE_HANDED_ON
+        ids = index.search(asked, max(handed_on, 2 * want))[0]
         roster = self.rosters.get(namespace)
         rows = roster.rows(ids)
         best = np.argsort(-self.scores(vector, roster.slots[rows], 2), kind="stable")[:want]
@@ -351,6 +351,12 @@ class Store:
             "activations": _size(activations),
             "index": sum(_size(path) for path in (self.path / "index").glob("*")),
         }
+
+    def axes_facts(self) -> dict[str, int | bool] | None:
+        """From how many vectors the axes were found, whether they correct cosines, how many were removed for it."""
+        if (axes := self.hierarchy.axes) is None:
+            return None
+        return {"calibrated_at": self.calibrated_at, "corrects": axes.corrects, "removed": axes.removed}
 
     def check_writable(self) -> None:
         """Raises BankReadOnlyError where the bank was opened for reading, BankClosedError where it is closed."""

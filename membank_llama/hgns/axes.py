@@ -30,7 +30,7 @@ FEWEST = 256
 """Distinct vectors from which on axes say more than chance."""
 
 ANISOTROPIC = 0.35
-"""Mean cosine between distinct texts from which on vectors are corrected."""
+"""Mean cosine between texts about different things from which on a model's vectors are corrected."""
 
 POWER = 0.75
 """How far axes are standardised: their spread is divided by its own power; 1 would make all alike."""
@@ -81,13 +81,15 @@ class Axes:
 
     def corrected(self, rows: Vector) -> Vector:
         """Unit rows (n, dim) in the corrected space; a row that lies at the mean is zero."""
-        turned = self._turned(rows - self.mean if self.mean.any() else rows) * self.scale
-        return scaled_to_unit(turned)
+        centred = rows - self.mean if self.corrects else rows
+        turned = self._turned(centred) * self.scale
+        return scaled_to_unit(turned.astype(np.float32, copy=False))
 
     def _turned(self, rows: Vector) -> Vector:
         if self.basis.shape[1]:
             return rows @ self.basis
-        return rows - (rows @ self.product) @ self.reflectors.T
+        reflected = (rows @ self.product) @ self.reflectors.T
+        return (rows - reflected).astype(np.float32, copy=False)
 
     def to_bytes(self) -> bytes:
         """Everything, with a checksum."""

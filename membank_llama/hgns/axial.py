@@ -88,7 +88,7 @@ class AxesCodec(Codec):
         self._kept = self._axis[self._axis >= 0]
         rest = np.ones(self.dim, np.bool_)
         rest[self._kept] = False
-        self._rest: Vector = (rest * self.axes.centre).astype(np.float32)
+        self._rest = np.where(rest, self.axes.centre, 0).astype(np.float32)
         # with no digit of its own an axis stands at its mean; added to the first byte's look-ups
         self._squares = np.square(self._table).sum(axis=2)
         self._squares[0] += float(np.square(self._rest).sum())
@@ -104,7 +104,8 @@ class AxesCodec(Codec):
         rows = unit_rows(vectors, self.dim)
         along = self.axes.corrected(rows)[:, self._first]
         first = self._first
-        along = (along - self.axes.centre[first]) / np.maximum(self.axes.spread[first], np.finfo(np.float32).tiny)
+        along -= self.axes.centre[first]
+        along /= self.axes.spread[first]
         cells = self._quantiser(along)
         lead = cells[:, self._finer]
         within = (along[:, self._finer] - self._low[lead]) / self._step[lead]
