@@ -91,7 +91,7 @@ class Precomputed(ModelAdapter):
 
     def __init__(self, vectors: dict[str, Vector], dim: int = DIM) -> None:
         self._dim = dim
-        self._vectors = vectors | dict(zip(COHORT, clustered(len(COHORT), dim, seed=99), strict=True))
+        self._vectors = dict(zip(COHORT, clustered(len(COHORT), dim, seed=99), strict=True)) | vectors
 
     @property
     def hidden_dim(self) -> int:
