@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from bankbench import CONSOLE, Precomputed, falling, nearest, parser, percentiles, seconds, sentences, table, write_json
 
 from membank_llama.bank import MemBank
@@ -53,11 +54,11 @@ def resident() -> dict[str, int]:
     return {name: 1024 * int(value) for name, value in kilobytes.items()}
 
 
-def recalling(path: Path) -> dict[str, Any]:
+def recalling(path: Path, questions: Path) -> dict[str, Any]:
     """To be run in a process of its own: memory before the bank is opened and after its recalls, and their times."""
     before = resident()
-    asked = [text + "?" for text in sentences(QUESTIONS, 8, seed=7)]
-    vectors = falling(QUESTIONS, DIM, seed=8)
+    with np.load(questions) as saved:
+        asked, vectors = saved["asked"].tolist(), saved["vectors"]
     adapter = Precomputed(dict(zip(asked, vectors, strict=True)), DIM)
     with MemBank(adapter, path, read_only=True) as bank:
         first = seconds(partial(bank.recall, asked[0], TOP_K))
@@ -75,8 +76,6 @@ def recalling(path: Path) -> dict[str, Any]:
 
 def true_share(count: int, found: list[list[int]]) -> float:
     """The share of the true nearest five among the candidates that are scored with level 0; ids run from 1."""
-    import numpy as np
-
     questions = falling(QUESTIONS, DIM, seed=8)
     best: list[list[tuple[float, int]]] = [[] for _ in range(QUESTIONS)]
     for start in range(0, count, BATCH):
@@ -92,15 +91,18 @@ def true_share(count: int, found: list[list[int]]) -> float:
 def main() -> int:
     arguments = parser(__doc__, 20_000, 1_000_000)
     arguments.add_argument("--bank", type=Path, help="keep the bank here, and take it where it is there already")
-    arguments.add_argument("--recalling", action="store_true", help=argparse.SUPPRESS)
+    arguments.add_argument("--recalling", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.recalling:
-        print(json.dumps(recalling(options.bank)))
+        print(json.dumps(recalling(options.bank, options.recalling)))
         return 0
     with tempfile.TemporaryDirectory(prefix="membank-bench-") as folder:
         path = options.bank or Path(folder) / "bank"
         spent = 0.0 if path.exists() else seconds(partial(filled, path, options.n))
-        command = [sys.executable, __file__, "--recalling", "--bank", str(path)]
+        questions = Path(folder) / "questions.npz"
+        asked = [text + "?" for text in sentences(QUESTIONS, 8, seed=7)]
+        np.savez(questions, asked=asked, vectors=falling(QUESTIONS, DIM, seed=8))
+        command = [sys.executable, __file__, "--recalling", str(questions), "--bank", str(path)]
         figures: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     figures |= {"fill_s": spent, "float32_bytes": 4 * DIM * figures["n"]}
     figures["true_top5_in_32"] = true_share(figures["n"], figures.pop("found"))
