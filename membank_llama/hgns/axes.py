@@ -39,6 +39,9 @@ REMOVED = 1
 RIDGE = 0.15
 """Energy added to each axis before, in parts of the mean, for each dimension that a sampled vector has to tell of."""
 
+DOUBT = 0.6
+"""The same for the spread that digits are spent by: a small sample makes axes look narrower than they are."""
+
 _MAGIC = b"MBKAXES1"
 Floats = npt.NDArray[np.float64]
 
@@ -147,8 +150,7 @@ def calibrate(sample: Vector, *, correct: bool | None = None) -> Axes:
     axes = Axes(*(np.asarray(part, np.float32) for part in parts))
     found = axes.corrected(rows).astype(np.float64)
     spread = found.std(axis=0)
-    # an axis that the sample says little of may be wider than it looks
-    floor = RIDGE * len(centre) / len(rows) * float(np.mean(spread**2))
+    floor = DOUBT * len(centre) / len(rows) * float(np.mean(spread**2))
     spread = np.where(axes.scale == 0, 0, np.sqrt(spread**2 + floor))
     return replace(axes, centre=found.mean(axis=0).astype(np.float32), spread=spread.astype(np.float32))
 
