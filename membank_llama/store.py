@@ -50,7 +50,7 @@ FORMAT = 1
 INDEXED = 0.9
 """Share of the variance that the indexed axes hold, until there are so many memories that fewer must do."""
 
-HANDED_ON, MORE_HANDED_ON = 256, 1024
+HANDED_ON, MORE_HANDED_ON = 128, 1024
 """Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""
 
 DATABASE = "bank.sqlite"

@@ -47,6 +47,8 @@ class AxesCodec(Codec):
         bounds = np.concatenate([[2 * means[0] - edges[0]], edges, [2 * means[-1] - edges[-1]]])
         self._low, self._step = bounds[:-1].astype(np.float32), (np.diff(bounds) / CELLS).astype(np.float32)
         self._means = means.astype(np.float32)
+        self._asked: tuple[Vector, Vector] | None = None
+        self._last: tuple[Vector, Vector] | None = None
         self._plan_fine()
         self._plan_coarse()
 
@@ -69,28 +71,24 @@ class AxesCodec(Codec):
         spread[self._first] = self.axes.spread[self._first]
         digits, shared = spend_packed(spread, left, self._width, room)
         self.digits = digits
-        self._bytes2 = max(1, len(shared))
-        slots = max((len(axes) for axes in shared), default=1)
-        self._axis = np.full((self._bytes2, slots), -1, np.intp)
-        self._down = np.full((self._bytes2, slots), BITS, np.uint8)
-        self._up = np.zeros((self._bytes2, slots), np.uint8)
-        self._table = np.zeros((self._bytes2, CELLS, slots), np.float32)
-        values = np.arange(CELLS)
-        for place, axes in enumerate(shared):
-            shift = 0
-            for slot, axis in enumerate(axes):
-                bits = int(digits[axis]) * self._width
-                self._axis[place, slot], self._down[place, slot], self._up[place, slot] = axis, BITS - bits, shift
-                cells = (values >> shift) & ((1 << bits) - 1)
-                shift += bits
-                stands = centroids(1 << bits)[cells]
-                self._table[place, :, slot] = self.axes.centre[axis] + self.axes.spread[axis] * stands
-        self._kept = self._axis[self._axis >= 0]
+        shared = shared or [[0]]
+        self._bytes2 = len(shared)
+        self._kept = np.array([axis for axes in shared for axis in axes], np.intp)
+        self._byte = np.repeat(np.arange(self._bytes2), [len(axes) for axes in shared])
+        self._starts = np.searchsorted(self._byte, np.arange(self._bytes2))
+        bits = digits[self._kept].astype(np.intp) * self._width
+        before = np.cumsum(bits) - bits
+        self._up = (before - before[self._starts][self._byte]).astype(np.uint8)
+        self._down = (BITS - bits).astype(np.uint8)
+        cells = (np.arange(CELLS) >> self._up[:, np.newaxis]) & ((1 << bits) - 1)[:, np.newaxis]
+        stands = np.stack([centroids(1 << count)[row] for count, row in zip(bits.tolist(), cells, strict=True)])
+        centre, spread = self.axes.centre[self._kept], self.axes.spread[self._kept]
+        self._values: Vector = centre[:, np.newaxis] + spread[:, np.newaxis] * stands
         rest = np.ones(self.dim, np.bool_)
         rest[self._kept] = False
         self._rest = np.where(rest, self.axes.centre, 0).astype(np.float32)
         # with no digit of its own an axis stands at its mean; added to the first byte's look-ups
-        self._squares = np.square(self._table).sum(axis=2)
+        self._squares = np.add.reduceat(np.square(self._values), self._starts, axis=0)
         self._squares[0] += float(np.square(self._rest).sum())
         self._base = CELLS * np.arange(self._bytes2, dtype=np.int32)
 
@@ -116,12 +114,9 @@ class AxesCodec(Codec):
         """Level 2 from level 1: leading digits, several axes to a byte."""
         every = np.zeros((len(cells), self.dim), np.uint8)
         every[:, self._first] = cells
-        packed = np.zeros((len(cells), self._bytes2), np.uint8)
-        for slot in range(self._axis.shape[1]):
-            held = np.flatnonzero(self._axis[:, slot] >= 0)
-            digits = every[:, self._axis[held, slot]] >> self._down[held, slot]
-            packed[:, held] |= digits << self._up[held, slot]
-        return packed
+        # a shift by all eight bits is not defined for bytes
+        digits = (every[:, self._kept].astype(np.uint16) >> self._down) << self._up
+        return np.bitwise_or.reduceat(digits, self._starts, axis=1).astype(np.uint8)
 
     def decode(self, codes: Codes, level: int) -> Vector:
         if check_level(level) == 0:
@@ -132,8 +127,7 @@ class AxesCodec(Codec):
     def _centres(self, codes: Codes, level: int) -> Vector:
         if level == 2:
             rows = np.tile(self._rest, (len(codes), 1))
-            held = self._axis >= 0
-            rows[:, self._axis[held]] = self._table[np.arange(self._bytes2), codes][:, held]
+            rows[:, self._kept] = self._values[np.arange(len(self._kept)), codes[:, self._byte]]
             return rows
         rows = np.tile(self.axes.centre, (len(codes), 1))
         cells, parts = codes[:, : len(self._first)], codes[:, len(self._first) :]
@@ -150,24 +144,34 @@ class AxesCodec(Codec):
     def corrected(self, rows: Vector) -> Vector:
         return self.axes.corrected(rows)
 
+    def asked(self, query: Vector) -> Vector:
+        """A question in the corrected space; the levels of one search ask for the same one."""
+        last = self._asked
+        if last is None or last[0] is not query:
+            unit = unit_rows(np.asarray(query)[np.newaxis], self.dim)
+            self._asked = last = (query, self.corrected(unit)[0])
+        return last[1]
+
     def score(self, query: Vector, codes: Codes, level: int) -> Vector:
-        unit = unit_rows(np.asarray(query)[np.newaxis], self.dim)
         check_codes(codes, self.nbytes(check_level(level)))
         if level == 0:
             rows = full_decode(codes, self.dim)
-            if self.axes.corrects:
-                rows, unit = self.corrected(rows), self.corrected(unit)
-            return cosines(rows, unit[0])
-        asked = self.corrected(unit)[0]
+            if not self.axes.corrects:
+                return cosines(rows, unit_rows(np.asarray(query)[np.newaxis], self.dim)[0])
+            return cosines(self.corrected(rows), self.asked(query))
+        asked = self.asked(query)
         if level == 1:
             return cosines(self._centres(codes, 1), asked)
         return self._score_coarse(asked, codes)
 
     def _score_coarse(self, asked: Vector, codes: Codes) -> Vector:
         """Cosines with level 2, as `cosines(self._centres(codes, 2), asked)` gives them but for the order of sums."""
-        weights = np.where(self._axis >= 0, asked[self._axis], 0).astype(np.float32)
-        dots = np.einsum("bvs,bs->bv", self._table, weights)
-        dots[0] += self._rest @ asked
+        last = self._last
+        if last is None or last[0] is not asked:
+            dots = np.add.reduceat(self._values * asked[self._kept, np.newaxis], self._starts, axis=0)
+            dots[0] += self._rest @ asked
+            self._last = last = (asked, dots)
+        dots = last[1]
         at = codes + self._base
         lengths = np.take(self._squares, at).sum(axis=1)
         scores: Vector = np.take(dots, at).sum(axis=1) / np.sqrt(np.maximum(lengths, np.finfo(np.float32).tiny))

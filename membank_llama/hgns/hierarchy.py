@@ -96,7 +96,8 @@ class HGNSHierarchy:
 
     def index_query(self, query: Vector, count: int) -> Vector:
         """The question, (dim,), as `index_rows` are to be asked, (count,)."""
-        return np.ascontiguousarray(self.corrected(query[np.newaxis])[0, :count])
+        asked = self.corrected(query[np.newaxis])[0] if self._turned is None else self._turned.asked(query)
+        return np.ascontiguousarray(asked[:count])
 
     @property
     def slot_bytes(self) -> int:
