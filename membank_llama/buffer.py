@@ -46,6 +46,9 @@ BUFFER_VERSION = 1
 SCATTERED = 16
 """Slots spanned for each one wanted, from which on rows are read one by one."""
 
+LARGE_FILE = 1 << 28
+"""Bytes of slots up to which the whole file may become resident: a read costs more than a look into the map."""
+
 MOST_READS = 4096
 PAGES_AROUND = 32
 """Slots that become resident around a touched one, about: the system maps 64 KiB at once."""
@@ -165,11 +168,13 @@ class MemMapBuffer:
             raise InvalidInputError(f"slot {int(slots.min())} is negative")
         mapped = self._map(int(slots.max()) + 1)
         first, end, _ = slice(start, stop).indices(self.slot_bytes)
-        scattered = int(slots.max()) - int(slots.min()) > SCATTERED * len(slots)
+        large = len(mapped) * self.slot_bytes > LARGE_FILE
+        scattered = large and int(slots.max()) - int(slots.min()) > SCATTERED * len(slots)
         if scattered and len(slots) <= MOST_READS and hasattr(os, "pread"):
             return self._read_each(slots, first, max(0, end - first))
         gathered: Codes = mapped[:, start:stop][slots]
-        self._release(int(slots.max()) - int(slots.min()) if not scattered else PAGES_AROUND * len(slots))
+        if large:
+            self._release(min(int(slots.max()) - int(slots.min()), PAGES_AROUND * len(slots)))
         return gathered
 
     def _read_each(self, slots: npt.NDArray[np.int64], first: int, width: int) -> Codes:

@@ -6,7 +6,6 @@ vectors the axes were found.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,19 +15,21 @@ from .hgns.hierarchy import HGNSHierarchy
 from .registry import Registry
 
 SPEC = "hgns"
-AXES = "axes"
 CALIBRATED_AT = "calibrated_at"
+
+# a table of its own: SQLite reads the whole of a large value in `meta` whenever it searches a key beside it
+_TABLE = "CREATE TABLE IF NOT EXISTS axes (digest TEXT PRIMARY KEY, data BLOB NOT NULL)"
 
 
 def record_encoding(registry: Registry, hierarchy: HGNSHierarchy, calibrated_at: int) -> None:
     """Write down the encoding; the caller's transaction makes it one step with what it belongs to."""
-    with registry.transaction():
+    with registry.transaction() as db:
         registry.set_meta(SPEC, hierarchy.spec())
         registry.set_meta(CALIBRATED_AT, calibrated_at)
-        if hierarchy.axes is None:
-            registry.drop_meta(AXES)
-        else:
-            registry.set_meta(AXES, base64.b64encode(hierarchy.axes.to_bytes()).decode())
+        db.execute(_TABLE)
+        db.execute("DELETE FROM axes")
+        if hierarchy.axes is not None:
+            db.execute("INSERT INTO axes VALUES (?, ?)", (hierarchy.axes.digest, hierarchy.axes.to_bytes()))
 
 
 def read_encoding(registry: Registry, *, repair: bool = False) -> HGNSHierarchy:
@@ -56,11 +57,10 @@ def read_encoding(registry: Registry, *, repair: bool = False) -> HGNSHierarchy:
 def _axes(registry: Registry, spec: Mapping[str, Any]) -> Axes | None:
     if "axes" not in spec:
         return None
-    saved = registry.get_meta(AXES)
-    try:
-        axes = Axes.from_bytes(base64.b64decode(saved or "", validate=True))
-    except ValueError as exc:
-        raise BankCorruptError(f"the bank's axes cannot be read: {exc}") from exc
+    saved = registry.scalar("SELECT data FROM axes")
+    if not isinstance(saved, bytes):
+        raise BankCorruptError("the bank's axes are missing")
+    axes = Axes.from_bytes(saved)
     if axes.digest != spec["axes"]:
         raise BankCorruptError("the bank's axes are not those that its encoding names")
     return axes

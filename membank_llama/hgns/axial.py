@@ -90,6 +90,10 @@ class AxesCodec(Codec):
         # with no digit of its own an axis stands at its mean; added to the first byte's look-ups
         self._squares = np.add.reduceat(np.square(self._values), self._starts, axis=0)
         self._squares[0] += float(np.square(self._rest).sum())
+        place = np.arange(len(self._kept)) - self._starts[self._byte]
+        # the second axis of every byte that has one, then the third …: summing them so is several times as fast
+        further = [np.flatnonzero(place == nth) for nth in range(1, int(place.max()) + 1)]
+        self._further = [(entries, self._byte[entries]) for entries in further]
         self._base = CELLS * np.arange(self._bytes2, dtype=np.int32)
 
     def nbytes(self, level: int) -> int:
@@ -168,7 +172,10 @@ class AxesCodec(Codec):
         """Cosines with level 2, as `cosines(self._centres(codes, 2), asked)` gives them but for the order of sums."""
         last = self._last
         if last is None or last[0] is not asked:
-            dots = np.add.reduceat(self._values * asked[self._kept, np.newaxis], self._starts, axis=0)
+            parts = self._values * asked[self._kept, np.newaxis]
+            dots = parts[self._starts]
+            for entries, bytes_ in self._further:
+                dots[bytes_] += parts[entries]
             dots[0] += self._rest @ asked
             self._last = last = (asked, dots)
         dots = last[1]
