@@ -55,9 +55,8 @@ def measure(count: int, directory: Path) -> dict[str, Any]:
                 recall.append(seconds(partial(bank.recall, question, TOP_K)))
             for vector in questions[start : start + BLOCK]:
                 exact.append(seconds(partial(nearest, vectors, vector, TOP_K)))
-        index = bank.store.indexes.get("default")
         for vector in questions:
-            found = index.search(vector, CANDIDATES)[0] - 1
+            found = bank.store.nearest("default", vector, CANDIDATES) - 1
             shared += len(set(nearest(vectors, vector, TOP_K)) & set(found.tolist()))
     p50, p95 = percentiles(recall)
     e50, e95 = percentiles(exact)

@@ -17,6 +17,7 @@ SHARED = ROOT.parent / "shared"
 def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], list[Path]]]:
     """(script, arguments, files it needs) of every benchmark."""
     encoder, chat = models / "all-MiniLM-L6-v2-q8_0.gguf", models / "stories260K-chatml.gguf"
+    story = models / "stories260K.gguf"
     size = "100000" if full else "5000"
     return [
         ("benchmarks/capture.py", [] if full else ["--quick"], []),
@@ -24,11 +25,13 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
         ("benchmarks/recall.py", ["--full"] if full else ["--n", size], []),
         ("models/eval_recall_tiny.py", [] if full else ["--count", "100", "--rounds", "4"], []),
         ("benchmarks/prompt_cache.py", [str(chat), "--encoder", str(encoder)], [chat, encoder]),
+        ("benchmarks/memory.py", ["--full"] if full else ["--n", size], []),
         (
             "benchmarks/levels.py",
-            [str(data), "--encoder", str(encoder), *([] if full else ["--turns", "600"])],
-            [data, encoder],
+            [str(data), "--encoder", str(encoder), "--encoder", str(story), *([] if full else ["--turns", "900"])],
+            [data, encoder, story],
         ),
+        ("benchmarks/corrections.py", [str(data), "--encoder", str(story)], [data, story]),
         (
             "benchmarks/locomo.py",
             [str(data), "--encoder", str(encoder), *([] if full else ["--conversations", "1"])],

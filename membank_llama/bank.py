@@ -6,11 +6,9 @@ be read and searched by its words.
 
 from __future__ import annotations
 
-import base64
 import logging
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,19 +16,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import upkeep
+from . import calibration, upkeep
 from .adapters.base import ModelAdapter, check_vectors
+from .asking import Asker
 from .errors import BankStorageError, InvalidInputError, MemoryNotFoundError, ModelError
-from .gate import COHORT, COHORT_TAG, RelevanceGate
-from .items import IngestResult, Integration, check_text, checked
+from .hgns.axes import ANISOTROPIC, anisotropy
+from .hgns.hierarchy import DEFAULT_CODEC
+from .items import IngestResult, Integration, checked
 from .placement import ModelCard
 from .prompt import Neutraliser, build_block
 from .query import RecallQuery, RecallResult
-from .recall import Measured, QueryEngine
+from .recall import Measured
 from .signals import Weights
-from .speakers import without_names
 from .store import Store
 from .types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 
@@ -67,7 +64,7 @@ class MemBank:
         path: str | Path | None = None,
         *,
         read_only: bool = False,
-        codec: str = "digits",
+        codec: str = DEFAULT_CODEC,
         candidate_multiplier: int = 5,
         min_recall_score: float | None = None,
         max_text_bytes: int = MAX_TEXT_BYTES,
@@ -79,9 +76,6 @@ class MemBank:
         self.max_text_bytes = max_text_bytes
         self._multiplier = candidate_multiplier
         self._min_score = min_recall_score
-        self._gate: RelevanceGate | None = None
-        self._gate_lock = threading.Lock()
-        self._calibrated: dict[Any, float] = {}
         with ExitStack() as stack:
             if path is None:
                 path = tempfile.mkdtemp(prefix="membank-")
@@ -94,6 +88,7 @@ class MemBank:
             self.path = Path(path)
             self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
             stack.callback(self._store.close)
+            self._asker = Asker(self._store, adapter, max_text_bytes)
             self._stack = stack.pop_all()
 
     @property
@@ -157,10 +152,12 @@ class MemBank:
             if len(batch) == batch_size:
                 results += self._ingest_batch(batch)
                 batch = []
+                self._calibrate(progress)
                 if progress is not None:
                     progress("remembering", len(results), total)
         if batch:
             results += self._ingest_batch(batch)
+            self._calibrate(progress)
             if progress is not None:
                 progress("remembering", len(results), total)
         return results
@@ -176,6 +173,16 @@ class MemBank:
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
         return [IngestResult(entry.memory_id, names[entry.slot], entry.is_new, dims, spent) for entry in stored]
+
+    def _calibrate(self, progress: Progress | None) -> None:
+        if not calibration.is_due(self._store):
+            return
+        cohort = self._asker.cohort()
+        correct = None if cohort is None else anisotropy(cohort) >= ANISOTROPIC
+        try:
+            calibration.recalibrate(self._store, correct=correct, progress=progress)
+        except BankStorageError as exc:
+            logger.warning("what was told is stored, along the axes the bank had; it tries again: %s", exc)
 
     def _need_adapter(self) -> ModelAdapter:
         if self.adapter is None:
@@ -227,35 +234,11 @@ class MemBank:
             diversity,
             weights or self.weights(),
         )
-        vector, whole = self._question(asked)
-        model_id = None if self.adapter is None else self.adapter.model_id()
-        return self._engine().search(asked, vector, whole=whole, model_id=model_id)
-
-    def _engine(self) -> QueryEngine:
-        return QueryEngine(self._store, self._relevance_gate(), self._calibrated)
-
-    def _question(self, asked: RecallQuery) -> tuple[Vector | None, Vector | None]:
-        """The vector that looks for the answer, and that of the whole question where it is another."""
-        self._check_question(asked.text)
-        if self.adapter is None:
-            return None, None
-        self._store.follow()
-        roster = self._store.rosters.get(asked.namespace)
-        text = without_names(asked.text, roster)
-        if text == asked.text or not roster.tells_speakers_apart:
-            return self.encode(text), None
-        rows = check_vectors(
-            self.adapter.encode_batch([text, asked.text]), 2, self.adapter.hidden_dim, self.adapter.name
-        )
-        return rows[0], rows[1]
-
-    def _check_question(self, text: str) -> None:
-        # a question as long as a book is judged by its beginning
-        check_text(text[: self.max_text_bytes // 4] if isinstance(text, str) else text, self.max_text_bytes)
+        return self._asker.search(asked)
 
     def measured(self, asked: RecallQuery) -> Measured:
         """The candidates of a question with every signal before it is weighed (tuning.py)."""
-        return self._engine().measured(asked, self._question(asked)[0])
+        return self._asker.measured(asked)
 
     def weights(self) -> Weights:
         """What each signal counts for in this bank: as tuned, or else the default set."""
@@ -271,33 +254,7 @@ class MemBank:
 
     def encode(self, text: str) -> Vector | None:
         """The vector of a question, shape ``(dim,)``; None without an adapter."""
-        self._check_question(text)
-        if self.adapter is None:
-            return None
-        rows = self.adapter.encode(text)[np.newaxis]
-        vector: Vector = check_vectors(rows, 1, self.adapter.hidden_dim, self.adapter.name)[0]
-        return vector
-
-    def _relevance_gate(self) -> RelevanceGate:
-        with self._gate_lock:
-            if self._gate is None:
-                self._gate = RelevanceGate(self._cohort())
-            return self._gate
-
-    def _cohort(self) -> Vector | None:
-        if self.adapter is None:
-            return None
-        key = f"cohort {COHORT_TAG} {self.adapter.model_id()}"
-        saved = self._store.meta(key)
-        if saved is not None:
-            return np.frombuffer(base64.b64decode(saved), "<f4").reshape(len(COHORT), -1).astype(np.float32)
-        vectors = self.adapter.encode_batch(COHORT)
-        if not self.read_only:
-            try:
-                self._store.registry.set_meta(key, base64.b64encode(vectors.astype("<f4").tobytes()).decode())
-            except BankStorageError as exc:
-                logger.warning("the next start encodes the gate's sentences again: %s", exc)
-        return vectors
+        return self._asker.encode(text)
 
     def integrate(self, text: str, top_k: int = 3, **recall: Any) -> Integration:
         """Recall what belongs to a text, put it ahead of the text, and remember the text."""
@@ -389,9 +346,8 @@ class MemBank:
         adapter = adapter or self._need_adapter()
         done = upkeep.reencode(self._store, adapter, progress)
         self.adapter = adapter
-        with self._gate_lock:
-            self._gate = None
-            self._calibrated.clear()
+        self._asker = Asker(self._store, adapter, self.max_text_bytes)
+        self._calibrate(progress)
         return done
 
     def flush(self, progress: Progress | None = None) -> None:
@@ -410,6 +366,7 @@ class MemBank:
             "namespaces": store.registry.namespaces(),
             "model": vars(store.model),
             "codec": hierarchy.spec(),
+            "axes": store.axes_facts(),
             "bytes": store.nbytes(),
             "level_bytes": {level: hierarchy.nbytes(level) for level in LEVELS},
             "level_share": {level: hierarchy.nbytes(level) / (4 * hierarchy.dim) for level in LEVELS},

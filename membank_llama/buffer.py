@@ -43,6 +43,17 @@ from .types import Codes
 
 HEADER_BYTES = 4096
 BUFFER_VERSION = 1
+SCATTERED = 16
+"""Slots spanned for each one wanted, from which on rows are read one by one."""
+
+LARGE_FILE = 1 << 28
+"""Bytes of slots up to which the whole file may become resident: a read costs more than a look into the map."""
+
+MOST_READS = 4096
+PAGES_AROUND = 32
+"""Slots that become resident around a touched one, about: the system maps 64 KiB at once."""
+
+RESIDENT_BYTES = 32 << 20
 _MAGIC = b"MBKACT1\n"
 _HEAD = struct.Struct("<8sIII16s")
 _CRC = struct.Struct("<I")
@@ -80,6 +91,8 @@ class MemMapBuffer:
         self.read_only = read_only
         self._lock = threading.Lock()
         self._fd = -1
+        self._touched = 0
+        self._area: mmap.mmap | None = None
         self._mapped: Codes = np.zeros((0, slot_bytes), np.uint8)
         header = _header(slot_bytes, dims, spec_tag)
         self._fd = self._open()
@@ -153,8 +166,36 @@ class MemMapBuffer:
             return np.zeros((0, len(range(self.slot_bytes)[start:stop])), np.uint8)
         if int(slots.min()) < 0:
             raise InvalidInputError(f"slot {int(slots.min())} is negative")
-        gathered: Codes = self._map(int(slots.max()) + 1)[:, start:stop][slots]
+        mapped = self._map(int(slots.max()) + 1)
+        first, end, _ = slice(start, stop).indices(self.slot_bytes)
+        large = len(mapped) * self.slot_bytes > LARGE_FILE
+        scattered = large and int(slots.max()) - int(slots.min()) > SCATTERED * len(slots)
+        if scattered and len(slots) <= MOST_READS and hasattr(os, "pread"):
+            return self._read_each(slots, first, max(0, end - first))
+        gathered: Codes = mapped[:, start:stop][slots]
+        if large:
+            self._release(min(int(slots.max()) - int(slots.min()), PAGES_AROUND * len(slots)))
         return gathered
+
+    def _read_each(self, slots: npt.NDArray[np.int64], first: int, width: int) -> Codes:
+        """Rows one by one: touching the map would make the pages around each of them resident."""
+        offsets = (HEADER_BYTES + first + slots * self.slot_bytes).tolist()
+        try:
+            parts = b"".join([os.pread(self._fd, width, offset) for offset in offsets])
+        except OSError as error:
+            self._check_open()
+            raise _storage_error(self.path, "read", error) from error
+        if len(parts) != width * len(slots):
+            raise BankCorruptError(f"{self.path} was cut; run `membank verify`")
+        return np.frombuffer(parts, np.uint8).reshape(len(slots), width)
+
+    def _release(self, touched: int) -> None:
+        """Give pages back once many have been touched: they stay in the system's cache, but count no more as ours."""
+        self._touched += touched
+        if self._touched * self.slot_bytes > RESIDENT_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            self._touched = 0
+            if self._area is not None:
+                self._area.madvise(mmap.MADV_DONTNEED)
 
     def view(self) -> Codes:
         """All slots, shape (n_slots, slot_bytes): a read-only view into the file, not a copy."""
@@ -180,6 +221,7 @@ class MemMapBuffer:
         """Let go of file and map; views that are still held keep their map alive."""
         with self._lock:
             fd, self._fd = self._fd, -1
+            self._area = None
             self._mapped = np.zeros((0, self.slot_bytes), np.uint8)
         if fd >= 0:
             os.close(fd)
@@ -253,6 +295,7 @@ class MemMapBuffer:
             area = mmap.mmap(self._fd, length, access=mmap.ACCESS_READ)
         except OSError as error:
             raise _storage_error(self.path, "map", error) from error
+        self._area = area
         # the map is never closed by hand: it goes with the last view into it
         flat: Codes = np.frombuffer(area, np.uint8, count * self.slot_bytes, HEADER_BYTES)
         return flat.reshape(count, self.slot_bytes)

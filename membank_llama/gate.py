@@ -88,11 +88,14 @@ class RelevanceGate:
     """Counts cosines in spreads above unrelated text.
 
     Args:
-        cohort: encoded `COHORT`, shape ``(n, dim)``, unit rows; None where there is no encoder.
+        cohort: `COHORT` encoded and corrected as the bank's vectors are, shape ``(n, dim)``, unit rows; None where
+            there is no encoder.
+        raw: the same as the encoder gives it; None where nothing is corrected.
     """
 
-    def __init__(self, cohort: Vector | None) -> None:
+    def __init__(self, cohort: Vector | None, raw: Vector | None = None) -> None:
         self._cohort = cohort
+        self._raw = cohort if raw is None else raw
         self._last: tuple[Vector, float, float] | None = None
 
     def spreads(self, query: Vector | None, scores: Vector) -> Vector:
@@ -117,11 +120,13 @@ class RelevanceGate:
 
     def without(self, place: int) -> RelevanceGate:
         """The gate that one of the cohort's sentences is judged by when it is asked itself."""
-        return RelevanceGate(None if self._cohort is None else np.delete(self._cohort, place, axis=0))
+        if self._cohort is None or self._raw is None:
+            return self
+        return RelevanceGate(np.delete(self._cohort, place, axis=0), np.delete(self._raw, place, axis=0))
 
     def question(self, place: int) -> Vector | None:
-        """The vector of one of the cohort's sentences."""
-        return None if self._cohort is None else self._cohort[place]
+        """One of the cohort's sentences as the encoder gives it."""
+        return None if self._raw is None else self._raw[place]
 
 
 def evidence(spreads: float, share: float) -> float:

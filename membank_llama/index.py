@@ -24,7 +24,6 @@ from .errors import BankCorruptError
 from .types import Vector
 
 FORMAT = 1
-M = 16
 EF_CONSTRUCTION = 100
 EF_SEARCH = 64
 MERGE_CHUNK = 32
@@ -33,10 +32,11 @@ Ids = npt.NDArray[np.int64]
 
 
 class VectorIndex:
-    """Search by inner product over unit vectors of `dim` float32 values."""
+    """Search by inner product over vectors of `dim` float32 values, each with `links` neighbours in the graph."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, links: int = 16) -> None:
         self.dim = dim
+        self.links = links
         self.upto = 0
         self._newest = 0
         self._graph: hnswlib.Index | None = None
@@ -139,7 +139,7 @@ class VectorIndex:
     def _with_room(self, more: int) -> hnswlib.Index:
         if self._graph is None:
             self._graph = hnswlib.Index(space="ip", dim=self.dim)
-            self._graph.init_index(max_elements=max(1024, more), M=M, ef_construction=EF_CONSTRUCTION, random_seed=7)
+            self._graph.init_index(max(1024, more), M=self.links, ef_construction=EF_CONSTRUCTION, random_seed=7)
         need = self._graph.get_current_count() + more
         if need > self._graph.get_max_elements():
             self._graph.resize_index(max(need, int(1.5 * self._graph.get_max_elements())))
@@ -214,7 +214,7 @@ class VectorIndex:
             self._unsaved = False
 
     @classmethod
-    def load(cls, path: Path, dim: int, *, tag: str) -> tuple[VectorIndex, int]:
+    def load(cls, path: Path, *, tag: str) -> tuple[VectorIndex, int]:
         """Read a saved graph; returns it with the generation it was saved at.
 
         Raises:
@@ -226,7 +226,7 @@ class VectorIndex:
             raise FileNotFoundError(path)
         try:
             note = json.loads(note_path.read_text(encoding="utf-8"))
-            fits = note["format"] == FORMAT and note["tag"] == tag and note["dim"] == dim
+            fits, dim = note["format"] == FORMAT and note["tag"] == tag, int(note["dim"])
             count, generation, upto = int(note["count"]), int(note["generation"]), int(note["upto"])
             dead, crc = {int(i) for i in note["dead"]}, int(note["crc32"])
         except (ValueError, KeyError, TypeError) as exc:
@@ -241,7 +241,7 @@ class VectorIndex:
             graph.load_index(str(path), max_elements=count + 1024)
         except RuntimeError as exc:
             raise BankCorruptError(f"{path} cannot be read: {exc}") from exc
-        index._graph, index.upto, index._dead = graph, upto, dead
+        index._graph, index.upto, index._dead, index.links = graph, upto, dead, graph.M
         return index, generation
 
     def labels(self) -> set[int]:

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +30,56 @@ TAIL_LIMIT = 1024
 FETCH_CHUNK = 4096
 REBUILD_ABOVE = 0.2
 
-Fetch = Callable[[npt.NDArray[np.int64]], Vector]
+LINKS, FEWER_LINKS = 16, 5
+"""Neighbours of a vector in the graph (hnswlib's M), and where memory is scarce."""
+
+LARGE = ((524_288, 14), (131_072, 6))
+"""Memories above which a graph holds no more than one axis in so many dimensions."""
+
+Fetch = Callable[[npt.NDArray[np.int64], int], Vector]
+
+
+@dataclass(frozen=True)
+class IndexPlan:
+    """How much of each vector a graph holds: `axes` of the `full` dimensions, and where it `shrinks` fewer the more
+    memories there are, so that a large bank's index stays small beside its vectors."""
+
+    axes: int
+    shrinks: bool
+    full: int
+
+    def width(self, count: int) -> int:
+        """Axes to index of so many memories."""
+        for above, part in LARGE if self.shrinks else ():
+            if count > above:
+                return min(self.axes, max(1, self.full // part))
+        return self.axes
+
+    def make(self, count: int) -> VectorIndex:
+        """An empty index for about so many memories."""
+        width = self.width(count)
+        return VectorIndex(width, FEWER_LINKS if width < self.axes else LINKS)
 
 
 class IndexSet:
     """The vector indexes of one bank.
 
-    `fetch(slots)` gives the coarse vectors, shape ``(len(slots), dim)``, of unit length.
+    `fetch(slots, width)` gives what to index of level 2, shape ``(len(slots), width)``.
     """
 
     def __init__(
-        self, directory: Path, registry: Registry, fetch: Fetch, dim: int, tag: str, progress: Progress | None = None
+        self,
+        directory: Path,
+        registry: Registry,
+        fetch: Fetch,
+        plan: IndexPlan,
+        tag: str,
+        progress: Progress | None = None,
     ) -> None:
         self._directory = directory
         self._registry = registry
         self._fetch = fetch
-        self._dim = dim
+        self._plan = plan
         self._tag = tag
         self._progress = progress
         self._indexes: dict[str, VectorIndex] = {}
@@ -73,12 +108,12 @@ class IndexSet:
     def _load(self, namespace: str) -> VectorIndex:
         generation = self._registry.generation
         try:
-            index, saved = VectorIndex.load(self.path_of(namespace), self._dim, tag=self._tag)
+            index, saved = VectorIndex.load(self.path_of(namespace), tag=self._tag)
         except FileNotFoundError:
-            index, saved = VectorIndex(self._dim), -1
+            index, saved = self._fresh(namespace), -1
         except BankCorruptError as exc:
             logger.warning("%s; it is rebuilt from the bank", exc)
-            index, saved = VectorIndex(self._dim), -1
+            index, saved = self._fresh(namespace), -1
         if saved != generation and index.graph_count:
             self._drop_dead(namespace, index)
         self._append_new(namespace, index, index.upto)
@@ -91,6 +126,14 @@ class IndexSet:
                 self._merger.watch(index)
         return index
 
+    def _fresh(self, namespace: str) -> VectorIndex:
+        return self._plan.make(self._registry.count(namespace))
+
+    def loaded(self, namespace: str) -> VectorIndex | None:
+        """The index of a namespace, where it is in memory."""
+        with self._guard:
+            return self._indexes.get(namespace)
+
     def _drop_dead(self, namespace: str, index: VectorIndex) -> None:
         alive = {memory_id for memory_id, _ in self._registry.live(namespace)}
         index.remove(index.labels() - alive)
@@ -99,7 +142,8 @@ class IndexSet:
         new = self._registry.live(namespace, after)
         for start in range(0, len(new), FETCH_CHUNK):
             piece = new[start : start + FETCH_CHUNK]
-            index.add((row[0] for row in piece), self._fetch(np.array([row[1] for row in piece], np.int64)))
+            slots = np.array([row[1] for row in piece], np.int64)
+            index.add((row[0] for row in piece), self._fetch(slots, index.dim))
 
     def _follow(self, namespace: str, index: VectorIndex) -> None:
         """Take over what the writing process has stored since."""
@@ -127,7 +171,7 @@ class IndexSet:
                 index.remove(ids)
                 if index.dead_count > max(TAIL_LIMIT, REBUILD_ABOVE * index.graph_count):
                     # hnswlib keeps removed vectors for good; past a share of them a new graph is cheaper
-                    self._indexes[namespace] = fresh = VectorIndex(self._dim)
+                    self._indexes[namespace] = fresh = self._fresh(namespace)
                     self._append_new(namespace, fresh, 0)
                     self._merger.watch(fresh)
 
@@ -135,8 +179,14 @@ class IndexSet:
 
     def drain(self, progress: Progress | None = None) -> None:
         """Move every tail into its graph now."""
-        for namespace in self._registry.namespaces():
-            self._drain(namespace, self.get(namespace), progress)
+        for namespace, count in self._registry.namespaces().items():
+            index = self.get(namespace)
+            if index.dim > self._plan.width(count) and not self._registry.read_only:
+                # it has outgrown the axes it was begun with
+                with self._guard:
+                    index = self._indexes[namespace] = self._fresh(namespace)
+                    self._append_new(namespace, index, 0)
+            self._drain(namespace, index, progress)
 
     def _drain(self, namespace: str, index: VectorIndex, progress: Progress | None) -> None:
         total = index.tail_count
@@ -155,7 +205,7 @@ class IndexSet:
             self.discard_saved()
             generation = self._registry.generation
             for namespace in self._registry.namespaces():
-                index = self._indexes[namespace] = VectorIndex(self._dim)
+                index = self._indexes[namespace] = self._fresh(namespace)
                 self._generations[namespace] = generation
                 self._append_new(namespace, index, 0)
                 self._drain(namespace, index, progress)
@@ -177,7 +227,7 @@ class IndexSet:
                 dead = self.get(namespace).dead_count
                 if not dead:
                     continue
-                fresh = self._indexes[namespace] = VectorIndex(self._dim)
+                fresh = self._indexes[namespace] = self._fresh(namespace)
                 self._append_new(namespace, fresh, 0)
             self._drain(namespace, fresh, progress)
             purged += dead

@@ -156,7 +156,7 @@ class QueryEngine:
             if scope.seen is not None and int(scope.seen.sum()) <= EXACT_BELOW:
                 return self._scan(vector, 2, want, scope)
             want *= 4
-        return self._store.indexes.get(query.namespace).search(vector, want + len(scope.barred))[0]
+        return self._store.nearest(query.namespace, vector, want + len(scope.barred))
 
     def _scan(self, vector: Vector, level: int, want: int, scope: Scope) -> Ids:
         """Exact search over one level."""
@@ -179,6 +179,7 @@ class QueryEngine:
             ranking.rescore()
             return ranking.best(places)
         keep = max(32, 4 * query.top_k)
+        asked = self._store.hierarchy.corrected(vector[np.newaxis])[0]
         scored = np.arange(len(scene))
         for level in sorted(query.levels, reverse=True):
             if ranking.levels:
@@ -191,7 +192,7 @@ class QueryEngine:
             values[scored] = cosines
             if scene.spreads is None:
                 scene.spreads = scene.zeros()
-            scene.spreads[scored] = self._gate.spreads(vector, cosines)
+            scene.spreads[scored] = self._gate.spreads(asked, cosines)
             ranking.rescore()
         return ranking.best(places)
 
@@ -235,7 +236,8 @@ class QueryEngine:
         """How near the whole question is to some memories, at the finest level asked for."""
         if whole is None:
             return np.zeros(len(rows), np.float32)
-        return self._gate.spreads(whole, self._store.scores(whole, scope.roster.slots[rows], min(query.levels)))
+        corrected = self._store.hierarchy.corrected(whole[np.newaxis])[0]
+        return self._gate.spreads(corrected, self._store.scores(whole, scope.roster.slots[rows], min(query.levels)))
 
     def _enough(self, namespace: str, roster: Roster) -> float:
         """The evidence that opens the gate here: known for banks of about this size, or else measured now."""

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from .buffer import HEADER_BYTES, MemMapBuffer
 from .database import translate
+from .encoding import CALIBRATED_AT, read_encoding, record_encoding
 from .errors import (
     BankCorruptError,
     BankFormatError,
@@ -36,8 +37,8 @@ from .errors import (
     ModelError,
     ModelMismatchError,
 )
-from .hgns.hierarchy import HGNSHierarchy
-from .indexing import IndexSet
+from .hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
+from .indexing import LINKS, IndexPlan, IndexSet
 from .lock import WriterLock
 from .placement import ModelCard, Stored, pack_records, place_records, plan, record
 from .pointer import PointerRecord
@@ -46,6 +47,12 @@ from .roster import Rosters
 from .types import Codes, NewMemory, Progress, Vector
 
 FORMAT = 1
+INDEXED = 0.9
+"""Share of the variance that the indexed axes hold, until there are so many memories that fewer must do."""
+
+HANDED_ON, MORE_HANDED_ON = 128, 1024
+"""Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""
+
 DATABASE = "bank.sqlite"
 FIRST_ACTIVATIONS = "activations-1.bin"
 
@@ -71,7 +78,7 @@ class Store:
         path: Path,
         model: ModelCard | None,
         *,
-        codec: str = "digits",
+        codec: str = DEFAULT_CODEC,
         read_only: bool = False,
         repair: bool = False,
         progress: Progress | None = None,
@@ -91,7 +98,7 @@ class Store:
             stack.callback(self.registry.close)
             self.rosters = Rosters(self.registry)
             self._adopt(model, codec)
-            self.hierarchy = HGNSHierarchy.from_spec(self.registry.get_meta("hgns"))
+            self.hierarchy = read_encoding(self.registry, repair=self._repair)
             self._open_activations()
             stack.callback(self._close_activations)
             self._stack = stack.pop_all()
@@ -118,16 +125,19 @@ class Store:
             self.registry.set_meta("format", FORMAT)
             self.registry.set_meta("created", time.time())
             self.registry.set_meta("model", vars(model))
-            self.registry.set_meta("hgns", HGNSHierarchy(model.dim, codec).spec())
+            record_encoding(self.registry, HGNSHierarchy(model.dim, codec), 0)
             self.registry.set_meta("activations", FIRST_ACTIVATIONS)
 
     def _open_activations(self) -> None:
+        self.calibrated_at = int(self.registry.get_meta(CALIBRATED_AT, 0))
         self._open_file()
         # the name of the activation file is no part of it: packing the file moves slots, not vectors
         origin = f"{self.model.id} ".encode() + self.hierarchy.tag
         tag = hashlib.sha256(origin).hexdigest()[:16]
         directory = self.path / "index"
-        self.indexes = IndexSet(directory, self.registry, self.coarse, self.hierarchy.dim, tag, self._progress)
+        shrinks, dim = self.hierarchy.axes is not None, self.hierarchy.dim
+        plan = IndexPlan(self.hierarchy.axes_holding(INDEXED), shrinks, dim)
+        self.indexes = IndexSet(directory, self.registry, self._index_rows, plan, tag, self._progress)
 
     def _open_file(self) -> None:
         """Open the activation file that the registry names, and delete what an interrupted switch left behind."""
@@ -199,7 +209,7 @@ class Store:
             else:
                 self.indexes.close(save=False)
                 self.model = ModelCard(**self.registry.get_meta("model"))
-                self.hierarchy = HGNSHierarchy.from_spec(self.registry.get_meta("hgns"))
+                self.hierarchy = read_encoding(self.registry, repair=self._repair)
                 self._open_activations()
             old.close()
 
@@ -266,7 +276,9 @@ class Store:
                 by_namespace.setdefault(items[row].namespace, []).append(row)
         for namespace, rows in by_namespace.items():
             ids = [placed[row].memory_id for row in rows]
-            self.indexes.add(namespace, ids, self.hierarchy.decode(codes[rows], 2))
+            index = self.indexes.loaded(namespace)
+            if index is not None:
+                self.indexes.add(namespace, ids, self.hierarchy.index_rows(codes[rows], index.dim))
 
     def remove(self, ids: Iterable[int]) -> int:
         """Forget memories; returns how many there were. Their activations are overwritten with zeros."""
@@ -288,9 +300,26 @@ class Store:
         """One level of many slots, shape ``(len(slots), nbytes(level))``."""
         return self.buffer.rows(slots, *self.hierarchy.offsets(level))
 
-    def coarse(self, slots: Slots) -> Vector:
-        """Decoded level 2 of many slots, shape ``(len(slots), dim)``."""
-        return self.hierarchy.decode(self.codes(slots, 2), 2)
+    def _index_rows(self, slots: Slots, count: int) -> Vector:
+        """What is indexed of many slots, shape ``(len(slots), count)``."""
+        return self.hierarchy.index_rows(self.codes(slots, 2), count)
+
+    def nearest(self, namespace: str, vector: Vector, want: int) -> npt.NDArray[np.int64]:
+        """Ids of the `want` memories whose level 2 lies nearest to a vector, shape ``(dim,)``, best first.
+
+        Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
+        """
+        index = self.indexes.get(namespace)
+        if self.hierarchy.axes is None:
+            return index.search(vector, want)[0]
+        asked = self.hierarchy.index_query(vector, index.dim)
+        handed_on = HANDED_ON if index.links == LINKS else MORE_HANDED_ON
+        ids = index.search(asked, max(handed_on, 2 * want))[0]
+        roster = self.rosters.get(namespace)
+        rows = roster.rows(ids)
+        best = np.argsort(-self.scores(vector, roster.slots[rows], 2), kind="stable")[:want]
+        chosen: npt.NDArray[np.int64] = roster.ids[rows[best]]
+        return chosen
 
     def scores(self, query: Vector, slots: Slots, level: int) -> Vector:
         """Cosine of the query, shape ``(dim,)``, with one level of many slots."""
@@ -322,6 +351,12 @@ class Store:
             "activations": _size(activations),
             "index": sum(_size(path) for path in (self.path / "index").glob("*")),
         }
+
+    def axes_facts(self) -> dict[str, int | bool] | None:
+        """From how many vectors the axes were found, whether they correct cosines, how many were removed for it."""
+        if (axes := self.hierarchy.axes) is None:
+            return None
+        return {"calibrated_at": self.calibrated_at, "corrects": axes.corrects, "removed": axes.removed}
 
     def check_writable(self) -> None:
         """Raises BankReadOnlyError where the bank was opened for reading, BankClosedError where it is closed."""

@@ -16,6 +16,7 @@ from itertools import islice
 import numpy as np
 
 from .adapters.base import ModelAdapter, check_vectors
+from .encoding import record_encoding
 from .errors import BankCorruptError, MembankError
 from .hgns.hierarchy import HGNSHierarchy
 from .placement import ModelCard, pack_records, place_records
@@ -158,7 +159,7 @@ def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
 
 def _pack(store: Store, progress: Progress | None) -> None:
     """Copy the activations in use into a new file."""
-    rewrite = Rewrite(store, store.model, store.hierarchy, kind="pack")
+    rewrite = Rewrite(store, store.model, store.hierarchy, kind="pack", calibrated_at=store.calibrated_at)
     total, done = store.registry.count(), 0
     try:
         while batch := rewrite.missing(VERIFY_BATCH):
@@ -201,11 +202,14 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
 class Rewrite:
     """The next activation file of a bank, being filled.
 
-    Of kind "encode" it goes on where an earlier one with the same model stopped; of kind "pack" it starts anew,
-    since it may have copied from slots that changed.
+    Of kind "encode" it goes on where an earlier one with the same model stopped; of kind "pack" (the same bytes) or
+    "calibrate" (the same vectors along other axes) it starts anew, since it may have copied from slots that changed.
+    `calibrated_at` is the number of vectors that the hierarchy's axes were found from.
     """
 
-    def __init__(self, store: Store, card: ModelCard, hierarchy: HGNSHierarchy, *, kind: str) -> None:
+    def __init__(
+        self, store: Store, card: ModelCard, hierarchy: HGNSHierarchy, *, kind: str, calibrated_at: int = 0
+    ) -> None:
         self._store = store
         self._card = card
         self._hierarchy = hierarchy
@@ -213,8 +217,9 @@ class Rewrite:
         number = 1 + int(registry.get_meta("activations").removesuffix(".bin").rsplit("-", 1)[1])
         self._name = f"activations-{number}.bin"
         self._packs = kind == "pack"
+        self._calibrated_at = calibrated_at
         plan = {"kind": kind, "model": card.id, "hgns": hierarchy.spec(), "activations": self._name}
-        if self._packs or registry.get_meta("rewrite") != plan:
+        if kind != "encode" or registry.get_meta("rewrite") != plan:
             with registry.transaction() as db:
                 db.execute("DELETE FROM rewrite")
                 registry.set_meta("rewrite", plan)
@@ -282,7 +287,7 @@ class Rewrite:
             db.execute("DELETE FROM rewrite")
             registry.drop_meta("rewrite")
             registry.set_meta("model", vars(self._card))
-            registry.set_meta("hgns", self._hierarchy.spec())
+            record_encoding(registry, self._hierarchy, self._calibrated_at)
             registry.set_meta("activations", self._name)
             registry.bump()
         self._buffer.close()

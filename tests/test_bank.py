@@ -174,7 +174,7 @@ def test_stats(bank: MemBank) -> None:
     assert stats["namespaces"] == {"default": len(FACTS)}
     assert stats["path"] == str(bank.path)
     assert stats["model"] == {"id": f"mock-1-{DIM}", "name": "mock", "dim": DIM, "source": None}
-    assert stats["codec"]["codec"] == "digits"
+    assert stats["codec"]["codec"] == "axes"
     assert set(stats["bytes"]) == {"database", "activations", "index"}
     assert stats["level_bytes"][0] == 4 * DIM
     assert stats["level_share"][0] == 1

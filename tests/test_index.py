@@ -93,7 +93,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert not index.unsaved
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.hnsw", "a.json"]
     assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o600}
-    loaded, generation = VectorIndex.load(path, DIM, tag="t")
+    loaded, generation = VectorIndex.load(path, tag="t")
     assert (generation, loaded.upto, loaded.graph_count, loaded.dead_count) == (42, 100, 100, 1)
     assert loaded.labels() == set(range(1, 101)) - {7}
     for query in unit_vectors(10, seed=9):
@@ -108,7 +108,7 @@ def test_an_empty_index_is_not_saved(tmp_path: Path) -> None:
     VectorIndex(DIM).save(tmp_path / "a.hnsw", generation=1, tag="t")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileNotFoundError):
-        VectorIndex.load(tmp_path / "a.hnsw", DIM, tag="t")
+        VectorIndex.load(tmp_path / "a.hnsw", tag="t")
 
 
 def flip(path: Path) -> None:
@@ -140,13 +140,14 @@ def test_damage_is_noticed(tmp_path: Path, damage: object) -> None:
     filled(100).save(path, generation=1, tag="t")
     damage(path)  # type: ignore[operator]
     with pytest.raises(BankCorruptError):
-        VectorIndex.load(path, DIM, tag="t")
+        VectorIndex.load(path, tag="t")
 
 
-def test_vectors_of_another_dimension_are_refused(tmp_path: Path) -> None:
+def test_vectors_of_another_encoding_are_refused(tmp_path: Path) -> None:
     filled(10).save(tmp_path / "a.hnsw", generation=1, tag="t")
+    assert VectorIndex.load(tmp_path / "a.hnsw", tag="t")[0].dim == DIM
     with pytest.raises(BankCorruptError, match="other vectors"):
-        VectorIndex.load(tmp_path / "a.hnsw", DIM + 1, tag="t")
+        VectorIndex.load(tmp_path / "a.hnsw", tag="another")
 
 
 def test_searching_while_another_thread_adds_merges_and_removes() -> None:

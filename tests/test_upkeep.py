@@ -44,7 +44,9 @@ def test_what_was_forgotten_is_in_no_file_after_gc(tmp_path: Path) -> None:
         vector = bank.store.buffer.read(bank.get(secret.memory_id).slot).tobytes()
         bank.rebuild_indexes()
         assert files_with(tmp_path, b"zanzibarquux")
-        coarse = bank.store.coarse(np.array([bank.get(secret.memory_id).slot])).tobytes()
+        coarse = bank.store.hierarchy.index_rows(
+            bank.store.codes(np.array([bank.get(secret.memory_id).slot]), 2), bank.store.hierarchy.dim
+        ).tobytes()
         assert len(files_with(tmp_path, vector[:200])) == 1, "the activation file"
         assert len(files_with(tmp_path, coarse)) == 1, "the index"
         assert bank.forget(secret.memory_id) == 1
@@ -73,7 +75,7 @@ def test_a_forgotten_text_that_shared_its_activation_leaves_too(tmp_path: Path) 
 
 
 def test_gc_packs_and_keeps_everything(tmp_path: Path) -> None:
-    with open_bank(tmp_path) as bank:
+    with open_bank(tmp_path, codec="digits") as bank:
         bank.ingest_many(numbered(1200))
         size = bank.stats()["bytes"]["activations"]
         bank.forget(range(1, 1001))

@@ -56,8 +56,8 @@ class DigitsCodec(Codec):
         self._dims_per_byte = per_byte // self.digits2
         self._bytes2 = min(budget, -(-dim // self._dims_per_byte))
         self._dims2 = min(dim, self._bytes2 * self._dims_per_byte)
-        self._quantiser = _Quantiser(k**per_byte, dim)
-        self._centroids1 = _centroids(k**per_byte)
+        self._quantiser = Quantiser(k**per_byte, dim)
+        self._centroids1 = centroids(k**per_byte)
         self._lead = (np.arange(k**per_byte) // k ** (per_byte - self.digits2)).astype(np.uint8)
         self._group = _group_table(k**self.digits2, self._dims_per_byte)
         # numpy gathers rows of 4, 8 or 16 bytes several times as fast as rows of 12
@@ -118,8 +118,8 @@ class DigitsCodec(Codec):
         return full
 
 
-class _Quantiser:
-    """Which of `bins` intervals each coordinate lies in: exactly `searchsorted(thresholds, x, "right")`.
+class Quantiser:
+    """Which of `bins` intervals each coordinate of variance 1/dim lies in: `searchsorted(thresholds, x, "right")`.
 
     A grid of cells, each holding one threshold at most, gives the interval but for one comparison. Cell
     numbers rise with x whatever way the machine rounds, and thresholds are put into cells by the same
@@ -127,8 +127,7 @@ class _Quantiser:
     """
 
     def __init__(self, bins: int, dim: int) -> None:
-        edges = _edges(bins)
-        self.thresholds = (edges * (_SIGMA / math.sqrt(dim))).astype(np.float32)
+        self.thresholds = (_edges(bins) * (_SIGMA / math.sqrt(dim))).astype(np.float32)
         limit = float(self.thresholds[-1]) * (1 + 1 / 64)
         self._scale = np.float32(_CELLS / (2 * limit))
         self._shift = np.float32(_CELLS / 2)
@@ -167,9 +166,14 @@ def _edges(bins: int) -> npt.NDArray[np.float64]:
     return np.array(half + middle + [-edge for edge in reversed(half)])
 
 
-def _centroids(bins: int) -> Vector:
+def inner_edges(bins: int) -> npt.NDArray[np.float64]:
+    """Edges between the companded intervals of a standard normal source, rising, float64 (bins - 1,)."""
+    return _edges(bins) * _SIGMA
+
+
+def centroids(bins: int) -> Vector:
     """Mean of N(0, 1) within each companded interval, float32 (bins,)."""
-    edges = [-math.inf, *(_edges(bins) * _SIGMA).tolist()]
+    edges = [-math.inf, *inner_edges(bins).tolist()]
     half = [_mean_between(low, high) for low, high in pairwise(edges)][: bins // 2]
     middle = [0.0] if bins % 2 else []
     return np.array(half + middle + [-mean for mean in reversed(half)], np.float32)
@@ -190,4 +194,4 @@ def _mean_between(low: float, high: float) -> float:
 def _group_table(bins: int, dims_per_byte: int) -> Vector:
     """Centroids of the dimensions that share a byte, float32 (bins ** dims_per_byte, dims_per_byte)."""
     digits = np.indices((bins,) * dims_per_byte).reshape(dims_per_byte, -1).T
-    return np.ascontiguousarray(_centroids(bins)[digits])
+    return np.ascontiguousarray(centroids(bins)[digits])

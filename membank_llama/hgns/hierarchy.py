@@ -1,7 +1,10 @@
 """`HGNSHierarchy`: one vector at three levels, in a slot of fixed size, by a codec chosen by name.
 
-A slot holds level 0, then level 1, then level 2. `spec()` is what a bank records; a hierarchy built from it
-reads every byte that was written with it, and one that could not is refused with what to do.
+A slot holds level 0, then level 1, then level 2. `spec()` is what a bank records; a hierarchy built from it, and from
+the axes it names, reads every byte that was written with it, and one that could not is refused with what to do.
+
+Level 0 is the vector as it was encoded. Levels 1 and 2, and every cosine, are those of the corrected space where the
+bank has axes (`axes.py`); before it has, it is the space of the vectors, and `axes` writes as `digits` does.
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ import numpy as np
 
 from ..errors import BankFormatError, InvalidInputError
 from ..types import LEVELS, Codes, Vector
-from .base import Codec
+from .axes import Axes
+from .axial import AxesCodec, check_digit
+from .base import Codec, unit_rows
 from .digits import DigitsCodec
 from .gradient import DEFAULT_LEVELS, check_base
 from .selection import SelectionCodec
 
 SPEC_FORMAT = 1
-CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (DigitsCodec, SelectionCodec)}
+CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (AxesCodec, DigitsCodec, SelectionCodec)}
 """Every codec by the name under which banks record it."""
 
+DEFAULT_CODEC = AxesCodec.name
 _SPEC_KEYS = {"format", "codec", "dim", "k", "gradient_levels", "bytes"}
 
 
@@ -31,9 +37,18 @@ class HGNSHierarchy:
     """Three levels of vectors of `dim` dimensions."""
 
     def __init__(
-        self, dim: int, codec: str = "digits", *, k: int | None = None, gradient_levels: int = DEFAULT_LEVELS
+        self,
+        dim: int,
+        codec: str = DEFAULT_CODEC,
+        *,
+        k: int | None = None,
+        gradient_levels: int = DEFAULT_LEVELS,
+        axes: Axes | None = None,
     ) -> None:
-        """`k` of None takes the codec's own base (digits 6, selection 10).
+        """`k` of None takes the codec's own base (axes 2, digits 6, selection 10).
+
+        Args:
+            axes: for the codec of that name, once the bank's vectors are known.
 
         Raises:
             InvalidInputError: an unknown codec, or parameters it cannot work with.
@@ -44,17 +59,45 @@ class HGNSHierarchy:
         base = kind.default_k if k is None else k
         check_base(base, 1)
         check_base(2, gradient_levels)
-        self._codec = kind(dim, base, gradient_levels)
+        self._codec, self._turned = _build(kind, dim, base, gradient_levels, axes)
         self.dim = dim
-
-    @property
-    def codec_name(self) -> str:
-        return self._codec.name
-
-    @property
-    def k(self) -> int:
+        self.codec_name = codec
+        self.k = base
         """The base of the digits, or of the gradient's steps."""
-        return self._codec.k
+
+    @property
+    def axes(self) -> Axes | None:
+        """The axes in use; None before there are any, and in codecs that have none."""
+        return None if self._turned is None else self._turned.axes
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the codec takes axes."""
+        return self.codec_name == AxesCodec.name
+
+    def corrected(self, rows: Vector) -> Vector:
+        """Rows (n, dim) as unit rows of the space that cosines are taken in; raises as `compress`."""
+        unit = unit_rows(rows, self.dim)
+        return unit if self._turned is None else self._turned.corrected(unit)
+
+    def axes_holding(self, share: float) -> int:
+        """How many leading axes hold this share of the variance; all dimensions where there are no axes."""
+        if self.axes is None:
+            return self.dim
+        held = np.cumsum(np.square(self.axes.spread.astype(np.float64)))
+        return min(self.dim, 1 + int(np.searchsorted(held, share * held[-1])))
+
+    def index_rows(self, codes: Codes, count: int) -> Vector:
+        """What to index of level 2, float32 (n, count): inner products with `index_query` rank as `score` does.
+
+        `count` is `dim`, or with axes any number of the leading ones.
+        """
+        return self.decode(codes, 2) if self._turned is None else self._turned.leading(codes, count)
+
+    def index_query(self, query: Vector, count: int) -> Vector:
+        """The question, (dim,), as `index_rows` are to be asked, (count,)."""
+        asked = self.corrected(query[np.newaxis])[0] if self._turned is None else self._turned.asked(query)
+        return np.ascontiguousarray(asked[:count])
 
     @property
     def slot_bytes(self) -> int:
@@ -89,7 +132,10 @@ class HGNSHierarchy:
         return np.concatenate(self.compress(vectors), axis=1)
 
     def decode(self, codes: Codes, level: int) -> Vector:
-        """Unit rows, float32 (n, dim), of codes (n, nbytes(level)); level 0 may be a view of them."""
+        """Unit rows, float32 (n, dim), of codes (n, nbytes(level)); level 0 may be a view of them.
+
+        Those of levels 1 and 2 lie in the corrected space.
+        """
         return self._codec.decode(codes, level)
 
     def score(self, query: Vector, codes: Codes, level: int) -> Vector:
@@ -103,25 +149,34 @@ class HGNSHierarchy:
             "codec": self.codec_name,
             "dim": self.dim,
             **self._codec.params(),
+            "k": self.k,
             "bytes": [self.nbytes(level) for level in LEVELS],
         }
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> HGNSHierarchy:
+    def from_spec(cls, spec: Mapping[str, Any], axes: Axes | None = None) -> HGNSHierarchy:
         """Build the hierarchy that a bank records.
+
+        Args:
+            axes: those that the spec names, where it names any.
 
         Raises:
             BankFormatError: a format, codec or key this version does not know, or values that do not fit.
         """
-        if spec.get("format") != SPEC_FORMAT or set(spec) != _SPEC_KEYS:
-            odd = sorted(set(spec) ^ _SPEC_KEYS)
+        odd = sorted((set(spec) - {"axes"}) ^ _SPEC_KEYS)
+        if spec.get("format") != SPEC_FORMAT or odd:
             raise BankFormatError(
                 f"encoding of format {spec.get('format')!r}, this program reads {SPEC_FORMAT}"
                 + (f"; unknown or missing: {', '.join(odd)}" if odd else "")
                 + "; upgrade membank-llama, or re-encode the bank with `membank reencode`"
             )
+        if spec.get("axes") != (None if axes is None else axes.digest):
+            raise BankFormatError(
+                f"the bank's levels lie along axes {spec.get('axes')}, not along those at hand; "
+                "re-encode the bank with `membank reencode`"
+            )
         try:
-            hierarchy = cls(spec["dim"], spec["codec"], k=spec["k"], gradient_levels=spec["gradient_levels"])
+            hierarchy = cls(spec["dim"], spec["codec"], k=spec["k"], gradient_levels=spec["gradient_levels"], axes=axes)
         except (InvalidInputError, TypeError) as error:
             raise BankFormatError(
                 f"the bank's encoding cannot be used: {error}; upgrade membank-llama, "
@@ -133,3 +188,18 @@ class HGNSHierarchy:
                 f"{hierarchy.spec()['bytes']}; re-encode the bank with `membank reencode`"
             )
         return hierarchy
+
+
+def _build(
+    kind: type[Codec], dim: int, base: int, gradient_levels: int, axes: Axes | None
+) -> tuple[Codec, AxesCodec | None]:
+    """The codec, and once more where it has axes."""
+    if kind is not AxesCodec:
+        if axes is not None:
+            raise InvalidInputError(f"the {kind.name} codec takes no axes; use {AxesCodec.name}")
+        return kind(dim, base, gradient_levels), None
+    check_digit(base)
+    if axes is None:
+        return DigitsCodec(dim, DigitsCodec.default_k, gradient_levels), None
+    turned = AxesCodec(dim, base, gradient_levels, axes)
+    return turned, turned

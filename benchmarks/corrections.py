@@ -1,0 +1,113 @@
+"""Which correction of a model's vectors finds most: dense recall over LoCoMo-shaped conversations, no index, no words.
+
+    python benchmarks/corrections.py DATA.json --encoder MODEL.gguf [--encoder ...] [--threads 1] [--json FILE]
+
+Every turn of all conversations makes one bank, whose vectors the correction is found from; each question then searches
+its own conversation. R@5 and R@10 are shares of its evidence, averaged over the questions that have evidence. Prints
+beside them how alike vectors are: mean cosine between the turns, and between the gate's sentences, which are about
+different things and therefore tell what the model does, not the texts. "as stored" is what `hgns/axes.py` chooses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bankbench import table, write_json
+from locomo import Question, questions_of, share_found, turns_of
+
+from membank_llama.adapters.llama_cpp import LlamaCppAdapter
+from membank_llama.gate import COHORT
+from membank_llama.hgns.axes import ANISOTROPIC, POWER, REMOVED, anisotropy, calibrate
+from membank_llama.hgns.base import scaled_to_unit
+from membank_llama.types import Vector
+
+Correct = Callable[[Vector], Vector]
+
+
+def removing(sample: Vector, count: int) -> Correct:
+    """The mean taken off, and the top `count` axes."""
+    mean = sample.mean(axis=0)
+    top = np.linalg.svd(sample - mean, full_matrices=False)[2][:count]
+    return lambda rows: scaled_to_unit((rows - mean) - ((rows - mean) @ top.T) @ top)
+
+
+def standardising(sample: Vector) -> Correct:
+    """Every dimension to mean 0 and spread 1."""
+    mean, spread = sample.mean(axis=0), sample.std(axis=0) + 1e-6
+    return lambda rows: scaled_to_unit((rows - mean) / spread)
+
+
+def whitening(sample: Vector, power: float) -> Correct:
+    """Every axis to mean 0, its spread divided by its own `power`."""
+    mean = sample.mean(axis=0)
+    variance, axes = np.linalg.eigh(np.cov(sample.T, bias=True))
+    scale = (np.maximum(variance, 0) + 0.01 * variance.mean()) ** (-power / 2)
+    return lambda rows: scaled_to_unit(((rows - mean) @ (axes * scale)).astype(np.float32))
+
+
+def corrections(sample: Vector, corrects: bool) -> dict[str, Correct]:
+    stored = calibrate(sample, correct=corrects)
+    always = calibrate(sample, correct=True)
+    found: dict[str, Correct] = {
+        "none": lambda rows: rows,
+        "mean": removing(sample, 0),
+        "standardised dimensions": standardising(sample),
+    }
+    found |= {f"mean, top {count} removed": removing(sample, count) for count in (1, 2, 3)}
+    found |= {f"mean, axes standardised to the power {power}": whitening(sample, power) for power in (0.5, 1.0)}
+    found[f"mean, top {REMOVED} removed, axes to the power {POWER}"] = always.corrected
+    return found | {"as stored": stored.corrected}
+
+
+def recalled(samples: list[Any], vectors: Vector, asked: list[tuple[Question, Vector]]) -> tuple[float, float]:
+    """R@5 and R@10 of a cosine ranking."""
+    start, places = 0, {}
+    for sample in samples:
+        turns = [item.metadata["turn"] for item in turns_of(sample) if item.metadata]
+        places[sample["sample_id"]] = (turns, vectors[start : start + len(turns)])
+        start += len(turns)
+    scores = []
+    for question, vector in asked:
+        turns, rows = places[question.conversation]
+        ranking = [turns[place] for place in np.argsort(-(rows @ vector), kind="stable")[:10]]
+        scores.append([share_found(ranking, question.turns, cut) for cut in (5, 10)])
+    at_5, at_10 = np.mean(scores, axis=0)
+    return float(at_5), float(at_10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--encoder", type=Path, required=True, action="append")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    samples = json.loads(options.data.read_text(encoding="utf-8"))
+    texts = [item.text for sample in samples for item in turns_of(sample)]
+    questions = [question for sample in samples for question in questions_of(sample)]
+    figures: dict[str, Any] = {}
+    for encoder in options.encoder:
+        with LlamaCppAdapter(encoder, n_threads=options.threads) as adapter:
+            vectors, cohort = adapter.encode_batch(texts), adapter.encode_batch(COHORT)
+            asked = adapter.encode_batch([question.text for question in questions])
+        alike = {"turns": anisotropy(vectors), "sentences": anisotropy(cohort)}
+        rows = {}
+        for name, correct in corrections(vectors, alike["sentences"] >= ANISOTROPIC).items():
+            rows[name] = recalled(samples, correct(vectors), list(zip(questions, correct(asked), strict=True)))
+        figures[encoder.stem] = {"mean cosine": alike, "recall": rows}
+        table(
+            f"{encoder.stem}: mean cosine {alike['turns']:.2f} between turns, {alike['sentences']:.2f} between the "
+            f"gate's sentences; {len(questions):,} questions",
+            ("correction", "turn R@5", "turn R@10"),
+            [(name, f"{at_5:.3f}", f"{at_10:.3f}") for name, (at_5, at_10) in rows.items()],
+        )
+    write_json(options.json, {"corrections": figures})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""A bank that finds its axes: nothing encoded again, nothing lost, whenever it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from banking import FACTS, numbered, open_bank, open_store, python, texts, unit_vectors
+
+from membank_llama import calibration, indexing
+from membank_llama.adapters.mock import MockAdapter
+from membank_llama.bank import MemBank
+from membank_llama.errors import BankCorruptError, BankReadOnlyError
+from membank_llama.hgns.axes import FEWEST
+from membank_llama.types import NewMemory
+
+
+class Counting(MockAdapter):
+    encoded = 0
+
+    def encode_batch(self, texts):  # type: ignore[no-untyped-def]
+        self.encoded += len(texts)
+        return super().encode_batch(texts)
+
+
+def test_a_bank_that_grows_finds_its_axes(tmp_path: Path) -> None:
+    adapter = Counting(hidden_dim=64)
+    with MemBank(adapter, tmp_path) as bank:
+        bank.ingest_many(numbered(FEWEST - 8))
+        assert bank.stats()["axes"] is None
+        before = {memory.id: bank.store.pointer_ids([memory.slot])[memory.slot] for memory in bank.memories()}
+        encoded = adapter.encoded
+        steps: list[tuple[str, int, int]] = []
+        bank.ingest_many(FACTS)
+        bank.ingest_many(numbered(2, start=5000), progress=lambda *step: steps.append(step))
+        assert ("calibrating", FEWEST, FEWEST) in steps
+        assert adapter.encoded - encoded <= len(FACTS) + 2 + 48, "the new texts, and the gate's sentences once"
+        assert bank.stats()["axes"] == {"calibrated_at": FEWEST, "corrects": False, "removed": 0}
+        after = {memory.id: bank.store.pointer_ids([memory.slot])[memory.slot] for memory in bank.memories()}
+        assert all(after[memory_id][0] == names[0] for memory_id, names in before.items()), "level 0 is what it was"
+        assert all(after[memory_id][2] != names[2] for memory_id, names in before.items())
+        assert texts(bank.recall("Where does my sister live?", 1)) == [FACTS[0]]
+        assert bank.verify().ok, bank.verify().problems
+    with open_bank(tmp_path) as bank:
+        assert texts(bank.recall("Where does my sister live?", 1)) == [FACTS[0]]
+        bank.forget(range(1, 40))
+        bank.gc()
+        assert bank.stats()["axes"]["calibrated_at"] == FEWEST
+        assert bank.verify().ok
+        assert sorted(path.name for path in tmp_path.glob("activations-*")) == [bank.store.activations]
+
+
+def test_and_finds_them_anew_at_eight_times_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "FEWEST", 32)
+    monkeypatch.setattr(calibration, "SETTLED", 1000)
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many(numbered(40))
+        assert bank.stats()["axes"]["calibrated_at"] == 32
+        first = bank.store.hierarchy.tag
+        bank.ingest_many(numbered(1300))
+        assert bank.stats()["axes"]["calibrated_at"] == 256
+        assert bank.store.hierarchy.tag != first
+        calibration.recalibrate(bank.store)
+        assert bank.stats()["axes"]["calibrated_at"] == 1000, "the sample is bounded"
+        tag = bank.store.hierarchy.tag
+        bank.ingest_many(numbered(100, start=2000))
+        assert bank.store.hierarchy.tag == tag
+        assert bank.verify().ok
+
+
+KILLED = """
+import sys, time
+from banking import numbered, open_bank
+from membank_llama import upkeep
+where = sys.argv[2]
+def stop(*_, **__):
+    print("here", flush=True)
+    time.sleep(60)
+bank = open_bank(sys.argv[1])
+if where == "midway":
+    original = upkeep.Rewrite.put
+    def put(self, memories, levels):
+        original(self, memories, levels)
+        stop()
+    upkeep.Rewrite.put = put
+elif where == "before the switch":
+    upkeep.Rewrite._erase_removed = stop
+else:
+    from membank_llama import store
+    store.Store.reload = stop
+bank.ingest_many(numbered(300))
+"""
+
+
+@pytest.mark.parametrize("where", ["midway", "before the switch", "after the switch"])
+def test_killed_while_calibrating_the_bank_is_whole(tmp_path: Path, where: str) -> None:
+    with python(KILLED, tmp_path / "bank", where) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "here\n"
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.communicate()
+    with open_bank(tmp_path / "bank") as bank:
+        assert bank.stats()["memories"] == FEWEST
+        assert (bank.stats()["axes"] is not None) == (where == "after the switch")
+        assert bank.verify().ok, bank.verify().problems
+        bank.ingest_many([*numbered(10, start=900), *FACTS])
+        assert bank.stats()["axes"] is not None
+        assert texts(bank.recall("Where does my sister live?", 1)) == [FACTS[0]]
+        assert bank.verify().ok, bank.verify().problems
+        assert len(list((tmp_path / "bank").glob("activations-*"))) == 1
+
+
+def test_readers_follow(tmp_path: Path) -> None:
+    with open_bank(tmp_path) as bank, open_bank(tmp_path, read_only=True) as reader:
+        bank.ingest_many(FACTS)
+        assert texts(reader.recall("sister", 1)) == [FACTS[0]]
+        bank.ingest_many(numbered(300))
+        assert bank.stats()["axes"] is not None
+        assert texts(reader.recall("sister", 1)) == [FACTS[0]]
+        assert reader.store.hierarchy.tag == bank.store.hierarchy.tag
+        assert reader.verify().ok
+        assert not calibration.is_due(reader.store)
+        with pytest.raises(BankReadOnlyError):
+            calibration.recalibrate(reader.store)
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "gone"])
+def test_damaged_axes_are_calculated_again(tmp_path: Path, damage: str) -> None:
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many([*FACTS, *numbered(300)])
+        with bank.store.registry.transaction() as db:
+            db.execute(f"UPDATE axes SET data = {'substr(data, 1, 999)' if damage == 'cut' else 'zeroblob(9)'}")
+            if damage == "gone":
+                db.execute("DELETE FROM axes")
+    with pytest.raises(BankCorruptError, match="membank reencode"):
+        open_bank(tmp_path)
+    with open_bank(tmp_path, repair=True) as bank:
+        bank.reencode()
+        assert bank.stats()["axes"] is not None
+        assert texts(bank.recall("Where does my sister live?", 1)) == [FACTS[0]]
+        assert bank.verify().ok, bank.verify().problems
+    with open_bank(tmp_path) as bank:
+        assert bank.stats()["memories"] == 300 + len(FACTS)
+
+
+def test_a_bank_of_another_codec_keeps_it(tmp_path: Path) -> None:
+    with open_bank(tmp_path, codec="digits") as bank:
+        bank.ingest_many(numbered(300))
+        assert bank.stats()["axes"] is None
+        assert not calibration.recalibrate(bank.store)
+        assert bank.stats()["codec"]["codec"] == "digits"
+
+
+def test_vectors_that_all_point_one_way_are_told_apart(tmp_path: Path) -> None:
+    """As hidden states do: each is mostly a direction that all share."""
+
+    class Leaning(MockAdapter):
+        def _lean(self, rows):  # type: ignore[no-untyped-def]
+            rows = rows.copy()
+            rows[:, 5] += 4 + rows[:, 9]
+            return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+        def encode(self, text):  # type: ignore[no-untyped-def]
+            return self._lean(super().encode(text)[np.newaxis])[0]
+
+        def encode_batch(self, texts):  # type: ignore[no-untyped-def]
+            return self._lean(super().encode_batch(texts))
+
+    with MemBank(Leaning(hidden_dim=64), tmp_path) as bank:
+        bank.ingest_many([*FACTS, *numbered(300)])
+        assert bank.stats()["axes"]["corrects"]
+        best, second = bank.recall("My sister Ana lives in Porto now", 2)
+        assert best.text == FACTS[0]
+        assert best.final_score > second.final_score + 0.2
+        assert best.score_l2 == pytest.approx(best.final_score, abs=0.15)
+
+
+def test_the_index_of_leading_axes_finds_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "LARGE", ((1000, 4),))
+    vectors = unit_vectors(1500, 64) * np.arange(1, 65) ** -0.7
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    store = open_store(tmp_path)
+    store.add([NewMemory(f"text {n}") for n in range(900)], vectors[:900])
+    calibration.recalibrate(store, correct=False)
+    whole = store.indexes.get("default").dim
+    assert 16 < whole < 64
+    store.add([NewMemory(f"text {n}") for n in range(900, 1500)], vectors[900:])
+    store.indexes.drain()
+    index = store.indexes.get("default")
+    assert (index.dim, index.links, index.tail_count) == (16, indexing.FEWER_LINKS, 0), "it has outgrown its axes"
+    found = 0
+    for query in vectors[::15]:
+        true = set((np.argsort(-(vectors @ query))[:5] + 1).tolist())
+        found += len(true & set(store.nearest("default", query, 32).tolist()))
+    assert found >= 0.98 * 5 * 100
+    store.close()
+    store = open_store(tmp_path)
+    assert store.indexes.get("default").dim == 16
+    assert store.nearest("default", vectors[70], 1).tolist() == [71]
+    store.close()
