@@ -11,16 +11,15 @@ different things and therefore tell what the model does, not the texts. "as stor
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bankbench import table, write_json
-from locomo import Question, questions_of, share_found, turns_of
 
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter
+from membank_llama.benching.questions import Conversation, read_conversations, shares_found
 from membank_llama.gate import COHORT
 from membank_llama.hgns.axes import ANISOTROPIC, POWER, REMOVED, anisotropy, calibrate
 from membank_llama.hgns.base import scaled_to_unit
@@ -64,20 +63,16 @@ def corrections(sample: Vector, corrects: bool) -> dict[str, Correct]:
     return found | {"as stored": stored.corrected}
 
 
-def recalled(samples: list[Any], vectors: Vector, asked: list[tuple[Question, Vector]]) -> tuple[float, float]:
+def recalled(talks: list[Conversation], vectors: Vector, asked: Vector) -> tuple[float, float]:
     """R@5 and R@10 of a cosine ranking."""
-    start, places = 0, {}
-    for sample in samples:
-        turns = [item.metadata["turn"] for item in turns_of(sample) if item.metadata]
-        places[sample["sample_id"]] = (turns, vectors[start : start + len(turns)])
-        start += len(turns)
-    scores = []
-    for question, vector in asked:
-        turns, rows = places[question.conversation]
-        ranking = [turns[place] for place in np.argsort(-(rows @ vector), kind="stable")[:10]]
-        scores.append([share_found(ranking, question.turns, cut) for cut in (5, 10)])
-    at_5, at_10 = np.mean(scores, axis=0)
-    return float(at_5), float(at_10)
+    found: dict[int, list[float]] = {5: [], 10: []}
+    turn = question = 0
+    for talk in talks:
+        rows, queries = vectors[turn : turn + len(talk.turns)], asked[question : question + len(talk.asked)]
+        for cut, shares in shares_found(queries, rows, talk.evidence, (5, 10)).items():
+            found[cut] += shares
+        turn, question = turn + len(talk.turns), question + len(talk.asked)
+    return float(np.mean(found[5])), float(np.mean(found[10]))
 
 
 def main() -> None:
@@ -87,18 +82,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    samples = json.loads(options.data.read_text(encoding="utf-8"))
-    texts = [item.text for sample in samples for item in turns_of(sample)]
-    questions = [question for sample in samples for question in questions_of(sample)]
+    talks = read_conversations(options.data)
+    texts = [text for talk in talks for text in talk.texts]
+    questions = [text for talk in talks for text in talk.questions]
     figures: dict[str, Any] = {}
     for encoder in options.encoder:
         with LlamaCppAdapter(encoder, n_threads=options.threads) as adapter:
             vectors, cohort = adapter.encode_batch(texts), adapter.encode_batch(COHORT)
-            asked = adapter.encode_batch([question.text for question in questions])
+            asked = adapter.encode_batch(questions)
         alike = {"turns": anisotropy(vectors), "sentences": anisotropy(cohort)}
         rows = {}
         for name, correct in corrections(vectors, alike["sentences"] >= ANISOTROPIC).items():
-            rows[name] = recalled(samples, correct(vectors), list(zip(questions, correct(asked), strict=True)))
+            rows[name] = recalled(talks, correct(vectors), correct(asked))
         figures[encoder.stem] = {"mean cosine": alike, "recall": rows}
         table(
             f"{encoder.stem}: mean cosine {alike['turns']:.2f} between turns, {alike['sentences']:.2f} between the "

@@ -14,7 +14,6 @@ cut off, and `digits` of centred vectors. `--plot` draws precision against bytes
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,10 +24,10 @@ from typing import Any
 import numpy as np
 from bankbench import CONSOLE, Precomputed, table, write_json
 from levels_plot import draw
-from locomo import turns_of
 
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter
 from membank_llama.bank import MemBank
+from membank_llama.benching.questions import read_conversations
 from membank_llama.gate import COHORT
 from membank_llama.hgns.axes import ANISOTROPIC, Axes, anisotropy, calibrate
 from membank_llama.hgns.hierarchy import CODECS, HGNSHierarchy
@@ -156,8 +155,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    samples = json.loads(options.data.read_text(encoding="utf-8"))
-    turns = islice((item for sample in samples for item in turns_of(sample)), options.turns)
+    talks = read_conversations(options.data)
+    turns = islice((turn for talk in talks for turn in talk.turns), options.turns)
     texts = list(dict.fromkeys(item.text for item in turns))
     figures: dict[str, list[dict[str, Any]]] = {}
     for encoder in options.encoder:

@@ -33,8 +33,16 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
         ),
         ("benchmarks/corrections.py", [str(data), "--encoder", str(story)], [data, story]),
         (
-            "benchmarks/locomo.py",
-            [str(data), "--encoder", str(encoder), *([] if full else ["--conversations", "1"])],
+            "membank bench recall",
+            [
+                "--data",
+                str(data),
+                "--encoder",
+                str(encoder),
+                "--threads",
+                "1",
+                *(["--leave-one-out"] if full else ["--conversations", "1", "--no-steps"]),
+            ],
             [data, encoder],
         ),
     ]

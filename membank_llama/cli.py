@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from ._version import __version__
-from .commands import base, bench_encoder, chatting, memories, upkeep
+from .commands import base, bench_encoder, bench_recall, chatting, memories, tuning, upkeep
 from .errors import MembankError
 
 app = typer.Typer(
@@ -69,6 +69,7 @@ app.command("why", rich_help_panel=_MEMORIES)(memories.why)
 app.command("forget", rich_help_panel=_MEMORIES)(memories.forget)
 app.command("pin", rich_help_panel=_MEMORIES)(memories.pin)
 app.command("unpin", rich_help_panel=_MEMORIES)(memories.unpin)
+app.command("tune", rich_help_panel=_MEMORIES)(tuning.tune)
 app.command("export", rich_help_panel=_MEMORIES)(upkeep.export_command)
 app.command("import", rich_help_panel=_MEMORIES)(upkeep.import_command)
 app.command("stats", rich_help_panel=_BANK)(upkeep.stats)
@@ -80,6 +81,7 @@ app.command("reencode", rich_help_panel=_BANK)(upkeep.reencode)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure what a model or a bank is worth.")
 app.add_typer(bench, name="bench", rich_help_panel=_BANK)
 bench.command("encoder")(bench_encoder.encoder)
+bench.command("recall")(bench_recall.recall)
 
 
 class _Notes(logging.Handler):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -175,6 +175,21 @@ def why_table(rows: Sequence[dict[str, Any]], text_of: Callable[[int], str]) -> 
     return table
 
 
+def weights_table(before: Mapping[str, float], after: Mapping[str, float], default: Mapping[str, float]) -> Table:
+    """The weight of each signal before and after tuning, what changed in bold."""
+    table = _table(("signal", _FIXED), ("default", _NUMBER), ("before", _NUMBER), ("tuned", _NUMBER))
+    for name, value in after.items():
+        shown = (f"{default[name]:g}", f"{before[name]:g}", f"{value:g}")
+        table.add_row(name, *shown, style="bold" if value != before[name] else "")
+    return table
+
+
+def signals_of(row: Mapping[str, Any]) -> str:
+    """What each signal added to a score, the strongest first."""
+    parts = sorted((row.get("signals") or {}).items(), key=lambda part: -abs(part[1]))
+    return ", ".join(f"{name.replace('_', ' ')} {value:+.1f}" for name, value in parts if abs(value) >= 0.05)
+
+
 def outcome(row: dict[str, Any]) -> Text:
     """Injected, or why not; then what the gate saw."""
     if row.get("injected"):
@@ -187,12 +202,19 @@ def outcome(row: dict[str, Any]) -> Text:
     reason = (row["reason"].partition(": ")[2] or row["reason"]).replace(" above unrelated text", "")
     if row.get("skipped") == row["reason"]:
         head = Text("not relevant")
-    return head.append(f" · {reason}", style="dim") if reason else head
+    if reason:
+        head.append(f" · {reason}", style="dim")
+    parts, twins = signals_of(row), row.get("duplicates")
+    if parts:
+        head.append(f" · score: {parts}", style="dim")
+    if twins:
+        head.append(f" · says the same as {', '.join(map(str, twins))}", style="dim")
+    return head
 
 
 LEGEND = (
     "L2, L1, L0: cosine from coarse to full · words: rarity of shared words · spreads: cosine above unrelated texts · "
-    "score: both"
+    "score: what all signals add up to"
 )
 """What the columns of `why_table` mean."""
 

@@ -33,6 +33,8 @@ def recall_rows(
             "score_l2": result.score_l2,
             "lexical_score": result.lexical_score,
             "fused_score": result.fused_score,
+            "signals": {name: round(value, 3) for name, value in result.signals.items()},
+            "duplicates": list(result.duplicates),
             "relevant": result.relevant,
             "reason": result.reason,
             "injected": result.memory_id in taken,

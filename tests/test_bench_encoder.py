@@ -43,8 +43,8 @@ def data(tmp_path: Path) -> Path:
 
 def test_conversations_are_read_in_order_with_what_is_known(data: Path) -> None:
     (one,) = read_conversations(data, 5)
-    assert one.turns == tuple(f"Ana: {text}" for text in TURNS)
-    assert one.evidence == (frozenset({0}), frozenset({6, 9}))
+    assert one.texts == [f"Ana: {text}" for text in TURNS]
+    assert one.evidence == [frozenset({0}), frozenset({6, 9})]
 
 
 def test_shares_are_of_the_evidence() -> None:

@@ -130,7 +130,7 @@ def _own_output(adapter: LlamaCppAdapter, conversations: Sequence[Conversation],
     states = adapter.encode_batch(texts)
     for number, one in enumerate(conversations):
         progress("its own output", number, len(conversations))
-        _add(found, adapter.encode_batch(one.questions), adapter.encode_batch(one.turns), states, one)
+        _add(found, adapter.encode_batch(one.questions), adapter.encode_batch(one.texts), states, one)
     speed = _texts_per_second(lambda: adapter.encode_batch(texts), len(texts))
     state = State(None, "pooled" if adapter.pooled else adapter.pooling, None)
     return Figures(state, judge(states), _means(found), speed)
@@ -160,7 +160,7 @@ def _one_pass(
 
         views, done = encode(view_texts(), 0), 0
         for one in conversations:
-            asked, turns = encode(one.questions, done), encode(one.turns, done + len(one.questions))
+            asked, turns = encode(one.questions, done), encode(one.texts, done + len(one.questions))
             done += len(one.questions) + len(one.turns)
             for key in views:
                 _add(found.setdefault(key, {}), asked[key], turns[key], views[key], one)

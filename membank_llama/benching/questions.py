@@ -1,43 +1,76 @@
 """Conversations with questions whose evidence is known, in the shape of LoCoMo.
 
-A list of conversations ``{sample_id, conversation {session_N: [{speaker, dia_id, text, blip_caption?}]},
-qa [{question, evidence [dia_id]}]}``. Evidence that names no turn is left out, and questions without any.
+A list of ``{sample_id, conversation {session_N: [{speaker, dia_id, text, blip_caption?}], session_N_date_time?},
+qa [{question, evidence [dia_id], category?, question_date?}]}``. Evidence that names no turn is left out; questions
+without any are left out and counted. A turn becomes a memory as a chat would store it: its speaker is the role, its
+session the conversation, the sample the namespace.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidInputError
-from ..types import Vector
+from ..types import NewMemory, Vector
+
+_STAMPS = (
+    "%I:%M %p on %d %B, %Y", "%Y/%m/%d (%a) %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M",
+    "%Y/%m/%d %H:%M", "%Y-%m-%d", "%Y/%m/%d", "%d %B, %Y", "%d %B %Y", "%B %d, %Y",
+)  # fmt: skip
+_FIRST_DAY = datetime(2023, 1, 1, tzinfo=timezone.utc).timestamp()
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, the rows of the turns that answer it, its category, and when it is asked."""
+
+    text: str
+    evidence: frozenset[int]
+    category: str
+    now: float
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns in order, and questions with the rows of the turns that answer them."""
+    """Turns in order, each with its session, and the questions that have evidence; `left_out` have none."""
 
     name: str
-    turns: tuple[str, ...]
-    questions: tuple[str, ...]
-    evidence: tuple[frozenset[int], ...]
+    turns: tuple[NewMemory, ...]
+    sessions: tuple[str, ...]
+    asked: tuple[Question, ...]
+    left_out: int
+
+    @property
+    def texts(self) -> list[str]:
+        return [turn.text for turn in self.turns]
+
+    @property
+    def questions(self) -> list[str]:
+        return [question.text for question in self.asked]
+
+    @property
+    def evidence(self) -> list[frozenset[int]]:
+        return [question.evidence for question in self.asked]
 
 
-def read_conversations(path: Path, most: int) -> list[Conversation]:
-    """The first conversations of a file.
+def read_conversations(path: Path, most: int | None = None) -> list[Conversation]:
+    """The first `most` conversations of a file; those without a question that has evidence are left out.
 
     Raises:
         InvalidInputError: the file cannot be read, or is of another shape.
     """
     try:
         samples = json.loads(path.read_text(encoding="utf-8"))
-        found = [one for one in map(_conversation, samples[:most]) if one.questions]
+        found = [one for one in map(_conversation, samples[:most]) if one.asked]
     except OSError as exc:
         raise InvalidInputError(f"cannot read {path}: {exc.strerror or exc}") from exc
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -51,23 +84,54 @@ def read_conversations(path: Path, most: int) -> list[Conversation]:
 
 
 def _conversation(sample: Mapping[str, Any]) -> Conversation:
-    talk = sample["conversation"]
-    sessions = sorted((key for key in talk if re.fullmatch(r"session_\d+", key)), key=lambda key: int(key[8:]))
-    spoken = {turn["dia_id"]: _said(turn) for session in sessions for turn in talk[session]}
-    rows = {name: row for row, name in enumerate(spoken)}
-    asked: list[tuple[str, frozenset[int]]] = []
-    for qa in sample["qa"]:
-        named = {part for entry in qa["evidence"] for part in re.split(r"[;,\s]+", entry)}
-        if named & rows.keys():
-            asked.append((qa["question"], frozenset(rows[name] for name in named & rows.keys())))
-    return Conversation(
-        str(sample["sample_id"]), tuple(spoken.values()), tuple(a[0] for a in asked), tuple(a[1] for a in asked)
-    )
+    name, talk = str(sample["sample_id"]), sample["conversation"]
+    turns: dict[str, NewMemory] = {}
+    sessions: list[str] = []
+    last = _FIRST_DAY
+    for session in sorted((key for key in talk if re.fullmatch(r"session_\d+", key)), key=lambda key: int(key[8:])):
+        last = start = moment(talk.get(f"{session}_date_time"), last + _DAY)
+        for place, turn in enumerate(talk[session]):
+            if turn["dia_id"] not in turns and str(turn["text"]).strip():
+                turns[turn["dia_id"]] = _memory(turn, name, session, start + place)
+                sessions.append(session)
+    rows = {turn: row for row, turn in enumerate(turns)}
+    asked = [
+        Question(
+            qa["question"], frozenset(rows[turn] for turn in named), str(qa.get("category", "–")),
+            moment(qa.get("question_date"), last + _DAY),
+        )
+        for qa in sample["qa"]
+        if (named := frozenset(_named(qa.get("evidence") or (), rows)))
+    ]  # fmt: skip
+    return Conversation(name, tuple(turns.values()), tuple(sessions), tuple(asked), len(sample["qa"]) - len(asked))
 
 
-def _said(turn: Mapping[str, Any]) -> str:
-    caption = turn.get("blip_caption")
-    return f"{turn['speaker']}: {turn['text']}" + (f" [shares a picture: {caption}]" if caption else "")
+def _memory(turn: Mapping[str, Any], name: str, session: str, when: float) -> NewMemory:
+    caption, speaker = turn.get("blip_caption"), str(turn["speaker"])
+    text = f"{speaker}: {turn['text']}" + (f" [shares a picture: {caption}]" if caption else "")
+    return NewMemory(text, role=speaker, namespace=name, conversation=f"{name}/{session}", created_at=when)
+
+
+def _named(evidence: Sequence[str], known: Mapping[str, int]) -> Iterator[str]:
+    """The turns that evidence names: entries, or ids within an entry ("D1:3; D2:5")."""
+    for entry in evidence:
+        for part in (entry, *re.split(r"[;,\s]+", entry)):
+            if part in known:
+                yield part
+
+
+def moment(stamp: object, otherwise: float) -> float:
+    """A date as such files write it, in seconds since 1970, UTC; `otherwise` where it is none."""
+    if isinstance(stamp, int | float) and not isinstance(stamp, bool):
+        return float(stamp)
+    for form in _STAMPS if isinstance(stamp, str) else ():
+        try:
+            return (
+                datetime.strptime(str(stamp).strip().removesuffix("Z"), form).replace(tzinfo=timezone.utc).timestamp()
+            )
+        except ValueError:
+            continue
+    return otherwise
 
 
 def shares_found(
