@@ -172,11 +172,8 @@ class _Roll:
             self._sessions += 1
 
     def _continue(self, row: int, key: str | None) -> None:
-        """A passage stands beside the one before it, in a session of their own where the memory has none."""
+        """A passage stands beside the one before it, also where the memory belongs to no session."""
         arrays, last = self._arrays, row - 1
-        if arrays["session"][last] == ALONE:
-            arrays["session"][last] = self._sessions
-            self._sessions += 1
         arrays["session"][row] = arrays["session"][last]
         arrays["before"][row], arrays["after"][last] = last, row
         if key is not None:
@@ -193,11 +190,11 @@ class _Roll:
         }
         self._arrays, self.count = arrays, len(places)
         self._passages = int((arrays["owner"] != arrays["ids"]).sum())
-        # neighbours close ranks: rows of one session, in order
+        # neighbours close ranks: rows of one session or one memory, in order
         arrays["before"], arrays["after"] = np.full(self.count, -1, np.int32), np.full(self.count, -1, np.int32)
         order = np.argsort(arrays["session"], kind="stable")
-        session = arrays["session"][order]
-        linked = (session[1:] == session[:-1]) & (session[1:] != ALONE)
+        session, owner = arrays["session"][order], arrays["owner"][order]
+        linked = (session[1:] == session[:-1]) & ((session[1:] != ALONE) | (owner[1:] == owner[:-1]))
         arrays["before"][order[1:][linked]] = order[:-1][linked]
         arrays["after"][order[:-1][linked]] = order[1:][linked]
         self.publish(self.roster.alone)
