@@ -27,12 +27,12 @@ from membank_llama.types import NewMemory
 DIM = 256
 NEEDLE = "The spare key of the cottage lies beneath the blue flowerpot on the veranda."
 KEYS = (
-    "Whoever arrives first at the cottage will find the front door locked, since the neighbours are away all summer. The "
-    "spare key lies beneath the blue flowerpot on the veranda; put it back there before you leave, or the next guests stand "
-    "outside. Should the pot have been moved, ask the gardener, who has a second one. The lock is stiff: pull the door "
-    "towards you while you turn the key. At the back there is another entrance, through the shed, which opens with the same "
-    "key. Please lock both doors at night, and switch off the light on the veranda. If you lose the key, ring the owner; he "
-    "brings another one from the village within an hour, whatever the weather."
+    "Whoever arrives first at the cottage will find the front door locked, since the neighbours are away all summer. "
+    "The spare key lies beneath the blue flowerpot on the veranda; put it back there before you leave, or the next "
+    "guests stand outside. Should the pot have been moved, ask the gardener, who has a second one. The lock is stiff: "
+    "pull the door towards you while you turn the key. At the back there is another entrance, through the shed, which "
+    "opens with the same key. Please lock both doors at night, and switch off the light on the veranda. If you lose the "
+    "key, ring the owner; he brings another one from the village within an hour, whatever the weather."
 )
 QUESTION = "Where is the spare key of the cottage?"
 OTHERS = (
@@ -323,8 +323,12 @@ def test_it_is_there_after_opening_again(tmp_path: Path) -> None:
 
 def test_packing_encoding_and_calibrating_carry_the_passages(bank: MemBank) -> None:
     first = bank.ingest("to be forgotten").memory_id
-    bank.ingest_many([*OTHERS, TEXT, *(long_text(6000, f"Note {n}.", n) for n in range(1, 12))])
+    bank.ingest_many([*OTHERS, TEXT])
     before = found(bank)
+    bank.ingest_many([long_text(6000, f"Note {n}.", n) for n in range(1, 60)])
+    assert bank.store.calibrated_at > 0, "it has found its axes meanwhile"
+    assert bank.verify().ok
+    assert found(bank).ptr_level0.ptr_id == before.ptr_level0.ptr_id
     assert NEEDLE in before.passage_text
     bank.forget(first)
     bank.gc()
