@@ -41,7 +41,7 @@ class Roster:
     """
 
     ids: Ids
-    slots: Ids
+    slots: Numbers
     created: Times
     session: Numbers
     before: Numbers
@@ -92,7 +92,7 @@ class Roster:
 
 
 _KINDS: dict[str, Any] = {
-    "ids": np.int64, "slots": np.int64, "created": np.float64, "session": np.int32, "before": np.int32,
+    "ids": np.int64, "slots": np.int32, "created": np.float64, "session": np.int32, "before": np.int32,
     "after": np.int32, "speaker": np.int32, "asks": np.bool_,
 }  # fmt: skip
 

@@ -298,7 +298,7 @@ class Store:
 
     def codes(self, slots: Slots, level: int) -> Codes:
         """One level of many slots, shape ``(len(slots), nbytes(level))``."""
-        return self.buffer.rows(slots, *self.hierarchy.offsets(level))
+        return self.buffer.rows(np.asarray(slots, np.int64), *self.hierarchy.offsets(level))
 
     def _index_rows(self, slots: Slots, count: int) -> Vector:
         """What is indexed of many slots, shape ``(len(slots), count)``."""
