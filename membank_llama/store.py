@@ -56,7 +56,7 @@ HANDED_ON, MORE_HANDED_ON = 128, 1024
 DATABASE = "bank.sqlite"
 FIRST_ACTIVATIONS = "activations-1.bin"
 
-Slots = npt.NDArray[np.int64]
+Slots = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
 
 class Store:
