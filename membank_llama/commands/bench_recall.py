@@ -20,7 +20,7 @@ _SESSION = ("R@5", "R@10", "NDCG@10", "MRR")
 
 def recall(
     data: Annotated[
-        Path, typer.Option(help="Questions with known evidence, a JSON file in the shape of LoCoMo.", show_default=False)
+        Path, typer.Option(help="Questions with known evidence, a JSON file shaped like LoCoMo.", show_default=False)
     ],
     encoder: Annotated[
         str,
