@@ -150,11 +150,16 @@ def must_exist(path: Path) -> None:
 def open_bank(path: Path, adapter: Any = None, **options: Any) -> Iterator[MemBank]:
     """A bank that exists already; long work on opening shows a bar."""
     from ..bank import MemBank
+    from ..recorded import is_outdated
     from ..terminal import progress_bar
 
     must_exist(path)
-    with progress_bar() as progress, MemBank(adapter, path, progress=progress, **options) as bank:
-        yield bank
+    with progress_bar() as progress:
+        if options.get("read_only") and is_outdated(path):
+            # writing brings the format up to date, reading refuses an earlier one
+            MemBank(None, path, progress=progress).close()
+        with MemBank(adapter, path, progress=progress, **options) as bank:
+            yield bank
 
 
 @contextmanager
