@@ -150,16 +150,24 @@ def must_exist(path: Path) -> None:
 def open_bank(path: Path, adapter: Any = None, **options: Any) -> Iterator[MemBank]:
     """A bank that exists already; long work on opening shows a bar."""
     from ..bank import MemBank
-    from ..recorded import is_outdated
     from ..terminal import progress_bar
 
     must_exist(path)
-    with progress_bar() as progress:
-        if options.get("read_only") and is_outdated(path):
-            # writing brings the format up to date, reading refuses an earlier one
+    if options.get("read_only"):
+        bring_up_to_date(path)
+    with progress_bar() as progress, MemBank(adapter, path, progress=progress, **options) as bank:
+        yield bank
+
+
+def bring_up_to_date(path: Path) -> None:
+    """Open a bank of an earlier format for writing once, without which it cannot be read."""
+    from ..bank import MemBank
+    from ..recorded import is_outdated
+    from ..terminal import progress_bar
+
+    if is_outdated(path):
+        with progress_bar() as progress:
             MemBank(None, path, progress=progress).close()
-        with MemBank(adapter, path, progress=progress, **options) as bank:
-            yield bank
 
 
 @contextmanager
