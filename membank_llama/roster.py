@@ -9,7 +9,7 @@ above its last id. What another process removed stays listed until a search find
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,9 +152,7 @@ class _Roll:
             return
         arrays = {name: values[: self.count][keep] for name, values in self._arrays.items()}
         places = np.flatnonzero(keep)
-        self._open = {
-            key: int(np.searchsorted(places, row)) for key, row in self._open.items() if row < len(keep) and keep[row]
-        }
+        self._open = {key: int(np.searchsorted(places, row)) for key, row in self._still_open(keep)}
         self._arrays, self.count = arrays, len(places)
         # neighbours close ranks: rows of one session, in order
         arrays["before"], arrays["after"] = np.full(self.count, -1, np.int32), np.full(self.count, -1, np.int32)
@@ -164,6 +162,14 @@ class _Roll:
         arrays["before"][order[1:][linked]] = order[:-1][linked]
         arrays["after"][order[:-1][linked]] = order[1:][linked]
         self.publish(self.roster.alone)
+
+    def _still_open(self, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
+        """The last row that each conversation keeps of its last session."""
+        for key, row in self._open.items():
+            while row >= 0 and not keep[row]:
+                row = int(self._arrays["before"][row])
+            if row >= 0:
+                yield key, row
 
     def publish(self, alone: bool) -> None:
         views = {name: values[: self.count] for name, values in self._arrays.items()}

@@ -67,7 +67,9 @@ def _show(found: Mapping[str, Any]) -> None:
     from .. import terminal
 
     out, note = terminal.out, terminal.note
-    out.print(_rankings(found["rankings"]))
+    out.print(_rankings(found["rankings"], "turn", _TURN, times=True))
+    out.print()
+    out.print(_rankings(found["rankings"], "session", _SESSION, times=False))
     note(
         f"{found['questions']:,} questions on {found['turns']:,} turns of {found['conversations']} conversations; "
         f"{found['questions_without_evidence']:,} questions without evidence left out"
@@ -90,15 +92,13 @@ def _show(found: Mapping[str, Any]) -> None:
     )
 
 
-def _rankings(rankings: Mapping[str, Any]) -> Table:
-    heads = ("ranked by", *(f"turn {n}" if not k else n for k, n in enumerate(_TURN)))
-    heads += tuple(f"session {n}" if not k else n for k, n in enumerate(_SESSION))
+def _rankings(rankings: Mapping[str, Any], unit: str, shown: Sequence[str], times: bool) -> Table:
     rows = [
-        (name, *(f"{one['turn'][m]:.3f}" for m in _TURN), *(f"{one['session'][m]:.3f}" for m in _SESSION),
-         f"{one['p50_ms']:.1f}", f"{one['p95_ms']:.1f}")
+        (name, *(f"{one[unit][measure]:.3f}" for measure in shown),
+         *((f"{one['p50_ms']:.1f}", f"{one['p95_ms']:.1f}") if times else ()))
         for name, one in rankings.items()
     ]  # fmt: skip
-    return _table((*heads, "ms p50", "p95"), rows, strong="recall")
+    return _table((f"{unit}s ranked by", *shown, *(("p50 ms", "p95") if times else ())), rows, strong="recall")
 
 
 def _categories(categories: Mapping[str, Any]) -> Table:
@@ -107,7 +107,7 @@ def _categories(categories: Mapping[str, Any]) -> Table:
         (name, f"{one['questions']:,.0f}", *(f"{one[measure]:.3f}" for measure in shown))
         for name, one in categories.items()
     ]
-    return _table(("recall by category", "questions", *shown), rows)
+    return _table(("recall by category", "asked", *(name.replace("session", "sess.") for name in shown)), rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], strong: str | None = None) -> Table:
@@ -115,7 +115,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], strong: str | No
 
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left", no_wrap=not place)
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == strong else "")
     return table
