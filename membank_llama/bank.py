@@ -23,8 +23,9 @@ from .errors import BankStorageError, InvalidInputError, MemoryNotFoundError, Mo
 from .hgns.axes import ANISOTROPIC, anisotropy
 from .hgns.hierarchy import DEFAULT_CODEC
 from .items import IngestResult, Integration, checked
+from .passages import encoded_text, passage_spans
 from .placement import ModelCard
-from .prompt import Neutraliser, build_block
+from .prompt import Neutraliser, build_block, excerpted
 from .query import RecallQuery, RecallResult
 from .recall import Measured
 from .signals import Weights
@@ -165,10 +166,10 @@ class MemBank:
     def _ingest_batch(self, batch: list[NewMemory]) -> list[IngestResult]:
         start = time.perf_counter()
         adapter = self._need_adapter()
-        vectors = check_vectors(
-            adapter.encode_batch([item.text for item in batch]), len(batch), adapter.hidden_dim, adapter.name
-        )
-        stored = self._store.add(batch, vectors, model_id=adapter.model_id())
+        spans = [passage_spans(item.text) for item in batch]
+        texts = [text for item, cuts in zip(batch, spans, strict=True) for text in encoded_text(item.text, cuts)]
+        vectors = check_vectors(adapter.encode_batch(texts), len(texts), adapter.hidden_dim, adapter.name)
+        stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans)
         names = self._store.pointer_ids({entry.slot for entry in stored})
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
@@ -259,12 +260,9 @@ class MemBank:
     def integrate(self, text: str, top_k: int = 3, **recall: Any) -> Integration:
         """Recall what belongs to a text, put it ahead of the text, and remember the text."""
         recalled = self.recall(text, top_k, **recall)
-        block = build_block(
-            [result for result in recalled if result.relevant and result.text != text],
-            INTEGRATE_TOKENS,
-            lambda piece: len(piece) // CHARACTERS_A_TOKEN,
-            Neutraliser(()),
-        )
+        others = [result for result in recalled if result.relevant and result.text != text]
+        shown = [excerpted(result, INTEGRATE_TOKENS, _about) for result in others]
+        block = build_block(shown, INTEGRATE_TOKENS, _about, Neutraliser(()))
         stored = self.ingest(text, namespace=recall.get("namespace", DEFAULT_NAMESPACE))
         return Integration(text, recalled, block.text + text, stored)
 
@@ -384,3 +382,7 @@ class MemBank:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _about(text: str) -> int:
+    return len(text) // CHARACTERS_A_TOKEN

@@ -67,7 +67,7 @@ def _sample(store: Store, slots: Slots) -> Vector:
 
 def _rewrite(store: Store, hierarchy: HGNSHierarchy, calibrated_at: int, progress: Progress | None) -> None:
     rewrite = Rewrite(store, store.model, hierarchy, kind="calibrate", calibrated_at=calibrated_at)
-    total, done = store.registry.count(), 0
+    total, done = store.registry.count_vectors(), 0
     try:
         while batch := rewrite.missing(BATCH):
             slots = np.array([memory.slot for memory in batch], np.int64)

@@ -200,7 +200,7 @@ class Chat:
         elif not last.results:
             self._dim("nothing came back")
         else:
-            texts = {result.memory_id: result.text for result in last.results}
+            texts = {result.memory_id: result.passage_text for result in last.results}
             rows = recall_rows(last.results, last.injected, last.skipped)
             self._notes.print(terminal.why_table(rows, lambda memory_id: texts[memory_id]))
             self._dim(f"{terminal.counted(last.tokens, 'token')} injected · {last.recall_ms:.1f} ms")

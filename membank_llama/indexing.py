@@ -127,7 +127,7 @@ class IndexSet:
         return index
 
     def _fresh(self, namespace: str) -> VectorIndex:
-        return self._plan.make(self._registry.count(namespace))
+        return self._plan.make(self._registry.count_vectors(namespace))
 
     def loaded(self, namespace: str) -> VectorIndex | None:
         """The index of a namespace, where it is in memory."""
@@ -179,9 +179,9 @@ class IndexSet:
 
     def drain(self, progress: Progress | None = None) -> None:
         """Move every tail into its graph now."""
-        for namespace, count in self._registry.namespaces().items():
+        for namespace in self._registry.namespaces():
             index = self.get(namespace)
-            if index.dim > self._plan.width(count) and not self._registry.read_only:
+            if index.dim > self._plan.width(self._registry.count_vectors(namespace)) and not self._registry.read_only:
                 # it has outgrown the axes it was begun with
                 with self._guard:
                     index = self._indexes[namespace] = self._fresh(namespace)

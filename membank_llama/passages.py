@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EmptyTextError, InvalidInputError, InvalidTextError
-from .types import DEFAULT_NAMESPACE, NewMemory
+from .types import DEFAULT_NAMESPACE, NewMemory, Spans
 
 MAX_CHARS = 1200
+LONG = 1600
+"""Characters above which a memory is encoded in passages; up to there one vector holds it."""
+
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 # the look behind keeps a long row of dots from being tried again from each of them
 _SENTENCE = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』”’）]*\s*")
@@ -52,6 +55,19 @@ def split_passages(text: str, max_chars: int = MAX_CHARS) -> list[str]:
         raise InvalidInputError(f"max_chars must be at least 1, got {max_chars}")
     spans = _pack(text, 0, len(text), max_chars, (_PARAGRAPH, _SENTENCE, _SPACE))
     return [text[start:end] for start, end in spans]
+
+
+def passage_spans(text: str) -> Spans:
+    """The passages in which a memory is encoded: the whole where it is no longer than `LONG`."""
+    if len(text) <= LONG:
+        return ((0, len(text)),)
+    starts = [0, *(start for start, _ in _pack(text, 0, len(text), MAX_CHARS, (_PARAGRAPH, _SENTENCE, _SPACE))[1:])]
+    return tuple(zip(starts, [*starts[1:], len(text)], strict=True))
+
+
+def encoded_text(text: str, spans: Spans) -> list[str]:
+    """What is encoded of a memory: itself, or its passages without the white space around them."""
+    return [text] if len(spans) == 1 else [text[start:stop].strip() for start, stop in spans]
 
 
 def read_items(

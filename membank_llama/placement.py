@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .hgns.hierarchy import HGNSHierarchy
+from .passage_rows import PassageRow, insert_passages
 from .pointer import level_dtype, pack_many, relocate
 from .registry import Registry, text_hash
-from .types import LEVELS, Codes, NewMemory
+from .types import LEVELS, Codes, NewMemory, Spans
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Batch:
     references: Counter[int] = field(default_factory=Counter)
     new: list[tuple[int, NewMemory, bytes, int]] = field(default_factory=list)
     again: list[tuple[int, NewMemory]] = field(default_factory=list)
+    passages: list[PassageRow] = field(default_factory=list)
+    """Those after the first of each memory."""
+    labels: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
+    """By namespace the ids to index, and the row of each one's vector."""
 
 
 class _SlotSource:
@@ -60,8 +65,13 @@ class _SlotSource:
         return slot
 
 
-def plan(registry: Registry, items: Sequence[NewMemory], records: Sequence[Sequence[bytes]]) -> Batch:
-    """Decide for each item whether it is new and which slot holds its activation."""
+def plan(
+    registry: Registry, items: Sequence[NewMemory], spans: Sequence[Spans], records: Sequence[Sequence[bytes]]
+) -> Batch:
+    """Decide for each item whether it is new and which slots hold the activations of its passages.
+
+    `records` are those of all passages of all items, in order; a passage's id follows that of the one before it.
+    """
     digests = [text_hash(item.text) for item in items]
     known = {
         (namespace, digest): place
@@ -69,25 +79,36 @@ def plan(registry: Registry, items: Sequence[NewMemory], records: Sequence[Seque
         for digest, place in registry.find(namespace, digests).items()
     }
     held = registry.slots_with({record[0][:32] for record in records})
-    slots = _SlotSource(registry, len(items))
+    slots = _SlotSource(registry, len(records))
     next_id = registry.last_id() + 1
     batch = Batch()
-    for row, (item, digest) in enumerate(zip(items, digests, strict=True)):
+    end = 0
+    for item, digest, cuts in zip(items, digests, spans, strict=True):
+        begin, end = end, end + len(cuts)
         place = known.get((item.namespace, digest))
         if place is not None:
             batch.again.append((place[0], item))
             batch.placed.append(Stored(*place, is_new=False))
             continue
-        activation = records[row][0][:32]
-        slot = held.get(activation)
-        if slot is None:
-            slot = held[activation] = slots.take()
-            batch.writes[slot] = row
-        batch.references[slot] += 1
-        known[item.namespace, digest] = (next_id, slot)
-        batch.new.append((next_id, item, digest, slot))
-        batch.placed.append(Stored(next_id, slot, is_new=True))
-        next_id += 1
+        taken = []
+        for row in range(begin, end):
+            activation = records[row][0][:32]
+            slot = held.get(activation)
+            if slot is None:
+                slot = held[activation] = slots.take()
+                batch.writes[slot] = row
+            batch.references[slot] += 1
+            taken.append(slot)
+        ids = range(next_id, next_id + len(cuts))
+        known[item.namespace, digest] = (next_id, taken[0])
+        batch.new.append((next_id, item, digest, taken[0]))
+        rest = zip(ids[1:], cuts[1:], taken[1:], strict=True)
+        batch.passages += [(passage_id, next_id, start, stop, slot) for passage_id, (start, stop), slot in rest]
+        labels = batch.labels.setdefault(item.namespace, ([], []))
+        labels[0].extend(ids)
+        labels[1].extend(range(begin, end))
+        batch.placed.append(Stored(next_id, taken[0], is_new=True))
+        next_id += len(cuts)
     return batch
 
 
@@ -110,6 +131,7 @@ def record(
     registry.put_pointers(fresh)
     registry.refer(batch.references)
     registry.insert(batch.new, now)
+    insert_passages(registry, batch.passages)
     registry.seen_again(batch.again, now)
     if batch.new:
         registry.bump()

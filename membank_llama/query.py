@@ -59,7 +59,8 @@ class RecallResult(Fields):
     `final_score` is the cosine at the finest level asked for; `lexical_score` is the weight of the words shared with
     the question (0 where there is none); results are ranked by `fused_score`, the sum of `signals`, each the part of
     the score that one signal gave (signals.py). `duplicates` are memories that say the same and were left out for it.
-    Without an encoder the level scores are None.
+    Without an encoder the level scores are None. Of a long memory `text` is the whole, `borders` says where each of its
+    passages begins, and `passage` is the span of the best one, whose scores and pointers these are; None for others.
     """
 
     rank: int
@@ -85,6 +86,13 @@ class RecallResult(Fields):
     metadata: Mapping[str, Any] = field(default_factory=dict)
     signals: Mapping[str, float] = field(default_factory=dict)
     duplicates: tuple[int, ...] = ()
+    passage: tuple[int, int] | None = None
+    borders: tuple[int, ...] = ()
+
+    @property
+    def passage_text(self) -> str:
+        """The best passage; the whole text where it is not cut."""
+        return self.text if self.passage is None else self.text[slice(*self.passage)]
 
     @property
     def best_ptr(self) -> PointerRecord:

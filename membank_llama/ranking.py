@@ -85,7 +85,7 @@ def ranking_of(
         near=near,
         spans=spans(query.text, now),
         speaking=speaking(query.text, roster),
-        pinned=np.isin(roster.ids[rows], store.registry.pinned(query.namespace)).astype(np.float32),
+        pinned=np.isin(roster.owner[rows], store.registry.pinned(query.namespace)).astype(np.float32),
         now=now,
     )
     # a name of those who speak here is known, whether the memory holds it or not

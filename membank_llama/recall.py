@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from .alike import collapsed, diversified
 from .errors import MembankError
+from .excerpts import FEW, Best, best_of_each, best_passages
 from .gate import COHORT, RelevanceGate, Verdict, evidence, judge, needed
 from .pointer import PointerRecord
 from .query import RecallQuery, RecallResult
@@ -105,9 +106,10 @@ class QueryEngine:
         candidates = self._candidates(query, vector, shared, scope)
         ranking = ranking_of(self._store, query, scope, shared, candidates, dense=vector is not None)
         order = self._drill_down(replace(query, top_k=max(1, len(candidates))), vector, scope, ranking, candidates)
+        order = best_of_each(scope.roster, ranking.scene.rows, order)
         signals = {name: signal(ranking.scene)[order] for name, signal in SIGNALS.items()}
         rows = ranking.scene.rows[order]
-        return Measured(scope.roster.ids[rows], scope.roster.session[rows], signals)
+        return Measured(scope.roster.owner[rows], scope.roster.session[rows], signals)
 
     def _search(self, query: RecallQuery, vector: Vector | None, whole: Vector | None) -> list[RecallResult]:
         stale = True
@@ -140,6 +142,8 @@ class QueryEngine:
         if len(roster) <= WHOLE_BELOW and vector is not None:
             return scope.visible(np.arange(len(roster)))
         found = shared.best(max(LEXICAL_CANDIDATES, 2 * query.top_k))
+        if roster.passages:
+            found = roster.all_of(roster.ids[found])
         if vector is not None:
             found = np.union1d(found, scope.visible(roster.rows(np.unique(self._dense(query, vector, scope)))))
         beside = [scope.neighbours(found, distance) for distance in (1, 2, -1)]
@@ -149,6 +153,9 @@ class QueryEngine:
     def _dense(self, query: RecallQuery, vector: Vector, scope: Scope) -> Ids:
         """Ids of the nearest memories."""
         want = max(CANDIDATES, query.candidate_multiplier * query.top_k)
+        if scope.roster.passages:
+            # several of them may be of one memory
+            want *= FEW
         if 2 not in query.levels:
             return self._scan(vector, max(query.levels), want, scope)
         if query.since is not None or query.until is not None:
@@ -184,7 +191,8 @@ class QueryEngine:
         for level in sorted(query.levels, reverse=True):
             if ranking.levels:
                 if len(places) > keep:
-                    places = ranking.best(places)[:keep]
+                    places = best_of_each(scope.roster, scene.rows, ranking.best(places), FEW)
+                    places = places[: keep * FEW if scope.roster.passages else keep]
                     keep = max(16, 2 * query.top_k)
                 scored = places
             cosines = self._store.scores(vector, scope.roster.slots[scene.rows[scored]], level)
@@ -208,28 +216,33 @@ class QueryEngine:
         order: Rows,
     ) -> tuple[list[RecallResult], set[int]]:
         """The results, and the ids that turned out to be removed."""
-        order = order[: 2 * query.top_k + 8]
-        rows = ranking.scene.rows[order]
-        ids = scope.roster.ids[rows].tolist()
+        passages = order
+        order = best_of_each(scope.roster, ranking.scene.rows, order)[: 2 * query.top_k + 8]
+        ids = scope.roster.owner[ranking.scene.rows[order]].tolist()
         memories = self._store.registry.get(ids)
         gone = set(ids) - memories.keys()
         if gone:
             return [], gone
         chosen, twins = self._chosen(query, ranking, order, [memories[memory_id].text for memory_id in ids], scope)
-        pointers = self._store.pointers({memories[ids[place]].slot for place in chosen})
+        cut = best_passages(self._store, shared, ranking, passages, (memories[ids[place]] for place in chosen))
+        best = [cut[ids[place]].at if ids[place] in cut else int(order[place]) for place in chosen]
+        rows = ranking.scene.rows[best]
+        slots = scope.roster.slots[rows].tolist()
+        pointers = self._store.pointers(slots)
         dense = ranking.dense()
-        spreads = self._whole_spreads(query, whole, scope, ranking.scene.rows[order[chosen]])
+        spreads = self._whole_spreads(query, whole, scope, rows)
         enough = self._enough(query.namespace, scope.roster)
         results: list[RecallResult] = []
-        for place, spread in zip(chosen, spreads.tolist(), strict=True):
-            memory, at = memories[ids[place]], int(order[place])
-            if memory.slot not in pointers:
+        for place, at, slot, spread in zip(chosen, best, slots, spreads.tolist(), strict=True):
+            memory = memories[ids[place]]
+            if slot not in pointers:
                 # moved between the two reads: `search` sees that and begins again
                 continue
             verdict = judge(spread, float(ranking.share[at]), enough, content=shared.content)
             same = tuple(ids[other] for other in twins.get(place, ()))
             cosine = 0.0 if dense is None else float(dense[at])
-            results.append(_result(len(results), memory, pointers[memory.slot], verdict, cosine, ranking, at, same))
+            result = _result(len(results), memory, pointers[slot], verdict, cosine, ranking, at, same)
+            results.append(_with_passage(result, cut.get(memory.id)))
         return results, gone
 
     def _whole_spreads(self, query: RecallQuery, whole: Vector | None, scope: Scope, rows: Rows) -> Vector:
@@ -283,6 +296,10 @@ class QueryEngine:
             picked = diversified(fused, vectors[places], query.top_k, query.diversity)
             places = [places[pick] for pick in picked]
         return places[: query.top_k], twins
+
+
+def _with_passage(result: RecallResult, excerpt: Best | None) -> RecallResult:
+    return result if excerpt is None else replace(result, passage=excerpt.span, borders=excerpt.borders)
 
 
 def _result(

@@ -12,7 +12,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .database import BankDatabase, translate
 from .errors import BankFormatError, BankNotFoundError
@@ -22,7 +22,13 @@ from .types import Memory, NewMemory
 
 _COLUMNS = "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, slot"
 _CHUNK = 500
+OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id"
+"""Passages with their memories, read in the order of the passages' ids."""
+
 _T = TypeVar("_T", int, bytes)
+
+Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int]
+"""id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to."""
 
 
 def text_hash(text: str) -> bytes:
@@ -188,17 +194,21 @@ class Registry(BankDatabase):
             after = rows[-1][0]
 
     def live(self, namespace: str, after: int = 0) -> list[tuple[int, int]]:
-        """(id, slot) of every memory of a namespace above an id, in order of id."""
+        """(id, slot) of every memory and passage of a namespace above an id, in order of id."""
         # the + keeps SQLite from walking the index of times and sorting
         return self.rows(
-            "SELECT id, slot FROM memories WHERE +namespace = ? AND id > ? ORDER BY id", (namespace, after)
+            "SELECT id, slot FROM memories WHERE +namespace = ?1 AND id > ?2"
+            f" UNION ALL SELECT p.id, p.slot {OF_MEMORIES} WHERE p.id > ?2 AND m.namespace = ?1 ORDER BY 1",
+            (namespace, after),
         )
 
-    def arrivals(self, namespace: str, after: int, limit: int) -> list[tuple[int, int, float, str | None, str, bool]]:
-        """(id, slot, time, conversation or source, speaker or role, asks) of memories above an id, in order of id."""
+    def arrivals(self, namespace: str, after: int, limit: int) -> list[Arrival]:
+        """Memories and passages above an id, in order of id."""
+        what = "m.created_at, coalesce(m.conversation, m.source), coalesce(m.speaker, m.role), m.asks, m.id"
         return self.rows(
-            "SELECT id, slot, created_at, coalesce(conversation, source), coalesce(speaker, role), asks"
-            " FROM memories WHERE +namespace = ? AND id > ? ORDER BY id LIMIT ?",
+            f"SELECT m.id, m.slot, {what} FROM memories AS m WHERE +m.namespace = ?1 AND m.id > ?2"
+            f" UNION ALL SELECT p.id, p.slot, {what} {OF_MEMORIES} WHERE p.id > ?2 AND m.namespace = ?1"
+            " ORDER BY 1 LIMIT ?3",
             (namespace, after, limit),
         )
 
@@ -247,7 +257,9 @@ class Registry(BankDatabase):
             for marks, piece in chunks(ids):
                 slots = self.rows(f"SELECT slot FROM memories WHERE id IN ({marks})", piece)
                 removed += len(slots)
+                slots += self.rows(f"SELECT slot FROM passages WHERE memory_id IN ({marks})", piece)
                 db.execute(f"DELETE FROM memories WHERE id IN ({marks})", piece)
+                db.execute(f"DELETE FROM passages WHERE memory_id IN ({marks})", piece)
                 db.conn.executemany("UPDATE pointers SET ref_count = ref_count - 1 WHERE slot = ?", slots)
                 within = {slot for (slot,) in slots}
                 freed += self._unreferenced(within)
@@ -276,6 +288,11 @@ class Registry(BankDatabase):
     def namespaces(self) -> dict[str, int]:
         """Namespace → number of memories."""
         return dict(self.rows("SELECT namespace, count(*) FROM memories GROUP BY namespace ORDER BY namespace"))
+
+    def count_vectors(self, namespace: str | None = None) -> int:
+        """Memories and passages: what has a vector of its own."""
+        sql = f"SELECT count(*) {OF_MEMORIES} WHERE ? IS NULL OR m.namespace = ?"
+        return self.count(namespace) + int(self.scalar(sql, (namespace, namespace)))
 
     # -- pointers
 
@@ -307,7 +324,7 @@ class Registry(BankDatabase):
             db.conn.executemany(sql, ((slot, records[0][:32], *records, count) for slot, records, count in rows))
 
     def refer(self, more: Mapping[int, int]) -> None:
-        """slot → how many more memories point at it."""
+        """slot → how many more memories and passages point at it."""
         with self.transaction() as db:
             db.conn.executemany("UPDATE pointers SET ref_count = ref_count + ?2 WHERE slot = ?1", tuple(more.items()))
 

@@ -1,7 +1,8 @@
 """`Rosters`: who is in each namespace, held in memory, so that a search need not ask SQLite about every candidate.
 
 A roster lists a namespace's memories with what ranking needs of them: slot, time, who speaks, whether it only asks,
-and its session, a run of memories of one conversation (or one source) without a pause of `PAUSE`. Ids only rise, and a
+and its session, a run of memories of one conversation (or one source) without a pause of `PAUSE`. The passages of a
+long memory are rows of their own right after it, neighbours of each other, `owner` being its id. Ids only rise, and a
 memory keeps its slot while the bank keeps its activation file, so a roster is brought up to date by reading what lies
 above its last id. What another process removed stays listed until a search finds it gone and calls `drop`.
 """
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .registry import Registry
+from .registry import Arrival, Registry
 from .traits import GENERIC_ROLES
 
 Ids = npt.NDArray[np.int64]
@@ -34,13 +35,14 @@ ALONE = -1
 
 @dataclass(frozen=True)
 class Roster:
-    """Memories of one namespace, by rising id. `alone`: the bank has no other namespace.
+    """Memories of one namespace and their passages, by rising id. `alone`: the bank has no other namespace.
 
     `session` numbers runs of memories; `before` and `after` are the rows of the neighbours in the same session, -1
     where there is none; `speaker` numbers whoever says it, `speakers` gives each number's name.
     """
 
     ids: Ids
+    owner: Ids
     slots: Numbers
     created: Times
     session: Numbers
@@ -50,6 +52,8 @@ class Roster:
     asks: npt.NDArray[np.bool_]
     speakers: Mapping[str, int]
     alone: bool
+    passages: int = 0
+    """How many rows are no memories."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,6 +76,23 @@ class Roster:
         found: Rows = at[self.ids[at] == ids]
         return found
 
+    def all_of(self, ids: Ids) -> Rows:
+        """The rows of these memories and of all their passages."""
+        if not self.passages:
+            return self.rows(ids)
+        # the rows of a memory stand together: owners only rise too
+        first, end = np.searchsorted(self.owner, ids, "left"), np.searchsorted(self.owner, ids, "right")
+        counts = end - first
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        found: Rows = np.repeat(first, counts) + within
+        return found
+
+    def heads(self, rows: Rows) -> Rows:
+        """The row of the memory that each of some rows belongs to; -1 stays."""
+        if not self.passages:
+            return rows
+        return np.where(rows >= 0, np.searchsorted(self.owner, self.owner[rows]), -1)
+
     def neighbours(self, rows: Rows, distance: int) -> Rows:
         """The rows that stand so many places later in the same session (earlier where negative), -1 where none."""
         step = self.after if distance > 0 else self.before
@@ -92,7 +113,8 @@ class Roster:
 
 
 _KINDS: dict[str, Any] = {
-    "ids": np.int64, "slots": np.int32, "created": np.float64, "session": np.int32, "before": np.int32,
+    "ids": np.int64, "owner": np.int64, "slots": np.int32, "created": np.float64, "session": np.int32,
+    "before": np.int32,
     "after": np.int32, "speaker": np.int32, "asks": np.bool_,
 }  # fmt: skip
 
@@ -105,13 +127,15 @@ class _Roll:
         self.generation = -1
         self.count = 0
         self._arrays: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, kind) for name, kind in _KINDS.items()}
+        self._arrays["owner"] = self._arrays["ids"]
         self._speakers: dict[str, int] = {}
         self._sessions = 0
+        self._passages = 0
         self._open: dict[str, int] = {}
         """The last row of each conversation."""
         self.publish(alone=True)
 
-    def append(self, arrived: list[tuple[int, int, float, str | None, str, bool]]) -> None:
+    def append(self, arrived: list[Arrival]) -> None:
         if not arrived:
             return
         start, count = self.count, self.count + len(arrived)
@@ -121,16 +145,25 @@ class _Roll:
             self._arrays = {
                 name: np.concatenate([values[:start], np.zeros(room - start, _KINDS[name])])
                 for name, values in self._arrays.items()
+                if self._passages or name != "owner"
             }
+            self._arrays.setdefault("owner", self._arrays["ids"])
         arrays = self._arrays
-        ids, slots, created, keys, speakers, asks = zip(*arrived, strict=True)
-        for name, values in (("ids", ids), ("slots", slots), ("created", created), ("asks", asks)):
+        ids, slots, created, keys, speakers, asks, owner = zip(*arrived, strict=True)
+        if owner != ids and arrays["owner"] is arrays["ids"]:
+            # without passages every row owns itself: one array does for both
+            arrays["owner"] = arrays["ids"].copy()
+        given = (("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("asks", asks))
+        for name, values in given:
             arrays[name][start:count] = values
         arrays["speaker"][start:count] = [self._speakers.setdefault(name, len(self._speakers)) for name in speakers]
         arrays["before"][start:count] = arrays["after"][start:count] = -1
         arrays["session"][start:count] = ALONE
         for row, key in enumerate(keys, start):
-            if key is not None:
+            if arrays["owner"][row] != arrays["ids"][row]:
+                self._passages += 1
+                self._continue(row, key)
+            elif key is not None:
                 self._join(row, key)
         self.last = ids[-1]
         self.count = count
@@ -145,20 +178,30 @@ class _Roll:
             arrays["session"][row] = self._sessions
             self._sessions += 1
 
+    def _continue(self, row: int, key: str | None) -> None:
+        """A passage stands beside the one before it, also where the memory belongs to no session."""
+        arrays, last = self._arrays, row - 1
+        arrays["session"][row] = arrays["session"][last]
+        arrays["before"][row], arrays["after"][last] = last, row
+        if key is not None:
+            self._open[key] = row
+
     def drop(self, gone: Ids) -> None:
-        ids = self._arrays["ids"][: self.count]
-        keep = ~np.isin(ids, gone)
+        keep = ~np.isin(self._arrays["owner"][: self.count], gone)
         if keep.all():
             return
         arrays = {name: values[: self.count][keep] for name, values in self._arrays.items()}
         places = np.flatnonzero(keep)
         self._open = {key: int(np.searchsorted(places, row)) for key, row in self._still_open(keep)}
         self._arrays, self.count = arrays, len(places)
-        # neighbours close ranks: rows of one session, in order
+        self._passages = int((arrays["owner"] != arrays["ids"]).sum())
+        if not self._passages:
+            arrays["owner"] = arrays["ids"]
+        # neighbours close ranks: rows of one session or one memory, in order
         arrays["before"], arrays["after"] = np.full(self.count, -1, np.int32), np.full(self.count, -1, np.int32)
         order = np.argsort(arrays["session"], kind="stable")
-        session = arrays["session"][order]
-        linked = (session[1:] == session[:-1]) & (session[1:] != ALONE)
+        session, owner = arrays["session"][order], arrays["owner"][order]
+        linked = (session[1:] == session[:-1]) & ((session[1:] != ALONE) | (owner[1:] == owner[:-1]))
         arrays["before"][order[1:][linked]] = order[:-1][linked]
         arrays["after"][order[:-1][linked]] = order[1:][linked]
         self.publish(self.roster.alone)
@@ -173,7 +216,7 @@ class _Roll:
 
     def publish(self, alone: bool) -> None:
         views = {name: values[: self.count] for name, values in self._arrays.items()}
-        self.roster = Roster(**views, speakers=dict(self._speakers), alone=alone)
+        self.roster = Roster(**views, speakers=dict(self._speakers), alone=alone, passages=self._passages)
 
 
 class Rosters:

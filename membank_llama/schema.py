@@ -12,6 +12,8 @@ import sqlite3
 from .errors import BankFormatError
 from .traits import asks, speaker_of
 
+TOKENIZER = "porter unicode61 remove_diacritics 2"
+
 _FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     # AUTOINCREMENT: an id is never given twice, so an index that lags behind cannot name the wrong memory
@@ -52,7 +54,9 @@ _FIRST = (
     "CREATE INDEX pointers_free ON pointers (slot) WHERE ref_count <= 0",
     """
     CREATE VIRTUAL TABLE memories_fts USING fts5 (
-        text, content='memories', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2'
+        text, content='memories', content_rowid='id', tokenize='"""
+    + TOKENIZER
+    + """'
     )
     """,
     """
@@ -95,7 +99,23 @@ _TRAITS = (
 )
 """Who speaks and whether a memory only asks (traits.py); what is pinned, to be found without reading everything."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS)
+_PASSAGES = (
+    # no AUTOINCREMENT: their ids are drawn with those of memories, right after their memory's own
+    """
+    CREATE TABLE passages (
+        id INTEGER PRIMARY KEY,
+        memory_id INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        stop INTEGER NOT NULL,
+        slot INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX passages_memory ON passages (memory_id, start)",
+    "CREATE INDEX passages_slot ON passages (slot)",
+)
+"""The passages of long memories after the first, which is the memory's own row and ends where the second starts."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES)
 VERSION = len(MIGRATIONS)
 
 

@@ -36,9 +36,13 @@ class SharedWords:
     worth: Vector
     evidence: Vector
     named: npt.NDArray[np.bool_]
+    expressions: tuple[str, ...]
+    """What finds each word, as FTS5 wants it."""
+    roster: Roster
 
     def held(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which words each of some memories holds, bool (words, n); none for row -1."""
+        """Which words each of some memories holds, bool (words, n); none for row -1. A passage has its memory's."""
+        rows = self.roster.heads(rows)
         if not len(self.rows):
             return np.zeros((len(self.worth), len(rows)), bool)
         at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
@@ -74,11 +78,11 @@ def scope_of(store: Store, query: RecallQuery) -> Scope:
     roster = store.rosters.get(query.namespace)
     barred = np.array(sorted(query.exclude.union(store.registry.expired(time.time()))), np.int64)
     seen = roster.within(query.since, query.until)
-    hidden = roster.rows(barred)
+    hidden = roster.all_of(barred)
     if len(hidden):
         seen = np.ones(len(roster), bool) if seen is None else seen
         seen[hidden] = False
-    return Scope(roster, seen, barred)
+    return Scope(roster, seen, roster.ids[hidden])
 
 
 def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
@@ -93,7 +97,7 @@ def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
         if ids
     ]
     rows = np.unique(np.concatenate([np.zeros(0, np.intp), *postings]))
-    memories = len(scope.roster)
+    memories = len(scope.roster) - scope.roster.passages
     here = iter(postings)
     columns = [next(here) if ids else np.zeros(0, np.intp) for ids in compress(found, known)]
     holds = np.zeros((len(columns), len(rows)), bool)
@@ -110,5 +114,5 @@ def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
         counted[named] = 0
     return SharedWords(
         bool(asked), rows, holds, (emphasis * rarity**2 / lexical.UNIT).astype(np.float32),
-        counted / np.float32(max(counted.sum(), 1e-9)), named,
+        counted / np.float32(max(counted.sum(), 1e-9)), named, tuple(term.expression for term in terms), scope.roster,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from .bank import MemBank
 from .errors import InvalidInputError, MembankError
 from .passages import clean_text, split_passages
-from .prompt import Block, Neutraliser, build_block, find_user_turn, strip_block
+from .prompt import Block, Neutraliser, build_block, excerpted, find_user_turn, strip_block
 from .query import RecallResult
 from .types import DEFAULT_NAMESPACE, NewMemory
 
@@ -218,7 +218,8 @@ class ChatMemory:
         if own is not None:
             known = known | {r.memory_id for r in results if _is_answer(r, *own)}
         chosen, skipped = self._choose(results, shown, known)
-        block = build_block(chosen, room, self._tokens.count, self._neutralise)
+        count = self._tokens.count
+        block = build_block([excerpted(r, room, count) for r in chosen], room, count, self._neutralise)
         if block.text and not self._tokens.is_clean(block.text):
             logger.warning("a recalled memory still held a control token of the model; none was injected")
             block = Block(skipped=dict.fromkeys((r.memory_id for r in chosen), "holds a control token"))
@@ -236,7 +237,7 @@ class ChatMemory:
         for result in results:
             if not result.relevant:
                 skipped[result.memory_id] = result.reason
-            elif result.memory_id in known or _is_shown(_plain(result.text), visible):
+            elif result.memory_id in known or _is_shown(_plain(result.passage_text), visible):
                 skipped[result.memory_id] = "the conversation shows it already"
             elif len(chosen) == self.options.top_k:
                 skipped[result.memory_id] = f"beyond the first {self.options.top_k}"

@@ -40,11 +40,12 @@ from .errors import (
 from .hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
 from .indexing import LINKS, IndexPlan, IndexSet
 from .lock import WriterLock
+from .passage_rows import with_passages
 from .placement import ModelCard, Stored, pack_records, place_records, plan, record
 from .pointer import PointerRecord
 from .registry import Registry
 from .roster import Rosters
-from .types import Codes, NewMemory, Progress, Vector
+from .types import Codes, NewMemory, Progress, Spans, Vector
 
 FORMAT = 1
 INDEXED = 0.9
@@ -241,52 +242,48 @@ class Store:
         now: float | None = None,
         *,
         model_id: str | None = None,
+        spans: Sequence[Spans] | None = None,
     ) -> list[Stored]:
-        """Store memories with their vectors, shape ``(len(items), dim)``; all of them or none.
+        """Store memories with their vectors, all of them or none.
 
+        `vectors` has a row for each passage that `spans` cuts the memories into, in order; one a memory without.
         `model_id` is the model that made the vectors, checked where it is given.
 
         A text that its namespace already holds is not stored again: the memory there is returned.
         """
         self.check_writable()
         when = time.time() if now is None else now
+        spans = [((0, len(item.text)),) for item in items] if spans is None else spans
         with self.write_lock:
             if model_id is not None:
                 self.check_model(model_id)
             levels = self.hierarchy.compress(vectors)
             records = pack_records(levels, self.model, self.hierarchy)
             with self.registry.transaction():
-                batch = plan(self.registry, items, records)
+                batch = plan(self.registry, items, spans, records)
                 if batch.writes:
                     order = sorted(batch.writes)
                     rows = np.concatenate(levels, axis=1)[[batch.writes[slot] for slot in order]]
                     self.buffer.write_at(np.array(order, np.int64), rows)
                     self.buffer.flush()
                 record(self.registry, batch, records, self._placed, when)
-            self._index_new(items, batch.placed, levels[2])
+            for namespace, (ids, of) in batch.labels.items():
+                index = self.indexes.loaded(namespace)
+                if index is not None:
+                    self.indexes.add(namespace, ids, self.hierarchy.index_rows(levels[2][of], index.dim))
         return batch.placed
 
     def _placed(self, slot: int, records: Sequence[bytes]) -> tuple[bytes, ...]:
         return place_records(records, self.buffer.offset(slot), self.hierarchy)
-
-    def _index_new(self, items: Sequence[NewMemory], placed: Sequence[Stored], codes: Codes) -> None:
-        by_namespace: dict[str, list[int]] = {}
-        for row, stored in enumerate(placed):
-            if stored.is_new:
-                by_namespace.setdefault(items[row].namespace, []).append(row)
-        for namespace, rows in by_namespace.items():
-            ids = [placed[row].memory_id for row in rows]
-            index = self.indexes.loaded(namespace)
-            if index is not None:
-                self.indexes.add(namespace, ids, self.hierarchy.index_rows(codes[rows], index.dim))
 
     def remove(self, ids: Iterable[int]) -> int:
         """Forget memories; returns how many there were. Their activations are overwritten with zeros."""
         self.check_writable()
         gone = list(ids)
         with self.write_lock:
+            labels = with_passages(self.registry, gone)
             removed, freed = self.registry.delete(gone)
-            self.indexes.remove(gone)
+            self.indexes.remove(labels)
             self.rosters.drop(gone)
             if freed:
                 slots = np.array(sorted(freed), np.int64)

@@ -144,7 +144,7 @@ def recall_table(results: Sequence[RecallResult]) -> Table:
             str(result.memory_id),
             day(result.created_at),
             plain(result.role),
-            plain(result.text, limit=LONGEST),
+            plain(result.passage_text, limit=LONGEST),
             cosine(None if result.score_l0 is result.score_l1 is result.score_l2 is None else result.final_score),
             f"{result.lexical_score:.1f}",
             f"{result.fused_score:+.2f}",

@@ -18,6 +18,9 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 Codes: TypeAlias = npt.NDArray[np.uint8]
 """Encoded vectors of one level, shape ``(n, nbytes)``; uint8."""
 
+Spans: TypeAlias = tuple[tuple[int, int], ...]
+"""The passages of a text, in characters: where each begins and the next one does; together all of it."""
+
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(label, done, total)`` by long work."""
 

@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -19,10 +18,11 @@ from .adapters.base import ModelAdapter, check_vectors
 from .encoding import record_encoding
 from .errors import BankCorruptError, MembankError
 from .hgns.hierarchy import HGNSHierarchy
+from .passage_rows import Encoded, encoded
 from .placement import ModelCard, pack_records, place_records
 from .pointer import PointerRecord, model_tag
 from .store import Store
-from .types import LEVELS, Codes, Memory, Progress
+from .types import LEVELS, Codes, Progress
 
 logger = logging.getLogger("membank_llama")
 
@@ -100,12 +100,18 @@ def _slot_problems(store: Store, slot: int, records: Sequence[bytes], tag: bytes
 
 def _verify_references(store: Store) -> list[str]:
     rows = store.registry.rows(
-        "SELECT p.slot, p.ref_count, count(m.id) FROM pointers AS p LEFT JOIN memories AS m ON m.slot = p.slot"
-        " GROUP BY p.slot HAVING max(p.ref_count, 0) != count(m.id)"
+        "SELECT p.slot, p.ref_count, coalesce(u.uses, 0) AS uses FROM pointers AS p LEFT JOIN"
+        " (SELECT slot, count(*) AS uses FROM (SELECT slot FROM memories UNION ALL SELECT slot FROM passages)"
+        " GROUP BY slot) AS u ON u.slot = p.slot WHERE max(p.ref_count, 0) != coalesce(u.uses, 0) ORDER BY p.slot"
     )
     problems = [f"slot {slot}: {count} references counted, {real} memories point at it" for slot, count, real in rows]
     lost = store.registry.rows("SELECT id FROM memories WHERE slot NOT IN (SELECT slot FROM pointers)")
-    return problems + [f"memory {row[0]}: its activation has no pointer" for row in lost]
+    problems += [f"memory {row[0]}: its activation has no pointer" for row in lost]
+    lost = store.registry.rows(
+        "SELECT id, memory_id FROM passages WHERE slot NOT IN (SELECT slot FROM pointers)"
+        " OR memory_id NOT IN (SELECT id FROM memories)"
+    )
+    return problems + [f"passage {row[0]} of memory {row[1]}: its memory or its pointer is missing" for row in lost]
 
 
 def _verify_indexes(store: Store) -> list[str]:
@@ -114,7 +120,7 @@ def _verify_indexes(store: Store) -> list[str]:
         try:
             # nobody adds between the two
             with store.write_lock:
-                expected = store.registry.count(namespace)
+                expected = store.registry.count_vectors(namespace)
                 found = len(store.indexes.get(namespace))
         except BankCorruptError as exc:
             problems.append(f"index of {namespace!r}: {exc}")
@@ -160,7 +166,7 @@ def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
 def _pack(store: Store, progress: Progress | None) -> None:
     """Copy the activations in use into a new file."""
     rewrite = Rewrite(store, store.model, store.hierarchy, kind="pack", calibrated_at=store.calibrated_at)
-    total, done = store.registry.count(), 0
+    total, done = store.registry.count_vectors(), 0
     try:
         while batch := rewrite.missing(VERIFY_BATCH):
             slots = np.array([memory.slot for memory in batch], np.int64)
@@ -182,7 +188,7 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
     spec = store.hierarchy
     hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=spec.spec()["gradient_levels"])
     rewrite = Rewrite(store, card, hierarchy, kind="encode")
-    total, done, computed = store.registry.count(), rewrite.count(), 0
+    total, done, computed = store.registry.count_vectors(), rewrite.count(), 0
     while True:
         batch = rewrite.missing(BATCH)
         if not batch:
@@ -197,6 +203,12 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
         computed += len(batch)
         if progress is not None:
             progress("re-encoding", done + computed, total)
+
+
+# ids of passages are no memory's: one column names both
+_THERE = (
+    "(EXISTS (SELECT 1 FROM memories WHERE id = r.memory_id) OR EXISTS (SELECT 1 FROM passages WHERE id = r.memory_id))"
+)
 
 
 class Rewrite:
@@ -229,14 +241,14 @@ class Rewrite:
         self._after = int(registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
 
     def count(self) -> int:
-        """Memories that are in the new file already."""
+        """Memories and passages that are in the new file already."""
         return int(self._store.registry.scalar("SELECT count(*) FROM rewrite"))
 
-    def missing(self, limit: int) -> list[Memory]:
-        """Memories that are not, oldest first."""
-        return list(islice(self._store.registry.iterate(after=self._after, page=limit), limit))
+    def missing(self, limit: int) -> list[Encoded]:
+        """Memories and passages that are not, oldest first."""
+        return encoded(self._store.registry, self._after, limit)
 
-    def put(self, memories: Sequence[Memory], levels: Sequence[Codes]) -> None:
+    def put(self, memories: Sequence[Encoded], levels: Sequence[Codes]) -> None:
         """Write the levels of these memories, shape ``(n, nbytes(level))`` each."""
         first = self._next
         records = pack_records(levels, self._card, self._hierarchy)
@@ -264,10 +276,7 @@ class Rewrite:
 
     def _erase_removed(self) -> None:
         """Memories may have been removed since they were put here."""
-        rows = self._store.registry.rows(
-            "SELECT r.slot FROM rewrite AS r LEFT JOIN memories AS m ON m.id = r.memory_id"
-            " GROUP BY r.slot HAVING count(m.id) = 0"
-        )
+        rows = self._store.registry.rows(f"SELECT slot FROM rewrite AS r GROUP BY slot HAVING sum({_THERE}) = 0")
         slots = np.array([row[0] for row in rows], np.int64)
         self._buffer.write_at(slots, np.zeros((len(slots), self._hierarchy.slot_bytes), np.uint8))
         self._buffer.flush()
@@ -280,10 +289,11 @@ class Rewrite:
         with registry.transaction() as db:
             db.execute("DELETE FROM pointers")
             db.execute(
-                "INSERT INTO pointers SELECT r.slot, r.digest, r.level0, r.level1, r.level2, count(m.id)"
-                " FROM rewrite AS r LEFT JOIN memories AS m ON m.id = r.memory_id GROUP BY r.slot"
+                "INSERT INTO pointers SELECT r.slot, r.digest, r.level0, r.level1, r.level2,"
+                f" sum({_THERE}) FROM rewrite AS r GROUP BY r.slot"
             )
-            db.execute("UPDATE memories SET slot = (SELECT slot FROM rewrite WHERE memory_id = memories.id)")
+            for table in ("memories", "passages"):
+                db.execute(f"UPDATE {table} SET slot = (SELECT slot FROM rewrite WHERE memory_id = {table}.id)")
             db.execute("DELETE FROM rewrite")
             registry.drop_meta("rewrite")
             registry.set_meta("model", vars(self._card))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import InvalidInputError
 from . import base
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def recall(
     from ..benching.questions import read_conversations
     from ..benching.recall import report
 
+    if output is not None and not output.parent.is_dir():
+        # said before the work, not after
+        raise InvalidInputError(f"there is no directory {output.parent} to write the report to")
     talks = read_conversations(data.expanduser(), conversations)
     with base.open_model(encoder, threads=threads) as adapter, terminal.progress_bar() as progress:
         found = report(talks, adapter, progress=progress, leave_one_out=leave_one_out, step_by_step=steps)
@@ -113,7 +117,7 @@ def _categories(categories: Mapping[str, Any]) -> Table:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], strong: str | None = None) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for place, head in enumerate(heads):
         table.add_column(head, justify="right" if place else "left", no_wrap=True)
     for row in rows:
