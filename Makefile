@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# Virtual machines may show AMX and refuse it: llama.cpp compiled for the very processor then dies with SIGILL
+PORTABLE = $(shell grep -qs amx_tile /proc/cpuinfo && echo -DGGML_NATIVE=OFF)
 
 .PHONY: demo test check bench train picture format clean
 
@@ -10,7 +12,7 @@ $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "Installing (llama.cpp is compiled once, some minutes) ..."
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	CMAKE_ARGS="$(PORTABLE) $$CMAKE_ARGS" $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)   ## tell a model something, start it anew, ask; MODEL= chooses another GGUF

@@ -65,13 +65,17 @@ def main() -> int:
         if missing:
             print(f"skipped {script}: needs {', '.join(missing)} (--models, --data)")
             continue
-        command = [sys.executable, str(ROOT / script), *arguments]
+        is_command = script.startswith("membank ")
+        command = [
+            sys.executable,
+            *(["-m", "membank_llama", *script.split()[1:]] if is_command else [str(ROOT / script)]),
+        ]
+        command += arguments
         if options.json:
-            command += ["--json", str(options.json / f"{Path(script).stem}.json")]
-        print(
-            f"\n$ python {script} {' '.join(Path(a).name if Path(a).exists() else a for a in arguments)}",
-            flush=True,
-        )
+            name = script.replace(" ", "-") if is_command else Path(script).stem
+            command += ["--output" if is_command else "--json", str(options.json / f"{name}.json")]
+        shown = " ".join(Path(a).name if Path(a).exists() else a for a in arguments)
+        print(f"\n$ {'' if is_command else 'python '}{script} {shown}", flush=True)
         failed += subprocess.run(command, check=False).returncode != 0
     return 1 if failed else 0
 

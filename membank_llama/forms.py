@@ -1,6 +1,7 @@
 """English words whose forms no stemmer brings together: what "bought" shares with "buy", "kids" with "children".
 
-One line a family; a question's word is looked up as any of its family. Only everyday words whose forms mean the same.
+One line a family; a question's word is looked up as any of its family. Only everyday words whose forms mean the same,
+and none that Porter cuts down to a word without content: "ate" to "at", "one" to "on".
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 _FAMILIES = """
     become became / begin began begun / bend bent / bite bit bitten / blow blew blown / break broke broken /
     bring brought / build built / buy bought / catch caught / choose chose chosen / come came / deal dealt / dig dug /
-    draw drew drawn / dream dreamt / drink drank drunk / drive drove driven / eat ate eaten / fall fell fallen /
+    draw drew drawn / dream dreamt / drink drank drunk / drive drove driven / eat eaten / fall fell fallen /
     feed fed / feel felt / fight fought / find found / fly flew flown / forget forgot forgotten /
     forgive forgave forgiven / freeze froze frozen / give gave given / grow grew grown / hang hung / hear heard /
     hide hid hidden / hold held / keep kept / know knew known / lead led / learn learnt / leave left / lend lent /
@@ -24,7 +25,7 @@ _FAMILIES = """
     grandmother grandma granny / grandfather grandpa / photo photograph picture / movie film / bike bicycle /
     tv television / phone telephone / fridge refrigerator / marry marriage wedding / die death dead /
     birth born / choice choose / flight fly / gift present / begin start /
-    one 1 / two 2 / three 3 / four 4 / five 5 / six 6 / seven 7 / eight 8 / nine 9 / ten 10 / twelve 12
+    two 2 / three 3 / four 4 / five 5 / six 6 / seven 7 / eight 8 / nine 9 / ten 10 / twelve 12
 """
 
 

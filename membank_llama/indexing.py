@@ -33,7 +33,7 @@ REBUILD_ABOVE = 0.2
 LINKS, FEWER_LINKS = 16, 5
 """Neighbours of a vector in the graph (hnswlib's M), and where memory is scarce."""
 
-LARGE = ((524_288, 14), (131_072, 6))
+LARGE = ((524_288, 19), (131_072, 6))
 """Memories above which a graph holds no more than one axis in so many dimensions."""
 
 Fetch = Callable[[npt.NDArray[np.int64], int], Vector]

@@ -48,6 +48,13 @@ class Ranking:
         return result
 
 
+def weighed(worth: Vector, held: Vector) -> Vector:
+    """Worth (words,) times held (words, n), summed over the words; n is small, and not every BLAS takes a matrix of no
+    words, or a few, without a false alarm."""
+    total: Vector = np.einsum("w,wn->n", worth, held)
+    return total
+
+
 def ranking_of(
     store: Store, query: RecallQuery, scope: Scope, shared: SharedWords, candidates: Rows, *, dense: bool
 ) -> Ranking:
@@ -69,8 +76,8 @@ def ranking_of(
     now = time.time() if query.now is None else query.now
     scene = Scene(
         rows=rows,
-        words=shared.worth @ held,
-        nearby_words=shared.worth @ (covered - held),
+        words=weighed(shared.worth, held),
+        nearby_words=weighed(shared.worth, covered - held),
         created=roster.created[rows],
         session=roster.session[rows],
         speaker=roster.speaker[rows],
@@ -83,4 +90,4 @@ def ranking_of(
     )
     # a name of those who speak here is known, whether the memory holds it or not
     held[shared.named] = 1
-    return Ranking(scene, query.weights or Weights(), {}, {}, scene.zeros(), shared.evidence @ held)
+    return Ranking(scene, query.weights or Weights(), {}, {}, scene.zeros(), weighed(shared.evidence, held))

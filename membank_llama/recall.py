@@ -280,7 +280,7 @@ class QueryEngine:
     ) -> tuple[list[int], dict[int, list[int]]]:
         """Places of `order` to return, best first, and for each the places that say the same."""
         vectors = None
-        if ranking.levels:
+        if query.diversity and ranking.levels:
             level = min(ranking.levels)
             slots = scope.roster.slots[ranking.scene.rows[order]]
             vectors = self._store.hierarchy.decode(self._store.codes(slots, level), level)
@@ -291,7 +291,7 @@ class QueryEngine:
             else:
                 twins[first].append(place)
         places = list(twins)
-        if query.diversity and vectors is not None:
+        if vectors is not None:
             fused = ranking.fused[order[places]]
             picked = diversified(fused, vectors[places], query.top_k, query.diversity)
             places = [places[pick] for pick in picked]

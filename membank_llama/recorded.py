@@ -6,16 +6,19 @@ states are asked for again, so that nobody has to say twice, and no choice is ma
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from .adapters.templates import TEMPLATES, template_mark
-from .database import translate
-from .errors import InvalidInputError
+from .database import BankDatabase, translate, translating
+from .errors import BankFormatError, InvalidInputError
 from .gguf_file import fingerprint
-from .registry import Registry
+from .schema import VERSION, check_version, version_of
 from .store import DATABASE
 
 _CAPTURED = re.compile(
@@ -30,19 +33,33 @@ def recorded_model(path: Path) -> dict[str, Any] | None:
     Raises:
         BankError: what is there is no bank, or cannot be read.
     """
-    database = path / DATABASE
+    card = _read(path, lambda database: database.scalar("SELECT value FROM meta WHERE key = 'model'"))
+    found = None if card is None else json.loads(card)
+    return found if isinstance(found, dict) else None
+
+
+def is_outdated(path: Path) -> bool:
+    """Whether a bank is of an earlier format, which can be read only after it was opened for writing once.
+
+    Raises:
+        BankError: what is there is no bank, or cannot be read.
+    """
+    return bool(_read(path, lambda database: version_of(database.db.conn) < VERSION))
+
+
+def _read(path: Path, asked: Callable[[BankDatabase], Any]) -> Any:
+    # no registry: that would want the newest format, and whoever asks may be about to bring the bank there
+    name = path / DATABASE
     try:
         # empty: whoever began it was stopped at once, and the next to write begins it again
-        if not database.exists() or not database.stat().st_size:
+        if not name.exists() or not name.stat().st_size:
             return None
-        registry = Registry(database, read_only=True)
-        try:
-            card = registry.get_meta("model")
-        finally:
-            registry.close()
+        with closing(BankDatabase(name, read_only=True)) as database, translating(name):
+            if not check_version(database.db.conn, str(path)):
+                raise BankFormatError(f"{name} is not a bank of membank-llama")
+            return asked(database)
     except (sqlite3.OperationalError, OSError) as exc:
-        raise translate(exc, database) from exc
-    return card if isinstance(card, dict) else None
+        raise translate(exc, name) from exc
 
 
 def made_by(card: dict[str, Any], path: Path) -> bool:

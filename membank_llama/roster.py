@@ -10,7 +10,7 @@ above its last id. What another process removed stays listed until a search find
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Roster:
 
     ids: Ids
     owner: Ids
-    slots: Ids
+    slots: Numbers
     created: Times
     session: Numbers
     before: Numbers
@@ -113,8 +113,9 @@ class Roster:
 
 
 _KINDS: dict[str, Any] = {
-    "ids": np.int64, "owner": np.int64, "slots": np.int64, "created": np.float64, "session": np.int32,
-    "before": np.int32, "after": np.int32, "speaker": np.int32, "asks": np.bool_,
+    "ids": np.int64, "owner": np.int64, "slots": np.int32, "created": np.float64, "session": np.int32,
+    "before": np.int32,
+    "after": np.int32, "speaker": np.int32, "asks": np.bool_,
 }  # fmt: skip
 
 
@@ -126,6 +127,7 @@ class _Roll:
         self.generation = -1
         self.count = 0
         self._arrays: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, kind) for name, kind in _KINDS.items()}
+        self._arrays["owner"] = self._arrays["ids"]
         self._speakers: dict[str, int] = {}
         self._sessions = 0
         self._passages = 0
@@ -143,9 +145,14 @@ class _Roll:
             self._arrays = {
                 name: np.concatenate([values[:start], np.zeros(room - start, _KINDS[name])])
                 for name, values in self._arrays.items()
+                if self._passages or name != "owner"
             }
+            self._arrays.setdefault("owner", self._arrays["ids"])
         arrays = self._arrays
         ids, slots, created, keys, speakers, asks, owner = zip(*arrived, strict=True)
+        if owner != ids and arrays["owner"] is arrays["ids"]:
+            # without passages every row owns itself: one array does for both
+            arrays["owner"] = arrays["ids"].copy()
         given = (("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("asks", asks))
         for name, values in given:
             arrays[name][start:count] = values
@@ -185,11 +192,11 @@ class _Roll:
             return
         arrays = {name: values[: self.count][keep] for name, values in self._arrays.items()}
         places = np.flatnonzero(keep)
-        self._open = {
-            key: int(np.searchsorted(places, row)) for key, row in self._open.items() if row < len(keep) and keep[row]
-        }
+        self._open = {key: int(np.searchsorted(places, row)) for key, row in self._still_open(keep)}
         self._arrays, self.count = arrays, len(places)
         self._passages = int((arrays["owner"] != arrays["ids"]).sum())
+        if not self._passages:
+            arrays["owner"] = arrays["ids"]
         # neighbours close ranks: rows of one session or one memory, in order
         arrays["before"], arrays["after"] = np.full(self.count, -1, np.int32), np.full(self.count, -1, np.int32)
         order = np.argsort(arrays["session"], kind="stable")
@@ -198,6 +205,14 @@ class _Roll:
         arrays["before"][order[1:][linked]] = order[:-1][linked]
         arrays["after"][order[:-1][linked]] = order[1:][linked]
         self.publish(self.roster.alone)
+
+    def _still_open(self, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
+        """The last row that each conversation keeps of its last session."""
+        for key, row in self._open.items():
+            while row >= 0 and not keep[row]:
+                row = int(self._arrays["before"][row])
+            if row >= 0:
+                yield key, row
 
     def publish(self, alone: bool) -> None:
         views = {name: values[: self.count] for name, values in self._arrays.items()}

@@ -160,4 +160,9 @@ def migrate(connection: sqlite3.Connection, where: str) -> int:
 
 
 def _speaker(text: str, role: str, metadata: str) -> str | None:
-    return speaker_of(text, role, json.loads(metadata))
+    try:
+        known = json.loads(metadata)
+    except ValueError:
+        # damaged, which is no reason to refuse the whole bank
+        known = None
+    return speaker_of(text, role, known if isinstance(known, dict) else None)

@@ -51,7 +51,7 @@ class SharedWords:
 
     def best(self, limit: int) -> Rows:
         """The memories that share most; of equal ones the newer."""
-        return self.rows[np.lexsort((-self.rows, -(self.worth @ self.holds)))[:limit]]
+        return self.rows[np.lexsort((-self.rows, -np.einsum("w,wn->n", self.worth, self.holds)))[:limit]]
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,13 @@ class Weights:
         InvalidInputError: not a finite number.
     """
 
-    dense: float = 0.75
+    dense: float = 0.72
     nearby_dense: float = 0.5
     words: float = 0.75
     nearby_words: float = 0.75
-    session: float = 0.2
-    time: float = 7.0
-    speaker: float = 1.8
+    session: float = 0.22
+    time: float = 7.5
+    speaker: float = 1.9
     asks: float = -1.5
     recency: float = 0.02
     pinned: float = 0.02

@@ -57,7 +57,7 @@ HANDED_ON, MORE_HANDED_ON = 128, 1024
 DATABASE = "bank.sqlite"
 FIRST_ACTIVATIONS = "activations-1.bin"
 
-Slots = npt.NDArray[np.int64]
+Slots = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
 
 class Store:
@@ -295,7 +295,7 @@ class Store:
 
     def codes(self, slots: Slots, level: int) -> Codes:
         """One level of many slots, shape ``(len(slots), nbytes(level))``."""
-        return self.buffer.rows(slots, *self.hierarchy.offsets(level))
+        return self.buffer.rows(np.asarray(slots, np.int64), *self.hierarchy.offsets(level))
 
     def _index_rows(self, slots: Slots, count: int) -> Vector:
         """What is indexed of many slots, shape ``(len(slots), count)``."""

@@ -28,7 +28,7 @@ NUMBERS = {
     "ten": 10, "eleven": 11, "twelve": 12, "couple": 2, "few": 3, "several": 4,
 }  # fmt: skip
 
-_MONTH = "(" + "|".join(f"{name[:3]}(?:{name[3:]})?" if len(name) > 3 else name for name in MONTHS) + r")\.?"
+_MONTH = "(" + "|".join(f"{name[:3]}(?:{name[3:]})?" if len(name) > 3 else name for name in (*MONTHS, "sept")) + r")\.?"
 _DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"((?:19|20)\d\d)"
 _COUNT = r"(\d{1,3}|" + "|".join(NUMBERS) + r")(?: of)?"
@@ -189,6 +189,8 @@ def _this_day(match: re.Match[str], today: datetime) -> Iterator[Span]:
     return _one_day(today - timedelta(days=2 if match[1].startswith("the day") else back[match[1].split()[0]]))
 
 
+# "this may be a silly question"
+_MODAL = r"(?!this may (?:be|have|not|well|also|just|only|seem|sound|look|help|work|need|take|cause|mean|come|go)\b)"
 _Resolver = Callable[[re.Match[str], datetime], Iterator[Span]]
 _WHEN = r"\b(?:in|during|of|by|since|until|till|for|around|before|after|early|late|mid|last|this|on|from|through)[ -]"
 
@@ -212,7 +214,7 @@ _PATTERNS = (
         rf"\b(last|this|on) ({'|'.join(WEEKDAYS)}|weekend|week|month|year|night)\b(?<!on week)(?<!on year)", _named
     ),
     _pattern(r"\b(today|tonight|yesterday|this (?:morning|afternoon|evening)|the day before yesterday)\b", _this_day),
-    _pattern(rf"{_WHEN}(?:early |late |mid-?)?{_MONTH}(?=\W|$)", _month_alone),
+    _pattern(rf"{_MODAL}{_WHEN}(?:early |late |mid-?)?{_MONTH}(?=\W|$)", _month_alone),
     _pattern(r"\b(?:last|this|in|during|over) (?:the )?(winter|spring|summer|autumn|fall)()\b", _season),
     _pattern(rf"{_WHEN}(?:early |late |mid-?)?{_YEAR}\b", _year),
 )

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,34 +65,43 @@ def read_labels(path: Path, bank: MemBank) -> list[Labelled]:
     by_text: dict[tuple[str, str], int] = {}
     labelled = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # not splitlines(): texts may hold U+2028
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidInputError(f"{path} cannot be read: {exc}; give a JSON Lines file in UTF-8") from exc
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        try:
-            entry = json.loads(line)
-            question, wanted = entry["question"], entry["memories"]
-            namespace, now = entry.get("namespace", DEFAULT_NAMESPACE), entry.get("now")
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise InvalidInputError(
-                f'{where}: write {{"question": "…", "memories": [ids or texts]}}; this is not it ({exc})'
-            ) from exc
-        if not (isinstance(question, str) and question.strip() and isinstance(wanted, list) and wanted):
-            raise InvalidInputError(f"{where}: the question must be text, and the memories a list that is not empty")
+        question, wanted, namespace, now = _entry(line, where)
         if not by_text and any(isinstance(memory, str) for memory in wanted):
             by_text = {(memory.namespace, memory.text): memory.id for memory in bank.memories()}
         ids = [by_text.get((namespace, memory)) if isinstance(memory, str) else memory for memory in wanted]
-        held = bank.store.registry.get(memory for memory in ids if isinstance(memory, int))
+        held = bank.store.registry.get(memory for memory in ids if type(memory) is int)
         for memory, memory_id in zip(wanted, ids, strict=True):
-            if memory_id not in held:
+            if type(memory_id) is not int or memory_id not in held or held[memory_id].namespace != namespace:
                 raise InvalidInputError(f"{where}: the bank holds no memory {memory!r:.60} in namespace {namespace!r}")
         labelled.append(Labelled(question, frozenset(held), namespace, now))
     if not labelled:
         raise InvalidInputError(f"{path} holds no questions")
     return labelled
+
+
+def _entry(line: str, where: str) -> tuple[str, list[Any], str, float | None]:
+    """Question, memories, namespace and time of one line."""
+    try:
+        entry = json.loads(line)
+        question, wanted = entry["question"], entry["memories"]
+        namespace, now = entry.get("namespace", DEFAULT_NAMESPACE), entry.get("now")
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise InvalidInputError(
+            f'{where}: write {{"question": "…", "memories": [ids or texts]}}; this is not it ({exc})'
+        ) from exc
+    if not (isinstance(question, str) and question.strip() and isinstance(wanted, list) and wanted):
+        raise InvalidInputError(f"{where}: the question must be text, and the memories a list that is not empty")
+    if not (isinstance(namespace, str) and (now is None or type(now) in (int, float))):
+        raise InvalidInputError(f"{where}: the namespace must be text, and now a time in seconds since 1970")
+    return question, wanted, namespace, now
 
 
 def measure(bank: MemBank, labelled: Sequence[Labelled], progress: Progress | None = None) -> list[Case]:

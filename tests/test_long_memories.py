@@ -27,12 +27,13 @@ from membank_llama.types import NewMemory
 DIM = 256
 NEEDLE = "The spare key of the cottage lies beneath the blue flowerpot on the veranda."
 KEYS = (
-    "Whoever arrives first at the cottage will find the front door locked, since the neighbours are away all summer. "
-    "The spare key lies beneath the blue flowerpot on the veranda; put it back there before you leave, or the next "
-    "guests stand outside. Should the pot have been moved, ask the gardener, who has a second one. The lock is stiff: "
-    "pull the door towards you while you turn the key. At the back there is another entrance, through the shed, which "
-    "opens with the same key. Please lock both doors at night, and put out the light on the veranda. If you lose the "
-    "key, ring the owner; he brings another one from the village within an hour, whatever the weather."
+    "Whoever arrives first at the cottage will find the front door locked, since the neighbours are away all "
+    "summer. The spare key lies beneath the blue flowerpot on the veranda; put it back there before you leave, or "
+    "the next guests stand outside. Should the pot have been moved, ask the gardener, who has a second one. The "
+    "lock is stiff: pull the door towards you while you turn the key. At the back there is another entrance, "
+    "through the shed, which opens with the same key. Please lock both doors at night, and switch off the light "
+    "on the veranda. If you lose the key, ring the owner; he brings another one from the village within an hour, "
+    "whatever the weather."
 )
 QUESTION = "Where is the spare key of the cottage?"
 OTHERS = (

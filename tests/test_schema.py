@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from banking import open_bank
+from terminals import Membank
 
 from membank_llama import schema
 from membank_llama.errors import BankFormatError
+from membank_llama.recorded import is_outdated, recorded_model
 from membank_llama.schema import MIGRATIONS, VERSION, check_version, migrate, version_of
+from membank_llama.types import NewMemory
 
 
 @pytest.fixture
@@ -75,3 +80,104 @@ def test_another_programs_database_is_refused(connection: sqlite3.Connection) ->
     with pytest.raises(BankFormatError, match="another program"):
         check_version(connection, "here")
     assert tables(connection) == {"bookmarks"}
+
+
+# -- from the first format
+
+
+def as_first_format(path: Path) -> None:
+    """Make a bank what the first release left: its tables and its rows, without what came later."""
+    old = path.with_name("old.sqlite")
+    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as raw:
+        for statement in MIGRATIONS[0]:
+            raw.execute(statement)
+        raw.execute("DELETE FROM meta")
+        raw.execute("ATTACH ? AS now", (str(path / "bank.sqlite"),))
+        for table in ("meta", "memories", "pointers"):
+            columns = ", ".join(row[1] for row in raw.execute(f"PRAGMA main.table_info({table})"))
+            raw.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+        raw.execute("PRAGMA user_version = 1")
+        raw.execute("DETACH now")
+    for leftover in path.glob("bank.sqlite*"):
+        leftover.unlink()
+    old.rename(path / "bank.sqlite")
+
+
+TOLD = (
+    NewMemory("Ana: my sister lives in Porto.", conversation="a", created_at=10.0),
+    NewMemory("Do you like it there?", role="Ben", conversation="a", created_at=20.0, pinned=True),
+    NewMemory("Very much.", {"speaker": "Cleo", "mood": "glad"}, namespace="work", source="notes.md", created_at=30.0),
+    NewMemory("The dentist moved to Maple Street.", created_at=40.0),
+)
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    path = tmp_path / "bank"
+    with open_bank(path) as bank:
+        bank.ingest_many(TOLD)
+    as_first_format(path)
+    return path
+
+
+def test_the_first_format_has_none_of_the_new_columns(first: Path) -> None:
+    with contextlib.closing(sqlite3.connect(first / "bank.sqlite")) as raw:
+        assert version_of(raw) == 1
+        columns = {row[1] for row in raw.execute("PRAGMA table_info(memories)")}
+        assert raw.execute("SELECT count(*) FROM memories").fetchone() == (len(TOLD),)
+    assert not {"speaker", "asks"} & columns
+
+
+def test_a_bank_of_the_first_format_is_brought_up_to_date(first: Path) -> None:
+    with open_bank(first) as bank:
+        rows = bank.store.registry.rows("SELECT speaker, asks FROM memories ORDER BY id")
+        assert rows == [("Ana", 0), ("Ben", 1), ("Cleo", 0), (None, 0)]
+        kept = list(bank.memories())
+        assert [
+            NewMemory(m.text, m.metadata or None, m.role, m.namespace, m.conversation, m.created_at, m.source, m.pinned)
+            for m in kept
+        ] == list(TOLD)
+        assert bank.verify().ok
+        best = bank.recall("Where does Ana's sister live?")[0]
+        assert (best.text, best.relevant) == (TOLD[0].text, True)
+        assert best.signals["speaker"] > 0
+        bank.ingest("The lamp is green.")
+        assert bank.recall("lamp", 1)[0].text == "The lamp is green."
+    with open_bank(first, read_only=True) as bank:
+        assert version_of(bank.store.registry.db.conn) == VERSION
+        assert len(list(bank.memories())) == len(TOLD) + 1
+
+
+def test_reading_an_earlier_format_is_refused_with_what_to_do(first: Path) -> None:
+    before = (first / "bank.sqlite").read_bytes()
+    with pytest.raises(BankFormatError, match=r"earlier format \(1, now 2\): open it once for writing.*membank stats"):
+        open_bank(first, read_only=True)
+    assert (first / "bank.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [("stats",), ("recall", "dentist"), ("verify",), ("export", "-"), ("pin", "1")])
+def test_every_command_brings_it_up_to_date(
+    first: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    done = Membank(first, capsys)(*command)
+    assert done.code == 0, done.err
+    with open_bank(first, read_only=True) as bank:
+        assert bank.recall("dentist", 1)[0].text == TOLD[3].text
+
+
+def test_the_model_of_an_earlier_format_is_known_without_touching_it(first: Path) -> None:
+    before = (first / "bank.sqlite").read_bytes()
+    card = recorded_model(first)
+    assert card is not None and card["name"] == "mock"
+    assert is_outdated(first)
+    assert (first / "bank.sqlite").read_bytes() == before
+    open_bank(first).close()
+    assert not is_outdated(first)
+
+
+@pytest.mark.parametrize("metadata", ["[1, 2]", "null", "not json", '"text"'])
+def test_metadata_that_is_no_object_does_not_stop_the_migration(first: Path, metadata: str) -> None:
+    with contextlib.closing(sqlite3.connect(first / "bank.sqlite", isolation_level=None)) as raw:
+        raw.execute("UPDATE memories SET metadata = ? WHERE id = 1", (metadata,))
+        assert migrate(raw, "here") == 1
+        assert raw.execute("SELECT speaker FROM memories WHERE id = 1").fetchone() == ("Ana",)

@@ -228,7 +228,7 @@ class RecallBench:
         return Scores(_means(turns), _means(sessions), categories, seconds)
 
     def gate(self) -> dict[str, float]:
-        """Shares of questions for which something is injected, by what they are asked of; empty for one conversation."""
+        """Shares of questions for which something is injected, by what they are asked of."""
         names = list(dict.fromkeys(asked.namespace for asked in self.asked))
         other = dict(zip(names, [*names[1:], *names[:1]], strict=True))
         counts: dict[str, list[float]] = {}

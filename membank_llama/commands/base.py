@@ -153,8 +153,21 @@ def open_bank(path: Path, adapter: Any = None, **options: Any) -> Iterator[MemBa
     from ..terminal import progress_bar
 
     must_exist(path)
+    if options.get("read_only"):
+        bring_up_to_date(path)
     with progress_bar() as progress, MemBank(adapter, path, progress=progress, **options) as bank:
         yield bank
+
+
+def bring_up_to_date(path: Path) -> None:
+    """Open a bank of an earlier format for writing once, without which it cannot be read."""
+    from ..bank import MemBank
+    from ..recorded import is_outdated
+    from ..terminal import progress_bar
+
+    if is_outdated(path):
+        with progress_bar() as progress:
+            MemBank(None, path, progress=progress).close()
 
 
 @contextmanager

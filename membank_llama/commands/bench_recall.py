@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import InvalidInputError
 from . import base
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _SESSION = ("R@5", "R@10", "NDCG@10", "MRR")
 
 def recall(
     data: Annotated[
-        Path, typer.Option(help="Questions with known evidence, a JSON file in the shape of LoCoMo.", show_default=False)
+        Path, typer.Option(help="Questions with known evidence, JSON in the shape of LoCoMo.", show_default=False)
     ],
     encoder: Annotated[
         str,
@@ -50,6 +51,9 @@ def recall(
     from ..benching.questions import read_conversations
     from ..benching.recall import report
 
+    if output is not None and not output.parent.is_dir():
+        # said before the work, not after
+        raise InvalidInputError(f"there is no directory {output.parent} to write the report to")
     talks = read_conversations(data.expanduser(), conversations)
     with base.open_model(encoder, threads=threads) as adapter, terminal.progress_bar() as progress:
         found = report(talks, adapter, progress=progress, leave_one_out=leave_one_out, step_by_step=steps)
@@ -67,7 +71,9 @@ def _show(found: Mapping[str, Any]) -> None:
     from .. import terminal
 
     out, note = terminal.out, terminal.note
-    out.print(_rankings(found["rankings"]))
+    out.print(_rankings(found["rankings"], "turn", _TURN, times=True))
+    out.print()
+    out.print(_rankings(found["rankings"], "session", _SESSION, times=False))
     note(
         f"{found['questions']:,} questions on {found['turns']:,} turns of {found['conversations']} conversations; "
         f"{found['questions_without_evidence']:,} questions without evidence left out"
@@ -90,15 +96,13 @@ def _show(found: Mapping[str, Any]) -> None:
     )
 
 
-def _rankings(rankings: Mapping[str, Any]) -> Table:
-    heads = ("ranked by", *(f"turn {n}" if not k else n for k, n in enumerate(_TURN)))
-    heads += tuple(f"session {n}" if not k else n for k, n in enumerate(_SESSION))
+def _rankings(rankings: Mapping[str, Any], unit: str, shown: Sequence[str], times: bool) -> Table:
     rows = [
-        (name, *(f"{one['turn'][m]:.3f}" for m in _TURN), *(f"{one['session'][m]:.3f}" for m in _SESSION),
-         f"{one['p50_ms']:.1f}", f"{one['p95_ms']:.1f}")
+        (name, *(f"{one[unit][measure]:.3f}" for measure in shown),
+         *((f"{one['p50_ms']:.1f}", f"{one['p95_ms']:.1f}") if times else ()))
         for name, one in rankings.items()
     ]  # fmt: skip
-    return _table((*heads, "ms p50", "p95"), rows, strong="recall")
+    return _table((f"{unit}s ranked by", *shown, *(("p50 ms", "p95") if times else ())), rows, strong="recall")
 
 
 def _categories(categories: Mapping[str, Any]) -> Table:
@@ -107,15 +111,15 @@ def _categories(categories: Mapping[str, Any]) -> Table:
         (name, f"{one['questions']:,.0f}", *(f"{one[measure]:.3f}" for measure in shown))
         for name, one in categories.items()
     ]
-    return _table(("recall by category", "questions", *shown), rows)
+    return _table(("recall by category", "asked", *(name.replace("session", "sess.") for name in shown)), rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], strong: str | None = None) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left", no_wrap=not place)
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == strong else "")
     return table

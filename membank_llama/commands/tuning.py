@@ -38,6 +38,7 @@ def tune(
 
     where = base.bank_path(ctx, bank)
     base.must_exist(where)
+    base.bring_up_to_date(where)
     if (labels is None) != reset:
         raise InvalidInputError("name a file of labelled questions, or --reset and no file")
     if labels is None:
