@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from .query import RecallQuery
-from .roster import Rows
+from .roster import ALONE, Roster, Rows
 from .scope import Scope, SharedWords
 from .signals import DENSE_REACH, WORD_REACH, Scene, Weights, contributions
-from .speakers import speaking
+from .speakers import named_in, speaking
 from .store import Store
 from .timewords import spans
 from .types import Vector
@@ -88,6 +89,16 @@ def ranking_of(
         pinned=np.isin(roster.owner[rows], store.registry.pinned(query.namespace)).astype(np.float32),
         now=now,
     )
-    # a name of those who speak here is known, whether the memory holds it or not
-    held[shared.named] = 1
+    if shared.named.any():
+        # a name of those who speak here is known, whether the memory holds it or not
+        held[np.ix_(shared.named, _theirs(query.text, roster, rows))] = 1
     return Ranking(scene, query.weights or Weights(), {}, {}, scene.zeros(), weighed(shared.evidence, held))
+
+
+def _theirs(text: str, roster: Roster, rows: Rows) -> npt.NDArray[np.bool_]:
+    """Which memories are of a talk in which somebody speaks whom the question names. A note "Recipe: …" looks like a
+    speaker; that makes it no part of other notes."""
+    said = np.isin(roster.speaker, [roster.speakers[name] for name in named_in(text, roster)])
+    talks = np.setdiff1d(roster.session[said], [ALONE])
+    theirs: npt.NDArray[np.bool_] = said[rows] | np.isin(roster.session[rows], talks)
+    return theirs

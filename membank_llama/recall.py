@@ -31,9 +31,6 @@ from .types import Memory, Vector
 
 CANDIDATES = 64
 LEXICAL_CANDIDATES = 64
-COMMON_WORD = 1000
-"""Memories from which on a word is left out: reading where it stands takes long, and it tells little."""
-
 WHOLE_BELOW = 512
 """Memories up to which all of a namespace are scored."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from .lexical import terms
 from .roster import Roster
@@ -35,12 +34,13 @@ def speaking(text: str, roster: Roster) -> frozenset[int]:
     if named:
         return frozenset({roster.speakers[named[0]]}) if len(named) == 1 else frozenset()
     if _THEIRS.search(text):
-        roles: Iterable[str] = ("assistant", "ai", "model", "bot")
+        roles: tuple[str, ...] = ("assistant", "ai", "model", "bot")
     elif _OWN.search(text):
         roles = ("user", "human")
     else:
         return frozenset()
-    found = frozenset(roster.speakers[role] for role in roles if role in roster.speakers)
+    # "Assistant: …" in a transcript is the assistant too
+    found = frozenset(number for name, number in roster.speakers.items() if name.casefold() in roles)
     # where only one side speaks, that says nothing
     return found if len(found) < len(roster.speakers) else frozenset()
 

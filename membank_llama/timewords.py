@@ -128,6 +128,9 @@ def _month_day(match: re.Match[str], today: datetime) -> Iterator[Span]:
 
 def _month_alone(match: re.Match[str], today: datetime) -> Iterator[Span]:
     start = _latest(today, _month(match[1]))
+    if match[0].startswith("last") and start.month == today.month:
+        # in May, "last May" is not this one
+        start = _months(start, -12)
     return _span(start, _months(start, 1))
 
 

@@ -23,7 +23,7 @@ from membank_llama.gguf_file import fingerprint
 from membank_llama.recorded import captured_as
 
 COMMANDS = (
-    "chat", "demo", "ingest", "recall", "why", "forget", "pin", "unpin", "export", "import",
+    "chat", "demo", "ingest", "recall", "why", "forget", "pin", "unpin", "tune", "export", "import",
     "stats", "verify", "gc", "rebuild", "reencode", "bench",
 )  # fmt: skip
 

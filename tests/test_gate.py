@@ -107,3 +107,25 @@ def test_a_cohort_without_spread_is_no_division_by_zero() -> None:
 
 def test_the_cohort_is_about_nothing_in_particular() -> None:
     assert len(set(COHORT)) == len(COHORT) >= 20
+
+
+def test_a_note_with_a_heading_opens_the_gate_for_no_other_note(tmp_path: Path) -> None:
+    notes = ("Recipe: mix flour with water.", "Todo: call the plumber.", "Wifi: maple-4471.", "We went to Rome.")
+    with open_bank(tmp_path, dim=256) as bank:
+        bank.ingest_many(notes)
+        found = {result.text: result.relevant for result in bank.recall("Which Recipe needs saffron?")}
+        assert not any(found[note] for note in notes[1:])
+        assert bank.recall("What is the Wifi password?")[0].text == notes[2]
+
+
+def test_a_name_is_known_in_the_talks_of_whoever_it_names(tmp_path: Path) -> None:
+    said = [("Ana", "We both fell ill on the boat."), ("Ben", "That boat was small.")]
+    with open_bank(tmp_path, dim=256) as bank:
+        for role, text in said:
+            bank.ingest(text, role=role, conversation="a")
+        bank.ingest("Her boat is green.", role="Cleo", conversation="b")
+        words = {
+            r.text: r.reason.partition(" of the words")[0].rpartition(" ")[2] for r in bank.recall("Ana on a boat?")
+        }
+    assert words[said[0][1]] == words[said[1][1]] == "100%"
+    assert words["Her boat is green."] != "100%"

@@ -65,6 +65,14 @@ def test_whose_words_a_question_is_about(bank: MemBank, text: str, whose: set[st
     assert asked(text, roster_of(bank, "user", "assistant", "Ana", "Jon")) == whose
 
 
+def test_a_transcript_writes_its_roles_large(bank: MemBank) -> None:
+    bank.ingest_many(["User: what shall we eat?", "Assistant: try the soup."])
+    roster = bank.store.rosters.get("default")
+    assert asked("What did you suggest?", roster) == {"Assistant"}
+    assert asked("What did I ask?", roster) == {"User"}
+    assert roster.names == []
+
+
 def test_where_one_side_speaks_that_says_nothing(bank: MemBank) -> None:
     roster = roster_of(bank, "user")
     assert asked("What is my dog called?", roster) == set()

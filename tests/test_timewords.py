@@ -155,3 +155,9 @@ def test_a_long_span_reaches_further_than_a_day() -> None:
     month_later = np.array([at("2023-02-01")])
     assert year.closeness(month_later)[0] > 0.4
     assert day.closeness(month_later)[0] < 0.001
+
+
+def test_last_may_in_may_is_not_this_one() -> None:
+    asked = datetime(2023, 5, 20, tzinfo=timezone.utc).timestamp()
+    (last,), (this,) = spans("last May", asked), spans("in May", asked)
+    assert this.since - last.since == 365 * DAY

@@ -112,9 +112,9 @@ def _memory(turn: Mapping[str, Any], name: str, session: str, when: float) -> Ne
     return NewMemory(text, role=speaker, namespace=name, conversation=f"{name}/{session}", created_at=when)
 
 
-def _named(evidence: Sequence[str], known: Mapping[str, int]) -> Iterator[str]:
+def _named(evidence: str | Sequence[str], known: Mapping[str, int]) -> Iterator[str]:
     """The turns that evidence names: entries, or ids within an entry ("D1:3; D2:5")."""
-    for entry in evidence:
+    for entry in [evidence] if isinstance(evidence, str) else evidence:
         for part in (entry, *re.split(r"[;,\s]+", entry)):
             if part in known:
                 yield part
