@@ -1,6 +1,6 @@
 """What a recall costs beyond encoding the question, against exact search in numpy.
 
-    python benchmarks/recall.py [--n 10000 | --full] [--json FILE]
+    python benchmarks/recall.py [--n 10000 | --full] [--dim 384] [--json FILE]
 
 One thread throughout; the index is complete. `--full` measures 10,000 and 100,000 memories.
 """
@@ -36,13 +36,13 @@ BLOCK = 50
 BARS = {10_000: 2.0, 100_000: 5.0}
 
 
-def measure(count: int, directory: Path) -> dict[str, Any]:
+def measure(count: int, dim: int, directory: Path) -> dict[str, Any]:
     """Times of recall and of exact search over one bank, and how often they agree."""
     texts = list(dict.fromkeys(sentences(count, 15, seed=5)))
-    vectors = clustered(len(texts), seed=6)
+    vectors = clustered(len(texts), dim, seed=6)
     asked = [text + "?" for text in sentences(QUESTIONS, 8, seed=7)]
-    questions = clustered(QUESTIONS, seed=8)
-    adapter = Precomputed(dict(zip(texts, vectors, strict=True)) | dict(zip(asked, questions, strict=True)))
+    questions = clustered(QUESTIONS, dim, seed=8)
+    adapter = Precomputed(dict(zip(texts, vectors, strict=True)) | dict(zip(asked, questions, strict=True)), dim)
     recall, exact, shared = [], [], 0
     with MemBank(adapter, directory / str(count)) as bank:
         bank.ingest_many(texts, batch_size=512)
@@ -72,12 +72,14 @@ def measure(count: int, directory: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    options = parser(__doc__, 10_000, 100_000).parse_args()
+    made = parser(__doc__, 10_000, 100_000)
+    made.add_argument("--dim", type=int, default=DIM, help=f"dimensions of a vector (default {DIM})")
+    options = made.parse_args()
     sizes = sorted({min(options.n, 10_000), options.n})
     with tempfile.TemporaryDirectory(prefix="membank-bench-") as folder:
-        figures = [measure(size, Path(folder)) for size in sizes]
+        figures = [measure(size, options.dim, Path(folder)) for size in sizes]
     table(
-        f"recall beyond the question's encoding ({DIM} dimensions, top {TOP_K}, {QUESTIONS} questions, one thread)",
+        f"recall beyond the question's encoding ({options.dim} dimensions, top {TOP_K}, {QUESTIONS} questions, one thread)",
         (
             "memories",
             "p50 ms",

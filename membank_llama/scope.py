@@ -92,7 +92,7 @@ def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
     known = [ids is not None for ids in found]
     postings = [
         # the words of other namespaces and times must not fill the candidates
-        scope.visible(scope.roster.rows(np.unique(np.fromstring(ids, np.int64, sep=","))))
+        scope.visible(scope.roster.rows(np.sort(np.fromstring(ids, np.int64, sep=","))))
         for ids in found
         if ids
     ]
