@@ -79,7 +79,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="membank-bench-") as folder:
         figures = [measure(size, options.dim, Path(folder)) for size in sizes]
     table(
-        f"recall beyond the question's encoding ({options.dim} dimensions, top {TOP_K}, {QUESTIONS} questions, one thread)",
+        f"recall beyond encoding the question ({options.dim} dimensions, top {TOP_K}, {QUESTIONS} questions)",
         (
             "memories",
             "p50 ms",
