@@ -31,11 +31,14 @@ from membank_llama.benching.questions import read_conversations
 from membank_llama.gate import COHORT
 from membank_llama.hgns.axes import ANISOTROPIC, Axes, anisotropy, calibrate
 from membank_llama.hgns.hierarchy import CODECS, HGNSHierarchy
+from membank_llama.signals import Weights
 from membank_llama.types import Vector
 
 QUESTIONS = 300
 NEAREST = 5
 WITHIN = 25
+COSINE = Weights.of(dict.fromkeys(vars(Weights()), 0.0) | {"dense": 1.0})
+"""All other signals of recall switched off."""
 PASSED_ON = 32
 
 Scores = Callable[[Vector], Vector]
@@ -99,7 +102,7 @@ def drilled(name: str, split: Split) -> tuple[float, float]:
         truth = truth_in(hierarchy.corrected(split.held), hierarchy.corrected(split.asked))
         found = []
         for question in asked:
-            results = sorted(bank.recall(question, WITHIN), key=lambda result: -result.final_score)
+            results = sorted(bank.recall(question, WITHIN, weights=COSINE), key=lambda result: -result.final_score)
             found.append([places[result.memory_id] for result in results])
     return shares(truth, found)
 
