@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .errors import MembankError
 from .hgns.axes import FEWEST, calibrate
 from .hgns.hierarchy import HGNSHierarchy
 from .store import Slots, Store
@@ -20,8 +19,6 @@ GROWTH = 8
 
 SETTLED = 16_384
 """Vectors that more of would not move the axes; the sample is never larger."""
-
-BATCH = 512
 
 
 def is_due(store: Store) -> bool:
@@ -52,7 +49,8 @@ def recalibrate(store: Store, *, correct: bool | None = None, progress: Progress
         hierarchy = HGNSHierarchy(
             old.dim, old.codec_name, k=old.k, gradient_levels=old.spec()["gradient_levels"], axes=axes
         )
-        _rewrite(store, hierarchy, min(len(slots), SETTLED), progress)
+        rewrite = Rewrite(store, store.model, hierarchy, kind="calibrate", calibrated_at=min(len(slots), SETTLED))
+        rewrite.copy(lambda held: hierarchy.compress(_vectors(store, held)), "calibrating", progress)
     return True
 
 
@@ -62,20 +60,9 @@ _IN_USE = "SELECT slot FROM pointers WHERE ref_count > 0 ORDER BY slot"
 def _sample(store: Store, slots: Slots) -> Vector:
     """Vectors of evenly spaced slots, shape (n, dim)."""
     chosen = slots[np.linspace(0, len(slots) - 1, min(len(slots), SETTLED)).astype(np.intp)]
-    return store.hierarchy.decode(store.codes(chosen, 0), 0)
+    return _vectors(store, chosen)
 
 
-def _rewrite(store: Store, hierarchy: HGNSHierarchy, calibrated_at: int, progress: Progress | None) -> None:
-    rewrite = Rewrite(store, store.model, hierarchy, kind="calibrate", calibrated_at=calibrated_at)
-    total, done = store.registry.count_vectors(), 0
-    try:
-        while batch := rewrite.missing(BATCH):
-            slots = np.array([memory.slot for memory in batch], np.int64)
-            rewrite.put(batch, hierarchy.compress(store.hierarchy.decode(store.codes(slots, 0), 0)))
-            done += len(batch)
-            if progress is not None:
-                progress("calibrating", done, total)
-        rewrite.finish()
-    except MembankError:
-        rewrite.abandon()
-        raise
+def _vectors(store: Store, slots: Slots) -> Vector:
+    """What the model gave for some slots, shape (n, dim)."""
+    return store.hierarchy.decode(store.codes(slots, 0), 0)

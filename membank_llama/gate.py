@@ -5,7 +5,7 @@ against a few dozen sentences about nothing in particular; their mean and spread
 for this question in this encoder, and a memory's score is counted in those spreads (cohort normalisation, as
 speaker verification does it: Auckenthaler et al. 2000, doi:10.1006/dspr.1999.0360). What speaks for a memory is
 
-    evidence = spreads + FULL_WORDS × share of the question's words that it and its neighbours hold.
+    evidence = spreads + FULL_WORDS × share of the question's words that it holds.
 
 How much is enough the bank says itself: the same sentences are asked of it as questions, each judged by the others,
 and what they reach is what chance reaches in this bank with this encoder. A memory must go beyond it: FLOOR + RISE ×

@@ -98,11 +98,7 @@ class QueryEngine:
     def measured(self, query: RecallQuery, vector: Vector | None) -> Measured:
         """All candidates with every signal unweighed, at the finest level asked for: what tuning works on."""
         self._store.follow()
-        scope = scope_of(self._store, query)
-        shared = shared_words(self._store, query, scope)
-        candidates = self._candidates(query, vector, shared, scope)
-        ranking = ranking_of(self._store, query, scope, shared, candidates, dense=vector is not None)
-        order = self._drill_down(replace(query, top_k=max(1, len(candidates))), vector, scope, ranking, candidates)
+        scope, _, ranking, order = self._ranked(query, vector, every=True)
         order = best_of_each(scope.roster, ranking.scene.rows, order)
         signals = {name: signal(ranking.scene)[order] for name, signal in SIGNALS.items()}
         rows = ranking.scene.rows[order]
@@ -111,13 +107,9 @@ class QueryEngine:
     def _search(self, query: RecallQuery, vector: Vector | None, whole: Vector | None) -> list[RecallResult]:
         stale = True
         while True:
-            scope = scope_of(self._store, query)
-            shared = shared_words(self._store, query, scope)
-            candidates = self._candidates(query, vector, shared, scope)
-            if not len(candidates):
+            scope, shared, ranking, order = self._ranked(query, vector)
+            if not len(order):
                 return []
-            ranking = ranking_of(self._store, query, scope, shared, candidates, dense=vector is not None)
-            order = self._drill_down(query, vector, scope, ranking, candidates)
             dense = ranking.dense()
             if query.min_score is not None and dense is not None:
                 order = order[dense[order] >= query.min_score]
@@ -130,6 +122,19 @@ class QueryEngine:
             else:
                 self._store.rosters.drop(gone)
             stale = False
+
+    def _ranked(
+        self, query: RecallQuery, vector: Vector | None, *, every: bool = False
+    ) -> tuple[Scope, SharedWords, Ranking, Rows]:
+        """A question from its words to places in a scene, best first; `every`: none is left behind at a coarse level."""
+        scope = scope_of(self._store, query)
+        shared = shared_words(self._store, query, scope)
+        candidates = self._candidates(query, vector, shared, scope)
+        ranking = ranking_of(self._store, query, scope, shared, candidates, dense=vector is not None)
+        if every:
+            query = replace(query, top_k=max(1, len(candidates)))
+        order = self._drill_down(query, vector, scope, ranking, candidates) if len(candidates) else candidates
+        return scope, shared, ranking, order
 
     # -- candidates
 
@@ -261,16 +266,10 @@ class QueryEngine:
     def _reached(self, place: int, namespace: str) -> float:
         """The most that speaks for any memory when an unrelated sentence is asked."""
         query, vector = RecallQuery(COHORT[place], UNRELATED_TOP, namespace=namespace), self._gate.question(place)
-        engine = QueryEngine(self._store, self._gate.without(place), self._calibrated)
-        scope = scope_of(self._store, query)
-        shared = shared_words(self._store, query, scope)
-        candidates = engine._candidates(query, vector, shared, scope)
-        if not len(candidates):
-            return 0.0
-        ranking = ranking_of(self._store, query, scope, shared, candidates, dense=vector is not None)
-        best = engine._drill_down(query, vector, scope, ranking, candidates)[:UNRELATED_TOP]
+        _, _, ranking, order = QueryEngine(self._store, self._gate.without(place))._ranked(query, vector)
         spreads = ranking.scene.zeros() if ranking.scene.spreads is None else ranking.scene.spreads
-        return max(evidence(float(spreads[at]), float(ranking.share[at])) for at in best.tolist())
+        best = order[:UNRELATED_TOP].tolist()
+        return max((evidence(float(spreads[at]), float(ranking.share[at])) for at in best), default=0.0)
 
     def _chosen(
         self, query: RecallQuery, ranking: Ranking, order: Rows, texts: Sequence[str], scope: Scope

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class Roster:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The speakers that are called by a name."""
         return [name for name in self.speakers if name.casefold() not in GENERIC_ROLES]

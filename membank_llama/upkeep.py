@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,14 @@ from .hgns.hierarchy import HGNSHierarchy
 from .passage_rows import Encoded, encoded
 from .placement import ModelCard, pack_records, place_records
 from .pointer import PointerRecord, model_tag
-from .store import Store
+from .store import Slots, Store
 from .types import LEVELS, Codes, Progress
 
 logger = logging.getLogger("membank_llama")
 
 BATCH = 32
 VERIFY_BATCH = 512
+COPY_BATCH = 512
 MOST_PROBLEMS = 50
 
 
@@ -166,18 +167,7 @@ def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
 def _pack(store: Store, progress: Progress | None) -> None:
     """Copy the activations in use into a new file."""
     rewrite = Rewrite(store, store.model, store.hierarchy, kind="pack", calibrated_at=store.calibrated_at)
-    total, done = store.registry.count_vectors(), 0
-    try:
-        while batch := rewrite.missing(VERIFY_BATCH):
-            slots = np.array([memory.slot for memory in batch], np.int64)
-            rewrite.put(batch, [store.codes(slots, level) for level in LEVELS])
-            done += len(batch)
-            if progress is not None:
-                progress("packing", done, total)
-        rewrite.finish()
-    except MembankError:
-        rewrite.abandon()
-        raise
+    rewrite.copy(lambda slots: [store.codes(slots, level) for level in LEVELS], "packing", progress)
 
 
 def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = None) -> int:
@@ -268,6 +258,20 @@ class Rewrite:
                 self._buffer.flush()
         self._next = first + len(fresh)
         self._after = memories[-1].id
+
+    def copy(self, levels_of: Callable[[Slots], Sequence[Codes]], label: str, progress: Progress | None) -> None:
+        """Put everything here, with levels made of what its slots hold now, and switch over; or give all of it up."""
+        total, done = self._store.registry.count_vectors(), 0
+        try:
+            while batch := self.missing(COPY_BATCH):
+                self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)))
+                done += len(batch)
+                if progress is not None:
+                    progress(label, done, total)
+            self.finish()
+        except MembankError:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """Give it up and the room it took."""
