@@ -1,0 +1,1 @@
+"""Memory on the way between a client and whatever speaks Ollama's API."""
