@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .passages import split_passages
     from .pointer import PointerRecord
     from .query import RecallResult
-    from .session import ChatMemory, LastRecall, MemoryOptions
+    from .reminder import LastRecall, MemoryOptions
+    from .session import ChatMemory
     from .types import Memory, NewMemory
 
 __all__ = [

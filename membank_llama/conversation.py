@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .errors import InvalidInputError, ModelError
-from .session import LastRecall
+from .reminder import LastRecall
 
 MESSAGE_OVERHEAD = 12
 MARGIN = 64

@@ -25,7 +25,7 @@ from rich.text import Text
 from .bank import MemBank
 from .embedded import UNKNOWN, embedded_model, is_embedded
 from .llama import Llama
-from .session import LastRecall
+from .reminder import LastRecall
 from .sources import resolve_model
 from .terminal import ACCENT, facts_table, out, plain, recall_table, size, visible
 

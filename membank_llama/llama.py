@@ -23,7 +23,8 @@ from .errors import InvalidInputError
 from .gguf_file import read_header
 from .paths import default_bank
 from .recorded import captured_as, recorded_model
-from .session import ChatMemory, MemoryOptions, Turn
+from .reminder import MemoryOptions
+from .session import ChatMemory, Turn
 from .streams import CallQueue, Stream
 from .vocabulary import Vocabulary
 

@@ -20,7 +20,7 @@ from terminals import ROOT, environment, membank
 import membank_llama
 from membank_llama import LlamaCppAdapter, MemBank
 from membank_llama.embedded import NOTED, UNKNOWN, embedded_model
-from membank_llama.session import MemoryOptions
+from membank_llama.reminder import MemoryOptions
 
 OPTIONS: dict[str, Any] = {"n_ctx": 1024, "n_threads": 1, "n_threads_batch": 1, "verbose": False}
 LOCK = "The code of my bicycle lock is 4719."

@@ -29,7 +29,7 @@ FLOORS = {
     "wire": 1,
     "engine": 6.5, "engine.served": 2,
     "proxy": 6.5,
-    "session": 5, "tuning": 5, "benching.recall": 5.2, "traces": 5.2, "transfer": 5,
+    "reminder": 4.5, "session": 5, "tuning": 5, "benching.recall": 5.2, "traces": 5.2, "transfer": 5,
     "llama": 6, "terminal": 6, "conversation": 6,
     "chat": 7, "demo": 7,
     "commands": 7.1, "commands.base": 7.2, "commands.memories": 7.5, "commands.upkeep": 7.5, "commands.chatting": 7.5,

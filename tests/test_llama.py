@@ -21,7 +21,7 @@ from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
 from membank_llama.errors import BankLockedError, InvalidInputError, ModelFileError, ModelMismatchError
 from membank_llama.prompt import BLOCK_OPEN
-from membank_llama.session import MemoryOptions
+from membank_llama.reminder import MemoryOptions
 
 OPTIONS: dict[str, Any] = {"n_ctx": 512, "n_threads": 1, "n_threads_batch": 1, "seed": 3, "verbose": False}
 SOAK_SECONDS = float(os.environ.get("MEMBANK_SOAK_SECONDS", "5"))

@@ -19,8 +19,9 @@ from membank_llama.bank import MemBank
 from membank_llama.passages import LONG, MAX_CHARS, encoded_text, passage_spans
 from membank_llama.prompt import Neutraliser, build_block, excerpted
 from membank_llama.query import RecallResult
+from membank_llama.reminder import MemoryOptions, text_of
 from membank_llama.schema import MIGRATIONS
-from membank_llama.session import ChatMemory, MemoryOptions, text_of
+from membank_llama.session import ChatMemory
 from membank_llama.transfer import export_memories, import_memories
 from membank_llama.types import NewMemory
 

@@ -12,7 +12,8 @@ from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
 from membank_llama.errors import InvalidInputError
 from membank_llama.prompt import BLOCK_OPEN, strip_block
-from membank_llama.session import ChatMemory, MemoryOptions, text_of
+from membank_llama.reminder import MemoryOptions, text_of
+from membank_llama.session import ChatMemory
 
 
 class Words:
@@ -177,7 +178,7 @@ def test_the_reply_always_fits(bank: MemBank) -> None:
         used = Words().count(text_of(prepared[0]["content"]))
         plain = Words().count(text_of(messages[0]["content"]))
         assert used == plain or used + reserve <= Words.n_ctx
-        memory._blocks.clear()
+        memory._reminder._blocks.clear()
     memory.close()
 
 

@@ -105,7 +105,7 @@ def _opened(
     """The model, with its memory where a bank is given; all of it is closed in order."""
     from ..llama import remember
     from ..recorded import made_by, recorded_model
-    from ..session import MemoryOptions
+    from ..reminder import MemoryOptions
 
     with ExitStack() as stack:
         if bank is None:
