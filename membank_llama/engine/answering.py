@@ -65,7 +65,7 @@ class _Runs:
         self._prompt = list(plan.tokens)
         self._start = 0
         self._said = ""
-        self._limit = self._bare = self._done = False
+        self._limit = self._bare = self._done = self._fresh = False
         self._watch: list[str] = []
         self.tally = Tally()
 
@@ -129,18 +129,20 @@ class _Runs:
         self._watch = [OPEN] if plan.thinks and not plan.opened and plan.grammar is None else []
         if tools is not None:
             self._watch.append(tools.style.opener)
+        self._fresh = plan.thinks or tools is not None
         spoken = False
         for _ in range(_MOST_RUNS):
-            trims = plan.thinks or spoken or tools is not None
-            trimmer = Trimmer(both=tools is not None) if trims else None
+            trimmer = Trimmer(head=self._fresh, tail=tools is not None)
             for text in self._heard(None if spoken else tools):
-                shown = trimmer.push(text) if trimmer is not None else text
+                shown = trimmer.push(text)
                 if shown:
                     spoken = True
                     yield Delta(content=shown)
             if not self.tally.watched and not self._is_bare():
+                if trimmer.held:
+                    yield Delta(content=trimmer.held)
                 return
-            spoken = True
+            spoken = self._fresh = True
             yield from self._turn()
             if self._limit or self._done:
                 return
@@ -163,6 +165,7 @@ class _Runs:
             return
         self._watch.remove(OPEN)
         if self._said.strip():
+            self._fresh = False
             yield Delta(content=OPEN)
         else:
             yield from self._think()

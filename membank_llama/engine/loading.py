@@ -30,7 +30,7 @@ LOADING, IDLE, BUSY, LEAVING = "loading", "idle", "busy", "leaving"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A model as a request wants it loaded. `n_ctx` None: as it is, or the server's default."""
+    """A model as a request wants it loaded. `n_ctx` None: the server's default."""
 
     served: ServedModel
     facts: ModelFacts
@@ -238,7 +238,7 @@ class Shelf:
 
     def _fits(self, loaded: Loaded, wanted: Wanted) -> bool:
         same = loaded.wanted.served.digest == wanted.served.digest
-        return same and (wanted.n_ctx is None or self._context(wanted) == loaded.n_ctx)
+        return same and self._context(wanted) == loaded.n_ctx
 
     def _context(self, wanted: Wanted) -> int:
         trained = wanted.facts.n_ctx_train

@@ -70,7 +70,8 @@ class NativeModel:
             raise
         self.vocab = llama_cpp.llama_model_get_vocab(self._weights.handle)
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
-        self.n_ctx = int(llama_cpp.llama_n_ctx(self.ctx))
+        # llama.cpp rounds up; nobody gets more than was asked for
+        self.n_ctx = min(n_ctx, int(llama_cpp.llama_n_ctx(self.ctx)))
         self.nbytes = int(llama_cpp.llama_model_size(self._weights.handle)) + self._cache_bytes()
         self.vram = int(self.nbytes * self._share(n_gpu_layers))
         self._held: list[int] = []

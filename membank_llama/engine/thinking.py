@@ -51,19 +51,19 @@ class Think:
 
 
 class Trimmer:
-    """Streams text without the white space at its ends."""
+    """Streams text without the white space at its ends: `head`, `tail`, or both."""
 
-    def __init__(self, *, both: bool = True) -> None:
-        self._both = both
-        self._held = ""
-        self._begun = False
+    def __init__(self, *, head: bool = True, tail: bool = True) -> None:
+        self._tail = tail
+        self._begun = not head
+        self.held = ""
 
     def push(self, text: str) -> str:
-        """What can be given out now."""
-        text = self._held + text
+        """What can be given out now; the rest is `held`, and is white space."""
+        text = self.held + text
         if not self._begun:
             text = text.lstrip()
             self._begun = bool(text)
-        out = text.rstrip() if self._both else text
-        self._held = text[len(out) :]
+        out = text.rstrip() if self._tail else text
+        self.held = text[len(out) :]
         return out
