@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,7 @@ class Engine:
         self._routes = _routes()
         self._app = CORSMiddleware(
             self._serve,
-            allow_origins=_origins(),
-            allow_origin_regex=_LOCAL,
+            allow_origin_regex=_origins(),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"],
             allow_headers=["*"],
             max_age=43_200,
@@ -109,7 +109,22 @@ class Engine:
         await self._shelf.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        """Answer one request. Of a server's lifespan, only the end matters: it closes the engine."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            kind = (await receive())["type"]
+            if kind == "lifespan.shutdown":
+                await self.close()
+            await send({"type": f"{kind}.complete"})
+            if kind == "lifespan.shutdown":
+                return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         x = Exchange(scope, send)
@@ -156,8 +171,10 @@ def _routes() -> dict[str, dict[str, Handler]]:
     }
 
 
-def _origins() -> list[str]:
-    return [origin.strip() for origin in os.environ.get("OLLAMA_ORIGINS", "").split(",") if origin.strip()]
+def _origins() -> str:
+    """Browser clients of this machine, and those that `OLLAMA_ORIGINS` names, with ``*`` for anything."""
+    named = (origin.strip() for origin in os.environ.get("OLLAMA_ORIGINS", "").split(","))
+    return "|".join([_LOCAL, *(re.escape(origin).replace(r"\*", ".*") for origin in named if origin)])
 
 
 async def _root(_: Kitchen, x: Exchange) -> None:

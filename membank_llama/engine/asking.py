@@ -17,6 +17,8 @@ from .template import ChatTemplate, Message
 from .thinking import OPEN, Think
 from .tools import Tools
 
+_TAIL = 16
+
 
 @dataclass(frozen=True)
 class Target:
@@ -57,7 +59,6 @@ class Ask:
         tokens = fitting(model, messages, render, self.options.num_predict)
         if self.before:
             tokens = [*self.before, *_without_bos(model, tokens)]
-        tail = render(messages[-1:]) if facts.thinks else ""
         return Plan(
             tokens=tokens,
             options=self.options,
@@ -65,7 +66,7 @@ class Ask:
             tools=tools,
             thinks=facts.thinks,
             shows=self.think.wanted is not False,
-            opened=tail.rstrip().endswith(OPEN),
+            opened=facts.thinks and model.spell(tokens[-_TAIL:]).rstrip().endswith(OPEN),
         )
 
 

@@ -6,15 +6,17 @@ its own; what goes wrong later is told in the stream.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..wire import Scope, Send, error_body, send_json
+from ..wire import ClientGoneError, Scope, Send, error_body, send_json
 
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
+STALL_SECONDS = 120.0
 
 
 @dataclass
@@ -47,7 +49,13 @@ class Exchange:
             await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         data = payload if isinstance(payload, bytes) else dump(payload)
         data = b"data: " + data + b"\n\n" if kind == SSE else data + b"\n"
-        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+        try:
+            # a client that has stopped reading must not keep the model from everybody else
+            await asyncio.wait_for(
+                self.send({"type": "http.response.body", "body": data, "more_body": True}), STALL_SECONDS
+            )
+        except asyncio.TimeoutError as exc:
+            raise ClientGoneError from exc
 
     async def end(self) -> None:
         """Close the stream."""
@@ -57,9 +65,6 @@ class Exchange:
         """Tell of an error in the middle of a stream, and close it."""
         await self.push(error_body(self.path, status, message), self.kind)
         await self.end()
-
-
-Handler = Callable[[Exchange], Awaitable[None]]
 
 
 def dump(payload: Any) -> bytes:

@@ -135,6 +135,10 @@ class NativeModel:
         shown = self._piece(token, special=True)
         return shown if shown in _SHOWN else b""
 
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, control tokens and all."""
+        return b"".join(self._piece(token, special=True) for token in tokens).decode("utf-8", "replace")
+
     def _piece(self, token: int, *, special: bool) -> bytes:
         size = 64
         while True:

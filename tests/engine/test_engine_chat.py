@@ -12,6 +12,9 @@ import httpx
 import ollama
 import pytest
 from running import running, user
+from serving import serve
+
+from membank_llama.engine.app import Engine, EngineSettings
 
 GREEDY = {"temperature": 0, "num_predict": 24}
 ASKED = [user("My name is Anna. What is my name?")]
@@ -228,6 +231,22 @@ def test_browsers_of_this_machine_are_let_in(client: httpx.Client) -> None:
     for origin in ("http://localhost:3000", "https://127.0.0.1", "app://x", "vscode-webview://abc"):
         assert client.get("/", headers={"origin": origin}).headers["access-control-allow-origin"] == origin
     assert "access-control-allow-origin" not in client.get("/", headers={"origin": "https://evil.example"}).headers
+
+
+def test_origins_can_be_named(tmp_path: Path, recall_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_ORIGINS", "https://my.site, chrome-extension://*")
+    with running(tmp_path, recall_tiny) as (_, client):
+        for origin in ("https://my.site", "chrome-extension://abc", "http://localhost"):
+            asked = {"origin": origin, "access-control-request-method": "POST"}
+            allowed = client.options("/api/chat", headers=asked)
+            assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, origin)
+
+
+def test_a_servers_lifespan_closes_the_engine(tmp_path: Path, recall_tiny: Path) -> None:
+    engine = Engine(EngineSettings(store=tmp_path, models=(recall_tiny,), use_ollama=False, n_threads=1))
+    with serve(engine, lifespan="on") as url, httpx.Client(base_url=url) as client:
+        assert ask(client).status_code == 200
+    assert engine.loaded() == []
 
 
 def test_ollamas_own_client(client: httpx.Client) -> None:

@@ -159,10 +159,15 @@ def test_schemas_nested_too_deep_or_impossible_are_refused() -> None:
     deep: dict[str, object] = {"type": "integer"}
     for _ in range(100):
         deep = {"type": "object", "properties": {"a": deep}}
-    for schema in (deep, {"type": "no"}, {"$ref": "http://x"}, {"type": "string", "pattern": "("}):
+    long = {"type": "array", "items": {"type": "integer"}, "maxItems": 10**9}
+    for schema in (deep, long, {"type": "no"}, {"$ref": "http://x"}, {"type": "string", "pattern": "("}):
         with pytest.raises(WireError) as caught:
             of_schema(schema)
         assert caught.value.status == 400
+
+
+def test_strings_hold_no_raw_control_characters() -> None:
+    assert r"\x00-\x1F" in of_schema({"type": "object"})
 
 
 def test_facts_are_read_from_the_header(tmp_path: Path, recall_tiny: Path) -> None:
