@@ -126,7 +126,7 @@ class QueryEngine:
     def _ranked(
         self, query: RecallQuery, vector: Vector | None, *, every: bool = False
     ) -> tuple[Scope, SharedWords, Ranking, Rows]:
-        """A question from its words to places in a scene, best first; `every`: none is left behind at a coarse level."""
+        """From words to places in a scene, best first; `every`: none is left behind at a coarse level."""
         scope = scope_of(self._store, query)
         shared = shared_words(self._store, query, scope)
         candidates = self._candidates(query, vector, shared, scope)
