@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from ._version import __version__
-from .commands import base, bench_encoder, bench_recall, chatting, memories, tuning, upkeep
+from .commands import base, bench_encoder, bench_recall, chatting, memories, serving, tuning, upkeep
 from .errors import MembankError
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ def root(
 _TALK, _MEMORIES, _BANK = "Talk", "Memories", "The bank"
 
 app.command("chat", rich_help_panel=_TALK)(chatting.chat)
+app.command("serve", rich_help_panel=_TALK)(serving.serve)
 app.command("demo", rich_help_panel=_TALK)(chatting.demo)
 app.command("demo-tell", hidden=True)(chatting.demo_tell)
 app.command("demo-ask", hidden=True)(chatting.demo_ask)

@@ -1,4 +1,4 @@
-"""Where a bank lives when nobody says where."""
+"""Where banks and models live when nobody says where."""
 
 from __future__ import annotations
 
@@ -12,3 +12,9 @@ def default_bank(name: str = "default") -> Path:
     """$MEMBANK_BANK, or the directory of this name in the user's data directory."""
     chosen = os.environ.get("MEMBANK_BANK")
     return Path(chosen) if chosen else platformdirs.user_data_path("membank-llama", appauthor=False) / name
+
+
+def default_models() -> Path:
+    """$MEMBANK_MODELS, or the folder for models in the user's data directory."""
+    chosen = os.environ.get("MEMBANK_MODELS")
+    return Path(chosen) if chosen else platformdirs.user_data_path("membank-llama", appauthor=False) / "models"

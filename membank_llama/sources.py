@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -35,7 +36,7 @@ _SPLIT = re.compile(r"-00001-of-(\d{5})\.gguf$", re.IGNORECASE)
 _OLLAMA_HOST, _OLLAMA_NAMESPACE, _OLLAMA_TAG = "registry.ollama.ai", "library", "latest"
 _OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
 _OLLAMA_LAYER = "application/vnd.ollama.image.model"
-_NAME_PART = re.compile(r"\w[\w.:-]*", re.ASCII)
+_NAME_PART = re.compile(r"\w[\w.:-]{0,199}", re.ASCII)
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
@@ -80,8 +81,8 @@ def resolve_model(ref: str | Path, *, progress: bool = True) -> Path:
 def list_ollama_models() -> list[OllamaModel]:
     """The models in Ollama's stores that are GGUF files, sorted by name; [] where there is no Ollama."""
     models: dict[str, OllamaModel] = {}
-    for store in _ollama_stores():
-        for name, manifest in _manifests(store):
+    for store in ollama_stores():
+        for name, manifest in manifests(store):
             try:
                 path = _gguf_of_manifest(store, manifest)
             except MembankError:
@@ -162,7 +163,7 @@ def _checked(path: Path) -> Path:
 
 def _is_path(text: str) -> bool:
     """Whether this can only have been meant as a path."""
-    return text.lower().endswith(".gguf") or _ollama_name(text) is None
+    return text.lower().endswith(".gguf") or parse_name(text) is None
 
 
 def _ggufs_of(folder: Path, wanted: str = "") -> str:
@@ -184,7 +185,7 @@ def _nearest(wanted: str, names: Iterable[str]) -> str:
 
 
 def _not_found(text: str) -> str:
-    stores = _ollama_stores()
+    stores = ollama_stores()
     tried = f"Ollama's store ({', '.join(map(str, stores))}) has none of this name" if stores else "there is no Ollama"
     known = [model.name for model in list_ollama_models()]
     near = f"; it has: {_nearest(text, known)}" if known else ""
@@ -194,16 +195,24 @@ def _not_found(text: str) -> str:
     )
 
 
-def _ollama_stores() -> list[Path]:
+def ollama_stores() -> list[Path]:
     """Where Ollama keeps its models: that of this user, and that of the Linux service."""
     named = os.environ.get("OLLAMA_MODELS")
     stores = [Path(named).expanduser() if named else Path.home() / ".ollama" / "models"]
     if sys.platform == "linux":
         stores.append(_OLLAMA_SERVICE)
-    return [store for store in stores if (store / "manifests").is_dir()]
+    return [store for store in stores if _readable(store / "manifests")]
 
 
-def _ollama_name(text: str) -> tuple[str, str, str, str] | None:
+def _readable(folder: Path) -> bool:
+    """Whether a folder is there and lets one in; that of the service belongs to another user."""
+    try:
+        return folder.is_dir()
+    except OSError:
+        return False
+
+
+def parse_name(text: str) -> tuple[str, str, str, str] | None:
     """Host, namespace, model and tag, or None where this cannot be the name of a model."""
     *front, last = text.split("/")
     model, colon, tag = last.partition(":")
@@ -217,30 +226,31 @@ def _ollama_name(text: str) -> tuple[str, str, str, str] | None:
 
 def _find_in_ollama(text: str) -> tuple[Path, Path] | None:
     """Store and manifest of a model, or None; upper and lower case are one to Ollama."""
-    name = _ollama_name(text)
+    name = parse_name(text)
     if name is None:
         return None
-    wanted = _short_name(*name).casefold()
-    for store in _ollama_stores():
+    wanted = short_name(*name).casefold()
+    for store in ollama_stores():
         exact = store.joinpath("manifests", *name)
         if exact.is_file():
             return store, exact
-        for found, manifest in _manifests(store):
+        for found, manifest in manifests(store):
             if found.casefold() == wanted:
                 return store, manifest
     return None
 
 
-def _manifests(store: Path) -> Iterator[tuple[str, Path]]:
+def manifests(store: Path) -> Iterator[tuple[str, Path]]:
     """Short name and manifest of every model in a store, in the order of their paths."""
     root = store / "manifests"
     for manifest in sorted(root.glob("*/*/*/*")):
         parts = manifest.relative_to(root).parts
         if manifest.is_file() and all(_NAME_PART.fullmatch(part) for part in parts):
-            yield _short_name(*parts), manifest
+            yield short_name(*parts), manifest
 
 
-def _short_name(host: str, namespace: str, model: str, tag: str) -> str:
+def short_name(host: str, namespace: str, model: str, tag: str) -> str:
+    """A name as Ollama lists it, without what it takes for granted."""
     if host != _OLLAMA_HOST:
         return f"{host}/{namespace}/{model}:{tag}"
     return f"{model}:{tag}" if namespace == _OLLAMA_NAMESPACE else f"{namespace}/{model}:{tag}"
@@ -252,15 +262,34 @@ def _gguf_of_manifest(store: Path, manifest: Path) -> Path:
     except (OSError, ValueError) as error:
         raise ModelFileError(f"Ollama's manifest {manifest} cannot be read: {error}; pull the model again") from error
     layer = _model_layer(content)
-    digest = _DIGEST.fullmatch(str(layer.get("digest", "")))
-    if digest is None:
+    digest = str(layer.get("digest", ""))
+    if digest_hex(digest) is None:
         raise ModelFileError(f"Ollama's manifest {manifest} names no GGUF; choose a model that llama.cpp can load")
-    # the colon is how older versions wrote it
-    for name in (f"sha256-{digest[1]}", f"sha256:{digest[1]}"):
-        blob = store / "blobs" / name
-        if blob.exists():
-            return _checked(blob)
-    raise ModelFileError(f"{store / 'blobs'} lacks the file that {manifest} names; run `ollama pull` again")
+    blob = find_blob([store], digest)
+    if blob is None:
+        raise ModelFileError(f"{store / 'blobs'} lacks the file that {manifest} names; run `ollama pull` again")
+    return _checked(blob)
+
+
+def digest_hex(digest: str) -> str | None:
+    """The 64 hex digits of ``sha256:…``, or None where this is no digest."""
+    found = _DIGEST.fullmatch(digest)
+    return found[1] if found else None
+
+
+def find_blob(stores: Iterable[Path], digest: str) -> Path | None:
+    """The first file of these stores that a digest names; None where there is none, or this is no digest."""
+    found = digest_hex(digest)
+    if found is None:
+        return None
+    for store in stores:
+        # the colon is how older versions wrote it
+        for name in (f"sha256-{found}", f"sha256:{found}"):
+            blob = store / "blobs" / name
+            with suppress(OSError):
+                if blob.is_file():
+                    return blob
+    return None
 
 
 def _model_layer(content: Any) -> dict[str, Any]:

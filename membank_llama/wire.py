@@ -124,3 +124,24 @@ def header(scope: Scope, name: str) -> str | None:
         if key == wanted:
             return str(value.decode("latin-1"))
     return None
+
+
+def for_body(scope: Scope, body: bytes) -> Scope:
+    """The scope of a request whose body is this."""
+    headers = [(k, v) for k, v in scope["headers"] if k not in (b"content-length", b"transfer-encoding")]
+    headers.append((b"content-length", str(len(body)).encode()))
+    return {**scope, "headers": headers}
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` that gives this body, and afterwards what the client does."""
+    first = True
+
+    async def receiving() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return receiving

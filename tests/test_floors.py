@@ -21,7 +21,7 @@ FLOORS = {
     "roster": 1.6, "speakers": 1.8, "signals": 1.8, "query": 2,
     "store": 2, "watch": 1.8, "capture": 2,
     "adapters": 3.4, "adapters.base": 3, "adapters.templates": 2.8, "adapters.windows": 3, "adapters.layers": 3.1,
-    "adapters.mock": 3.2, "adapters.llama_cpp": 3.2, "adapters.huggingface": 3.2,
+    "adapters.mock": 3.2, "adapters.words": 3.3, "adapters.ollama": 3.2, "adapters.llama_cpp": 3.2, "adapters.huggingface": 3.2,
     "gate": 3, "scope": 3.1, "ranking": 3.15, "excerpts": 3.17, "recall": 3.2, "upkeep": 3.2, "calibration": 3.4,
     "items": 3.4, "recorded": 3.6, "asking": 3.6,
     "benching": 3.4, "benching.questions": 3.5, "benching.metrics": 3.5, "benching.encoder": 3.6,
@@ -33,12 +33,15 @@ FLOORS = {
     "engine.tools": 2.7, "engine.answering": 2.8, "engine.asking": 2.9, "engine.embedder": 3.5, "engine.loading": 4,
     "engine.serving": 4.2, "engine.ollama": 4.4, "engine.openai": 4.4, "engine.embeddings": 4.4, "engine.app": 5,
     "engine": 6.5, "engine.served": 2,
-    "proxy": 6.5,
+    "proxy": 6.5, "proxy.dialects": 6.1, "proxy.whose": 6, "proxy.sidecalls": 6, "proxy.conversations": 6.2,
+    "proxy.vocabularies": 6, "proxy.learner": 6.3, "proxy.memory": 6.4, "proxy.upstream": 6, "proxy.metrics": 6,
+    "proxy.way": 6.6, "proxy.operations": 6.6, "proxy.app": 6.7,
+
     "reminder": 4.5, "session": 5, "tuning": 5, "benching.recall": 5.2, "traces": 5.2, "transfer": 5,
     "llama": 6, "terminal": 6, "conversation": 6,
     "chat": 7, "demo": 7,
     "commands": 7.1, "commands.base": 7.2, "commands.memories": 7.5, "commands.upkeep": 7.5, "commands.chatting": 7.5,
-    "commands.bench_encoder": 7.5, "commands.bench_recall": 7.5, "commands.tuning": 7.5,
+    "commands.bench_encoder": 7.5, "commands.bench_recall": 7.5, "commands.tuning": 7.5, "commands.serving": 7.5,
     "cli": 8, "__init__": 8, "__main__": 9,
 }  # fmt: skip
 LAZY_ALLOWED = {"cli", "commands", "__init__"}

@@ -1,0 +1,280 @@
+"""`membank serve`: memory for every client that speaks Ollama's or OpenAI's API."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InvalidInputError, MembankError, ModelError
+from . import base
+
+if TYPE_CHECKING:
+    from ..adapters.base import ModelAdapter
+    from ..engine.app import Engine
+    from ..proxy.upstream import Upstream
+
+OLLAMA = "http://127.0.0.1:11434"
+PORT = 11435
+
+
+def serve(
+    ctx: typer.Context,
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="The Ollama to stand in front of.", show_default=f"{OLLAMA}, where no model is named"),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="A GGUF to answer with here, without Ollama; several times for several.",
+                     show_default=False),
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option("--models", help="A folder of GGUFs to answer with here.", show_default=False)
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 11434 is Ollama's own.", min=0, max=65535)] = PORT,
+    bank: base.BankOption = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="What encodes memories: a GGUF, or a model that Ollama has. Default: what made "
+                     "the bank, or the best at hand.", show_default=False),
+    ] = None,
+    memory: Annotated[bool, typer.Option(" /--no-memory", help="Serve without a memory.", show_default=False)] = True,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="Who may come in: a file of lines NAMESPACE TOKEN.", show_default=False),
+    ] = None,
+    deadline: Annotated[int, typer.Option(help="Milliseconds that a recall may take.", min=1)] = 300,
+    context: Annotated[
+        int, typer.Option("--ctx", help="Tokens of context, where a request names none.", min=256)
+    ] = 4096,
+    keep_alive: Annotated[int, typer.Option(help="Seconds that a model stays loaded; -1 for ever.", min=-1)] = 300,
+    max_loaded: Annotated[int, typer.Option(help="Models in memory at once.", min=1)] = 1,
+    max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.", min=1)] = 512,
+    log_format: Annotated[str, typer.Option(help="text, or json: an object a line.")] = "text",
+    threads: base.ThreadsOption = None,
+    gpu_layers: base.GpuOption = 0,
+) -> None:  # fmt: skip
+    """Give every Ollama client a memory: in front of Ollama, or with llama.cpp here.
+
+    [dim]membank serve[/dim]  then point the client at http://127.0.0.1:11435
+
+    [dim]membank serve --model Qwen3-4B-Q4_K_M.gguf --encoder all-MiniLM-L6-v2-q8_0.gguf[/dim]
+    """
+    from ..proxy.app import Proxy
+    from ..proxy.whose import Tokens
+    from ..sources import resolve_model
+
+    if upstream is not None and (model or models):
+        raise InvalidInputError("name either --upstream or models of your own, not both")
+    _log_to_stderr(log_format)
+    known = Tokens.read(tokens)
+    files = tuple(resolve_model(ref) for ref in model or ())
+    with ExitStack() as stack:
+        behind: Engine | Upstream
+        address = upstream or OLLAMA
+        if files or models is not None:
+            behind = _engine(files, models, context, threads, gpu_layers, max_loaded, max_queue, keep_alive)
+            serves = ", ".join(found.name for found in behind.catalogue.models()) or "no model yet"
+            facts: dict[str, Any] = {"engine": "llama.cpp", "models": serves}
+            address = ""
+        else:
+            from ..proxy.upstream import Upstream
+
+            behind = Upstream(address, keep_authorization=tokens is None)
+            facts = {"engine": "upstream", "upstream": address}
+        kept = None
+        if memory:
+            where = base.bank_path(ctx, bank)
+            adapter = stack.enter_context(_encoder(where, encoder, address, behind, threads, gpu_layers))
+            kept = _memory(stack, where, adapter, behind, deadline, context)
+            facts |= {"encoder": adapter.name, "encoder_id": adapter.model_id()}
+        proxy = Proxy(behind, kept, tokens=known, facts=lambda: facts)
+        _greet(host, port, facts, kept)
+        _run(proxy, host, port)
+
+
+def _engine(
+    files: tuple[Path, ...],
+    folder: Path | None,
+    context: int,
+    threads: int | None,
+    gpu_layers: int,
+    max_loaded: int,
+    max_queue: int,
+    keep_alive: int,
+) -> Engine:
+    from ..engine.app import Engine, EngineSettings
+    from ..paths import default_models
+
+    if folder is not None and not folder.is_dir():
+        raise InvalidInputError(f"{folder} is no folder; give one with GGUF files in it, or a file with --model")
+    return Engine(
+        EngineSettings(
+            store=default_models(),
+            models=files,
+            folder=folder,
+            n_ctx=context,
+            n_threads=threads,
+            n_gpu_layers=gpu_layers,
+            max_loaded=max_loaded,
+            max_queue=max_queue,
+            keep_alive=float(keep_alive),
+        )
+    )
+
+
+def _memory(
+    stack: ExitStack, where: Path, adapter: ModelAdapter, behind: Engine | Upstream, deadline: int, context: int
+) -> Any:
+    from ..bank import MemBank
+    from ..proxy.memory import ProxyMemory
+    from ..terminal import progress_bar
+
+    with progress_bar() as progress:
+        bank = stack.enter_context(MemBank(adapter, where, progress=progress))
+        base.prepare(bank)
+    return ProxyMemory(bank, find_model=_finder(behind), deadline=deadline / 1000, context=context)
+
+
+def _finder(behind: Any) -> Any:
+    """What finds the GGUF of a model's name, for its tokenizer."""
+    from ..sources import resolve_model
+
+    catalogue = getattr(behind, "catalogue", None)
+
+    def find(name: str) -> Path | None:
+        try:
+            return resolve_model(name, progress=False) if catalogue is None else Path(catalogue.find(name).path)
+        except MembankError:
+            return None
+
+    return find
+
+
+# -- who encodes
+
+
+def _encoder(
+    where: Path, ref: str | None, address: str, behind: Any, threads: int | None, gpu_layers: int
+) -> ModelAdapter:
+    """The encoder named; that of the bank; or the best at hand: an embedding GGUF, a chat GGUF, Ollama's, words."""
+    from ..adapters import ollama, words
+    from ..recorded import recorded_model
+
+    card = recorded_model(where)
+    if ref is not None:
+        return _named(ref, address, card, threads, gpu_layers)
+    if card is not None and card["id"].startswith(words.PREFIX):
+        return words.WordsAdapter(card["dim"])
+    if card is not None and card["id"].startswith(ollama.PREFIX) and "#" in (card.get("source") or ""):
+        return ollama.OllamaAdapter(*card["source"].split("#", 1))
+    if card is not None:
+        return base.needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers)
+    return _best(address, behind, threads, gpu_layers)
+
+
+def _named(ref: str, address: str, card: dict[str, Any] | None, threads: int | None, gpu_layers: int) -> ModelAdapter:
+    from ..adapters.ollama import OllamaAdapter
+
+    try:
+        return base.open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card)
+    except ModelError:
+        if not address or ref.endswith(".gguf"):
+            raise
+        return OllamaAdapter(address, ref)
+
+
+def _best(address: str, behind: Any, threads: int | None, gpu_layers: int) -> ModelAdapter:
+    from ..adapters import ollama, words
+
+    logger = logging.getLogger("membank_llama")
+    for path, name in _at_hand(behind):
+        try:
+            return base.adapter_of(path, path, name, threads=threads, gpu_layers=gpu_layers, card=None, wanted=None)
+        except MembankError as exc:
+            logger.warning("%s cannot encode: %s", name, exc)
+    if address:
+        try:
+            return ollama.OllamaAdapter(address)
+        except MembankError as exc:
+            logger.warning("no embedding model of Ollama's: %s", exc)
+    return words.WordsAdapter()
+
+
+def _at_hand(behind: Any) -> list[tuple[Path, str]]:
+    """GGUFs that could encode, those made for it first."""
+    from ..sources import list_ollama_models
+
+    catalogue = getattr(behind, "catalogue", None)
+    found = list_ollama_models() if catalogue is None else catalogue.models()
+    return sorted(((model.path, model.name) for model in found), key=lambda pair: not _embeds(pair[0]))
+
+
+def _embeds(path: Path) -> bool:
+    from ..gguf_file import read_header
+
+    try:
+        header = read_header(path)
+    except MembankError:
+        return False
+    return bool(header.metadata.get(f"{header.architecture}.pooling_type"))
+
+
+# -- running
+
+
+class _JsonLines(logging.Formatter):
+    """One object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _log_to_stderr(kind: str) -> None:
+    if kind not in ("text", "json"):
+        raise InvalidInputError(f"--log-format is {kind!r}; use text or json")
+    handler = logging.StreamHandler()
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+    handler.setFormatter(_JsonLines() if kind == "json" else plain)
+    logger = logging.getLogger("membank_llama")
+    logger.handlers[:] = [handler]
+    logger.setLevel(os.environ.get("MEMBANK_LOG_LEVEL", "INFO").upper())
+
+
+def _greet(host: str, port: int, facts: dict[str, Any], memory: Any) -> None:
+    from .. import terminal
+
+    rows = [("clients use", f"http://{host}:{port}")]
+    rows += [(name.replace("_", " "), terminal.visible(str(value))) for name, value in facts.items()]
+    if memory is not None:
+        bank = memory.bank
+        rows.append(("bank", f"{bank.path} · {terminal.counted(bank.store.registry.count(), 'memory')}"))
+    terminal.err.print(terminal.facts_table(rows))
+
+
+def _run(proxy: Any, host: str, port: int) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        proxy, host=host, port=port, log_config=None, access_log=False, lifespan="on", ws="none", server_header=False,
+        timeout_graceful_shutdown=30,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise InvalidInputError(f"{host}:{port} cannot be listened on; is something else there? Choose another --port")

@@ -1,0 +1,178 @@
+"""`Proxy`: the ASGI app that stands between clients and whatever speaks Ollama's API.
+
+Here it is decided whose a request is, whether it may have a memory, and who answers it: the proxy itself, or what is
+behind it. That is an ASGI app too, an `Upstream` or the engine in this process; the proxy knows no difference.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from ..wire import (
+    MAX_BODY_BYTES,
+    ClientGoneError,
+    Receive,
+    Scope,
+    Send,
+    WireError,
+    for_body,
+    header,
+    read_body,
+    replayed,
+    send_error,
+)
+from .dialects import is_asking
+from .memory import ProxyMemory
+from .metrics import Metrics
+from .operations import Operations
+from .way import Timed, Way
+from .whose import HEADER, Tokens, checked_name, split_model, split_path, whose
+
+logger = logging.getLogger("membank_llama")
+
+_NAMED = ("model", "name")
+_MANAGED = ("/api/show", "/api/embed", "/api/embeddings", "/v1/embeddings")
+
+
+class Behind(Protocol):
+    """What answers: an ASGI app that can be closed."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Proxy:
+    """Memory in front of an app that speaks Ollama's API.
+
+    Args:
+        behind: closed with this.
+        memory: None passes everything on.
+        tokens: who may come in, and to what.
+        facts: for `/membank/status`: what is behind, who encodes.
+        max_body: bytes of a request that is read; what only passes by has no limit.
+    """
+
+    def __init__(
+        self,
+        behind: Behind,
+        memory: ProxyMemory | None,
+        *,
+        tokens: Tokens | None = None,
+        facts: Callable[[], Mapping[str, Any]] = dict,
+        max_body: int = MAX_BODY_BYTES,
+    ) -> None:
+        self.behind = behind
+        self.memory = memory
+        self.metrics = Metrics()
+        self._tokens = tokens or Tokens({})
+        self._max_body = max_body
+        self._way: Way | None = None
+        self._operations: Operations | None = None
+        if memory is not None:
+            self._way = Way(behind, memory, self.metrics)
+            self._operations = Operations(memory, self.metrics, facts)
+            learner = memory.learner
+            self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: learner.waiting)
+            self.metrics.watch("membank_stored_memories", "Memories stored since the start.", lambda: learner.stored)
+        queued = getattr(behind, "queued", None)
+        if queued is not None:
+            self.metrics.watch("membank_engine_queue", "Requests waiting for a model.", lambda: behind.queued)  # type: ignore[attr-defined]
+
+    async def close(self) -> None:
+        """Close what is behind, then store what is waiting."""
+        await self.behind.close()
+        if self.memory is not None:
+            self.memory.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        timed = Timed(send)
+        try:
+            await self._answer(scope, receive, timed)
+        except WireError as exc:
+            if not timed.status:
+                await send_error(scope, timed, exc)
+        except ClientGoneError:
+            pass
+        finally:
+            self._note(scope, timed)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            kind = (await receive())["type"]
+            if kind == "lifespan.shutdown":
+                await self.close()
+            await send({"type": f"{kind}.complete"})
+            if kind == "lifespan.shutdown":
+                return
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        opened = self._tokens.namespace(scope)
+        by_path, path = split_path(scope["path"])
+        if by_path is not None:
+            scope = {**scope, "path": path, "raw_path": _without_prefix(scope)}
+        by_header = header(scope, HEADER)
+        named = (by_path, None if by_header is None else checked_name(by_header.strip()))
+        if self._operations is not None and self._operations.owns(path):
+            await self._operations(scope, receive, send, whose(opened, *named))
+            return
+        if scope["method"] != "POST" or not (is_asking(path) or path in _MANAGED):
+            whose(opened, *named)
+            await self.behind(scope, receive, send)
+            return
+        body = await read_body(receive, self._max_body)
+        parsed = _parsed(body)
+        by_model, body, parsed = _model_apart(body, parsed)
+        namespace = whose(opened, *named, by_model)
+        if self._way is None or not is_asking(path):
+            await self.behind(for_body(scope, body), replayed(body, receive), send)
+        else:
+            await self._way.take(scope, receive, send, body, parsed, namespace)
+
+    def _note(self, scope: Scope, timed: Timed) -> None:
+        path = scope["path"]
+        known = path if is_asking(path) or path in _MANAGED or path.startswith("/membank/") else "other"
+        self.metrics.requests.labels(known, str(timed.status)).inc()
+        logger.info(
+            "%s %s %d %.1f ms%s",
+            scope["method"],
+            path,
+            timed.status,
+            timed.milliseconds,
+            f" memory {timed.state}" if timed.state else "",
+        )
+
+
+def _parsed(body: bytes) -> dict[str, Any] | None:
+    """The JSON object of a body; None where it is none, which is for what is behind to say."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _model_apart(body: bytes, parsed: dict[str, Any] | None) -> tuple[str | None, bytes, dict[str, Any] | None]:
+    """The namespace at the end of the model's name, and the body without it."""
+    for key in _NAMED if parsed is not None else ():
+        name, model = split_model(parsed.get(key))  # type: ignore[union-attr]
+        if name is not None:
+            parsed = {**(parsed or {}), key: model}
+            return name, json.dumps(parsed, separators=(",", ":")).encode(), parsed
+    return None, body, parsed
+
+
+def _without_prefix(scope: Scope) -> bytes:
+    """The raw path of a request without the namespace ahead of it."""
+    raw = scope.get("raw_path") or scope["path"].encode()
+    parts = raw.split(b"/", 3)
+    return b"/" + (parts[3] if len(parts) > 3 else b"")

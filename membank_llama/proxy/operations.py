@@ -1,0 +1,106 @@
+"""What the proxy answers itself: its status, the last recalls, figures, and recall and learning for hooks.
+
+Everything but status and figures belongs to a namespace and shows nothing of another.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._version import __version__
+from ..wire import Receive, Scope, Send, WireError, parse_object, read_body, send_json, send_whole
+from .dialects import Asked, Reply, open_request
+from .memory import ProxyMemory
+from .metrics import CONTENT_TYPE, Metrics
+from .sidecalls import is_side_call
+
+PREFIX = "/membank/"
+METRICS = "/metrics"
+_CHAT = "/v1/chat/completions"
+
+
+class Operations:
+    """Answers under `/membank/` and at `/metrics`.
+
+    Args:
+        facts: what else belongs into the status.
+    """
+
+    def __init__(self, memory: ProxyMemory, metrics: Metrics, facts: Callable[[], Mapping[str, Any]]) -> None:
+        self._memory = memory
+        self._metrics = metrics
+        self._facts = facts
+        self._since = time.time()
+
+    def owns(self, path: str) -> bool:
+        """Whether a path is answered here."""
+        return path.startswith(PREFIX) or path == METRICS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, namespace: str) -> None:
+        """Answer one request.
+
+        Raises:
+            WireError: it cannot be answered.
+        """
+        method, path = scope["method"], scope["path"]
+        if path == METRICS and method in ("GET", "HEAD"):
+            await send_whole(send, 200, self._metrics.text(), CONTENT_TYPE)
+        elif path == "/membank/status" and method in ("GET", "HEAD"):
+            await _send(send, self._status(namespace))
+        elif path == "/membank/why" and method in ("GET", "HEAD"):
+            await _send(send, {"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
+        elif path == "/membank/recall" and method == "POST":
+            await _send(send, await self._recall(await _asked(receive), namespace))
+        elif path == "/membank/learn" and method == "POST":
+            await _send(send, self._learn(await _asked(receive), namespace))
+        elif path.removeprefix(PREFIX) in ("status", "why", "recall", "learn") or path == METRICS:
+            raise WireError(405, f"{method} is not allowed here")
+        else:
+            raise WireError(404, "there is /membank/status, why, recall and learn, and /metrics")
+
+    def _status(self, namespace: str) -> dict[str, Any]:
+        memory, bank = self._memory, self._memory.bank
+        return {
+            "version": __version__,
+            "since": self._since,
+            "bank": str(bank.path),
+            "namespace": namespace,
+            "memories": bank.store.registry.count(namespace),
+            "waiting_to_be_stored": memory.learner.waiting,
+            "failed_to_be_stored": memory.learner.failed,
+            "deadline_ms": 1000 * memory.deadline,
+            **self._facts(),
+        }
+
+    async def _recall(self, asked: Asked, namespace: str) -> dict[str, Any]:
+        if is_side_call(asked.messages):
+            return {"messages": asked.messages, "memories": 0, "conversation": None, "state": "none"}
+        reminded = await self._memory.remind(asked, namespace)
+        self._metrics.remembered.labels(reminded.state).inc()
+        return {
+            "messages": asked.messages if reminded.messages is None else reminded.messages,
+            "memories": reminded.memories,
+            "conversation": None if reminded.recognised is None else reminded.recognised.conversation,
+            "state": reminded.state,
+        }
+
+    def _learn(self, asked: Asked, namespace: str) -> dict[str, Any]:
+        if is_side_call(asked.messages):
+            return {"queued": 0}
+        return {"queued": self._memory.learn_all(asked, namespace, Reply(whole=True))}
+
+
+async def _asked(receive: Receive) -> Asked:
+    body = parse_object(await read_body(receive))
+    body.setdefault("model", "")
+    asked = open_request(_CHAT, body)
+    if asked is None:
+        raise WireError(400, 'send {"messages": [{"role": "user", "content": "…"}, …]}')
+    return asked
+
+
+async def _send(send: Send, answer: Mapping[str, Any]) -> None:
+    await send_json(send, 200, json.dumps(answer).encode())

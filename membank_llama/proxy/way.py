@@ -1,0 +1,134 @@
+"""The way of one request that may have a memory: recall, pass on, watch what comes back, learn.
+
+The bytes that come back reach the client as they come and unchanged; a copy is read when all of it has gone by. What
+this cannot read goes on as it came.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..wire import ASGIApp, Message, Receive, Scope, Send, for_body, header, replayed
+from .dialects import Asked, open_request, reply_of
+from .memory import ProxyMemory, Reminded
+from .metrics import Metrics
+from .sidecalls import is_side_call
+
+MOST_REPLY_BYTES = 32 * 1024 * 1024
+
+
+class Way:
+    """Carries requests through a memory to the app behind it."""
+
+    def __init__(self, behind: ASGIApp, memory: ProxyMemory, metrics: Metrics) -> None:
+        self._behind = behind
+        self._memory = memory
+        self._metrics = metrics
+
+    async def take(
+        self, scope: Scope, receive: Receive, send: Send, body: bytes, parsed: dict[str, Any] | None, namespace: str
+    ) -> None:
+        """Answer one request.
+
+        Args:
+            body: as it goes on where no memory is put into it.
+            parsed: the same; None where it is no JSON object.
+        """
+        path = scope["path"]
+        asked = None
+        if parsed is not None and (header(scope, "x-membank") or "").strip().lower() != "off":
+            asked = open_request(path, parsed)
+        if asked is None:
+            await self._plain(scope, receive, send, body, "off")
+            return
+        if is_side_call(asked.messages):
+            await self._plain(scope, receive, send, body, "none")
+            return
+        reminded = await self._memory.remind(asked, namespace)
+        self._metrics.remembered.labels(reminded.state).inc()
+        self._metrics.recall_seconds.observe(reminded.milliseconds / 1000)
+        self._metrics.injected.inc(reminded.tokens)
+        if reminded.messages is not None:
+            body = json.dumps(asked.place(reminded.messages), separators=(",", ":")).encode()
+        await self._watched(scope, receive, send, body, asked, reminded)
+
+    async def _plain(self, scope: Scope, receive: Receive, send: Send, body: bytes, state: str) -> None:
+        marked = _marking(send, {b"x-membank": state.encode()})
+        await self._behind(for_body(scope, body), replayed(body, receive), marked)
+
+    async def _watched(
+        self, scope: Scope, receive: Receive, send: Send, body: bytes, asked: Asked, reminded: Reminded
+    ) -> None:
+        copy = _Copy()
+        marks = {
+            b"x-membank": reminded.state.encode(),
+            b"x-membank-memories": str(reminded.memories).encode(),
+            b"x-membank-recall-ms": f"{reminded.milliseconds:.1f}".encode(),
+        }
+        inner = for_body(scope, body)
+        # compressed bytes could not be read on their way
+        inner["headers"] = [(k, v) for k, v in inner["headers"] if k != b"accept-encoding"]
+        try:
+            await self._behind(inner, replayed(body, receive), _marking(send, marks, copy.take))
+        finally:
+            # a client that hangs up cancels the above: what was said so far is kept
+            if copy.status == 200:
+                reply = reply_of(scope["path"], b"".join(copy.parts), ended=copy.ended)
+                if reply.text.strip() or copy.ended:
+                    self._metrics.turns.inc(self._memory.learn(asked, reminded, reply))
+
+
+class _Copy:
+    """What went by of a response."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.ended = False
+        self.parts: list[bytes] = []
+        self._size = 0
+
+    def take(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        elif message["type"] == "http.response.body":
+            part = message.get("body", b"")
+            self._size += len(part)
+            if self._size <= MOST_REPLY_BYTES:
+                self.parts.append(part)
+            self.ended = not message.get("more_body", False)
+
+
+def _marking(send: Send, marks: dict[bytes, bytes], seen: Callable[[Message], None] | None = None) -> Send:
+    """`send` with more headers, and with somebody who looks on."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *marks.items()]}
+        if seen is not None:
+            seen(message)
+        await send(message)
+
+    return sending
+
+
+class Timed:
+    """Passes messages on and remembers the status; how long it took so far."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start = time.perf_counter()
+        self.status = 0
+        self.state = ""
+
+    @property
+    def milliseconds(self) -> float:
+        return 1000 * (time.perf_counter() - self._start)
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.state = next((v.decode() for k, v in message.get("headers", ()) if k == b"x-membank"), "")
+        await self._send(message)
