@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,7 @@ from . import base
 if TYPE_CHECKING:
     from ..adapters.base import ModelAdapter
     from ..engine.app import Engine
+    from ..proxy.app import Proxy
     from ..proxy.upstream import Upstream
 
 OLLAMA = "http://127.0.0.1:11434"
@@ -68,67 +71,84 @@ def serve(
 
     [dim]membank serve --model Qwen3-4B-Q4_K_M.gguf --encoder all-MiniLM-L6-v2-q8_0.gguf[/dim]
     """
-    from ..proxy.app import Proxy
-    from ..proxy.whose import Tokens
-    from ..sources import resolve_model
-
     if upstream is not None and (model or models):
         raise InvalidInputError("name either --upstream or models of your own, not both")
     _log_to_stderr(log_format)
-    known = Tokens.read(tokens)
-    files = tuple(resolve_model(ref) for ref in model or ())
-    with ExitStack() as stack:
-        behind: Engine | Upstream
-        address = upstream or OLLAMA
-        if files or models is not None:
-            behind = _engine(files, models, context, threads, gpu_layers, max_loaded, max_queue, keep_alive)
-            serves = ", ".join(found.name for found in behind.catalogue.models()) or "no model yet"
-            facts: dict[str, Any] = {"engine": "llama.cpp", "models": serves}
-            address = ""
-        else:
-            from ..proxy.upstream import Upstream
-
-            behind = Upstream(address, keep_authorization=tokens is None)
-            facts = {"engine": "upstream", "upstream": address}
-        kept = None
-        if memory:
-            where = base.bank_path(ctx, bank)
-            adapter = stack.enter_context(_encoder(where, encoder, address, behind, threads, gpu_layers))
-            kept = _memory(stack, where, adapter, behind, deadline, context)
-            facts |= {"encoder": adapter.name, "encoder_id": adapter.model_id()}
-        proxy = Proxy(behind, kept, tokens=known, facts=lambda: facts)
-        _greet(host, port, facts, kept)
+    engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, max_loaded, max_queue, float(keep_alive))
+    where = base.bank_path(ctx, bank) if memory else None
+    with _proxy(engine, upstream or OLLAMA, where, encoder, tokens, deadline) as (proxy, facts):
+        _greet(host, port, facts, proxy.memory)
         _run(proxy, host, port)
 
 
-def _engine(
-    files: tuple[Path, ...],
-    folder: Path | None,
-    context: int,
-    threads: int | None,
-    gpu_layers: int,
-    max_loaded: int,
-    max_queue: int,
-    keep_alive: int,
-) -> Engine:
-    from ..engine.app import Engine, EngineSettings
-    from ..paths import default_models
+@dataclass(frozen=True)
+class _Engine:
+    """What llama.cpp answers with here, and how; without any models, Ollama answers."""
 
-    if folder is not None and not folder.is_dir():
-        raise InvalidInputError(f"{folder} is no folder; give one with GGUF files in it, or a file with --model")
-    return Engine(
-        EngineSettings(
-            store=default_models(),
-            models=files,
-            folder=folder,
-            n_ctx=context,
-            n_threads=threads,
-            n_gpu_layers=gpu_layers,
-            max_loaded=max_loaded,
-            max_queue=max_queue,
-            keep_alive=float(keep_alive),
+    refs: tuple[str, ...]
+    folder: Path | None
+    context: int
+    threads: int | None
+    gpu_layers: int
+    max_loaded: int
+    max_queue: int
+    keep_alive: float
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self.refs) or self.folder is not None
+
+    def open(self) -> Engine:
+        """The engine.
+
+        Raises:
+            InvalidInputError, ModelError: a model or the folder is not there.
+        """
+        from ..engine.app import Engine, EngineSettings
+        from ..paths import default_models
+        from ..sources import resolve_model
+
+        if self.folder is not None and not self.folder.is_dir():
+            raise InvalidInputError(f"{self.folder} is no folder; give one with GGUF files in it, or a file: --model")
+        return Engine(
+            EngineSettings(
+                store=default_models(),
+                models=tuple(resolve_model(ref) for ref in self.refs),
+                folder=self.folder,
+                n_ctx=self.context,
+                n_threads=self.threads,
+                n_gpu_layers=self.gpu_layers,
+                max_loaded=self.max_loaded,
+                max_queue=self.max_queue,
+                keep_alive=self.keep_alive,
+            )
         )
-    )
+
+
+@contextmanager
+def _proxy(
+    engine: _Engine, upstream: str, where: Path | None, encoder: str | None, tokens: Path | None, deadline: int
+) -> Iterator[tuple[Proxy, dict[str, Any]]]:
+    """The proxy and what is said of it; its bank and its encoder are closed after it."""
+    from ..proxy.app import Proxy
+    from ..proxy.upstream import Upstream
+    from ..proxy.whose import Tokens
+
+    known = Tokens.read(tokens)
+    with ExitStack() as stack:
+        behind: Engine | Upstream
+        if engine.wanted:
+            behind, address = engine.open(), ""
+            facts = {"engine": "llama.cpp", "models": ", ".join(found.name for found in behind.catalogue.models())}
+        else:
+            behind, address = Upstream(upstream, keep_authorization=tokens is None), upstream
+            facts = {"engine": "upstream", "upstream": upstream}
+        memory = None
+        if where is not None:
+            adapter = stack.enter_context(_encoder(where, encoder, address, behind, engine.threads, engine.gpu_layers))
+            memory = _memory(stack, where, adapter, behind, deadline, engine.context)
+            facts |= {"encoder": adapter.name, "encoder_id": adapter.model_id()}
+        yield Proxy(behind, memory, tokens=known, facts=lambda: facts), facts
 
 
 def _memory(

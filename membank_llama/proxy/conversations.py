@@ -84,7 +84,8 @@ class Conversations:
         known = self._known(keys)
         conversation = next((known[key][0] for key in reversed(keys) if key in known), None)
         if len(turns) == 1 and context is None and conversation is not None and self._is_over(known[turns[0].key]):
-            conversation = None
+            # all of it is said anew
+            conversation, known = None, {}
         if conversation is None:
             conversation = f"proxy-{uuid.uuid4().hex[:12]}"
         fresh = tuple(turn for turn in turns if turn.key not in known)

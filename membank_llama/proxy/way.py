@@ -62,43 +62,60 @@ class Way:
     async def _watched(
         self, scope: Scope, receive: Receive, send: Send, body: bytes, asked: Asked, reminded: Reminded
     ) -> None:
-        copy = _Copy()
         marks = {
             b"x-membank": reminded.state.encode(),
             b"x-membank-memories": str(reminded.memories).encode(),
             b"x-membank-recall-ms": f"{reminded.milliseconds:.1f}".encode(),
         }
+
+        def learn(raw: bytes, ended: bool) -> None:
+            reply = reply_of(scope["path"], raw, ended=ended)
+            if ended or reply.text.strip():
+                self._metrics.turns.inc(self._memory.learn(asked, reminded, reply))
+
+        copy = _Copy(learn)
         inner = for_body(scope, body)
         # compressed bytes could not be read on their way
         inner["headers"] = [(k, v) for k, v in inner["headers"] if k != b"accept-encoding"]
         try:
             await self._behind(inner, replayed(body, receive), _marking(send, marks, copy.take))
         finally:
-            # a client that hangs up cancels the above: what was said so far is kept
-            if copy.status == 200:
-                reply = reply_of(scope["path"], b"".join(copy.parts), ended=copy.ended)
-                if reply.text.strip() or copy.ended:
-                    self._metrics.turns.inc(self._memory.learn(asked, reminded, reply))
+            # a client that hangs up ends the above early: what was said so far is kept
+            copy.finish(ended=False)
 
 
 class _Copy:
-    """What went by of a response."""
+    """What went by of a response; handed over before its last bytes go out, or when nothing more comes.
 
-    def __init__(self) -> None:
-        self.status = 0
-        self.ended = False
-        self.parts: list[bytes] = []
+    The client can ask again as soon as it has them: by then its turns are known.
+    """
+
+    def __init__(self, done: Callable[[bytes, bool], None]) -> None:
+        self._done: Callable[[bytes, bool], None] | None = done
+        self._parts: list[bytes] = []
         self._size = 0
+        self._length: int | None = None
 
     def take(self, message: Message) -> None:
+        """Look at a message on its way to the client."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-        elif message["type"] == "http.response.body":
-            part = message.get("body", b"")
-            self._size += len(part)
-            if self._size <= MOST_REPLY_BYTES:
-                self.parts.append(part)
-            self.ended = not message.get("more_body", False)
+            if message["status"] != 200:
+                self._done = None
+            length = next((v for k, v in message.get("headers", ()) if k.lower() == b"content-length"), None)
+            self._length = None if length is None else int(length)
+            return
+        part = message.get("body", b"")
+        self._size += len(part)
+        if self._size <= MOST_REPLY_BYTES:
+            self._parts.append(part)
+        if not message.get("more_body", False) or (self._length is not None and self._size >= self._length):
+            self.finish(ended=True)
+
+    def finish(self, *, ended: bool) -> None:
+        """Hand over what there is, the first time."""
+        done, self._done = self._done, None
+        if done is not None and self._parts:
+            done(b"".join(self._parts), ended)
 
 
 def _marking(send: Send, marks: dict[bytes, bytes], seen: Callable[[Message], None] | None = None) -> Send:
