@@ -132,11 +132,8 @@ def _count(value: Any) -> int | None:
 # -- what was answered
 
 
-def reply_of(path: str, raw: bytes, *, ended: bool) -> Reply:
-    """The reply in the bytes of a response; `ended`: they are all of it.
-
-    A stream that was cut off gives what it held so far.
-    """
+def reply_of(path: str, raw: bytes) -> Reply:
+    """The reply in the bytes of a response; a stream that was cut off gives what it held so far."""
     said: list[str] = []
     whole, context = False, None
     for part in _parts(raw):
@@ -145,7 +142,7 @@ def reply_of(path: str, raw: bytes, *, ended: bool) -> Reply:
         whole = whole or last
         if part.get("context"):
             context = json.dumps(part["context"], separators=(",", ":")).encode()
-    return Reply(without_thinking("".join(said)), whole and ended, context)
+    return Reply(without_thinking("".join(said)), whole, context)
 
 
 def without_thinking(text: str) -> str:

@@ -7,6 +7,7 @@ this cannot read goes on as it came.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,9 @@ from .metrics import Metrics
 from .sidecalls import is_side_call
 
 MOST_REPLY_BYTES = 32 * 1024 * 1024
+
+# what some clients hang up on without waiting for the end; within a JSON string neither can stand unescaped
+_LAST = re.compile(rb'"done": ?true|^data: \[DONE\]', re.MULTILINE)
 
 
 class Way:
@@ -69,7 +73,7 @@ class Way:
         }
 
         def learn(raw: bytes, ended: bool) -> None:
-            reply = reply_of(scope["path"], raw, ended=ended)
+            reply = reply_of(scope["path"], raw)
             if ended or reply.text.strip():
                 self._metrics.turns.inc(self._memory.learn(asked, reminded, reply))
 
@@ -108,7 +112,8 @@ class _Copy:
         self._size += len(part)
         if self._size <= MOST_REPLY_BYTES:
             self._parts.append(part)
-        if not message.get("more_body", False) or (self._length is not None and self._size >= self._length):
+        whole = self._length is not None and self._size >= self._length
+        if whole or not message.get("more_body", False) or _LAST.search(part):
             self.finish(ended=True)
 
     def finish(self, *, ended: bool) -> None:
