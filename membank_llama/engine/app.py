@@ -21,7 +21,7 @@ from ..errors import MembankError
 from ..wire import ClientGoneError, Receive, Scope, Send, WireError, is_openai, read_body, send_error, send_whole
 from . import embeddings, fields, ollama, openai
 from .catalogue import Catalogue
-from .exchange import Exchange
+from .exchange import STALL_SECONDS, Exchange
 from .loading import Loaded, Shelf, ShelfSettings
 from .serving import Kitchen
 
@@ -133,7 +133,7 @@ class Engine:
             body = await read_body(receive)
             if scope["method"] not in ("GET", "HEAD"):
                 x.body = fields.parse(body)
-            await _unless_gone(handler(self._kitchen, x), receive)
+            await _unless_gone(handler(self._kitchen, x), x, receive)
         except ClientGoneError:
             pass
         except RecursionError:
@@ -198,18 +198,21 @@ async def _fail(x: Exchange, error: WireError) -> None:
     await send_error(x.scope, x.send, error)
 
 
-async def _unless_gone(answering: Awaitable[None], receive: Receive) -> None:
-    """Run to the end, or until the client hangs up."""
+async def _unless_gone(answering: Awaitable[None], x: Exchange, receive: Receive) -> None:
+    """Run to the end, or until the client hangs up or stops reading."""
     work = asyncio.ensure_future(answering)
     watch = asyncio.ensure_future(_gone(receive))
     try:
-        await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+        while not (work.done() or watch.done() or x.stalled):
+            await asyncio.wait((work, watch), timeout=STALL_SECONDS / 8, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             work.result()
     finally:
-        for task in (work, watch):
-            if not task.done():
-                task.cancel()
+        watch.cancel()
+        while not work.done():
+            # once more if it was lost: a cancellation is, where what it met ended at the same moment
+            work.cancel()
+            await asyncio.wait((work,), timeout=1.0)
         await asyncio.gather(work, watch, return_exceptions=True)
 
 

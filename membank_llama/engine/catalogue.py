@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,8 @@ class Catalogue:
             # a model of ours may name a file that Ollama has; Ollama's own never lie with us
             places = stores if origin == "own" else [store]
             for name, path in manifests(store):
-                entry = self._cached(path, name, lambda p=path, n=name, o=origin, s=places: _stored(n, p, o, s))  # type: ignore[misc]
-                if entry is not None and entry.model.path.is_file():
+                entry = self._cached(path, name, partial(_stored, name, path, origin, places), lasting=False)
+                if entry is not None:
                     yield entry
 
     def _plain(self, path: Path, origin: str, taken: set[str]) -> Iterator[Entry]:
@@ -125,19 +126,24 @@ class Catalogue:
             # of two files of one name, the later one is told by its folder
             name = f"{_fit(path.absolute().parent.name)}/{name}"
         taken.add(name.casefold())
-        entry = self._cached(path, name, lambda: _from_file(name, path, origin))
+        # the other parts may still be on their way
+        lasting = _PART.search(path.stem) is None
+        entry = self._cached(path, name, partial(_from_file, name, path, origin), lasting=lasting)
         if entry is not None:
             yield entry
 
-    def _cached(self, path: Path, name: str, make: Callable[[], Entry | None]) -> Entry | None:
-        """What was made of a file, for as long as the file stays as it is; what cannot be used is None."""
+    def _cached(self, path: Path, name: str, make: Callable[[], Entry | None], *, lasting: bool) -> Entry | None:
+        """What was made of a file, for as long as the file stays as it is; what cannot be used is None.
+
+        `lasting` says whether a file that could not be used stays so until it changes itself.
+        """
         try:
             status = path.stat()
         except OSError:
             return None
         stamp = (status.st_mtime_ns, status.st_size)
         kept = self._kept.get((path, name))
-        if kept is not None and kept[0] == stamp and _complete(kept[1]):
+        if kept is not None and kept[0] == stamp and (lasting if kept[1] is None else kept[1].model.path.is_file()):
             return kept[1]
         entry: Entry | None = None
         with suppress(ModelError, OSError):
@@ -158,11 +164,6 @@ def canonical(name: str) -> str:
 
 def _fit(stem: str) -> str:
     return _UNFIT.sub("-", stem).strip("-.") or "model"
-
-
-def _complete(entry: Entry | None) -> bool:
-    """Whether a kept answer still holds: a part may have come since, or gone."""
-    return entry is not None and entry.model.path.is_file()
 
 
 def _ggufs(folder: Path) -> list[Path]:

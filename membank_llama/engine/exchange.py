@@ -6,13 +6,13 @@ its own; what goes wrong later is told in the stream.
 
 from __future__ import annotations
 
-import asyncio
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..wire import ClientGoneError, Scope, Send, error_body, send_json
+from ..wire import Scope, Send, error_body, send_json
 
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
@@ -27,10 +27,16 @@ class Exchange:
     send: Send
     body: Mapping[str, Any] = field(default_factory=dict)
     kind: str = ""
+    _sending: float | None = None
 
     @property
     def path(self) -> str:
         return str(self.scope["path"])
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the client has stopped reading: it must not keep a model from everybody else."""
+        return self._sending is not None and time.monotonic() - self._sending > STALL_SECONDS
 
     @property
     def streaming(self) -> bool:
@@ -49,13 +55,9 @@ class Exchange:
             await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         data = payload if isinstance(payload, bytes) else dump(payload)
         data = b"data: " + data + b"\n\n" if kind == SSE else data + b"\n"
-        try:
-            # a client that has stopped reading must not keep the model from everybody else
-            await asyncio.wait_for(
-                self.send({"type": "http.response.body", "body": data, "more_body": True}), STALL_SECONDS
-            )
-        except asyncio.TimeoutError as exc:
-            raise ClientGoneError from exc
+        self._sending = time.monotonic()
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+        self._sending = None
 
     async def end(self) -> None:
         """Close the stream."""

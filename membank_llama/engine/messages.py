@@ -18,7 +18,28 @@ def normalise(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         WireError: a role is unknown, or something is of the wrong type.
     """
-    return [_message(message) for message in messages]
+    made = [_message(message) for message in messages]
+    _number(made)
+    return made
+
+
+def _number(messages: list[dict[str, Any]]) -> None:
+    """Give calls and their results ids where the client gave none, as some templates ask for them.
+
+    The same conversation gets the same ids, or its cached beginning would be lost.
+    """
+    count, open_calls = 0, list[str]()
+    for message in messages:
+        for call in message.get("tool_calls", ()):
+            call.setdefault("id", f"call{count:05d}")
+            open_calls.append(call["id"])
+            count += 1
+        if message["role"] == "tool":
+            given = message.get("tool_call_id")
+            if given in open_calls:
+                open_calls.remove(given)
+            elif given is None and open_calls:
+                message["tool_call_id"] = open_calls.pop(0)
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ _BATCH = 512
 _NULL = -1
 # control tokens that a reader of the answer has to see
 _SHOWN = frozenset(
-    {b"<think>", b"</think>", b"<tool_call>", b"</tool_call>", b"[TOOL_CALLS]", b"[ARGS]", b"<|python_tag|>"}
+    b"<think> </think> <tool_call> </tool_call> [TOOL_CALLS] [ARGS] <|python_tag|> <|tool_call|> <|/tool_call|> "
+    b"<TOOLCALL> </TOOLCALL>".split()
 )
 
 

@@ -8,7 +8,7 @@ ChatML. A template that refuses a system message gets it at the head of the firs
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from ..wire import WireError
 
 Message = Mapping[str, Any]
+_FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -67,29 +68,43 @@ class ChatTemplate:
         messages, prefill = list(messages), ""
         if len(messages) > 1 and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
             prefill = str(messages.pop()["content"])
-        try:
-            return self._run(messages, tools, given) + prefill
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as exc:
-            folded = _fold_system(messages)
-            if folded is None:
-                raise _refusal(exc) from exc
-        try:
-            return self._run(folded, tools, given) + prefill
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as exc:
-            raise _refusal(exc) from exc
+        failures: list[Exception] = []
+        for variant in _variants(messages):
+            # absent and None differ to some templates, each in its own way
+            extras: list[dict[str, Any]] = [{"tools": list(tools)}] if tools else [{"tools": None}, {}]
+            for extra in extras:
+                try:
+                    return self._run(variant, {**given, **extra}) + prefill
+                except _FAILURES as exc:
+                    failures.append(exc)
+        raise WireError(400, f"the model's chat template does not accept these messages: {failures[0]}") from failures[
+            0
+        ]
 
-    def _run(self, messages: Sequence[Message], tools: Sequence[Message], given: Mapping[str, Any]) -> str:
+    def _run(self, messages: Sequence[Message], given: Mapping[str, Any]) -> str:
         try:
             template = _compiled(self._source)
         except TemplateError as exc:
             raise WireError(500, f"the model's chat template can't be read: {exc}") from exc
-        values = {**self._given, **given, "messages": messages, "add_generation_prompt": True}
-        # absent and empty differ: some templates write their tool preamble for an empty list
-        return template.render(values, tools=list(tools) or None)
+        return template.render({**self._given, **given, "messages": messages, "add_generation_prompt": True})
 
 
-def _refusal(exc: Exception) -> WireError:
-    return WireError(400, f"the model's chat template does not accept these messages: {exc}")
+def _variants(messages: list[Message]) -> Iterator[list[Message]]:
+    """The messages, then what a template may want instead: arguments as text, no system message."""
+    folded = _fold_system(messages)
+    for some in (messages, folded):
+        if some is not None:
+            yield some
+            if any(message.get("tool_calls") for message in some):
+                yield [_with_text_arguments(message) for message in some]
+
+
+def _with_text_arguments(message: Message) -> Message:
+    calls = [
+        {**call, "function": {**call["function"], "arguments": _tojson(call["function"]["arguments"])}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else message
 
 
 def _fold_system(messages: Sequence[Message]) -> list[Message] | None:

@@ -44,17 +44,24 @@ class Style:
     bare: bool = False
 
 
+# what a template has in it, and the style that this means; the first that fits counts
+_STYLES = (
+    ("[ARGS]", Style("[TOOL_CALLS]", "", named=True)),
+    ("[TOOL_CALLS]", Style("[TOOL_CALLS]", "", listed=True)),
+    ("<tool_call>", Style()),
+    ("<|/tool_call|>", Style("<|tool_call|>", "<|/tool_call|>")),
+    ("<|tool_call|>", Style("<|tool_call|>", "", listed=True)),
+    ("<TOOLCALL>", Style("<TOOLCALL>", "</TOOLCALL>", listed=True)),
+    ('"parameters"', Style("<|python_tag|>", "", "parameters", bare=True)),
+    ("", Style("<|python_tag|>", "", bare=True)),
+)
+
+
 def style_of(template: str | None) -> Style:
     """The style of a chat template; that of the note, where it knows no tools."""
     if template is None or "tools" not in template:
         return Style(bare=True)
-    if "[TOOL_CALLS]" in template:
-        named = "[ARGS]" in template
-        return Style("[TOOL_CALLS]", "", listed=not named, named=named)
-    if "<tool_call>" in template:
-        return Style()
-    key = "parameters" if '"parameters"' in template else "arguments"
-    return Style("<|python_tag|>", "", key, bare=True)
+    return next(style for mark, style in _STYLES if mark in template)
 
 
 class Tools:
@@ -138,8 +145,8 @@ class Tools:
         rules = _ROOT.sub(r"call ::= \1", of_schema({"anyOf": choices, "$defs": definitions}))
         rules = f"blank ::= [ \\n]?\n{rules}"
         end = f" blank {_literal(style.closer)}" if style.closer else ""
-        root = 'blank "[" blank call (blank "," blank call)* blank "]"' if style.listed else f"blank call{end}"
-        return f"root ::= {root}\n{rules}", f"root ::= call\n{rules}"
+        calls = '"[" blank call (blank "," blank call)* blank "]"' if style.listed else "call"
+        return f"root ::= blank {calls}{end}\n{rules}", f"root ::= call\n{rules}"
 
 
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:

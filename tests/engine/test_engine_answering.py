@@ -110,6 +110,7 @@ def test_a_schema_begins_behind_the_thought(tiny_gguf: Path, script: str) -> Non
         (Style(), "Let me see. <tool_call>"),
         (Style("[TOOL_CALLS]", "", listed=True), "Let me see. [TOOL_CALLS]"),
         (Style("[TOOL_CALLS]", "", named=True), "Let me see. [TOOL_CALLS]"),
+        (Style("<TOOLCALL>", "</TOOLCALL>", listed=True), "Let me see. <TOOLCALL>"),
         (Style("<|python_tag|>", "", "parameters", bare=True), "Let me see. <|python_tag|>"),
     ],
 )

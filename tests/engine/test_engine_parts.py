@@ -102,6 +102,19 @@ def test_a_template_without_system_gets_it_in_the_first_message() -> None:
         ChatTemplate(source).render([{"role": "system", "content": "S"}])
 
 
+def test_a_template_that_joins_arguments_as_text_gets_them_so() -> None:
+    source = (
+        "{% for m in messages %}{% for c in m.tool_calls %}{{ 'x' + c.function.arguments }}{% endfor %}{% endfor %}"
+    )
+    call = {"function": {"name": "f", "arguments": {"a": 1}}}
+    assert ChatTemplate(source).render([{"role": "assistant", "content": "", "tool_calls": [call]}]) == 'x{"a": 1}'
+
+
+def test_a_template_that_cannot_do_with_tools_of_none_gets_none_at_all() -> None:
+    source = "{% if tools is defined %}{% for t in tools %}{{ t }}{% endfor %}{% endif %}ok"
+    assert ChatTemplate(source).render([{"role": "user", "content": ""}]) == "ok"
+
+
 def test_a_template_cannot_reach_out() -> None:
     with pytest.raises(WireError):
         ChatTemplate("{{ messages.__class__.__mro__[1].__subclasses__() }}").render([{"role": "user", "content": ""}])
@@ -121,7 +134,9 @@ def test_messages_are_normalised() -> None:
     )
     assert [m["role"] for m in made] == ["system", "user", "assistant", "tool"]
     assert made[1]["content"] == "a\nb"
-    assert made[2]["tool_calls"] == [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]
+    function = {"name": "f", "arguments": {"a": 1}}
+    assert made[2]["tool_calls"] == [{"type": "function", "function": function, "id": "call00000"}]
+    assert made[3]["tool_call_id"] == "call00000"
     assert made[2]["reasoning_content"] == "hm"
     assert made[3]["name"] == "f"
 
@@ -138,6 +153,7 @@ def test_styles_of_calls() -> None:
     assert style_of("{{ tools }}<tool_call>").opener == "<tool_call>"
     assert style_of("{{ tools }}[TOOL_CALLS][ARGS]").named
     assert style_of("{{ tools }}[TOOL_CALLS]").listed
+    assert style_of("{{ tools }}<|tool_call|>x<|/tool_call|>").closer == "<|/tool_call|>"
     assert style_of('{{ tools }}{"name": x, "parameters": y}').key == "parameters"
 
 

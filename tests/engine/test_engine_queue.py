@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -13,6 +14,8 @@ import httpx
 import pytest
 from make_tiny import make_model
 from running import running, user
+
+from membank_llama.engine import app, exchange
 
 LONG = {"temperature": 0, "num_predict": -1, "num_ctx": 100_000}
 SHORT = {"temperature": 0, "num_predict": 2, "num_ctx": 100_000}
@@ -176,3 +179,31 @@ def test_a_damaged_file_is_told_and_the_server_lives(tmp_path: Path, endless: Pa
         assert engine.queued == 0
         fine = {**sent, "model": "recall-tiny"}
         assert client.post("/api/chat", json=fine).status_code == 200
+
+
+def test_a_client_that_stops_reading_loses_the_model(
+    tmp_path: Path, endless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(app, "STALL_SECONDS", 0.1)
+    sent = json.dumps(body({**LONG, "num_ctx": 1024})).encode()
+    bodies = iter([{"type": "http.request", "body": sent, "more_body": False}])
+
+    async def receive() -> Any:
+        for message in bodies:
+            return message
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def run() -> None:
+        engine = app.Engine(app.EngineSettings(store=tmp_path, models=(endless,), use_ollama=False, n_threads=1))
+        await engine({"type": "http", "method": "POST", "path": "/api/chat", "headers": []}, receive, send)
+        while engine.loaded()[0].state != "idle":
+            await asyncio.sleep(0.01)
+        await engine.close()
+        assert engine.loaded() == []
+
+    asyncio.run(asyncio.wait_for(run(), 30))
