@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ..errors import MembankError
 from ..wire import ClientGoneError, Receive, Scope, Send, WireError, is_openai, read_body, send_error, send_whole
-from . import embeddings, fields, ollama, openai
+from . import embeddings, fields, management, ollama, openai
 from .catalogue import Catalogue
 from .exchange import STALL_SECONDS, Exchange
 from .loading import Loaded, Shelf, ShelfSettings
@@ -127,6 +127,9 @@ class Engine:
                 return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(management.BLOBS):
+            await management.blob(self.catalogue, scope, receive, send)
+            return
         x = Exchange(scope, send)
         try:
             handler = self._find(scope)
@@ -162,6 +165,14 @@ def _routes() -> dict[str, dict[str, Handler]]:
         "/api/chat": {"POST": ollama.chat},
         "/api/generate": {"POST": ollama.generate},
         "/api/ps": {"GET": ollama.running},
+        "/api/version": {"GET": management.version},
+        "/api/tags": {"GET": management.tags},
+        "/api/show": {"POST": management.show},
+        "/api/pull": {"POST": management.pull_model},
+        "/api/push": {"POST": management.push},
+        "/api/create": {"POST": management.create},
+        "/api/copy": {"POST": management.copy},
+        "/api/delete": {"DELETE": management.delete},
         "/api/embed": {"POST": embeddings.embed},
         "/api/embeddings": {"POST": embeddings.embeddings},
         "/v1/chat/completions": {"POST": openai.chat},

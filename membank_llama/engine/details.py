@@ -7,6 +7,7 @@ header cannot be read, a manifest's description stands in. Headers are read once
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -131,7 +132,13 @@ def rfc3339(seconds: float) -> str:
 def quantisation(header: GGUFHeader) -> str:
     """The quantisation of a whole file, by the name that llama.cpp gives it."""
     kind = header.metadata.get("general.file_type")
-    return _FILE_TYPES.get(kind, "unknown") if isinstance(kind, int) else "unknown"
+    if isinstance(kind, int):
+        return _FILE_TYPES.get(kind, "unknown")
+    # what most of it is stored as, where the file does not say
+    sizes: Counter[int] = Counter()
+    for tensor in header.tensors:
+        sizes[tensor.type] += math.prod(tensor.shape)
+    return _TENSOR_TYPES.get(sizes.most_common(1)[0][0], "unknown") if sizes else "unknown"
 
 
 def _state(path: Path) -> tuple[Path, int, int]:
