@@ -166,10 +166,8 @@ class Registry(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         *_, kind, name = self.path.split("/")
-        if kind == "manifests":
-            found = self.manifest if name == "latest" else None
-        else:
-            found = self.blobs.get(name)
+        known = {"latest": self.manifest} if kind == "manifests" else self.blobs
+        found = known.get(name)
         if found is None:
             self.send_error(404)
             return
