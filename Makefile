@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 # Virtual machines may show AMX and refuse it: llama.cpp compiled for the very processor then dies with SIGILL
 PORTABLE = $(shell grep -qs amx_tile /proc/cpuinfo && echo -DGGML_NATIVE=OFF)
 
-.PHONY: demo test check bench train picture format clean
+.PHONY: demo test test-npm check bench train picture format clean
 
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,12 @@ demo: $(STAMP)   ## tell a model something, start it anew, ask; MODEL= chooses a
 
 test: $(STAMP)   ## all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-npm: $(STAMP)  ## clients from npm; says so where there is no npm
+	@if command -v npm >/dev/null; then \
+		npm install --prefix tests/npm --no-package-lock --no-audit --no-fund --silent && \
+		$(BIN)/python -m pytest tests/npm; \
+	else echo "skipped the clients from npm: there is no npm here"; fi
 
 check: $(STAMP)  ## style, types, floors
 	$(BIN)/ruff check .
