@@ -27,7 +27,7 @@ FLOORS = {
     "items": 3.4, "recorded": 3.6, "asking": 3.6,
     "benching": 3.4, "benching.questions": 3.5, "benching.metrics": 3.5, "benching.encoder": 3.6,
     "bank": 4,
-    "wire": 1,
+    "wire": 1, "origins": 1.2,
     "engine.facts": 2.1, "engine.fields": 2, "engine.durations": 2, "engine.options": 2, "engine.grammars": 2,
     "engine.bridge": 2, "engine.exchange": 2, "engine.template": 2, "engine.messages": 2.2, "engine.native": 2.5,
     "engine.sampling": 2.6, "engine.generation": 2.7, "engine.prompting": 2.7, "engine.thinking": 2.7,

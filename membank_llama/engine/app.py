@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 from starlette.middleware.cors import CORSMiddleware
 
 from ..errors import MembankError
+from ..origins import allowed_origins
 from ..wire import ClientGoneError, Receive, Scope, Send, WireError, is_openai, read_body, send_error, send_whole
 from . import embeddings, fields, management, ollama, openai
 from .catalogue import Catalogue
@@ -29,7 +28,6 @@ _log = logging.getLogger("membank_llama")
 
 Handler = Callable[[Kitchen, Exchange], Awaitable[None]]
 
-_LOCAL = r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:\d+)?|(app|file|tauri|vscode-webview|vscode-file)://.*"
 _RUNNING = b"Ollama is running"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -89,7 +87,7 @@ class Engine:
         self._routes = _routes()
         self._app = CORSMiddleware(
             self._serve,
-            allow_origin_regex=_origins(),
+            allow_origin_regex=allowed_origins(),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"],
             allow_headers=["*"],
             max_age=43_200,
@@ -180,12 +178,6 @@ def _routes() -> dict[str, dict[str, Handler]]:
         "/v1/embeddings": {"POST": embeddings.openai_embeddings},
         "/v1/models": {"GET": openai.models},
     }
-
-
-def _origins() -> str:
-    """Browser clients of this machine, and those that `OLLAMA_ORIGINS` names, with ``*`` for anything."""
-    named = (origin.strip() for origin in os.environ.get("OLLAMA_ORIGINS", "").split(","))
-    return "|".join([_LOCAL, *(re.escape(origin).replace(r"\*", ".*") for origin in named if origin)])
 
 
 async def _root(_: Kitchen, x: Exchange) -> None:

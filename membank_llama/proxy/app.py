@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ..origins import check_host, check_origin
 from ..wire import (
     MAX_BODY_BYTES,
     ClientGoneError,
@@ -116,13 +117,17 @@ class Proxy:
                 return
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        check_host(scope)
         opened = self._tokens.namespace(scope)
         by_path, path = split_path(scope["path"])
         if by_path is not None:
             scope = {**scope, "path": path, "raw_path": _without_prefix(scope)}
         by_header = header(scope, HEADER)
+        own = self._operations is not None and self._operations.owns(path)
+        if scope["method"] != "OPTIONS" and (own or is_asking(path)):
+            check_origin(scope)
         named = (by_path, None if by_header is None else checked_name(by_header.strip()))
-        if self._operations is not None and self._operations.owns(path):
+        if own and self._operations is not None:
             await self._operations(scope, receive, send, whose(opened, *named))
             return
         if scope["method"] != "POST" or not (is_asking(path) or path in _MANAGED):

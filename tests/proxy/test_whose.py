@@ -100,3 +100,16 @@ def test_splitting() -> None:
     assert split_model(None) == (None, None)
     with pytest.raises(WireError):
         split_model("llama3.2@a b")
+
+
+def test_a_page_from_elsewhere_neither_reads_nor_writes(running: Running) -> None:
+    page = {"Origin": "https://evil.example"}
+    assert running.chat(user(FACT), headers=page).status_code == 403
+    for path in ("/membank/why", "/membank/status"):
+        assert running.client.get(path, headers=page).status_code == 403
+    assert running.client.get("/membank/why", headers={"Host": "evil.example"}).status_code == 403
+    assert running.texts() == []
+    local = running.chat(user(FACT), headers={"Origin": "http://localhost:3000"})
+    assert local.headers["access-control-allow-origin"] == "http://localhost:3000"
+    preflight = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    assert running.client.options("/api/chat", headers=preflight).status_code == 200
