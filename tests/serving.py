@@ -18,12 +18,14 @@ import uvicorn
 
 
 @contextmanager
-def serve(app: Any, *, lifespan: str = "off") -> Iterator[str]:
+def serve(app: Any, *, lifespan: str = "off", http: Any = "auto") -> Iterator[str]:
     """Serve an ASGI app; gives its base URL, without a slash at the end."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="error", lifespan=lifespan, ws="none", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_level="error", lifespan=lifespan, http=http, ws="none", timeout_graceful_shutdown=5
+        )
         server = uvicorn.Server(config)
         ready, failures = threading.Event(), []
 

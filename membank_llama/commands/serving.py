@@ -290,11 +290,9 @@ def _greet(host: str, port: int, facts: dict[str, Any], memory: Any) -> None:
 def _run(proxy: Any, host: str, port: int) -> None:
     import uvicorn
 
-    config = uvicorn.Config(
-        proxy, host=host, port=port, log_config=None, access_log=False, lifespan="on", ws="none", server_header=False,
-        timeout_graceful_shutdown=30,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    from ..proxy.server import configured
+
+    server = uvicorn.Server(configured(proxy, host, port))
     server.run()
     if not server.started:
         raise InvalidInputError(f"{host}:{port} cannot be listened on; is something else there? Choose another --port")
