@@ -52,6 +52,10 @@ class Measured:
     signals: Mapping[str, Vector]
 
 
+STEPS, FEW_MEMORIES = 4, 1024
+"""How often the gate measures itself while a bank doubles; below so many memories once: a new one soon doubles."""
+
+
 class QueryEngine:
     """Searches one store."""
 
@@ -256,7 +260,8 @@ class QueryEngine:
 
     def _enough(self, namespace: str, roster: Roster) -> float:
         """The evidence that opens the gate here: known for banks of about this size, or else measured now."""
-        key = (namespace, int(4 * math.log2(len(roster) + 1)), self._store.hierarchy.tag)
+        steps = STEPS if len(roster) >= FEW_MEMORIES else 1
+        key = (namespace, int(steps * math.log2(len(roster) + 1)), self._store.hierarchy.tag)
         enough = self._calibrated.get(key)
         if enough is None:
             enough = needed([self._reached(place, namespace) for place in range(len(COHORT))])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -293,6 +294,9 @@ def _run(proxy: Any, host: str, port: int) -> None:
     from ..proxy.server import configured
 
     server = uvicorn.Server(configured(proxy, host, port))
-    server.run()
+    # uvicorn raises the signal that ended it once more; the bank is to be closed all the same
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with suppress(KeyboardInterrupt):
+        server.run()
     if not server.started:
         raise InvalidInputError(f"{host}:{port} cannot be listened on; is something else there? Choose another --port")

@@ -1,8 +1,8 @@
 """`Learner`: what was said goes into the bank, in order, on a thread of its own, after the reply is out.
 
-It waits for a quiet moment, because encoding and recall share the encoder, but never long. Small batches leave the
-encoder free in between. A turn and its key are written in one transaction; what could not be stored is new again when
-the client sends its history the next time.
+It waits for a quiet moment, because encoding and recall share the encoder, but never long; what has come meanwhile is
+stored together. A turn's key is written after it: what could not be stored, or was not when the process was killed, is
+new again when the client sends its history the next time, and the bank keeps a text once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .conversations import Conversations, Turn
 
 logger = logging.getLogger("membank_llama")
 
-BATCH = 4
+BATCH = 16
+MOST_LESSONS = 64
 QUIET_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
 MOST_CHARACTERS = 64 * 1024
@@ -84,22 +85,42 @@ class Learner:
             self._thread.join()
 
     def _work(self) -> None:
-        while (next_one := self._lessons.get()) is not None:
-            came, lesson = next_one
-            try:
-                self._wait(came)
-                self._store(lesson)
-            except MembankError as exc:
-                self.failed += 1
-                self._conversations.forget(key for key, _ in lesson.marks())
-                logger.error("what was said could not be remembered: %s", exc)
-            except Exception:
-                self.failed += 1
-                self._conversations.forget(key for key, _ in lesson.marks())
-                logger.exception("what was said could not be remembered")
-            finally:
+        going_on = True
+        while going_on:
+            first = self._lessons.get()
+            if first is not None:
+                self._wait(first[0])
+            taken = [first, *self._more()]
+            going_on = None not in taken
+            lessons = [entry[1] for entry in taken if entry is not None]
+            self._take_in(lessons)
+            for _ in taken:
                 self._lessons.task_done()
-        self._lessons.task_done()
+
+    def _more(self) -> list[tuple[float, Lesson] | None]:
+        """What else waits, as much as goes into one batch."""
+        more: list[tuple[float, Lesson] | None] = []
+        while len(more) < MOST_LESSONS:
+            try:
+                more.append(self._lessons.get_nowait())
+            except queue.Empty:
+                break
+        return more
+
+    def _take_in(self, lessons: list[Lesson]) -> None:
+        """Store these together, or where that fails one by one, so that a bad one takes no other with it."""
+        try:
+            if lessons:
+                self._store(lessons)
+        except Exception as exc:
+            if len(lessons) > 1:
+                for lesson in lessons:
+                    self._take_in([lesson])
+                return
+            self.failed += 1
+            self._conversations.forget(key for key, _ in lessons[0].marks())
+            known = isinstance(exc, MembankError)
+            logger.error("what was said could not be remembered: %s", exc, exc_info=None if known else exc)
 
     def _wait(self, came: float) -> None:
         """Until no recall was under way for a moment, or this has waited long enough."""
@@ -112,22 +133,26 @@ class Learner:
                 return
             time.sleep(QUIET_SECONDS / 5)
 
-    def _store(self, lesson: Lesson) -> None:
+    def _store(self, lessons: list[Lesson]) -> None:
         now = time.time()
-        items = [
-            NewMemory(
-                passage,
-                {"partial": True} if lesson.partial and turn is lesson.turns[-1] else {},
-                role=turn.role,
-                namespace=lesson.namespace,
-                conversation=lesson.conversation,
-                # a microsecond apart: they keep the order in which they were said
-                created_at=now + place * 1e-6,
-                source="proxy",
-            )
-            for place, turn in enumerate(lesson.turns)
-            for passage in split_passages(clean_text(turn.text)[:MOST_CHARACTERS])
-        ]
-        for start in range(0, len(items), BATCH):
-            self.stored += len(self._bank.ingest_many(items[start : start + BATCH]))
-        self._conversations.keep(lesson.conversation, lesson.marks())
+        items = [item for place, lesson in enumerate(lessons) for item in _items(lesson, now + place * 1e-4)]
+        self.stored += len(self._bank.ingest_many(items, batch_size=BATCH))
+        for lesson in lessons:
+            self._conversations.keep(lesson.conversation, lesson.marks())
+
+
+def _items(lesson: Lesson, now: float) -> list[NewMemory]:
+    return [
+        NewMemory(
+            passage,
+            {"partial": True} if lesson.partial and turn is lesson.turns[-1] else {},
+            role=turn.role,
+            namespace=lesson.namespace,
+            conversation=lesson.conversation,
+            # a microsecond apart: they keep the order in which they were said
+            created_at=now + place * 1e-6,
+            source="proxy",
+        )
+        for place, turn in enumerate(lesson.turns)
+        for passage in split_passages(clean_text(turn.text)[:MOST_CHARACTERS])
+    ]

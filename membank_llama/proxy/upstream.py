@@ -7,7 +7,9 @@ connection to the other side, which stops the generation there.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -20,6 +22,8 @@ from ..wire import Receive, Scope, Send, WireError, send_error
 _log = logging.getLogger("membank_llama")
 
 CONNECT_SECONDS = 5.0
+POOLS = 8
+"""Pools that share the connections: one looks at each of its connections for every request."""
 
 _HOP = {
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"transfer-encoding",
@@ -49,13 +53,21 @@ class Upstream:
         self._dropped = _HOP | _OWN | (set() if keep_authorization else {b"authorization"})
         # a generation may take its time between two tokens: only the connection has a limit
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._client = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
-        self._client.headers.clear()
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=16)
+        verify = ssl.create_default_context()
+        clients = [
+            httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False, verify=verify)
+            for _ in range(POOLS)
+        ]
+        for client in clients:
+            client.headers.clear()
+        self._clients = clients
+        self._next = itertools.cycle(clients)
 
     async def close(self) -> None:
         """Let go of all connections."""
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -68,10 +80,11 @@ class Upstream:
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
         target = self._prefix + (scope.get("raw_path") or scope["path"].encode()) + query
         content = body.parts() if length not in (None, b"0") or chunked else None
-        request = self._client.build_request(
+        client = next(self._next)
+        request = client.build_request(
             scope["method"], self._url.copy_with(raw_path=target), headers=headers, content=content
         )
-        sending = asyncio.ensure_future(self._client.send(request, stream=True))
+        sending = asyncio.ensure_future(client.send(request, stream=True))
         gone = asyncio.ensure_future(body.gone(content is not None))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
