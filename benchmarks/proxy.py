@@ -1,6 +1,6 @@
 """What `membank serve` costs: time to first byte, streaming, and many clients at once.
 
-python benchmarks/proxy.py [--full] [--encoder GGUF] [--engram COMMAND] [--json FILE]
+python benchmarks/proxy.py [--full] [--encoder GGUF] [--engram ADDRESS] [--json FILE]
 
 Three processes: a stand-in for Ollama that answers at once, the proxy in front of it, and the clients here. Requests
 to the bare stand-in and through the proxy alternate, so that a busy machine slows both. The encoder's time is taken in
@@ -257,9 +257,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
         if options.engram:
             other = stack.enter_context(httpx.Client(base_url=options.engram, timeout=60))
-            clients["bare, OpenAI's API"] = lambda text: first_byte(plain, text, "/v1/chat/completions")
-            clients["engram-proxy, OpenAI's API"] = lambda text: first_byte(other, text, "/v1/chat/completions")
-            clients["membank, OpenAI's API"] = lambda text: first_byte(through, text, "/v1/chat/completions")
+            clients["engram-proxy"] = lambda text: first_byte(other, text)
         times = paired(clients, options.rounds)
         figures["first_byte_ms"] = {name: shown(values) for name, values in times.items()}
         rates = {}

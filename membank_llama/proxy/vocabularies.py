@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
+from llama_cpp._internals import LlamaModel
 
 from ..capture import quiet
 from ..errors import MembankError
@@ -57,9 +59,12 @@ class Exact:
 
     def __init__(self, path: Path) -> None:
         read_header(path)
+        params = llama_cpp.llama_model_default_params()
+        params.vocab_only = True
         with quiet():
-            self._llm = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
-        self._vocabulary = Vocabulary(self._llm)
+            self._model: Any = LlamaModel(path_model=str(path), params=params, verbose=False)
+        # of a Llama it asks what the model alone knows
+        self._vocabulary = Vocabulary(self._model)
 
     @cached_property
     def controls(self) -> tuple[str, ...]:
@@ -80,7 +85,7 @@ class Exact:
 
     def close(self) -> None:
         """Free it."""
-        self._llm.close()
+        self._model.close()
 
 
 @dataclass(frozen=True)
