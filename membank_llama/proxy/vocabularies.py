@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import llama_cpp
 from llama_cpp._internals import LlamaModel
@@ -62,9 +62,10 @@ class Exact:
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
         with quiet():
-            self._model: Any = LlamaModel(path_model=str(path), params=params, verbose=False)
+            model = cast(Any, LlamaModel(path_model=str(path), params=params, verbose=False))
+        self._model = model
         # of a Llama it asks what the model alone knows
-        self._vocabulary = Vocabulary(self._model)
+        self._vocabulary = Vocabulary(model)
 
     @cached_property
     def controls(self) -> tuple[str, ...]:
