@@ -157,10 +157,11 @@ def _memory(
 ) -> Any:
     from ..bank import MemBank
     from ..proxy.memory import ProxyMemory
+    from ..proxy.polite import PoliteAdapter
     from ..terminal import progress_bar
 
     with progress_bar() as progress:
-        bank = stack.enter_context(MemBank(adapter, where, progress=progress))
+        bank = stack.enter_context(MemBank(PoliteAdapter(adapter), where, progress=progress))
         base.prepare(bank)
     return ProxyMemory(bank, find_model=_finder(behind), deadline=deadline / 1000, context=context)
 

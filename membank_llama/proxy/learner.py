@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from ..bank import MemBank
@@ -50,12 +51,21 @@ class Learner:
 
     Args:
         is_busy: whether a recall is under way.
+        background: entered around what can wait.
     """
 
-    def __init__(self, bank: MemBank, conversations: Conversations, is_busy: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        bank: MemBank,
+        conversations: Conversations,
+        *,
+        is_busy: Callable[[], bool],
+        background: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._bank = bank
         self._conversations = conversations
         self._is_busy = is_busy
+        self._background = background
         self._lessons: queue.Queue[tuple[float, Lesson] | None] = queue.Queue()
         self._closing = threading.Event()
         self.stored = 0
@@ -136,7 +146,8 @@ class Learner:
     def _store(self, lessons: list[Lesson]) -> None:
         now = time.time()
         items = [item for place, lesson in enumerate(lessons) for item in _items(lesson, now + place * 1e-4)]
-        self.stored += len(self._bank.ingest_many(items, batch_size=BATCH))
+        with self._background():
+            self.stored += len(self._bank.ingest_many(items, batch_size=BATCH))
         for lesson in lessons:
             self._conversations.keep(lesson.conversation, lesson.marks())
 

@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ..reminder import LastRecall, MemoryOptions, Reminder
 from .conversations import Conversations, Recognised
 from .dialects import Asked, Reply
 from .learner import Learner, Lesson
+from .polite import PoliteAdapter
 from .vocabularies import Vocabularies
 
 logger = logging.getLogger("membank_llama")
@@ -83,7 +85,15 @@ class ProxyMemory:
         self._running = 0
         self._overdue = 0
         self._last: OrderedDict[str, deque[dict[str, Any]]] = OrderedDict()
-        self.learner = Learner(bank, self.conversations, lambda: self._running > 0)
+        polite = bank.adapter if isinstance(bank.adapter, PoliteAdapter) else None
+        if polite is not None:
+            polite.is_busy = lambda: self._running > 0
+        self.learner = Learner(
+            bank,
+            self.conversations,
+            is_busy=lambda: self._running > 0,
+            background=nullcontext if polite is None else polite.in_background,
+        )
 
     async def remind(self, asked: Asked, namespace: str) -> Reminded:
         """The request with memories in it, or as it was where there is none in time."""
