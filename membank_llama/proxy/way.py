@@ -21,7 +21,7 @@ from .sidecalls import is_side_call
 MOST_REPLY_BYTES = 32 * 1024 * 1024
 
 # what some clients hang up on without waiting for the end; within a JSON string neither can stand unescaped
-_LAST = re.compile(rb'"done": ?true|^data: \[DONE\]', re.MULTILINE)
+_LAST = re.compile(rb'"done": ?true[^\n]*\n|^data: \[DONE\]', re.MULTILINE)
 
 
 class Way:

@@ -165,6 +165,28 @@ def test_hanging_up_stops_the_upstream_and_keeps_what_was_said(tmp_path: Path) -
         assert said.metadata == {"partial": True}
 
 
+def test_a_whole_answer_may_come_in_pieces(tmp_path: Path) -> None:
+    pieces = [b'{"model":"m","response":"All of it.","done":true,', b'"done_reason":"stop","context":[1,', b"2,3]}"]
+
+    async def upstream(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with proxied(tmp_path, upstream) as running:
+        asked = {"model": "m", "prompt": "Tell me.", "stream": False}
+        first = running.client.post("/api/generate", json=asked)
+        assert first.content == b"".join(pieces)
+        assert set(running.texts()) == {"Tell me.", "All of it."}
+        running.client.post("/api/generate", json={**asked, "prompt": "Go on.", "context": [1, 2, 3]})
+        running.memory.learner.flush()
+        assert len({memory.conversation for memory in running.bank.memories()}) == 1
+        assert [memory.metadata for memory in running.bank.memories()] == [{}] * 3
+
+
 def test_what_is_not_understood_goes_on_byte_for_byte(tmp_path: Path) -> None:
     seen: list[tuple[str, bytes, bytes]] = []
 
