@@ -25,6 +25,7 @@ from ..wire import (
     replayed,
     send_error,
 )
+from .contexts import Contexts
 from .dialects import is_asking
 from .memory import ProxyMemory
 from .metrics import Metrics
@@ -72,7 +73,10 @@ class Proxy:
         self._max_body = max_body
         self._way: Way | None = None
         self._operations: Operations | None = None
+        self._contexts: Contexts | None = None
         if memory is not None:
+            self._contexts = Contexts(behind, memory.context)
+            memory.context_of = self._contexts.of
             self._way = Way(behind, memory, self.metrics)
             self._operations = Operations(memory, self.metrics, facts)
             learner = memory.learner
@@ -84,6 +88,8 @@ class Proxy:
 
     async def close(self) -> None:
         """Close what is behind, then store what is waiting."""
+        if self._contexts is not None:
+            await self._contexts.close()
         await self.behind.close()
         if self.memory is not None:
             self.memory.close()
@@ -142,6 +148,8 @@ class Proxy:
             await self.behind(for_body(scope, body), replayed(body, receive), send)
         else:
             await self._way.take(scope, receive, send, body, parsed, namespace)
+            if self._contexts is not None and parsed is not None and isinstance(parsed.get("model"), str):
+                self._contexts.answered(parsed["model"])
 
     def _note(self, scope: Scope, timed: Timed) -> None:
         path = scope["path"]

@@ -61,6 +61,7 @@ class ProxyMemory:
         bank: closed by whoever opened it, after `close()`.
         find_model: the GGUF of a model's name, for its tokenizer; None where it is not at hand.
         deadline: seconds that a recall may take.
+        context: tokens of context, where neither a request nor `context_of` says.
         options: how much is injected; the namespace is the request's.
     """
 
@@ -76,6 +77,7 @@ class ProxyMemory:
         self.bank = bank
         self.deadline = deadline
         self.context = context
+        self.context_of: Callable[[str], int] = lambda model: context
         self._options = options or MemoryOptions()
         self._reminder = Reminder(bank, REPLAYED)
         self.conversations = Conversations(bank.store.registry)
@@ -134,7 +136,7 @@ class ProxyMemory:
 
     def _reminded(self, asked: Asked, namespace: str, late: threading.Event) -> Reminded:
         options = replace(self._options, namespace=namespace)
-        tokens = self._vocabularies.get(asked.model, asked.n_ctx or self.context)
+        tokens = self._vocabularies.get(asked.model, asked.n_ctx or self.context_of(asked.model))
         recognised = self.conversations.recognise(namespace, asked.messages, asked.context)
         if asked.raw:
             prompt = str(asked.messages[0]["content"])
