@@ -1,10 +1,11 @@
 """What `membank serve` costs: time to first byte, streaming, and many clients at once.
 
-python benchmarks/proxy.py [--full] [--encoder GGUF] [--engram ADDRESS] [--json FILE]
+    python benchmarks/proxy.py [--full] [--encoder GGUF] [--engram EXECUTABLE] [--json FILE]
 
-Three processes: a stand-in for Ollama that answers at once, the proxy in front of it, and the clients here. Requests
-to the bare stand-in and through the proxy alternate, so that a busy machine slows both. The encoder's time is taken in
-the proxy, around the adapter, and shown apart.
+A stand-in for Ollama that answers at once, the proxy in front of it, and the clients: three processes. Requests to the
+bare stand-in and through the proxy take turns, over connections kept alive, so that a busy machine slows both. Every
+request says something new, which is stored meanwhile. Ends with 1 where a request failed, or a memory was lost or got
+into another namespace.
 """
 
 from __future__ import annotations
@@ -12,328 +13,286 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import uvicorn
 from bankbench import CONSOLE, sentences, table, write_json
+from proxybench import engram, role, run_proxy, run_stand_in
 
-from membank_llama.adapters.base import ModelAdapter
-from membank_llama.adapters.llama_cpp import LlamaCppAdapter
-from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
-from membank_llama.proxy.app import Proxy
-from membank_llama.proxy.memory import ProxyMemory
-from membank_llama.proxy.polite import PoliteAdapter
-from membank_llama.proxy.server import configured
-from membank_llama.proxy.upstream import Upstream
-from membank_llama.types import NewMemory, Vector
 
-WORDS = 20
+WARM_UP = 50
+QUESTION_WORDS = 12
 TOKEN_RATE = 200
-WARM_UP = 40
+PIECES = 20_000
+STREAMS = 5
+BARS = {"p50": 3.0, "p95": 10.0, "streamed": 0.99}
 
 
-# -- the other processes
+@dataclass(frozen=True)
+class Answered:
+    """One request: milliseconds to the first byte of its body, and of them those of recall as the proxy saw it."""
+
+    first_byte: float
+    recall: float
 
 
-class Timed(ModelAdapter):
-    """An encoder whose questions are timed; what is learned is encoded on other threads."""
-
-    def __init__(self, inner: ModelAdapter) -> None:
-        self._inner = inner
-        self.times: list[float] = []
-
-    @property
-    def hidden_dim(self) -> int:
-        return self._inner.hidden_dim
-
-    @property
-    def name(self) -> str:
-        return self._inner.name
-
-    def model_id(self) -> str:
-        return self._inner.model_id()
-
-    def encode(self, text: str) -> Vector:
-        start = time.perf_counter()
-        try:
-            return self._inner.encode(text)
-        finally:
-            if threading.current_thread().name.startswith("membank-recall"):
-                self.times.append(time.perf_counter() - start)
-
-    def encode_batch(self, texts: Any) -> Vector:
-        return self._inner.encode_batch(texts)
+# -- time to first byte
 
 
-async def stand_in(scope: Any, receive: Any, send: Any) -> None:
-    """Answers as Ollama does: as many pieces as asked for, at a rate, or at once."""
-    if scope["type"] != "http":
-        return
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    asked = json.loads(body or b"{}")
-    options = asked.get("options") or {}
-    count, rate = int(options.get("num_predict", 1)), float(options.get("rate", 0))
-    openai = scope["path"].startswith("/v1/")
-    kind = b"text/event-stream" if openai else b"application/x-ndjson"
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+def ask(client: httpx.Client, text: str, **headers: str) -> Answered:
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
     start = time.perf_counter()
-    for number in range(count):
-        if rate and (late := start + number / rate - time.perf_counter()) > 0:
-            await asyncio.sleep(late)
-        await send({"type": "http.response.body", "body": _piece(openai, f" word{number}"), "more_body": True})
-    await send({"type": "http.response.body", "body": _last(openai), "more_body": False})
-
-
-def _piece(openai: bool, text: str) -> bytes:
-    if openai:
-        chunk = {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": text}}]}
-        return b"data: " + json.dumps(chunk).encode() + b"\n\n"
-    return json.dumps({"model": "m", "message": {"role": "assistant", "content": text}, "done": False}).encode() + b"\n"
-
-
-def _last(openai: bool) -> bytes:
-    if openai:
-        chunk = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-        return b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n"
-    return b'{"model":"m","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop"}\n'
-
-
-def run_stand_in(port: int) -> None:
-    uvicorn.run(stand_in, host="127.0.0.1", port=port, log_level="error", lifespan="off")
-
-
-def run_proxy(port: int, upstream: str, bank: Path, encoder: Path | None, count: int, report: Path) -> None:
-    inner: ModelAdapter = MockAdapter(384) if encoder is None else LlamaCppAdapter(encoder, n_threads=1)
-    adapter = Timed(inner)
-    with MemBank(PoliteAdapter(adapter), bank) as opened:
-        if opened.store.registry.count() < count:
-            texts = sentences(count, WORDS, seed=3)
-            opened.ingest_many([NewMemory(f"{number} {text}") for number, text in enumerate(texts)])
-            opened.flush()
-        opened.recall("good morning", 1)
-        adapter.times.clear()
-        memory = ProxyMemory(opened, deadline=5.0)
-        server = uvicorn.Server(configured(Proxy(Upstream(upstream), memory), "127.0.0.1", port))
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        server.run()
-    report.write_text(json.dumps(adapter.times), encoding="utf-8")
-    inner.close()
-
-
-# -- measuring
-
-
-@contextmanager
-def process(port: int, *arguments: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    command = [sys.executable, __file__, *map(str, arguments), "--port", str(port)]
-    started = subprocess.Popen(command, env=os.environ)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            if started.poll() is not None:
-                raise SystemExit(f"{arguments[1]} ended at its start")
-            try:
-                httpx.get(url + "/membank/status", timeout=5)
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield url, started
-    finally:
-        started.terminate()
-        started.wait(120)
-
-
-def first_byte(client: httpx.Client, text: str, path: str = "/api/chat", **headers: str) -> float:
-    body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True}
-    start = time.perf_counter()
-    with client.stream("POST", path, json=body, headers=headers) as response:
+    with client.stream("POST", "/api/chat", json=body, headers=headers) as response:
         pieces = response.iter_raw()
         next(pieces)
         spent = time.perf_counter() - start
         for _ in pieces:
             pass
-    return spent
+        response.raise_for_status()
+        return Answered(1000 * spent, float(response.headers.get("x-membank-recall-ms", 0)))
 
 
-def paired(clients: dict[str, Any], rounds: int) -> dict[str, list[float]]:
-    """Times to the first byte, one of each client after the other, over and over."""
-    questions = sentences(rounds + WARM_UP, 12, seed=11)
-    times: dict[str, list[float]] = {name: [] for name in clients}
-    for number, question in enumerate(questions):
-        for name, ask in clients.items():
-            spent = ask(f"{question} {number}?")
+def in_turns(asking: dict[str, Callable[[str], Answered]], rounds: int) -> dict[str, list[Answered]]:
+    """Ask each in its turn, over and over; what comes of the first rounds is thrown away."""
+    answers: dict[str, list[Answered]] = {name: [] for name in asking}
+    for number, question in enumerate(sentences(rounds + WARM_UP, QUESTION_WORDS, seed=11)):
+        for name, one in asking.items():
+            answered = one(f"{question} {number}?")
             if number >= WARM_UP:
-                times[name].append(1000 * spent)
-    return times
+                answers[name].append(answered)
+    return answers
 
 
-def shown(values: list[float]) -> list[str]:
-    return [f"{statistics.median(values):.2f}", f"{np.percentile(values, 95):.2f}"]
+def added(answers: dict[str, list[Answered]], name: str, apart: Any = 0.0) -> tuple[float, float]:
+    """Milliseconds over the bare upstream: the difference of the medians, and 95 % of the pairs' differences."""
+    bare, through = (np.array([one.first_byte for one in answers[key]]) for key in ("bare", name))
+    through = through - apart
+    return float(np.median(through) - np.median(bare)), float(np.percentile(through - bare, 95))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    return statistics.median(values), float(np.percentile(values, 95))
+
+
+def first_bytes(
+    answers: dict[str, list[Answered]], encoding: dict[str, list[float]], count: int, rounds: int
+) -> dict[str, Any]:
+    """The figures of one run, and their table; `encoding`: milliseconds of every question, by who asked for it."""
+    figures: dict[str, Any] = {name: spread([one.first_byte for one in row]) for name, row in answers.items()}
+    figures["membank, its recall"] = spread([one.recall for one in answers["membank"]])
+    for name, values in encoding.items():
+        # one question is encoded for each request, in their order
+        taken = values[-rounds:] if len(values) >= rounds else values
+        figures[f"{name}, its encoder"] = spread(taken)
+        figures[f"{name}, added"] = added(answers, name)
+        apart = np.array(taken) if len(taken) == rounds else statistics.median(taken)
+        figures[f"{name}, added, encoder apart"] = added(answers, name, apart)
+    figures["memory off, added"] = added(answers, "memory off")
+    rows = [[name, f"{p50:.2f}", f"{p95:.2f}"] for name, (p50, p95) in figures.items()]
+    rows.append(["bar: membank, added, encoder apart", f"{BARS['p50']:.0f}", f"{BARS['p95']:.0f}"])
+    table(f"time to first byte, {count:,} memories, {rounds:,} rounds", ["", "p50 ms", "p95 ms"], rows)
+    return figures
+
+
+# -- streams
 
 
 def streamed(client: httpx.Client, count: int, rate: float) -> float:
-    """Pieces a second."""
+    """Pieces a second, from the request to the last byte."""
     options = {"num_predict": count, "rate": rate}
     body = {"model": "m", "messages": [{"role": "user", "content": f"count {time.time()}"}], "options": options}
     start = time.perf_counter()
+    lines = 0
     with client.stream("POST", "/api/chat", json=body) as response:
-        for _ in response.iter_raw():
-            pass
-    return count / (time.perf_counter() - start)
+        for piece in response.iter_raw():
+            lines += piece.count(b"\n")
+    spent = time.perf_counter() - start
+    if lines != count + 1:
+        raise SystemExit(f"{count + 1 - lines} of {count + 1} lines of a stream are missing")
+    return count / spent
 
 
-async def _one(url: str, number: int, until: float, told: list[str]) -> tuple[int, int, list[float]]:
-    errors, degraded, times = 0, 0, []
-    headers = {"X-Membank-Namespace": f"client{number}"}
-    async with httpx.AsyncClient(base_url=url, timeout=120, headers=headers) as client:
-        turn = 0
-        while time.perf_counter() < until:
-            text = f"Secret {turn} of client {number} is {number * 100_000 + turn}."
-            start = time.perf_counter()
-            try:
-                body = {"model": "m", "messages": [{"role": "user", "content": text}]}
-                response = await client.post("/api/chat", json=body)
-                if response.status_code == 200:
-                    told.append(text)
-                    degraded += response.headers["x-membank"] == "degraded"
-                else:
-                    errors += 1
-            except httpx.HTTPError:
-                errors += 1
-            times.append(1000 * (time.perf_counter() - start))
-            turn += 1
-    return errors, degraded, times
+def streams(clients: dict[str, httpx.Client], seconds: float) -> dict[str, dict[str, float]]:
+    figures: dict[str, dict[str, float]] = {}
+    speeds = ((f"{TOKEN_RATE} a second", int(seconds * TOKEN_RATE), TOKEN_RATE), ("as fast as it can", PIECES, 0))
+    for name, count, rate in speeds:
+        runs = [{who: streamed(client, count, rate) for who, client in clients.items()} for _ in range(STREAMS)]
+        figures[name] = {who: statistics.median(run[who] for run in runs) for who in clients}
+        for who in list(clients)[1:]:
+            figures[name][f"{who} / bare"] = statistics.median(run[who] / run["bare"] for run in runs)
+    columns = list(next(iter(figures.values())))
+    rows = [
+        [name, *(f"{row[key]:.3f}" if "/" in key else f"{row[key]:,.0f}" for key in columns)]
+        for name, row in figures.items()
+    ]
+    table(f"streamed pieces a second (bar {BARS['streamed']} at {TOKEN_RATE})", ["the upstream sends", *columns], rows)
+    return figures
 
 
-async def crowd(url: str, clients: int, seconds: float) -> tuple[int, int, list[float], dict[int, list[str]]]:
-    """Errors, answers without memory, times in ms, and what each client told."""
-    told: dict[int, list[str]] = {number: [] for number in range(clients)}
+def beside(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One client at a time: the bare stand-in, and what stands in front of it."""
+    report = folder / "encoder.json"
+    encoder = ["--encoder", options.encoder] if options.encoder else []
+    with ExitStack() as stack:
+        opened = stack.enter_context
+
+        def client(url: str) -> httpx.Client:
+            return opened(httpx.Client(base_url=url, timeout=60))
+
+        upstream = opened(role("stand-in"))
+        CONSOLE.print(f"storing {options.n:,} memories …")
+        arguments = ("--upstream", upstream, "--bank", folder / "bank", "--n", options.n, "--report", report, *encoder)
+        clients = {"bare": client(upstream), "membank": client(opened(role("proxy", *arguments)))}
+        asking: dict[str, Callable[[str], Answered]] = {
+            "bare": lambda text: ask(clients["bare"], text),
+            "memory off": lambda text: ask(clients["membank"], text, **{"X-Membank": "off"}),
+            "membank": lambda text: ask(clients["membank"], text),
+        }
+        if options.engram:
+            other = client(opened(engram(options.engram, upstream, folder, options.n)))
+            asking["engram-proxy"] = lambda text: ask(other, text)
+        answers = in_turns(asking, options.rounds)
+        encoding = {}
+        if options.engram:
+            clients["engram-proxy"] = other
+            encoding["engram-proxy"] = clients["bare"].get("/embedding").json()["seconds"]
+        rates = streams(clients, options.stream)
+    # the streams were questions too
+    encoding["membank"] = json.loads(report.read_text(encoding="utf-8"))[: -2 * STREAMS]
+    milliseconds = {name: [1000 * one for one in values] for name, values in encoding.items()}
+    figures = first_bytes(answers, milliseconds, options.n, options.rounds)
+    return {"memories": options.n, "rounds": options.rounds, "first_byte_ms": figures, "streamed": rates}
+
+
+# -- many at once
+
+
+@dataclass
+class Client:
+    """One of many: what it told, and what it saw."""
+
+    number: int
+    told: list[str] = field(default_factory=list)
+    milliseconds: list[float] = field(default_factory=list)
+    errors: int = 0
+    late: int = 0
+    reminded: int = 0
+    crossed: int = 0
+
+    async def talk(self, url: str, until: float) -> None:
+        """Tell a fact, ask for it, and so on."""
+        headers = {"X-Membank-Namespace": f"client{self.number}"}
+        async with httpx.AsyncClient(base_url=url, timeout=120, headers=headers) as client:
+            turn = 0
+            while time.perf_counter() < until:
+                await self._say(client, f"Secret {turn} of client {self.number} is {self.number * 100_000 + turn}.")
+                await self._say(client, f"What is secret {turn} of client {self.number} ?")
+                turn += 1
+
+    async def _say(self, client: httpx.AsyncClient, text: str) -> None:
+        body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+        start = time.perf_counter()
+        try:
+            response = await client.post("/api/chat", json=body)
+        except httpx.HTTPError:
+            self.errors += 1
+            return
+        self.milliseconds.append(1000 * (time.perf_counter() - start))
+        if response.status_code != 200:
+            self.errors += 1
+            return
+        self.told.append(text)
+        self.late += response.headers["x-membank"] == "degraded"
+        self.reminded += response.headers["x-membank"] == "on"
+        # the stand-in says whose facts were in the prompt that it got
+        self.crossed += response.headers["x-owners"] != str(self.number)
+
+
+async def crowd(url: str, count: int, seconds: float) -> list[Client]:
+    clients = [Client(number) for number in range(count)]
     until = time.perf_counter() + seconds
-    done = await asyncio.gather(*(_one(url, number, until, told[number]) for number in range(clients)))
-    errors, degraded, times = zip(*done, strict=True)
-    return sum(errors), sum(degraded), [one for of_client in times for one in of_client], told
+    await asyncio.gather(*(client.talk(url, until) for client in clients))
+    return clients
 
 
-def lost_and_crossed(bank: Path, told: dict[int, list[str]]) -> tuple[int, int]:
+def lost_and_crossed(bank: Path, clients: Sequence[Client]) -> tuple[int, int]:
+    """How many of the texts told are not in the bank, and how many are in another's namespace."""
     held: dict[str, set[str]] = {}
     with MemBank(None, bank) as opened:
         for memory in opened.memories():
             held.setdefault(memory.namespace, set()).add(memory.text)
     lost = crossed = 0
-    for number, texts in told.items():
-        lost += len(set(texts) - held.get(f"client{number}", set()))
-        mine = f"of client {number} "
-        crossed += sum("of client" in text and mine not in text for text in held.get(f"client{number}", set()))
-    return lost, crossed
-
-
-def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    figures: dict[str, Any] = {"memories": options.n}
-    encoder = ["--encoder", options.encoder] if options.encoder else []
-    report = folder / "encoder.json"
-    with ExitStack() as stack:
-        bare, _ = stack.enter_context(process(options.base, "--role", "stand-in"))
-        arguments = ("--upstream", bare, "--bank", folder / "bank", "--n", options.n, "--report", report)
-        url, _ = stack.enter_context(process(options.base + 1, "--role", "proxy", *arguments, *encoder))
-        plain, through = (stack.enter_context(httpx.Client(base_url=base, timeout=60)) for base in (bare, url))
-        clients: dict[str, Any] = {
-            "bare": lambda text: first_byte(plain, text),
-            "memory off": lambda text: first_byte(through, text, **{"X-Membank": "off"}),
-            "membank": lambda text: first_byte(through, text),
-        }
-        if options.engram:
-            other = stack.enter_context(httpx.Client(base_url=options.engram, timeout=60))
-            clients["engram-proxy"] = lambda text: first_byte(other, text)
-        times = paired(clients, options.rounds)
-        figures["first_byte_ms"] = {name: shown(values) for name, values in times.items()}
-        rates = {}
-        for name, count, rate in (("200 a second", 1000, TOKEN_RATE), ("as fast as it can", 20_000, 0)):
-            pairs = [(streamed(plain, count, rate), streamed(through, count, rate)) for _ in range(3)]
-            rates[name] = [statistics.median(column) for column in zip(*pairs, strict=True)]
-        figures["streamed"] = rates
-    # one question is encoded for each request, in their order; the first are the warm-up's
-    encoding = 1000 * np.array(json.loads(report.read_text(encoding="utf-8"))[WARM_UP : WARM_UP + options.rounds])
-    show_times(figures, times, encoding)
-    rows = [[name, f"{a:,.0f}", f"{b:,.0f}", f"{b / a:.3f}"] for name, (a, b) in rates.items()]
-    table("Streamed pieces a second", ["upstream's rate", "bare", "through the proxy", "ratio"], rows)
-    return figures
-
-
-def show_times(figures: dict[str, Any], times: dict[str, list[float]], encoding: Any) -> None:
-    figures["encoder_ms"] = shown(encoding.tolist())
-    rows = [[name, *shown(values)] for name, values in times.items()]
-    rows.append(["of it, the encoder", *figures["encoder_ms"]])
-    added = np.array(times["membank"]) - np.array(times["bare"])
-    rows.append(["added, pair by pair", *shown(added.tolist())])
-    apart = added - encoding
-    figures["added_ms"] = shown(added.tolist())
-    figures["added_without_encoder_ms"] = shown(apart.tolist())
-    rows.append(["added, the encoder apart", *figures["added_without_encoder_ms"]])
-    table(f"Time to first byte, {figures['memories']:,} memories", ["", "p50 ms", "p95 ms"], rows)
+    for client in clients:
+        mine = held.get(f"client{client.number}", set())
+        lost += len(set(client.told) - mine)
+        crossed += sum("of client" in text and f"of client {client.number} " not in text for text in mine)
+    known = {f"client{client.number}" for client in clients}
+    return lost, crossed + sum(len(texts) for name, texts in held.items() if name not in known)
 
 
 def load(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     bank = folder / "crowd"
+    encoder = ["--encoder", options.encoder] if options.encoder else []
     with ExitStack() as stack:
-        bare, _ = stack.enter_context(process(options.base + 2, "--role", "stand-in"))
-        arguments = ("--upstream", bare, "--bank", bank, "--n", 0, "--report", folder / "crowd.json")
-        url, _ = stack.enter_context(process(options.base + 3, "--role", "proxy", *arguments))
+        upstream = stack.enter_context(role("stand-in"))
+        arguments = ("--upstream", upstream, "--bank", bank, "--n", 0, "--report", folder / "crowd.json", *encoder)
+        url = stack.enter_context(role("proxy", *arguments))
         start = time.perf_counter()
-        errors, degraded, times, told = asyncio.run(crowd(url, options.clients, options.seconds))
+        clients = asyncio.run(crowd(url, options.clients, options.seconds))
         spent = time.perf_counter() - start
-    lost, crossed = lost_and_crossed(bank, told)
-    sent = sum(map(len, told.values()))
-    rows = [
-        ["clients, each in a namespace", str(options.clients)],
-        ["seconds", f"{spent:.0f}"],
-        ["requests", f"{len(times):,}"],
-        ["requests a second", f"{len(times) / spent:,.0f}"],
-        ["p50 / p95 ms", " / ".join(shown(times))],
-        ["errors", str(errors)],
-        ["answered without memory, late", str(degraded)],
-        ["memories told", f"{sent:,}"],
-        ["lost", str(lost)],
-        ["in another's namespace", str(crossed)],
-    ]
-    table("Many at once", ["", ""], rows)
-    return {
-        "errors": errors,
+    lost, crossed = lost_and_crossed(bank, clients)
+    times = [one for client in clients for one in client.milliseconds]
+    p50, p95 = spread(times)
+    figures = {
+        "clients": options.clients,
+        "seconds": round(spent, 1),
+        "requests": len(times),
+        "requests_a_second": len(times) / spent,
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "errors": sum(client.errors for client in clients),
+        "with_memory": sum(client.reminded for client in clients),
+        "late": sum(client.late for client in clients),
+        "told": sum(len(client.told) for client in clients),
         "lost": lost,
         "crossed": crossed,
-        "told": sent,
-        "requests": len(times),
-        "ms": shown(times),
+        "crossed_in_prompts": sum(client.crossed for client in clients),
     }
+    rows = [
+        ["clients, each with a namespace", f"{options.clients}"],
+        ["seconds", f"{spent:.0f}"],
+        ["requests, a second", f"{len(times):,}, {figures['requests_a_second']:,.0f}"],
+        ["whole answer, p50 / p95", f"{p50:,.0f} / {p95:,.0f} ms"],
+        ["prompts with memories in them", f"{figures['with_memory']:,}"],
+        ["passed on without, recall being late", f"{figures['late']:,}"],
+        ["errors", f"{figures['errors']}"],
+        ["texts told, lost", f"{figures['told']:,}, {lost}"],
+        ["in another's namespace, in another's prompt", f"{crossed}, {figures['crossed_in_prompts']}"],
+    ]
+    table("many at once", ["", ""], rows)
+    return figures
 
 
 def main() -> int:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--n", type=int, default=10_000, help="memories in the namespace that is asked")
-    made.add_argument("--rounds", type=int, default=200, help="requests of each kind")
-    made.add_argument("--clients", type=int, default=64)
-    made.add_argument("--seconds", type=float, default=10, help="of many clients at once")
-    made.add_argument("--full", action="store_true", help="1,000 rounds, 120 seconds")
+    made.add_argument("--rounds", type=int, default=500, help="requests of each kind")
+    made.add_argument("--stream", type=float, default=3, help="seconds of each stream at the rate of a model")
+    made.add_argument("--clients", type=int, default=64, help="clients at once")
+    made.add_argument("--seconds", type=float, default=10, help="how long they talk")
+    made.add_argument("--full", action="store_true", help="2,000 rounds, streams of 10 s, clients for 120 s")
     made.add_argument("--encoder", type=Path, help="a GGUF that encodes; default: hashed words")
-    made.add_argument("--engram", help="the address of an engram-proxy in front of the stand-in, to compare with")
-    made.add_argument("--base", type=int, default=18_080, help="the first of four ports")
+    made.add_argument("--engram", type=Path, help="the executable of an engram-proxy to compare with")
     made.add_argument("--json", type=Path, help="write the figures here")
     for name in ("role", "upstream", "bank", "report", "port"):
         made.add_argument(f"--{name}", help=argparse.SUPPRESS)
@@ -342,18 +301,18 @@ def main() -> int:
         run_stand_in(int(options.port))
         return 0
     if options.role == "proxy":
-        paths = Path(options.bank), options.encoder, options.n, Path(options.report)
-        run_proxy(int(options.port), options.upstream, *paths)
+        where = Path(options.bank), options.encoder, options.n, Path(options.report)
+        run_proxy(int(options.port), options.upstream, *where)
         return 0
     if options.full:
-        options.rounds, options.seconds = 1000, 120.0
-    with tempfile.TemporaryDirectory() as folder:
-        figures = measure(options, Path(folder))
+        options.rounds, options.stream, options.seconds = 2000, 10.0, 120.0
+    with tempfile.TemporaryDirectory(prefix="membank-bench-") as folder:
+        figures = beside(options, Path(folder))
         figures["load"] = load(options, Path(folder))
-    CONSOLE.print("clients, proxy and upstream share the machine's processors; one thread encodes")
+    CONSOLE.print("clients, proxy and upstream share the machine's cores; one thread encodes")
     write_json(options.json, figures)
-    crowd_figures = figures["load"]
-    return 1 if crowd_figures["errors"] or crowd_figures["lost"] or crowd_figures["crossed"] else 0
+    wrong = ("errors", "lost", "crossed", "crossed_in_prompts")
+    return 1 if any(figures["load"][name] for name in wrong) else 0
 
 
 if __name__ == "__main__":

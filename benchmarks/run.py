@@ -31,6 +31,7 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
             [str(data), "--encoder", str(encoder), "--encoder", str(story), *([] if full else ["--turns", "900"])],
             [data, encoder, story],
         ),
+        ("benchmarks/proxy.py", ["--full"] if full else ["--rounds", "200", "--seconds", "5"], []),
         ("benchmarks/corrections.py", [str(data), "--encoder", str(story)], [data, story]),
         (
             "membank bench recall",
@@ -50,9 +51,7 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--full", action="store_true", help="the sizes of docs/benchmarks.md; takes a quarter of an hour"
-    )
+    parser.add_argument("--full", action="store_true", help="the sizes of docs/benchmarks.md; takes twenty minutes")
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "locomo-dev.json")
     parser.add_argument("--json", type=Path, help="a directory for the figures as JSON")
