@@ -122,20 +122,26 @@ def streamed(client: httpx.Client, count: int, rate: float) -> float:
     return count / spent
 
 
-def streams(clients: dict[str, httpx.Client], seconds: float) -> dict[str, dict[str, float]]:
-    figures: dict[str, dict[str, float]] = {}
+def streams(clients: dict[str, httpx.Client], seconds: float) -> dict[str, dict[str, tuple[float, float]]]:
+    """Pieces a second of each client, and their ratio to the bare stand-in's: medians of several runs in turns."""
+    figures: dict[str, dict[str, tuple[float, float]]] = {}
     speeds = ((f"{TOKEN_RATE} a second", int(seconds * TOKEN_RATE), TOKEN_RATE), ("as fast as it can", PIECES, 0))
     for name, count, rate in speeds:
         runs = [{who: streamed(client, count, rate) for who, client in clients.items()} for _ in range(STREAMS)]
-        figures[name] = {who: statistics.median(run[who] for run in runs) for who in clients}
-        for who in list(clients)[1:]:
-            figures[name][f"{who} / bare"] = statistics.median(run[who] / run["bare"] for run in runs)
-    columns = list(next(iter(figures.values())))
+        figures[name] = {
+            who: (
+                statistics.median(run[who] for run in runs),
+                statistics.median(run[who] / run["bare"] for run in runs),
+            )
+            for who in clients
+        }
     rows = [
-        [name, *(f"{row[key]:.3f}" if "/" in key else f"{row[key]:,.0f}" for key in columns)]
-        for name, row in figures.items()
+        [f"{name}, {who}", f"{pieces:,.0f}", f"{ratio:.3f}"]
+        for name, of_each in figures.items()
+        for who, (pieces, ratio) in of_each.items()
     ]
-    table(f"streamed pieces a second (bar {BARS['streamed']} at {TOKEN_RATE})", ["the upstream sends", *columns], rows)
+    columns = ("the upstream sends", "pieces a second", "of bare")
+    table(f"streams (bar {BARS['streamed']} at {TOKEN_RATE} a second)", columns, rows)
     return figures
 
 

@@ -42,6 +42,7 @@ DIM = 384
 EMBEDDED_DIM = 1024
 START_SECONDS = 120.0
 IMPORT_SECONDS = 1800.0
+SETTLED_SECONDS = 5.0
 
 _OWNER = re.compile(rb"of client (\d+) ")
 _CHATS = ("/api/chat", "/v1/chat/completions")
@@ -203,14 +204,25 @@ def engram(executable: Path, upstream: str, folder: Path, count: int) -> Iterato
     notes.write_text("\n".join(f"- {text}" for text in memories(count)) + "\n", encoding="utf-8")
     settings = {"ENGRAM_UPSTREAM": upstream, "ENGRAM_SERVICES": upstream, "ENGRAM_DB": str(folder / "engram.db")}
     env = os.environ | settings | {"ENGRAM_PORT": str(port), "HOME": str(folder)}
-    subprocess.run([str(executable), "import", str(notes)], env=env, check=True, timeout=IMPORT_SECONDS)
-    with _running([str(executable), "up"], port, env) as url:
+    command = [str(executable), "import", str(notes)]
+    subprocess.run(command, env=env, check=True, timeout=IMPORT_SECONDS, stdout=subprocess.DEVNULL)
+    with _running([str(executable), "up"], port, env, quiet=True) as url:
+        _settled(upstream)
         yield url
 
 
+def _settled(upstream: str) -> None:
+    """Wait until nothing is embedded any more: at its first start it embeds all that was imported once more."""
+    before, now = -1, 0
+    while now > before:
+        time.sleep(SETTLED_SECONDS)
+        before, now = now, len(httpx.get(upstream + "/embedding", timeout=60).json()["seconds"])
+
+
 @contextmanager
-def _running(command: list[str], port: int, env: dict[str, str] | None = None) -> Iterator[str]:
-    started = subprocess.Popen(command, env=env)
+def _running(command: list[str], port: int, env: dict[str, str] | None = None, *, quiet: bool = False) -> Iterator[str]:
+    output = subprocess.DEVNULL if quiet else None
+    started = subprocess.Popen(command, env=env, stdout=output, stderr=output)
     url = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + START_SECONDS
