@@ -145,3 +145,14 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return receiving
+
+
+async def live(receive: Receive, send: Send, close: Callable[[], Awaitable[None]]) -> None:
+    """A server's lifespan, of which only the end matters: it closes the app."""
+    while True:
+        kind = (await receive())["type"]
+        if kind == "lifespan.shutdown":
+            await close()
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return

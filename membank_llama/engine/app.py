@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ..errors import MembankError
 from ..origins import allowed_origins
-from ..wire import ClientGoneError, Receive, Scope, Send, WireError, is_openai, read_body, send_error, send_whole
+from ..wire import ClientGoneError, Receive, Scope, Send, WireError, is_openai, live, read_body, send_error, send_whole
 from . import embeddings, fields, management, ollama, openai
 from .catalogue import Catalogue
 from .exchange import STALL_SECONDS, Exchange
@@ -109,20 +109,11 @@ class Engine:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Of a server's lifespan, only the end matters: it closes the engine."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await live(receive, send, self.close)
         elif scope["type"] == "http":
             await self._app(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            kind = (await receive())["type"]
-            if kind == "lifespan.shutdown":
-                await self.close()
-            await send({"type": f"{kind}.complete"})
-            if kind == "lifespan.shutdown":
-                return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith(management.BLOBS):

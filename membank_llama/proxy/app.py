@@ -21,6 +21,7 @@ from ..wire import (
     WireError,
     for_body,
     header,
+    live,
     read_body,
     replayed,
     send_error,
@@ -97,7 +98,7 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await live(receive, send, self.close)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
@@ -112,15 +113,6 @@ class Proxy:
             pass
         finally:
             self._note(scope, timed)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            kind = (await receive())["type"]
-            if kind == "lifespan.shutdown":
-                await self.close()
-            await send({"type": f"{kind}.complete"})
-            if kind == "lifespan.shutdown":
-                return
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         check_host(scope)
