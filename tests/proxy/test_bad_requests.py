@@ -85,7 +85,7 @@ def test_malformed(running: Running, path: str, body: bytes) -> None:
 def test_too_large(tmp_path: Path, recall_tiny: Path) -> None:
     with proxied(tmp_path, engine_of(tmp_path, recall_tiny), max_body=1_000_000) as running:
         with socket.create_connection(("127.0.0.1", httpx.URL(running.url).port or 0), 10) as raw:
-            raw.sendall(b"POST /api/chat HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n")
+            raw.sendall(b"POST /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n")
             answer = b""
             try:
                 for _ in range(2000):
@@ -107,7 +107,7 @@ def test_a_body_that_stops_coming(running: Running, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(wire, "BODY_SECONDS", 0.2)
     port = httpx.URL(running.url).port or 0
     with socket.create_connection(("127.0.0.1", port), 10) as raw:
-        raw.sendall(b'POST /api/chat HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{"model"')
+        raw.sendall(b'POST /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{"model"')
         assert b"408" in raw.recv(65_536).split(b"\r\n")[0]
     assert running.texts() == []
 
@@ -115,7 +115,7 @@ def test_a_body_that_stops_coming(running: Running, monkeypatch: pytest.MonkeyPa
 def test_half_closed_and_dropped_sockets(running: Running) -> None:
     port = httpx.URL(running.url).port or 0
     body = json.dumps({"model": "recall-tiny", "messages": [user("Hello.")], "options": GREEDY}).encode()
-    head = b"POST /api/chat HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
     for sent in (b"", b"POST", head, head + body[:10], b"\x00\x01\x02\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", port), 10) as raw:
             raw.sendall(sent)
