@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import threading
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from .query import RecallQuery, RecallResult
 from .recall import Measured, QueryEngine
 from .speakers import without_names
 from .store import Store
-from .types import Vector
+from .thresholds import Thresholds
+from .types import Progress, Vector
 
 logger = logging.getLogger("membank_llama")
 
@@ -38,7 +39,7 @@ class Asker:
         self._lock = threading.Lock()
         self._gate: RelevanceGate | None = None
         self._gate_of: HGNSHierarchy | None = None
-        self._enough: dict[Any, float] = {}
+        self._thresholds = Thresholds(store, "words" if adapter is None else adapter.model_id())
 
     def search(self, query: RecallQuery) -> list[RecallResult]:
         """The best memories, best first; raises as `QueryEngine.search` does."""
@@ -55,18 +56,43 @@ class Asker:
         self._check(text)
         return None if self._adapter is None else self._encoded([text])[0]
 
+    def settle(self, progress: Progress | None = None) -> None:
+        """Measure now what the gate asks for in every namespace."""
+        engine = self._engine()
+        namespaces = self._store.registry.namespaces()
+        for done, namespace in enumerate(namespaces):
+            engine.measure(namespace)
+            if progress is not None:
+                progress("measuring relevance", done + 1, len(namespaces))
+
     def cohort(self) -> Vector | None:
         """The gate's sentences, encoded; kept with the bank. None without an adapter."""
         if self._adapter is None:
             return None
-        key = f"cohort {COHORT_TAG} {self._adapter.model_id()}"
-        saved = self._store.meta(key)
-        if saved is not None:
-            return np.frombuffer(base64.b64decode(saved), "<f4").reshape(len(COHORT), -1).astype(np.float32)
-        vectors = self._adapter.encode_batch(COHORT)
+        saved = self._saved_cohort(self._adapter)
+        return self._keep_cohort(self._adapter, self._adapter.encode_batch(COHORT)) if saved is None else saved
+
+    def encoding_cohort(self) -> Iterator[None]:
+        """Encode the gate's sentences one at a time, so that others get at the model in between."""
+        if self._adapter is None or self._saved_cohort(self._adapter) is not None:
+            return
+        rows = []
+        for sentence in COHORT:
+            rows.append(self._adapter.encode(sentence))
+            yield
+        self._keep_cohort(self._adapter, np.stack(rows))
+
+    def _saved_cohort(self, adapter: ModelAdapter) -> Vector | None:
+        saved = self._store.meta(_cohort_key(adapter))
+        if saved is None:
+            return None
+        return np.frombuffer(base64.b64decode(saved), "<f4").reshape(len(COHORT), -1).astype(np.float32)
+
+    def _keep_cohort(self, adapter: ModelAdapter, vectors: Vector) -> Vector:
         if not self._store.read_only:
             try:
-                self._store.registry.set_meta(key, base64.b64encode(vectors.astype("<f4").tobytes()).decode())
+                saved = base64.b64encode(vectors.astype("<f4").tobytes()).decode()
+                self._store.registry.set_meta(_cohort_key(adapter), saved)
             except BankStorageError as exc:
                 logger.warning("the next start encodes the gate's sentences again: %s", exc)
         return vectors
@@ -104,4 +130,8 @@ class Asker:
                 cohort = self.cohort()
                 self._gate = RelevanceGate(None if cohort is None else hierarchy.corrected(cohort), cohort)
                 self._gate_of = hierarchy
-            return QueryEngine(self._store, self._gate, self._enough)
+            return QueryEngine(self._store, self._gate, self._thresholds)
+
+
+def _cohort_key(adapter: ModelAdapter) -> str:
+    return f"cohort {COHORT_TAG} {adapter.model_id()}"

@@ -52,7 +52,7 @@ class MemBank:
         candidate_multiplier: how many times `top_k` the coarse level hands on.
         min_recall_score: results with a lower cosine are left out.
         max_text_bytes: the longest text of one memory, in UTF-8 bytes.
-        progress: told about long work on opening, such as rebuilding an index.
+        progress: told about long work on opening: bringing a bank of an earlier format up to date.
         repair: open a bank of another model or with damaged activations, to call `reencode()`.
 
     Raises:
@@ -153,12 +153,10 @@ class MemBank:
             if len(batch) == batch_size:
                 results += self._ingest_batch(batch)
                 batch = []
-                self._calibrate(progress)
                 if progress is not None:
                     progress("remembering", len(results), total)
         if batch:
             results += self._ingest_batch(batch)
-            self._calibrate(progress)
             if progress is not None:
                 progress("remembering", len(results), total)
         return results
@@ -170,20 +168,21 @@ class MemBank:
         texts = [text for item, cuts in zip(batch, spans, strict=True) for text in encoded_text(item.text, cuts)]
         vectors = check_vectors(adapter.encode_batch(texts), len(texts), adapter.hidden_dim, adapter.name)
         stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans)
-        names = self._store.pointer_ids({entry.slot for entry in stored})
+        if calibration.is_due(self._store):
+            self._store.worker.submit("calibrating", self._calibrating)
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
-        return [IngestResult(entry.memory_id, names[entry.slot], entry.is_new, dims, spent) for entry in stored]
+        return [IngestResult(entry.memory_id, entry.pointers, entry.is_new, dims, spent) for entry in stored]
 
-    def _calibrate(self, progress: Progress | None) -> None:
+    def _calibrating(self) -> Iterator[tuple[int, int]]:
+        """Find the bank's axes where it has grown; yields how many vectors are written along them, of how many."""
         if not calibration.is_due(self._store):
             return
+        for _ in self._asker.encoding_cohort():
+            yield 0, 0
         cohort = self._asker.cohort()
         correct = None if cohort is None else anisotropy(cohort) >= ANISOTROPIC
-        try:
-            calibration.recalibrate(self._store, correct=correct, progress=progress)
-        except BankStorageError as exc:
-            logger.warning("what was told is stored, along the axes the bank had; it tries again: %s", exc)
+        yield from calibration.recalibrating(self._store, correct=correct)
 
     def _need_adapter(self) -> ModelAdapter:
         if self.adapter is None:
@@ -293,7 +292,10 @@ class MemBank:
     ) -> int:
         """Remove memories by id, or all that fit every condition given; returns how many there were.
 
-        Text, index entry and activation are gone: freed rows and slots are overwritten.
+        When it returns, no file of the bank holds anything of them: text, words and vectors are overwritten.
+
+        Raises:
+            BankStorageError: they are forgotten, but the disk refused to overwrite all of it; opening does it again.
         """
         self._store.check_writable()
         conditions = (namespace, conversation, before)
@@ -319,10 +321,7 @@ class MemBank:
     # -- upkeep
 
     def gc(self, progress: Progress | None = None) -> dict[str, int]:
-        """Remove what has expired and pack the files: ``{"expired", "freed_slots", "freed_bytes"}``.
-
-        Afterwards no file of the bank holds anything of what was forgotten.
-        """
+        """Remove what has expired and pack the files: ``{"expired", "freed_slots", "freed_bytes"}``."""
         return upkeep.collect(self._store, progress)
 
     def verify(self, progress: Progress | None = None) -> upkeep.VerifyReport:
@@ -330,9 +329,9 @@ class MemBank:
         return upkeep.verify(self._store, progress)
 
     def rebuild_indexes(self, progress: Progress | None = None) -> None:
-        """Make the vector indexes and the full text anew; not needed after opening, only after damage."""
+        """Make the vector indexes and the index of words anew; not needed after opening, only after damage."""
         self._store.check_writable()
-        self._store.registry.rebuild_text()
+        self._store.registry.words.rebuild()
         self._store.indexes.rebuild(progress)
 
     def reencode(self, adapter: ModelAdapter | None = None, progress: Progress | None = None) -> int:
@@ -348,11 +347,25 @@ class MemBank:
         self._calibrate(progress)
         return done
 
+    def _calibrate(self, progress: Progress | None) -> None:
+        """Do now what the background was to do."""
+        self._store.worker.cancel("calibrating")
+        try:
+            for done, total in self._calibrating():
+                if progress is not None and total:
+                    progress("calibrating", done, total)
+        except BankStorageError as exc:
+            logger.warning("what was told is stored, along the axes the bank had; it tries again: %s", exc)
+
     def flush(self, progress: Progress | None = None) -> None:
-        """Finish and save the vector indexes of all namespaces now, so that the next start finds them whole."""
+        """Do now what is left to the background: find the bank's axes, finish and save the indexes, measure the
+        gate."""
         self._store.registry.check_open()
+        if not self.read_only:
+            self._calibrate(progress)
         self._store.indexes.drain(progress)
         self._store.indexes.save()
+        self._asker.settle(progress)
 
     def stats(self) -> dict[str, Any]:
         """Counts, bytes and the model, for people and monitoring."""

@@ -6,13 +6,20 @@ file, and the bank is switched over in one transaction (`upkeep.Rewrite`). Kille
 
 from __future__ import annotations
 
+import hashlib
+import logging
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
 
 from .hgns.axes import FEWEST, calibrate
 from .hgns.hierarchy import HGNSHierarchy
 from .store import Slots, Store
-from .types import Progress, Vector
+from .types import Codes, Progress, Vector
 from .upkeep import Rewrite
+
+logger = logging.getLogger("membank_llama")
 
 GROWTH = 8
 """Times as many vectors as the axes were found from, at which they are found anew."""
@@ -25,13 +32,15 @@ def is_due(store: Store) -> bool:
     """Whether the bank has grown so far that its axes should be found anew."""
     if store.read_only or not store.hierarchy.adapts or store.calibrated_at >= SETTLED:
         return False
-    return store.registry.next_slot() >= max(FEWEST, GROWTH * store.calibrated_at)
+    if store.registry.next_slot() < max(FEWEST, GROWTH * store.calibrated_at):
+        return False
+    # to be encoded anew is more than to be calibrated, and may have been interrupted
+    return bool(store.meta("rewrite", {}).get("kind") != "encode")
 
 
-def recalibrate(store: Store, *, correct: bool | None = None, progress: Progress | None = None) -> bool:
-    """Find the axes of what the bank holds and write levels 1 and 2 along them; false where it holds too little.
-
-    Threads may recall meanwhile; those that write wait.
+def recalibrating(store: Store, *, correct: bool | None = None) -> Iterator[tuple[int, int]]:
+    """Find the axes of what the bank holds and write levels 1 and 2 along them, a little at a time; nothing where it
+    holds too little. Threads may recall and write meanwhile.
 
     Args:
         correct: whether the model's vectors need correcting (`axes.calibrate`). Better told than guessed from the
@@ -39,30 +48,65 @@ def recalibrate(store: Store, *, correct: bool | None = None, progress: Progress
     """
     store.check_writable()
     if not store.hierarchy.adapts:
-        return False
-    with store.write_lock:
-        slots = np.array([row[0] for row in store.registry.rows(_IN_USE)], np.int64)
-        if len(slots) < FEWEST:
-            return False
-        old = store.hierarchy
-        axes = calibrate(_sample(store, slots), correct=correct)
-        hierarchy = HGNSHierarchy(
-            old.dim, old.codec_name, k=old.k, gradient_levels=old.spec()["gradient_levels"], axes=axes
-        )
-        rewrite = Rewrite(store, store.model, hierarchy, kind="calibrate", calibrated_at=min(len(slots), SETTLED))
-        rewrite.copy(lambda held: hierarchy.compress(_vectors(store, held)), "calibrating", progress)
-    return True
+        return
+    slots = np.array([row[0] for row in store.registry.rows(_IN_USE)], np.int64)
+    if len(slots) < FEWEST:
+        return
+    old = store.hierarchy
+    sample = _sample(store, slots)
+    yield 0, len(slots)
+    if len(sample) < 2:
+        logger.warning("%s: nearly all activations are damaged; run membank verify", store.path)
+        return
+    axes = calibrate(sample, correct=correct)
+    hierarchy = HGNSHierarchy(
+        old.dim, old.codec_name, k=old.k, gradient_levels=old.spec()["gradient_levels"], axes=axes
+    )
+    yield 0, len(slots)
+    rewrite = Rewrite(store, store.model, hierarchy, kind="calibrate", calibrated_at=min(len(slots), SETTLED))
+    yield from rewrite.copying(lambda held: _along(store, hierarchy, held), kept=(0,))
+
+
+def recalibrate(store: Store, *, correct: bool | None = None, progress: Progress | None = None) -> bool:
+    """The same at once; false where the bank holds too little."""
+    before = store.hierarchy
+    for done, total in recalibrating(store, correct=correct):
+        if progress is not None and done:
+            progress("calibrating", done, total)
+    return store.hierarchy is not before
 
 
 _IN_USE = "SELECT slot FROM pointers WHERE ref_count > 0 ORDER BY slot"
 
 
 def _sample(store: Store, slots: Slots) -> Vector:
-    """Vectors of evenly spaced slots, shape (n, dim)."""
+    """Vectors of evenly spaced slots, shape (n, dim), without those that are damaged."""
     chosen = slots[np.linspace(0, len(slots) - 1, min(len(slots), SETTLED)).astype(np.intp)]
-    return _vectors(store, chosen)
+    codes = store.codes(chosen, 0)
+    return store.hierarchy.decode(codes[_sound(store, chosen, codes)], 0)
 
 
-def _vectors(store: Store, slots: Slots) -> Vector:
-    """What the model gave for some slots, shape (n, dim)."""
-    return store.hierarchy.decode(store.codes(slots, 0), 0)
+def _sound(store: Store, slots: Slots, codes: Codes) -> npt.NDArray[np.bool_]:
+    """Which slots hold at level 0 what their pointers name, a vector with a direction."""
+    recorded = store.registry.pointers(slots.tolist())
+    whole = np.array(
+        [
+            slot in recorded and hashlib.sha256(row.data).digest() == recorded[slot][0][:32]
+            for slot, row in zip(slots.tolist(), codes, strict=True)
+        ],
+        bool,
+    )
+    rows = store.hierarchy.decode(codes[whole], 0)
+    whole[whole] = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+    return whole
+
+
+def _along(store: Store, hierarchy: HGNSHierarchy, slots: Slots) -> tuple[Codes, Codes, Codes]:
+    """Level 0 of some slots as it is, levels 1 and 2 along the axes of `hierarchy`; damaged ones point anywhere."""
+    codes = store.codes(slots, 0)
+    sound = _sound(store, slots, codes)
+    rows = np.zeros((len(slots), hierarchy.dim), np.float32)
+    rows[~sound, 0] = 1
+    rows[sound] = store.hierarchy.decode(codes[sound], 0)
+    _, first, second = hierarchy.compress(rows)
+    return codes, first, second

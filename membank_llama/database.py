@@ -10,10 +10,10 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlite_utils
@@ -21,7 +21,17 @@ import sqlite_utils
 from .errors import BankClosedError, BankCorruptError, BankError, BankFormatError, BankReadOnlyError, BankStorageError
 
 BUSY_SECONDS = 10.0
+CHUNK = 500
+_T = TypeVar("_T", int, bytes)
 _STORAGE = ("full", "disk i/o", "unable to open", "readonly", "read-only", "locked", "busy")
+
+
+def chunks(values: Iterable[_T], size: int = CHUNK) -> Iterator[tuple[str, list[_T]]]:
+    """Pieces of a list of ids or hashes with the placeholders SQLite wants for them."""
+    ids = list(values)
+    for start in range(0, len(ids), size):
+        piece = ids[start : start + size]
+        yield ",".join("?" * len(piece)), piece
 
 
 def translate(exc: Exception, where: Path) -> BankError:
@@ -170,10 +180,11 @@ class BankDatabase:
             row = db.execute(sql, params).fetchone()
         return None if row is None else row[0]
 
-    def checkpoint(self) -> None:
-        """Fold the write-ahead log into the database file."""
-        if not self.read_only:
-            self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    def checkpoint(self) -> bool:
+        """Fold the write-ahead log into the database file and empty it; false where a reader kept it from that."""
+        if self.read_only:
+            return False
+        return bool(self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0)
 
     def close(self) -> None:
         with self._guard:

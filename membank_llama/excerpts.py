@@ -60,7 +60,7 @@ def best_passages(
         if not mine:
             continue
         cuts = [spans[int(roster.ids[rows[place]])] for place in mine]
-        own = shared.worth @ words_in([texts[owner][slice(*cut)] for cut in cuts], shared.expressions)
+        own = shared.worth @ words_in([texts[owner][slice(*cut)] for cut in cuts], shared.forms)
         at = order[mine]
         others = ranking.fused[at] - ranking.parts.get("words", ranking.scene.zeros())[at]
         best = int(np.argmax(others + np.float32(ranking.weights.words) * own))

@@ -3,7 +3,7 @@
 Two parts: an hnswlib graph, and a tail of vectors not yet in it that is searched exactly. Adding is a copy into
 the tail; `merge()` moves the tail into the graph a few vectors at a time. Labels are memory ids, which only rise,
 so the graph covers every id up to `upto` and nothing above. hnswlib lets no search run beside an insertion:
-one lock guards both.
+one lock guards both. A second one, taken before it, keeps the graph as it is while it is saved; searches go on.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import threading
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import hnswlib
 import numpy as np
 import numpy.typing as npt
 
 from .errors import BankCorruptError
+from .hnsw_file import blank_vectors
 from .types import Vector
 
 FORMAT = 1
@@ -41,6 +43,7 @@ class VectorIndex:
         self._newest = 0
         self._graph: hnswlib.Index | None = None
         self._lock = threading.Lock()
+        self._changing = threading.Lock()
         self._dead: set[int] = set()
         self._tail_ids: Ids = np.zeros(0, np.int64)
         self._tail: Vector = np.zeros((0, dim), np.float32)
@@ -103,27 +106,38 @@ class VectorIndex:
 
     def remove(self, ids: Iterable[int]) -> None:
         """Never return these ids again. Unknown ids are ignored."""
-        gone = set(ids)
-        with self._lock:
+        gone = np.unique(np.fromiter(ids, np.int64))
+        with self._changing, self._lock:
             count = self._tail_count
-            keep = ~np.isin(self._tail_ids[:count], list(gone))
-            kept = int(keep.sum())
-            if kept < count:
-                self._tail_ids = self._tail_ids[:count][keep]
-                self._tail = self._tail[:count][keep]
-                self._tail_count = kept
+            at = np.searchsorted(self._tail_ids[:count], gone)
+            inside = at < count
+            at = at[inside]
+            at = at[self._tail_ids[at] == gone[inside]]
+            if len(at):
+                self._tail_ids = np.delete(self._tail_ids[:count], at)
+                self._tail = np.delete(self._tail[:count], at, axis=0)
+                self._tail_count = count - len(at)
             if self._graph is not None:
-                for label in (gone & self._labels()) - self._dead:
-                    self._graph.mark_deleted(label)
-                    self._dead.add(label)
-                    self._unsaved = True
+                self._mark_deleted(self._graph, gone[gone <= self.upto].tolist())
+
+    def _mark_deleted(self, graph: hnswlib.Index, labels: Iterable[int]) -> None:
+        for label in labels:
+            if label in self._dead:
+                continue
+            try:
+                graph.mark_deleted(label)
+            except RuntimeError:
+                # another namespace's, or gone before the graph was made
+                continue
+            self._dead.add(label)
+            self._unsaved = True
 
     def _labels(self) -> set[int]:
         return set() if self._graph is None else set(self._graph.get_ids_list())
 
     def merge(self, limit: int = MERGE_CHUNK) -> int:
         """Move up to `limit` vectors from the tail into the graph; returns how many remain."""
-        with self._lock:
+        with self._changing, self._lock:
             step = min(limit, self._tail_count)
             if step == 0:
                 return 0
@@ -186,7 +200,7 @@ class VectorIndex:
 
     def save(self, path: Path, *, generation: int, tag: str) -> None:
         """Write the graph, then the note that makes it valid; each replaces the old one whole."""
-        with self._lock:
+        with self._changing:
             if self._graph is None:
                 return
             draft = path.with_suffix(".tmp")
@@ -194,6 +208,8 @@ class VectorIndex:
             if draft.stat().st_size != self._graph.index_file_size():
                 # hnswlib does not notice a full disk
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
+            # hnswlib keeps the vectors of what was removed
+            blank_vectors(draft, sorted(self._dead))
             draft.chmod(0o600)
             note = {
                 "format": FORMAT,
@@ -205,13 +221,31 @@ class VectorIndex:
                 "dead": sorted(self._dead),
                 "crc32": _crc32(draft),
             }
-            note_draft = path.with_suffix(".json.tmp")
-            note_draft.write_text(json.dumps(note), encoding="utf-8")
-            note_draft.chmod(0o600)
             # between these two a crash leaves a checksum that does not fit: rebuilt on the next open
             draft.replace(path)
-            note_draft.replace(path.with_suffix(".json"))
+            _write_note(path, note)
             self._unsaved = False
+
+    @staticmethod
+    def erase_saved(path: Path, ids: Iterable[int]) -> None:
+        """Overwrite vectors in a saved graph where there is one; one that cannot be read is deleted.
+
+        Raises:
+            OSError: the system refused, and bytes of them may be left.
+        """
+        note_path = path.with_suffix(".json")
+        try:
+            note = json.loads(note_path.read_text(encoding="utf-8"))
+            blanked = blank_vectors(path, ids)
+            if blanked:
+                note["dead"] = sorted({*note["dead"], *blanked})
+                note["crc32"] = _crc32(path)
+                _write_note(path, note)
+        except FileNotFoundError:
+            path.unlink(missing_ok=True)
+        except (BankCorruptError, ValueError, KeyError, TypeError):
+            path.unlink(missing_ok=True)
+            note_path.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path, *, tag: str) -> tuple[VectorIndex, int]:
@@ -248,6 +282,13 @@ class VectorIndex:
         """Ids in the graph that were not removed."""
         with self._lock:
             return self._labels() - self._dead
+
+
+def _write_note(path: Path, note: dict[str, Any]) -> None:
+    draft = path.with_suffix(".json.tmp")
+    draft.write_text(json.dumps(note), encoding="utf-8")
+    draft.chmod(0o600)
+    draft.replace(path.with_suffix(".json"))
 
 
 def _crc32(path: Path) -> int:

@@ -1,8 +1,8 @@
 """`IndexSet`: one `VectorIndex` a namespace, loaded when first needed and kept in step with the registry.
 
 Indexes are derived data: a saved graph that is missing, damaged or behind costs time, never memories. Vectors that
-are not in a graph yet are searched exactly, so a bank answers at once after any start; a writing process moves
-them into the graph in the background.
+are not in a graph yet are searched exactly, so a bank answers at once after any start; a background thread moves them
+into the graph. Each namespace has locks of its own: nobody waits for a neighbour's index.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
-import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from .background import BackgroundWorker
 from .errors import BankCorruptError
 from .index import VectorIndex
 from .registry import Registry
@@ -27,8 +27,12 @@ from .types import Progress, Vector
 logger = logging.getLogger("membank_llama")
 
 TAIL_LIMIT = 1024
-FETCH_CHUNK = 4096
-REBUILD_ABOVE = 0.2
+FETCH_CHUNK = 2048
+RENEW_ABOVE = 0.2
+"""Share of removed vectors in a graph past which a new one is cheaper: hnswlib keeps them for good."""
+
+SAVE_AFTER = 2
+"""Times the vectors of the saved graph at which a growing one is saved while the bank is open."""
 
 LINKS, FEWER_LINKS = 16, 5
 """Neighbours of a vector in the graph (hnswlib's M), and where memory is scarce."""
@@ -37,6 +41,8 @@ LARGE = ((524_288, 19), (131_072, 6))
 """Memories above which a graph holds no more than one axis in so many dimensions."""
 
 Fetch = Callable[[npt.NDArray[np.int64], int], Vector]
+Steps = Iterator[tuple[int, int]]
+"""Work done a little at a time: vectors in the graph, and all of them."""
 
 
 @dataclass(frozen=True)
@@ -61,31 +67,37 @@ class IndexPlan:
         return VectorIndex(width, FEWER_LINKS if width < self.axes else LINKS)
 
 
+@dataclass
+class _Entry:
+    """The index of one namespace. `lock` guards what is here, `file` what is saved."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    file: threading.Lock = field(default_factory=threading.Lock)
+    index: VectorIndex | None = None
+    generation: int = -1
+    saved: int = 0
+    removed: list[int] | None = None
+    """Ids removed since a new graph was begun; None where none is being made."""
+
+
 class IndexSet:
     """The vector indexes of one bank.
 
-    `fetch(slots, width)` gives what to index of level 2, shape ``(len(slots), width)``.
+    `fetch(slots, width)` gives what to index of level 2, shape ``(len(slots), width)``; `worker` fills the graphs.
     """
 
     def __init__(
-        self,
-        directory: Path,
-        registry: Registry,
-        fetch: Fetch,
-        plan: IndexPlan,
-        tag: str,
-        progress: Progress | None = None,
+        self, directory: Path, registry: Registry, fetch: Fetch, plan: IndexPlan, tag: str, worker: BackgroundWorker
     ) -> None:
         self._directory = directory
         self._registry = registry
         self._fetch = fetch
         self._plan = plan
         self._tag = tag
-        self._progress = progress
-        self._indexes: dict[str, VectorIndex] = {}
-        self._generations: dict[str, int] = {}
-        self._guard = threading.RLock()
-        self._merger = _Merger()
+        self._worker = worker
+        self._entries: dict[str, _Entry] = {}
+        self._guard = threading.Lock()
+        self._closed = False
         if not registry.read_only:
             directory.mkdir(mode=0o700, exist_ok=True)
 
@@ -98,117 +110,187 @@ class IndexSet:
     def get(self, namespace: str) -> VectorIndex:
         """The index of a namespace, up to date with the registry."""
         with self._guard:
-            index = self._indexes.get(namespace)
+            entry = self._entries.setdefault(namespace, _Entry())
+        with entry.lock:
+            index = entry.index
             if index is None:
-                index = self._indexes[namespace] = self._load(namespace)
+                index = self._load(namespace, entry)
             elif self._registry.read_only:
-                self._follow(namespace, index)
-            return index
+                self._follow(namespace, entry, index)
+        if not index.last_id:
+            # names that nobody stored anything under take no room
+            with self._guard:
+                if self._entries.get(namespace) is entry:
+                    del self._entries[namespace]
+        return index
 
-    def _load(self, namespace: str) -> VectorIndex:
+    def _load(self, namespace: str, entry: _Entry) -> VectorIndex:
         generation = self._registry.generation
         try:
-            index, saved = VectorIndex.load(self.path_of(namespace), tag=self._tag)
+            with entry.file:
+                index, saved = VectorIndex.load(self.path_of(namespace), tag=self._tag)
         except FileNotFoundError:
             index, saved = self._fresh(namespace), -1
         except BankCorruptError as exc:
             logger.warning("%s; it is rebuilt from the bank", exc)
             index, saved = self._fresh(namespace), -1
+        entry.saved = index.graph_count
         if saved != generation and index.graph_count:
             self._drop_dead(namespace, index)
         self._append_new(namespace, index, index.upto)
-        self._generations[namespace] = generation
-        if not self._registry.read_only and index.tail_count > TAIL_LIMIT:
-            if saved == -1 and self._progress is not None:
-                self._drain(namespace, index, self._progress)
-                self.save()
-            else:
-                self._merger.watch(index)
+        entry.index, entry.generation = index, generation
+        self._tend(namespace, index)
         return index
 
     def _fresh(self, namespace: str) -> VectorIndex:
         return self._plan.make(self._registry.count_vectors(namespace))
 
+    def _loaded(self) -> list[tuple[str, _Entry, VectorIndex]]:
+        with self._guard:
+            entries = list(self._entries.items())
+        return [(namespace, entry, entry.index) for namespace, entry in entries if entry.index is not None]
+
     def loaded(self, namespace: str) -> VectorIndex | None:
         """The index of a namespace, where it is in memory."""
         with self._guard:
-            return self._indexes.get(namespace)
+            entry = self._entries.get(namespace)
+        return None if entry is None else entry.index
 
     def _drop_dead(self, namespace: str, index: VectorIndex) -> None:
         alive = {memory_id for memory_id, _ in self._registry.live(namespace)}
         index.remove(index.labels() - alive)
 
     def _append_new(self, namespace: str, index: VectorIndex, after: int) -> None:
-        new = self._registry.live(namespace, after)
-        for start in range(0, len(new), FETCH_CHUNK):
-            piece = new[start : start + FETCH_CHUNK]
-            slots = np.array([row[1] for row in piece], np.int64)
-            index.add((row[0] for row in piece), self._fetch(slots, index.dim))
+        while new := self._registry.live(namespace, after, FETCH_CHUNK):
+            slots = np.array([row[1] for row in new], np.int64)
+            index.add((row[0] for row in new), self._fetch(slots, index.dim))
+            after = new[-1][0]
 
-    def _follow(self, namespace: str, index: VectorIndex) -> None:
+    def _follow(self, namespace: str, entry: _Entry, index: VectorIndex) -> None:
         """Take over what the writing process has stored since."""
         generation = self._registry.generation
-        if generation != self._generations[namespace]:
+        if generation != entry.generation:
             self._append_new(namespace, index, index.last_id)
-            self._generations[namespace] = generation
+            entry.generation = generation
+            self._tend(namespace, index)
 
     # -- change
 
     def add(self, namespace: str, ids: Sequence[int], vectors: Vector) -> None:
         """New memories of a namespace. One that was not loaded yet will find them in the registry."""
         with self._guard:
-            index = self._indexes.get(namespace)
-            if index is None:
-                return
-            index.add(ids, vectors)
-            if index.tail_count > TAIL_LIMIT:
-                self._merger.watch(index)
+            entry = self._entries.get(namespace)
+        if entry is None:
+            return
+        with entry.lock:
+            index = entry.index
+            # one of another width was made meanwhile, and has read them from the registry
+            if index is not None and index.dim == vectors.shape[1]:
+                index.add(ids, vectors)
+                self._tend(namespace, index)
 
-    def remove(self, ids: Sequence[int]) -> None:
-        """These memories are gone."""
+    def remove(self, gone: Mapping[str, Sequence[int]]) -> None:
+        """These memories, by namespace, are gone: out of the indexes in memory and out of the saved ones.
+
+        Raises:
+            OSError: the disk refused, and bytes of their vectors may be left in a saved index.
+        """
+        for namespace, ids in gone.items():
+            with self._guard:
+                entry = self._entries.get(namespace) or _Entry()
+            with entry.lock:
+                if entry.index is not None:
+                    entry.index.remove(ids)
+                if entry.removed is not None:
+                    entry.removed += ids
+            with entry.file:
+                VectorIndex.erase_saved(self.path_of(namespace), ids)
+            if entry.index is not None and self._is_worn(entry.index):
+                self._submit("renew", namespace)
+
+    def _is_worn(self, index: VectorIndex) -> bool:
+        return index.dead_count > max(TAIL_LIMIT, RENEW_ABOVE * index.graph_count)
+
+    def _is_outgrown(self, namespace: str, index: VectorIndex) -> bool:
+        return index.dim > self._plan.width(self._registry.count_vectors(namespace))
+
+    def _tend(self, namespace: str, index: VectorIndex) -> None:
+        """Have a long tail moved into the graph."""
+        if index.tail_count > TAIL_LIMIT:
+            self._submit("merge", namespace)
+
+    def _submit(self, what: str, namespace: str) -> None:
         with self._guard:
-            for namespace, index in self._indexes.items():
-                index.remove(ids)
-                if index.dead_count > max(TAIL_LIMIT, REBUILD_ABOVE * index.graph_count):
-                    # hnswlib keeps removed vectors for good; past a share of them a new graph is cheaper
-                    self._indexes[namespace] = fresh = self._fresh(namespace)
-                    self._append_new(namespace, fresh, 0)
-                    self._merger.watch(fresh)
+            if not self._closed:
+                steps = {"merge": self._merging, "renew": self._renewing}[what]
+                self._worker.submit((what, namespace), partial(steps, namespace))
 
-    # -- disk
+    def _merging(self, namespace: str) -> Steps:
+        """Move the tail into the graph."""
+        with self._guard:
+            entry = self._entries.get(namespace)
+        if entry is None or entry.index is None:
+            return
+        index = entry.index
+        while remaining := index.merge():
+            yield index.graph_count, index.graph_count + remaining
+        if self._registry.read_only:
+            return
+        if self._is_outgrown(namespace, index):
+            self._submit("renew", namespace)
+        elif index.graph_count >= SAVE_AFTER * entry.saved:
+            self._save(namespace, entry, index)
+
+    def _renewing(self, namespace: str) -> Steps:
+        """Make a graph anew from what the namespace holds, beside the one in use, and put it in its place."""
+        self.get(namespace)
+        with self._guard:
+            entry = self._entries.get(namespace)
+        if entry is None:
+            return
+        with entry.lock:
+            entry.removed = []
+        fresh = self._fresh(namespace)
+        total = self._registry.count_vectors(namespace)
+        after = 0
+        while new := self._registry.live(namespace, after, FETCH_CHUNK):
+            fresh.add((row[0] for row in new), self._fetch(np.array([row[1] for row in new], np.int64), fresh.dim))
+            after = new[-1][0]
+            yield fresh.graph_count, total
+            while fresh.merge():
+                yield fresh.graph_count, total
+        with entry.lock:
+            self._append_new(namespace, fresh, fresh.last_id)
+            fresh.remove(entry.removed or ())
+            entry.index, entry.removed, entry.saved = fresh, None, 0
+        if not self._registry.read_only:
+            self._save(namespace, entry, fresh)
+
+    # -- in the foreground
 
     def drain(self, progress: Progress | None = None) -> None:
         """Move every tail into its graph now."""
         for namespace in self._registry.namespaces():
             index = self.get(namespace)
-            if index.dim > self._plan.width(self._registry.count_vectors(namespace)) and not self._registry.read_only:
-                # it has outgrown the axes it was begun with
-                with self._guard:
-                    index = self._indexes[namespace] = self._fresh(namespace)
-                    self._append_new(namespace, index, 0)
-            self._drain(namespace, index, progress)
+            if not self._registry.read_only and self._is_outgrown(namespace, index):
+                self._finish("renew", namespace, progress)
+            self._finish("merge", namespace, progress)
 
-    def _drain(self, namespace: str, index: VectorIndex, progress: Progress | None) -> None:
-        total = index.tail_count
-        remaining = total
-        while remaining:
-            remaining = index.merge()
+    def _finish(self, what: str, namespace: str, progress: Progress | None) -> None:
+        """Do in the foreground what the background was to do."""
+        self._worker.cancel((what, namespace))
+        for done, total in {"merge": self._merging, "renew": self._renewing}[what](namespace):
             if progress is not None:
-                progress(f"indexing {namespace}", max(0, total - remaining), total)
+                progress(f"indexing {namespace}", done, total)
+        index = self.loaded(namespace)
+        if progress is not None and index is not None:
+            progress(f"indexing {namespace}", index.graph_count, index.graph_count)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make every graph anew from the bank and save it."""
-        self._merger.pause()
-        with self._guard:
-            self._indexes.clear()
-            self._generations.clear()
-            self.discard_saved()
-            generation = self._registry.generation
-            for namespace in self._registry.namespaces():
-                index = self._indexes[namespace] = self._fresh(namespace)
-                self._generations[namespace] = generation
-                self._append_new(namespace, index, 0)
-                self._drain(namespace, index, progress)
+        self.discard_saved()
+        for namespace in self._registry.namespaces():
+            self._finish("renew", namespace, progress)
         self.save()
 
     def purge(self, progress: Progress | None = None) -> int:
@@ -223,16 +305,14 @@ class IndexSet:
             if path.stem not in wanted:
                 path.unlink(missing_ok=True)
         for namespace in namespaces:
-            with self._guard:
-                dead = self.get(namespace).dead_count
-                if not dead:
-                    continue
-                fresh = self._indexes[namespace] = self._fresh(namespace)
-                self._append_new(namespace, fresh, 0)
-            self._drain(namespace, fresh, progress)
-            purged += dead
+            dead = self.get(namespace).dead_count
+            if dead:
+                self._finish("renew", namespace, progress)
+                purged += dead
         self.save()
         return purged
+
+    # -- disk
 
     def discard_saved(self) -> None:
         """Delete the saved graphs."""
@@ -243,92 +323,38 @@ class IndexSet:
         """Save the graphs that changed. A disk that refuses costs a rebuild later, no memory: logged, not raised."""
         if self._registry.read_only:
             return
-        for namespace, index in self._snapshot():
-            if not index.unsaved:
-                continue
-            path = self.path_of(namespace)
+        for namespace, entry, index in self._loaded():
+            if index.unsaved:
+                self._save(namespace, entry, index)
+
+    def _save(self, namespace: str, entry: _Entry, index: VectorIndex) -> None:
+        path = self.path_of(namespace)
+        with entry.file:
+            if self._closed or entry.index is not index:
+                return
             try:
                 index.save(path, generation=self._registry.generation, tag=self._tag)
-            except (OSError, RuntimeError) as exc:
+                entry.saved = index.graph_count
+            except (OSError, RuntimeError, BankCorruptError) as exc:
                 logger.warning("could not save the index %s: %s; the next start rebuilds it", path, exc)
                 for draft in self._directory.glob("*.tmp"):
                     draft.unlink(missing_ok=True)
-
-    def _snapshot(self) -> list[tuple[str, VectorIndex]]:
-        with self._guard:
-            return list(self._indexes.items())
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Loaded namespaces: vectors in the graph, in the tail, removed."""
         return {
             namespace: {"graph": index.graph_count, "tail": index.tail_count, "removed": index.dead_count}
-            for namespace, index in self._snapshot()
+            for namespace, _, index in self._loaded()
         }
 
     def close(self, *, save: bool = True) -> None:
-        self._merger.close()
+        """Leave the background and let go; may be called twice."""
+        with self._guard:
+            for namespace in self._entries:
+                for what in ("merge", "renew"):
+                    self._worker.cancel((what, namespace))
         if save:
             self.save()
         with self._guard:
-            self._indexes.clear()
-
-
-class _Merger:
-    """A thread that empties tails while nobody waits for it."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._wake = threading.Condition()
-        self._queue: list[VectorIndex] = []
-        self._threads: list[threading.Thread] = []
-        # also at interpreter exit: a thread inside hnswlib must not outlive the interpreter
-        self._finalizer = weakref.finalize(self, _end, self._stop, self._wake, self._queue, self._threads)
-
-    def watch(self, index: VectorIndex) -> None:
-        """Merge this index's tail soon."""
-        with self._wake:
-            if self._stop.is_set():
-                return
-            if not any(queued is index for queued in self._queue):
-                self._queue.append(index)
-            if not self._threads:
-                args = (self._stop, self._wake, self._queue)
-                self._threads.append(threading.Thread(target=_merge, args=args, name="membank-index", daemon=True))
-                self._threads[0].start()
-            self._wake.notify()
-
-    def pause(self) -> None:
-        """Forget what is queued."""
-        with self._wake:
-            self._queue.clear()
-
-    def close(self) -> None:
-        self._finalizer()
-
-
-def _end(
-    stop: threading.Event, wake: threading.Condition, queue: list[VectorIndex], threads: list[threading.Thread]
-) -> None:
-    with wake:
-        stop.set()
-        queue.clear()
-        wake.notify_all()
-    for thread in threads:
-        thread.join()
-
-
-def _merge(stop: threading.Event, wake: threading.Condition, queue: list[VectorIndex]) -> None:
-    while not stop.is_set():
-        with wake:
-            while not queue and not stop.is_set():
-                wake.wait()
-            index = queue[0] if queue else None
-        if index is None:
-            continue
-        remaining = index.merge()
-        if not remaining:
-            with wake:
-                if index in queue:
-                    queue.remove(index)
-        # lets a search that waits for the index's lock go first
-        time.sleep(0.001)
+            self._closed = True
+            self._entries.clear()

@@ -1,9 +1,9 @@
-"""From a question to a full-text query.
+"""From a question to the words that are looked up.
 
-Words that carry no content are left out, greetings and thanks among them; what stays is quoted, so that no text
-is ever read as FTS5 syntax. Stemming is FTS5's own (Porter), the same for questions and memories; what it cannot
-bring together, forms.py does. A shared word is worth the more the fewer memories hold it: `weight` is the square of
-BM25's inverse document frequency, and names and numbers weigh more.
+Words that carry no content are left out, greetings and thanks among them. Stemming is FTS5's own (Porter), the same
+for questions and memories (full_text.py); what it cannot bring together, forms.py does. A shared word is worth the
+more the fewer memories hold it: `weight` is the square of BM25's inverse document frequency, and names and numbers
+weigh more.
 """
 
 from __future__ import annotations
@@ -57,23 +57,20 @@ def terms(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Term:
-    """A content word of a question: the FTS5 expression that finds it, and what it weighs beside others."""
+    """A content word of a question, all its forms, and what it weighs beside others."""
 
     word: str
-    expression: str
+    forms: tuple[str, ...]
     emphasis: float = 1.0
 
 
 def looked_up(text: str) -> list[Term]:
-    """The content words of a question, each as the expression that finds it in any of its forms."""
+    """The content words of a question, each in all its forms."""
     said = _WORD.findall(text)
     # the first word of a sentence is written large whatever it is
     names = {word.casefold() for word in _NAME_WITHIN.findall(text)}
     stressed = names | {word.casefold() for word in said if any(letter.isdigit() for letter in word)}
-    return [
-        Term(word, " OR ".join(map(quoted, (word, *forms_of(word)))), EMPHASIS if word in stressed else 1.0)
-        for word in terms(text)
-    ]
+    return [Term(word, (word, *forms_of(word)), EMPHASIS if word in stressed else 1.0) for word in terms(text)]
 
 
 def rarity(holding: int, memories: int) -> float:
@@ -90,8 +87,3 @@ def weight(holding: int, memories: int) -> float:
 def words_of(text: str) -> list[str]:
     """All words of a text, case-folded, in order."""
     return _WORD.findall(text.casefold())
-
-
-def quoted(word: str) -> str:
-    """One word as an FTS5 string."""
-    return '"' + word.replace('"', '""') + '"'

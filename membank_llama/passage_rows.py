@@ -7,19 +7,18 @@ starts.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .registry import OF_MEMORIES, Registry, chunks
-from .schema import TOKENIZER
+from .database import chunks
+from .full_text import filed_as, words_of_texts
+from .registry import OF_MEMORIES, Registry
 
-PassageRow = tuple[int, int, int, int, int]
-"""id, the memory's id, start, stop, slot."""
+PassageRow = tuple[int, int, int, int, int, str]
+"""id, the memory's id, start, stop, slot, namespace."""
 
 
 class Encoded(NamedTuple):
@@ -43,7 +42,7 @@ def insert_passages(registry: Registry, rows: Sequence[PassageRow]) -> None:
     if not rows:
         return
     with registry.transaction() as db:
-        db.conn.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", rows)
+        db.conn.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", rows)
         db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'memories'", (rows[-1][0],))
 
 
@@ -55,15 +54,6 @@ def passages_of(registry: Registry, ids: Iterable[int]) -> dict[int, list[Passag
         for memory_id, passage_id, start, stop in registry.rows(sql, piece):
             passages = found.setdefault(memory_id, [Passage(memory_id, 0, start)])
             passages.append(Passage(passage_id, start, stop))
-    return found
-
-
-def with_passages(registry: Registry, ids: Iterable[int]) -> list[int]:
-    """Those of some memories that exist, and the ids of their passages."""
-    found: list[int] = []
-    for marks, piece in chunks(ids):
-        for sql in ("SELECT id FROM memories WHERE id", "SELECT id FROM passages WHERE memory_id"):
-            found += [row[0] for row in registry.rows(f"{sql} IN ({marks})", piece)]
     return found
 
 
@@ -80,13 +70,27 @@ def encoded(registry: Registry, after: int, limit: int) -> list[Encoded]:
     return [Encoded(row[0], row[1], row[3].strip() if row[2] else row[3]) for row in rows]
 
 
-def words_in(texts: Sequence[str], expressions: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Which FTS5 expressions match which texts, bool (expressions, texts): by the tokenizer of the full text."""
-    held = np.zeros((len(expressions), len(texts)), bool)
-    with closing(sqlite3.connect(":memory:")) as db:
-        db.execute(f"CREATE VIRTUAL TABLE piece USING fts5 (text, content='', tokenize='{TOKENIZER}')")
-        db.executemany("INSERT INTO piece (rowid, text) VALUES (?, ?)", enumerate(texts))
-        for row, expression in enumerate(expressions):
-            for (place,) in db.execute("SELECT rowid FROM piece WHERE piece MATCH ?", (expression,)):
-                held[row, place] = True
-    return held
+def placed(registry: Registry, after: int, limit: int) -> list[Encoded]:
+    """The same without their texts."""
+    sql = (
+        "SELECT id, slot FROM memories WHERE id > ?1 UNION ALL SELECT id, slot FROM passages WHERE id > ?1"
+        " ORDER BY 1 LIMIT ?2"
+    )
+    return [Encoded(memory_id, slot, "") for memory_id, slot in registry.rows(sql, (after, limit))]
+
+
+def existing(registry: Registry, ids: Iterable[int]) -> set[int]:
+    """Those of some ids that are a memory's or a passage's."""
+    found: set[int] = set()
+    for marks, piece in chunks(ids):
+        for table in ("memories", "passages"):
+            found.update(row[0] for row in registry.rows(f"SELECT id FROM {table} WHERE id IN ({marks})", piece))
+    return found
+
+
+def words_in(texts: Sequence[str], terms: Sequence[Sequence[str]]) -> npt.NDArray[np.bool_]:
+    """Which words, each in all its forms, stand in which texts, bool (words, texts)."""
+    wanted = [[set(filed) for form in forms if (filed := filed_as(form))] for forms in terms]
+    stand = words_of_texts(texts)
+    held = [[any(form <= words for form in forms) for words in stand] for forms in wanted]
+    return np.array(held, bool).reshape(len(terms), len(texts))

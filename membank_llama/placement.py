@@ -29,11 +29,12 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of one memory handed to `Store.add`."""
+    """What became of one memory handed to `Store.add`; `pointers` names those of its levels 0, 1 and 2."""
 
     memory_id: int
     slot: int
     is_new: bool
+    pointers: tuple[str, ...] = ()
 
 
 @dataclass
@@ -103,7 +104,9 @@ def plan(
         known[item.namespace, digest] = (next_id, taken[0])
         batch.new.append((next_id, item, digest, taken[0]))
         rest = zip(ids[1:], cuts[1:], taken[1:], strict=True)
-        batch.passages += [(passage_id, next_id, start, stop, slot) for passage_id, (start, stop), slot in rest]
+        batch.passages += [
+            (passage_id, next_id, start, stop, slot, item.namespace) for passage_id, (start, stop), slot in rest
+        ]
         labels = batch.labels.setdefault(item.namespace, ([], []))
         labels[0].extend(ids)
         labels[1].extend(range(begin, end))

@@ -9,9 +9,9 @@ by the same rule. The gate then says of each result whether it is relevant.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .alike import collapsed, diversified
 from .errors import MembankError
 from .excerpts import FEW, Best, best_of_each, best_passages
-from .gate import COHORT, RelevanceGate, Verdict, evidence, judge, needed
+from .gate import COHORT, RelevanceGate, Verdict, evidence, judge
 from .pointer import PointerRecord
 from .query import RecallQuery, RecallResult
 from .ranking import Ranking, ranking_of
@@ -27,6 +27,7 @@ from .roster import Ids, Roster, Rows
 from .scope import Scope, SharedWords, scope_of, shared_words
 from .signals import SIGNALS
 from .store import Store
+from .thresholds import Thresholds
 from .types import Memory, Vector
 
 CANDIDATES = 64
@@ -36,6 +37,9 @@ WHOLE_BELOW = 512
 
 EXACT_BELOW = 20_000
 SCAN_CHUNK = 4096
+MOST_ASKED = 4096
+"""Memories asked of the index in search of some that may be seen; beyond, all are scored."""
+
 UNRELATED_TOP = 6
 
 __all__ = ["QueryEngine", "RecallQuery", "RecallResult"]
@@ -52,18 +56,14 @@ class Measured:
     signals: Mapping[str, Vector]
 
 
-STEPS, FEW_MEMORIES = 4, 1024
-"""How often the gate measures itself while a bank doubles; below so many memories once: a new one soon doubles."""
-
-
 class QueryEngine:
     """Searches one store."""
 
-    def __init__(self, store: Store, gate: RelevanceGate, calibrated: dict[Any, float] | None = None) -> None:
-        """`calibrated` keeps what the gate asks for from one search to the next."""
+    def __init__(self, store: Store, gate: RelevanceGate, thresholds: Thresholds | None = None) -> None:
+        """`thresholds` keeps what the gate asks for from one search to the next."""
         self._store = store
         self._gate = gate
-        self._calibrated = {} if calibrated is None else calibrated
+        self._thresholds = thresholds or Thresholds(store, "none")
 
     def search(
         self,
@@ -124,7 +124,7 @@ class QueryEngine:
             if stale:
                 self._store.rosters.clear()
             else:
-                self._store.rosters.drop(gone)
+                self._store.rosters.drop(query.namespace, gone)
             stale = False
 
     def _ranked(
@@ -164,12 +164,18 @@ class QueryEngine:
             want *= FEW
         if 2 not in query.levels:
             return self._scan(vector, max(query.levels), want, scope)
-        if query.since is not None or query.until is not None:
+        visible = len(scope.roster) if scope.seen is None else int(scope.seen.sum())
+        if (query.since is not None or query.until is not None) and visible <= EXACT_BELOW:
             # a time range may leave few of the index's best: small ranges are searched whole
-            if scope.seen is not None and int(scope.seen.sum()) <= EXACT_BELOW:
-                return self._scan(vector, 2, want, scope)
-            want *= 4
-        return self._store.nearest(query.namespace, vector, want + len(scope.barred))
+            return self._scan(vector, 2, want, scope)
+        asked = math.ceil(want * len(scope.roster) / max(1, visible))
+        while asked <= MOST_ASKED:
+            ids = self._store.nearest(query.namespace, vector, asked)
+            if len(ids) < asked or len(scope.visible(scope.roster.rows(np.unique(ids)))) >= min(want, visible):
+                return ids
+            # what is near may be what must not be seen
+            asked *= 2
+        return self._scan(vector, 2, want, scope)
 
     def _scan(self, vector: Vector, level: int, want: int, scope: Scope) -> Ids:
         """Exact search over one level."""
@@ -258,15 +264,19 @@ class QueryEngine:
         corrected = self._store.hierarchy.corrected(whole[np.newaxis])[0]
         return self._gate.spreads(corrected, self._store.scores(whole, scope.roster.slots[rows], min(query.levels)))
 
+    def measure(self, namespace: str) -> None:
+        """Measure now what the gate asks for in a namespace."""
+        self._thresholds.measure(
+            namespace, len(self._store.rosters.get(namespace)), partial(self._unrelated, namespace)
+        )
+
     def _enough(self, namespace: str, roster: Roster) -> float:
-        """The evidence that opens the gate here: known for banks of about this size, or else measured now."""
-        steps = STEPS if len(roster) >= FEW_MEMORIES else 1
-        key = (namespace, int(steps * math.log2(len(roster) + 1)), self._store.hierarchy.tag)
-        enough = self._calibrated.get(key)
-        if enough is None:
-            enough = needed([self._reached(place, namespace) for place in range(len(COHORT))])
-            self._calibrated[key] = enough
-        return enough
+        """The evidence that opens the gate here."""
+        return self._thresholds.get(namespace, len(roster), partial(self._unrelated, namespace))
+
+    def _unrelated(self, namespace: str) -> Iterator[float]:
+        """The evidence that each of the unrelated sentences reaches."""
+        return (self._reached(place, namespace) for place in range(len(COHORT)))
 
     def _reached(self, place: int, namespace: str) -> float:
         """The most that speaks for any memory when an unrelated sentence is asked."""

@@ -1,4 +1,4 @@
-"""`Registry`: memories, their pointers and their full text. The truth of a bank.
+"""`Registry`: memories, their pointers and where their words stand. The truth of a bank.
 
 The activation file and the vector indexes are derived: whatever they hold can be checked against these tables
 and made again from the text in them. A memory is unique by its text within a namespace; a slot of the activation
@@ -11,21 +11,20 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from .database import BankDatabase, translate
+from .database import BankDatabase, chunks, translate
 from .errors import BankFormatError, BankNotFoundError
 from .schema import VERSION, check_version, migrate
 from .traits import asks, speaker_of
-from .types import Memory, NewMemory
+from .types import Memory, NewMemory, Progress
+from .word_index import WordIndex
 
 _COLUMNS = "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, slot"
-_CHUNK = 500
 OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id"
 """Passages with their memories, read in the order of the passages' ids."""
-
-_T = TypeVar("_T", int, bytes)
 
 Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int]
 """id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to."""
@@ -34,14 +33,6 @@ Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int]
 def text_hash(text: str) -> bytes:
     """SHA-256 of the text's UTF-8 bytes."""
     return hashlib.sha256(text.encode("utf-8")).digest()
-
-
-def chunks(values: Iterable[_T], size: int = _CHUNK) -> Iterator[tuple[str, list[_T]]]:
-    """Pieces of a list of ids or hashes with the placeholders SQLite wants for them."""
-    ids = list(values)
-    for start in range(0, len(ids), size):
-        piece = ids[start : start + size]
-        yield ",".join("?" * len(piece)), piece
 
 
 def _memory(row: Sequence[Any]) -> Memory:
@@ -83,11 +74,10 @@ class Registry(BankDatabase):
         BankFormatError: the bank is newer than this package, or the file is not a bank.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, progress: Progress | None = None) -> None:
         if read_only and not path.exists():
             raise BankNotFoundError(f"there is no bank at {path.parent}; make one with: membank ingest or membank chat")
         super().__init__(path, read_only=read_only)
-        self._common: set[tuple[str, int]] = set()
         try:
             where = str(path.parent)
             if read_only:
@@ -100,13 +90,18 @@ class Registry(BankDatabase):
                         "brings it up to date, as membank stats does"
                     )
             else:
-                migrate(self.db.conn, where)
+                migrate(self.db.conn, where, progress)
         except sqlite3.DatabaseError as exc:
             self.close()
             raise translate(exc, path) from exc
         except BankFormatError:
             self.close()
             raise
+
+    @cached_property
+    def words(self) -> WordIndex:
+        """Where the words of the memories stand."""
+        return WordIndex(self, self.get_meta("words_secret"))
 
     # -- what the bank knows of itself
 
@@ -156,8 +151,10 @@ class Registry(BankDatabase):
             " pinned, expires_at, last_seen, slot, speaker, asks)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
+        new = list(rows)
         with self.transaction() as db:
-            db.conn.executemany(sql, (_row(*row, now) for row in rows))
+            db.conn.executemany(sql, (_row(*row, now) for row in new))
+            self.words.file([(memory_id, item.namespace, item.text) for memory_id, item, _, _ in new])
 
     def seen_again(self, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
         """The same texts came once more: they live on at least as long as the new telling would."""
@@ -171,6 +168,7 @@ class Registry(BankDatabase):
                 sql,
                 ((_created(item, now), int(item.pinned), item.expires_at, memory_id) for memory_id, item in tellings),
             )
+            self._lifetimes_changed()
 
     def get(self, ids: Iterable[int]) -> dict[int, Memory]:
         """Memories by id; ids that do not exist are left out."""
@@ -182,10 +180,11 @@ class Registry(BankDatabase):
 
     def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:
         """All memories in order of id, read in pages so that a writer is never held up."""
+        where = "" if namespace is None else "namespace = ? AND "
+        given = () if namespace is None else (namespace,)
         while True:
             rows = self.rows(
-                f"SELECT {_COLUMNS} FROM memories WHERE id > ? AND (? IS NULL OR namespace = ?) ORDER BY id LIMIT ?",
-                (after, namespace, namespace, page),
+                f"SELECT {_COLUMNS} FROM memories WHERE {where}id > ? ORDER BY id LIMIT ?", (*given, after, page)
             )
             if not rows:
                 return
@@ -193,21 +192,23 @@ class Registry(BankDatabase):
                 yield _memory(row)
             after = rows[-1][0]
 
-    def live(self, namespace: str, after: int = 0) -> list[tuple[int, int]]:
-        """(id, slot) of every memory and passage of a namespace above an id, in order of id."""
-        # the + keeps SQLite from walking the index of times and sorting
+    def live(self, namespace: str, after: int = 0, limit: int = -1) -> list[tuple[int, int]]:
+        """(id, slot) of every memory and passage of a namespace above an id, in order of id; at most `limit`."""
         return self.rows(
-            "SELECT id, slot FROM memories WHERE +namespace = ?1 AND id > ?2"
-            f" UNION ALL SELECT p.id, p.slot {OF_MEMORIES} WHERE p.id > ?2 AND m.namespace = ?1 ORDER BY 1",
-            (namespace, after),
+            "SELECT id, slot FROM memories WHERE namespace = ?1 AND id > ?2"
+            " UNION ALL SELECT id, slot FROM passages WHERE namespace = ?1 AND id > ?2 ORDER BY 1 LIMIT ?3",
+            (namespace, after, limit),
         )
 
     def arrivals(self, namespace: str, after: int, limit: int) -> list[Arrival]:
         """Memories and passages above an id, in order of id."""
         what = "m.created_at, coalesce(m.conversation, m.source), coalesce(m.speaker, m.role), m.asks, m.id"
         return self.rows(
-            f"SELECT m.id, m.slot, {what} FROM memories AS m WHERE +m.namespace = ?1 AND m.id > ?2"
-            f" UNION ALL SELECT p.id, p.slot, {what} {OF_MEMORIES} WHERE p.id > ?2 AND m.namespace = ?1"
+            # an index that holds id and slot is read in order; the others would be sorted
+            f"SELECT m.id, m.slot, {what} FROM memories AS m INDEXED BY memories_namespace"
+            " WHERE m.namespace = ?1 AND m.id > ?2"
+            f" UNION ALL SELECT p.id, p.slot, {what} FROM passages AS p INDEXED BY passages_namespace"
+            " CROSS JOIN memories AS m ON m.id = p.memory_id WHERE p.namespace = ?1 AND p.id > ?2"
             " ORDER BY 1 LIMIT ?3",
             (namespace, after, limit),
         )
@@ -217,15 +218,18 @@ class Registry(BankDatabase):
         sql = "SELECT id FROM memories WHERE namespace = ? AND pinned ORDER BY id"
         return [row[0] for row in self.rows(sql, (namespace,))]
 
-    def is_alone(self, namespace: str) -> bool:
-        """Whether the bank has no other namespace."""
-        others = ("SELECT 1 FROM memories WHERE namespace < ?1", "SELECT 1 FROM memories WHERE namespace > ?1")
-        sql = "SELECT " + " OR ".join(f"EXISTS ({other})" for other in others)
-        return not self.scalar(sql, (namespace,))
+    @property
+    def lifetimes(self) -> int:
+        """Rises whenever a memory that is here already is pinned or unpinned, or lives on longer."""
+        return int(self.scalar("SELECT value FROM meta WHERE key = 'lifetimes'"))
 
-    def expired(self, now: float) -> list[int]:
-        """Ids of memories that have expired and are not pinned."""
-        return [row[0] for row in self.rows("SELECT id FROM memories WHERE expires_at <= ? AND NOT pinned", (now,))]
+    def _lifetimes_changed(self) -> None:
+        self.rows("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
+
+    def expired(self, namespace: str, since: float, until: float) -> list[int]:
+        """Ids of a namespace that expired after `since` and by `until` and are not pinned."""
+        sql = "SELECT id FROM memories WHERE namespace = ? AND expires_at > ? AND expires_at <= ? AND NOT pinned"
+        return [row[0] for row in self.rows(sql, (namespace, since, until))]
 
     def select(
         self,
@@ -249,26 +253,8 @@ class Registry(BankDatabase):
                 params.append(value)
         return [row[0] for row in self.rows(sql, params)]
 
-    def delete(self, ids: Iterable[int]) -> tuple[int, list[int]]:
-        """Remove memories; returns how many there were and the slots nothing points at any more."""
-        removed = 0
-        freed: list[int] = []
-        with self.transaction() as db:
-            for marks, piece in chunks(ids):
-                slots = self.rows(f"SELECT slot FROM memories WHERE id IN ({marks})", piece)
-                removed += len(slots)
-                slots += self.rows(f"SELECT slot FROM passages WHERE memory_id IN ({marks})", piece)
-                db.execute(f"DELETE FROM memories WHERE id IN ({marks})", piece)
-                db.execute(f"DELETE FROM passages WHERE memory_id IN ({marks})", piece)
-                db.conn.executemany("UPDATE pointers SET ref_count = ref_count - 1 WHERE slot = ?", slots)
-                within = {slot for (slot,) in slots}
-                freed += self._unreferenced(within)
-            if removed:
-                self._common.clear()
-                self.bump()
-        return removed, freed
-
-    def _unreferenced(self, slots: Iterable[int]) -> list[int]:
+    def unreferenced(self, slots: Iterable[int]) -> list[int]:
+        """Those of some slots that nothing points at."""
         found: list[int] = []
         for marks, piece in chunks(slots):
             sql = f"SELECT slot FROM pointers WHERE ref_count <= 0 AND slot IN ({marks})"
@@ -279,11 +265,16 @@ class Registry(BankDatabase):
         """Returns whether there is such a memory."""
         with self.transaction() as db:
             cursor = db.execute("UPDATE memories SET pinned = ? WHERE id = ?", (int(pinned), memory_id))
+            self._lifetimes_changed()
         return bool(cursor.rowcount)
 
     def count(self, namespace: str | None = None) -> int:
-        sql = "SELECT count(*) FROM memories WHERE ? IS NULL OR namespace = ?"
-        return int(self.scalar(sql, (namespace, namespace)))
+        return self._count("memories", namespace)
+
+    def _count(self, table: str, namespace: str | None) -> int:
+        if namespace is None:
+            return int(self.scalar(f"SELECT count(*) FROM {table}"))
+        return int(self.scalar(f"SELECT count(*) FROM {table} WHERE namespace = ?", (namespace,)))
 
     def namespaces(self) -> dict[str, int]:
         """Namespace → number of memories."""
@@ -291,8 +282,7 @@ class Registry(BankDatabase):
 
     def count_vectors(self, namespace: str | None = None) -> int:
         """Memories and passages: what has a vector of its own."""
-        sql = f"SELECT count(*) {OF_MEMORIES} WHERE ? IS NULL OR m.namespace = ?"
-        return self.count(namespace) + int(self.scalar(sql, (namespace, namespace)))
+        return self._count("memories", namespace) + self._count("passages", namespace)
 
     # -- pointers
 
@@ -335,32 +325,3 @@ class Registry(BankDatabase):
             sql = f"SELECT slot, level0, level1, level2 FROM pointers WHERE slot IN ({marks})"
             found.update({row[0]: (row[1], row[2], row[3]) for row in self.rows(sql, piece)})
         return found
-
-    # -- full text
-
-    def rebuild_text(self) -> None:
-        """Make the full text anew from the memories."""
-        with self.transaction() as db:
-            db.execute("INSERT INTO memories_fts (memories_fts) VALUES ('rebuild')")
-
-    def postings(self, expressions: Sequence[str], limit: int) -> list[str | None]:
-        """For each FTS5 expression the ids of the memories that match, in all namespaces, as ``"1,5,12"``; None where
-        there are more than `limit`."""
-        asked = [expression for expression in expressions if (expression, limit) not in self._common]
-        if not asked:
-            return [None] * len(expressions)
-        # one string a word: a row for each posting costs twice the time
-        part = (
-            "(SELECT CASE WHEN count(*) <= ?1 THEN coalesce(group_concat(id), '') END"
-            " FROM (SELECT rowid AS id FROM memories_fts WHERE memories_fts MATCH ?{} LIMIT ?1 + 1))"
-        )
-        parts = [part.format(n + 2) for n in range(len(asked))]
-        found = dict(zip(asked, self.rows("SELECT " + ", ".join(parts), (limit, *asked))[0], strict=True))
-        # what is too common today will be tomorrow, unless memories go
-        self._common.update((expression, limit) for expression, ids in found.items() if ids is None)
-        return [found.get(expression) for expression in expressions]
-
-    def optimize_text(self) -> None:
-        """Merge the full-text index into one segment: words of removed texts leave it for good."""
-        with self.transaction() as db:
-            db.execute("INSERT INTO memories_fts (memories_fts) VALUES ('optimize')")

@@ -29,14 +29,14 @@ Numbers = npt.NDArray[np.int32]
 PAUSE = 6 * 3600.0
 """Seconds of silence after which the same conversation begins a new session."""
 
-PAGE = 20_000
+PAGE = 2000
 ALONE = -1
 """The session of what belongs to no conversation and no source."""
 
 
 @dataclass(frozen=True)
 class Roster:
-    """Memories of one namespace and their passages, by rising id. `alone`: the bank has no other namespace.
+    """Memories of one namespace and their passages, by rising id.
 
     `session` numbers runs of memories; `before` and `after` are the rows of the neighbours in the same session, -1
     where there is none; `speaker` numbers whoever says it, `speakers` gives each number's name.
@@ -52,7 +52,6 @@ class Roster:
     speaker: Numbers
     asks: npt.NDArray[np.bool_]
     speakers: Mapping[str, int]
-    alone: bool
     passages: int = 0
     """How many rows are no memories."""
 
@@ -124,6 +123,7 @@ class _Roll:
     """One roster being kept: arrays with room to grow, so that adding one memory copies nothing."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.last = 0
         self.generation = -1
         self.count = 0
@@ -134,7 +134,7 @@ class _Roll:
         self._passages = 0
         self._open: dict[str, int] = {}
         """The last row of each conversation."""
-        self.publish(alone=True)
+        self.publish()
 
     def append(self, arrived: list[Arrival]) -> None:
         if not arrived:
@@ -205,7 +205,7 @@ class _Roll:
         linked = (session[1:] == session[:-1]) & ((session[1:] != ALONE) | (owner[1:] == owner[:-1]))
         arrays["before"][order[1:][linked]] = order[:-1][linked]
         arrays["after"][order[:-1][linked]] = order[1:][linked]
-        self.publish(self.roster.alone)
+        self.publish()
 
     def _still_open(self, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
         """The last row that each conversation keeps of its last session."""
@@ -215,39 +215,47 @@ class _Roll:
             if row >= 0:
                 yield key, row
 
-    def publish(self, alone: bool) -> None:
+    def publish(self) -> None:
         views = {name: values[: self.count] for name, values in self._arrays.items()}
-        self.roster = Roster(**views, speakers=dict(self._speakers), alone=alone, passages=self._passages)
+        self.roster = Roster(**views, speakers=dict(self._speakers), passages=self._passages)
 
 
 class Rosters:
-    """The rosters of one bank, each read when first asked for."""
+    """The rosters of one bank, each read when first asked for, under a lock of its own."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._rolls: dict[str, _Roll] = {}
-        self._lock = threading.Lock()
+        self._guard = threading.Lock()
 
     def get(self, namespace: str) -> Roster:
         """The roster of a namespace, up to date with the registry but for what other processes removed."""
         generation = self._registry.generation
-        with self._lock:
+        with self._guard:
             roll = self._rolls.setdefault(namespace, _Roll())
+        with roll.lock:
             if roll.generation != generation:
                 while arrived := self._registry.arrivals(namespace, roll.last, PAGE):
                     roll.append(arrived)
-                roll.publish(self._registry.is_alone(namespace))
+                roll.publish()
                 roll.generation = generation
-            return roll.roster
+            roster = roll.roster
+        if not roll.last:
+            # names that nobody stored anything under take no room
+            with self._guard:
+                if self._rolls.get(namespace) is roll:
+                    del self._rolls[namespace]
+        return roster
 
-    def drop(self, ids: Iterable[int]) -> None:
-        """These memories are gone."""
-        gone = np.fromiter(ids, np.int64)
-        with self._lock:
-            for roll in self._rolls.values():
-                roll.drop(gone)
+    def drop(self, namespace: str, ids: Iterable[int]) -> None:
+        """These memories of a namespace are gone."""
+        with self._guard:
+            roll = self._rolls.get(namespace)
+        if roll is not None:
+            with roll.lock:
+                roll.drop(np.fromiter(ids, np.int64))
 
     def clear(self) -> None:
         """Slots have moved: read everything anew."""
-        with self._lock:
+        with self._guard:
             self._rolls.clear()

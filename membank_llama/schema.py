@@ -10,9 +10,9 @@ import json
 import sqlite3
 
 from .errors import BankFormatError
+from .full_text import TOKENIZER, sql_function
 from .traits import asks, speaker_of
-
-TOKENIZER = "porter unicode61 remove_diacritics 2"
+from .types import Progress
 
 _FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -115,7 +115,39 @@ _PASSAGES = (
 )
 """The passages of long memories after the first, which is the memory's own row and ends where the second starts."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES)
+_POSTINGS = (
+    # a JSON string, as all of meta is JSON
+    "INSERT INTO meta VALUES ('words_secret', '\"' || lower(hex(randomblob(16))) || '\"')",
+    """
+    CREATE TABLE postings (
+        word INTEGER NOT NULL,
+        memory_id INTEGER NOT NULL,
+        PRIMARY KEY (word, memory_id)
+    ) WITHOUT ROWID
+    """,
+    """
+    INSERT OR IGNORE INTO postings SELECT w.value, m.id FROM memories AS m, json_each(membank_words(
+        (SELECT json_extract(value, '$') FROM meta WHERE key = 'words_secret'), m.namespace, m.text
+    )) AS w
+    """,
+    "DROP TRIGGER memories_fts_insert",
+    "DROP TRIGGER memories_fts_delete",
+    "DROP TRIGGER memories_fts_update",
+    "DROP TABLE memories_fts",
+    # a namespace is read without a look at its neighbours
+    "CREATE INDEX memories_namespace ON memories (namespace, id, slot)",
+    "ALTER TABLE passages ADD COLUMN namespace TEXT NOT NULL DEFAULT ''",
+    "UPDATE passages SET namespace = coalesce((SELECT namespace FROM memories WHERE id = memory_id), '')",
+    "CREATE INDEX passages_namespace ON passages (namespace, id, slot)",
+    "DROP INDEX memories_expiry",
+    "CREATE INDEX memories_expiry ON memories (namespace, expires_at, id) WHERE expires_at IS NOT NULL",
+    # what forgetting still has to overwrite: ids in a saved index, slots of the activation file
+    "CREATE TABLE erasures (id INTEGER PRIMARY KEY, namespace TEXT NOT NULL, slot INTEGER)",
+    "INSERT INTO meta VALUES ('lifetimes', '0')",
+)
+"""Words filed by namespace in place of FTS5's index (full_text.py); what is read of one namespace, by its own index."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _POSTINGS)
 VERSION = len(MIGRATIONS)
 
 
@@ -141,12 +173,15 @@ def check_version(connection: sqlite3.Connection, where: str) -> int:
     return found
 
 
-def migrate(connection: sqlite3.Connection, where: str) -> int:
-    """Bring the tables to `VERSION`; returns how many migrations ran."""
+def migrate(connection: sqlite3.Connection, where: str, progress: Progress | None = None) -> int:
+    """Bring the tables to `VERSION`; returns how many migrations ran. A bank that exists may take some seconds."""
     start = check_version(connection, where)
     connection.create_function("membank_speaker", 3, _speaker, deterministic=True)
     connection.create_function("membank_asks", 1, asks, deterministic=True)
+    connection.create_function("membank_words", 3, sql_function(), deterministic=True)
     for number in range(start, VERSION):
+        if progress is not None and start:
+            progress("bringing the bank up to date", number - start, VERSION - start)
         connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in MIGRATIONS[number]:

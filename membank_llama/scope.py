@@ -12,7 +12,7 @@ import numpy.typing as npt
 from . import lexical
 from .gate import NAMES
 from .query import RecallQuery
-from .roster import Ids, Roster, Rows
+from .roster import Roster, Rows
 from .speakers import named_in
 from .store import Store
 from .types import Vector
@@ -36,8 +36,8 @@ class SharedWords:
     worth: Vector
     evidence: Vector
     named: npt.NDArray[np.bool_]
-    expressions: tuple[str, ...]
-    """What finds each word, as FTS5 wants it."""
+    forms: tuple[tuple[str, ...], ...]
+    """Each word in all its forms."""
     roster: Roster
 
     def held(self, rows: Rows) -> npt.NDArray[np.bool_]:
@@ -61,7 +61,6 @@ class Scope:
 
     roster: Roster
     seen: npt.NDArray[np.bool_] | None
-    barred: Ids
 
     def visible(self, rows: Rows) -> Rows:
         """Those of some rows that may be seen."""
@@ -76,22 +75,22 @@ class Scope:
 def scope_of(store: Store, query: RecallQuery) -> Scope:
     """What a question may see."""
     roster = store.rosters.get(query.namespace)
-    barred = np.array(sorted(query.exclude.union(store.registry.expired(time.time()))), np.int64)
+    barred = np.union1d(np.array(sorted(query.exclude), np.int64), store.expired.get(query.namespace, time.time()))
     seen = roster.within(query.since, query.until)
     hidden = roster.all_of(barred)
     if len(hidden):
         seen = np.ones(len(roster), bool) if seen is None else seen
         seen[hidden] = False
-    return Scope(roster, seen, roster.ids[hidden])
+    return Scope(roster, seen)
 
 
 def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
-    """Look the question's words up; a word in more than `COMMON_WORD` memories of the bank is passed over."""
+    """Look the question's words up; a word in more than `COMMON_WORD` memories of the namespace is passed over."""
     asked = lexical.looked_up(query.text)
-    found = store.registry.postings([term.expression for term in asked], COMMON_WORD)
+    found = store.registry.words.postings(query.namespace, [term.forms for term in asked], COMMON_WORD)
     known = [ids is not None for ids in found]
     postings = [
-        # the words of other namespaces and times must not fill the candidates
+        # what may not be seen must not fill the candidates
         scope.visible(scope.roster.rows(np.sort(np.fromstring(ids, np.int64, sep=","))))
         for ids in found
         if ids
@@ -114,5 +113,5 @@ def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
         counted[named] = 0
     return SharedWords(
         bool(asked), rows, holds, (emphasis * rarity**2 / lexical.UNIT).astype(np.float32),
-        counted / np.float32(max(counted.sum(), 1e-9)), named, tuple(term.expression for term in terms), scope.roster,
+        counted / np.float32(max(counted.sum(), 1e-9)), named, tuple(term.forms for term in terms), scope.roster,
     )  # fmt: skip

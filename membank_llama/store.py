@@ -14,17 +14,21 @@ write left in the file is overwritten by the next. One process writes (a lock sa
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from . import removal
+from .background import BackgroundWorker
 from .buffer import HEADER_BYTES, MemMapBuffer
 from .database import translate
 from .encoding import CALIBRATED_AT, read_encoding, record_encoding
@@ -37,10 +41,10 @@ from .errors import (
     ModelError,
     ModelMismatchError,
 )
+from .expiry import ExpiredIds
 from .hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
 from .indexing import LINKS, IndexPlan, IndexSet
 from .lock import WriterLock
-from .passage_rows import with_passages
 from .placement import ModelCard, Stored, pack_records, place_records, plan, record
 from .pointer import PointerRecord
 from .registry import Registry
@@ -57,7 +61,15 @@ HANDED_ON, MORE_HANDED_ON = 128, 1024
 DATABASE = "bank.sqlite"
 FIRST_ACTIVATIONS = "activations-1.bin"
 
+logger = logging.getLogger("membank_llama")
+
 Slots = npt.NDArray[np.int64] | npt.NDArray[np.int32]
+
+
+class Erasable(Protocol):
+    """A file being written, from which the vectors of some labels can be taken out again."""
+
+    def erase(self, labels: Sequence[int]) -> None: ...
 
 
 class Store:
@@ -87,21 +99,26 @@ class Store:
         self.path = path
         self.read_only = read_only
         self._repair = repair and not read_only
-        self._progress = progress
         self.write_lock = threading.RLock()
+        self.unfinished: Erasable | None = None
+        """The next activation file while it is being written: what is removed is erased there too."""
         with ExitStack() as stack:
             if not read_only:
                 _make_directory(path)
                 lock = WriterLock(path)
                 lock.acquire()
                 stack.callback(lock.release)
-            self.registry = _open_registry(path, read_only)
+            self.registry = _open_registry(path, read_only, progress)
             stack.callback(self.registry.close)
             self.rosters = Rosters(self.registry)
+            self.expired = ExpiredIds(self.registry)
+            self.worker = BackgroundWorker("membank-index")
             self._adopt(model, codec)
             self.hierarchy = read_encoding(self.registry, repair=self._repair)
             self._open_activations()
             stack.callback(self._close_activations)
+            stack.callback(self.worker.close)
+            self._finish_erasing()
             self._stack = stack.pop_all()
 
     # -- opening
@@ -138,7 +155,7 @@ class Store:
         directory = self.path / "index"
         shrinks, dim = self.hierarchy.axes is not None, self.hierarchy.dim
         plan = IndexPlan(self.hierarchy.axes_holding(INDEXED), shrinks, dim)
-        self.indexes = IndexSet(directory, self.registry, self._index_rows, plan, tag, self._progress)
+        self.indexes = IndexSet(directory, self.registry, self._index_rows, plan, tag, self.worker)
 
     def _open_file(self) -> None:
         """Open the activation file that the registry names, and delete what an interrupted switch left behind."""
@@ -267,29 +284,66 @@ class Store:
                     self.buffer.write_at(np.array(order, np.int64), rows)
                     self.buffer.flush()
                 record(self.registry, batch, records, self._placed, when)
+                names = self.pointer_ids({entry.slot for entry in batch.placed})
             for namespace, (ids, of) in batch.labels.items():
                 index = self.indexes.loaded(namespace)
                 if index is not None:
                     self.indexes.add(namespace, ids, self.hierarchy.index_rows(levels[2][of], index.dim))
-        return batch.placed
+        return [replace(entry, pointers=names[entry.slot]) for entry in batch.placed]
 
     def _placed(self, slot: int, records: Sequence[bytes]) -> tuple[bytes, ...]:
         return place_records(records, self.buffer.offset(slot), self.hierarchy)
 
     def remove(self, ids: Iterable[int]) -> int:
-        """Forget memories; returns how many there were. Their activations are overwritten with zeros."""
+        """Forget memories; returns how many there were. No file holds anything of their text or vectors afterwards.
+
+        Raises:
+            BankStorageError: they are gone from every recall, but the disk refused to overwrite all of it; the next
+                removal or opening does it.
+        """
         self.check_writable()
-        gone = list(ids)
         with self.write_lock:
-            labels = with_passages(self.registry, gone)
-            removed, freed = self.registry.delete(gone)
-            self.indexes.remove(labels)
-            self.rosters.drop(gone)
-            if freed:
-                slots = np.array(sorted(freed), np.int64)
-                self.buffer.write_at(slots, np.zeros((len(slots), self.hierarchy.slot_bytes), np.uint8))
-                self.buffer.flush()
-        return removed
+            gone = removal.delete(self.registry, ids)
+            if gone.memories:
+                for namespace, labels in gone.labels.items():
+                    self.rosters.drop(namespace, labels)
+                self._erase(gone)
+        return gone.memories
+
+    def _erase(self, gone: removal.Removal) -> None:
+        """Overwrite what removed memories leave in index, activations and database."""
+        try:
+            self.indexes.remove(gone.labels)
+            if self.unfinished is not None:
+                self.unfinished.erase([label for labels in gone.labels.values() for label in labels])
+            slots = np.array(sorted(gone.slots), np.int64)
+            self.buffer.write_at(slots, np.zeros((len(slots), self.hierarchy.slot_bytes), np.uint8))
+            self.buffer.flush()
+            self._empty_log()
+            if removal.is_left(self.registry, gone.traces):
+                self.registry.rows("VACUUM")
+                self._empty_log()
+            removal.finished(self.registry)
+        except (OSError, BankStorageError) as exc:
+            raise BankStorageError(
+                f"the memories are forgotten and no recall finds them, but not all bytes of them could be overwritten: "
+                f"{exc}. It is tried again when the bank is opened next, or with membank gc"
+            ) from exc
+
+    def _empty_log(self) -> None:
+        if not self.registry.checkpoint():
+            raise BankStorageError(f"another process reads {self.path} for long, and its log cannot be emptied")
+
+    def _finish_erasing(self) -> None:
+        """Overwrite what a removal that was interrupted left."""
+        if self.read_only:
+            return
+        left = removal.pending(self.registry)
+        if left.labels:
+            try:
+                self._erase(left)
+            except BankStorageError as exc:
+                logger.warning("%s", exc)
 
     # -- reading
 
@@ -390,8 +444,8 @@ def _make_directory(path: Path) -> None:
         ) from exc
 
 
-def _open_registry(path: Path, read_only: bool) -> Registry:
+def _open_registry(path: Path, read_only: bool, progress: Progress | None) -> Registry:
     try:
-        return Registry(path / DATABASE, read_only=read_only)
+        return Registry(path / DATABASE, read_only=read_only, progress=progress)
     except (sqlite3.OperationalError, OSError) as exc:
         raise translate(exc, path / DATABASE) from exc

@@ -7,28 +7,30 @@ to it is one transaction. Interrupted anywhere, the bank is as it was and the re
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .adapters.base import ModelAdapter, check_vectors
+from .database import chunks
 from .encoding import record_encoding
-from .errors import BankCorruptError, MembankError
+from .errors import BankCorruptError, BankStorageError
 from .hgns.hierarchy import HGNSHierarchy
-from .passage_rows import Encoded, encoded
+from .passage_rows import Encoded, encoded, existing, placed
 from .placement import ModelCard, pack_records, place_records
 from .pointer import PointerRecord, model_tag
 from .store import Slots, Store
 from .types import LEVELS, Codes, Progress
 
+Records = tuple[bytes, bytes, bytes]
+
 logger = logging.getLogger("membank_llama")
 
 BATCH = 32
 VERIFY_BATCH = 512
-COPY_BATCH = 512
+COPY_BATCH = 256
 MOST_PROBLEMS = 50
 
 
@@ -58,12 +60,8 @@ def verify(store: Store, progress: Progress | None = None) -> VerifyReport:
 def _verify_database(store: Store) -> list[str]:
     found = [row[0] for row in store.registry.rows("PRAGMA quick_check")]
     problems = [f"database: {line}" for line in found if line != "ok"]
-    if not store.read_only:
-        try:
-            with store.registry.transaction() as db:
-                db.execute("INSERT INTO memories_fts (memories_fts, rank) VALUES ('integrity-check', 1)")
-        except (sqlite3.DatabaseError, BankCorruptError):
-            problems.append("full text: does not match the memories; membank rebuild mends it")
+    if not store.registry.words.is_sound():
+        problems.append("words: what is filed does not match the memories; membank rebuild mends it")
     return problems
 
 
@@ -135,7 +133,7 @@ def _verify_indexes(store: Store) -> list[str]:
 
 
 def collect(store: Store, progress: Progress | None = None) -> dict[str, int]:
-    """Remove expired memories, then pack the files: nothing of what was removed is left in any of them.
+    """Remove expired memories, then pack the files.
 
     Threads may recall meanwhile; those that write wait.
     """
@@ -152,8 +150,6 @@ def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
     if free:
         _pack(store, progress)
     store.indexes.purge(progress)
-    # full text keeps the words of removed texts until its segments are merged
-    store.registry.optimize_text()
     if store.registry.scalar("PRAGMA freelist_count"):
         store.registry.rows("VACUUM")
     store.registry.checkpoint()
@@ -167,7 +163,9 @@ def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
 def _pack(store: Store, progress: Progress | None) -> None:
     """Copy the activations in use into a new file."""
     rewrite = Rewrite(store, store.model, store.hierarchy, kind="pack", calibrated_at=store.calibrated_at)
-    rewrite.copy(lambda slots: [store.codes(slots, level) for level in LEVELS], "packing", progress)
+    for done, total in rewrite.copying(lambda slots: [store.codes(slots, level) for level in LEVELS], LEVELS):
+        if progress is not None:
+            progress("packing", done, total)
 
 
 def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = None) -> int:
@@ -202,7 +200,7 @@ _THERE = (
 
 
 class Rewrite:
-    """The next activation file of a bank, being filled.
+    """The next activation file of a bank, being filled. One at a time: a new one puts an end to the one before.
 
     Of kind "encode" it goes on where an earlier one with the same model stopped; of kind "pack" (the same bytes) or
     "calibrate" (the same vectors along other axes) it starts anew, since it may have copied from slots that changed.
@@ -215,18 +213,29 @@ class Rewrite:
         self._store = store
         self._card = card
         self._hierarchy = hierarchy
-        registry = store.registry
+        self._packs = kind == "pack"
+        self._encodes = kind == "encode"
+        self._calibrated_at = calibrated_at
+        self._over = False
+        with store.write_lock:
+            if isinstance(store.unfinished, Rewrite):
+                store.unfinished.abandon()
+            self._begin(kind)
+            store.unfinished = self
+
+    def _begin(self, kind: str) -> None:
+        store, registry = self._store, self._store.registry
         number = 1 + int(registry.get_meta("activations").removesuffix(".bin").rsplit("-", 1)[1])
         self._name = f"activations-{number}.bin"
-        self._packs = kind == "pack"
-        self._calibrated_at = calibrated_at
-        plan = {"kind": kind, "model": card.id, "hgns": hierarchy.spec(), "activations": self._name}
-        if kind != "encode" or registry.get_meta("rewrite") != plan:
+        plan = {
+            "kind": kind, "model": self._card.id, "hgns": self._hierarchy.spec(), "activations": self._name
+        }  # fmt: skip
+        if not self._encodes or registry.get_meta("rewrite") != plan:
             with registry.transaction() as db:
                 db.execute("DELETE FROM rewrite")
                 registry.set_meta("rewrite", plan)
             (store.path / self._name).unlink(missing_ok=True)
-        self._buffer = store.open_buffer(self._name, hierarchy)
+        self._buffer = store.open_buffer(self._name, self._hierarchy)
         self._next = int(registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
         self._after = int(registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
 
@@ -235,61 +244,140 @@ class Rewrite:
         return int(self._store.registry.scalar("SELECT count(*) FROM rewrite"))
 
     def missing(self, limit: int) -> list[Encoded]:
-        """Memories and passages that are not, oldest first."""
-        return encoded(self._store.registry, self._after, limit)
+        """Memories and passages that are not, oldest first; with their texts where those are to be encoded."""
+        return (encoded if self._encodes else placed)(self._store.registry, self._after, limit)
 
-    def put(self, memories: Sequence[Encoded], levels: Sequence[Codes]) -> None:
-        """Write the levels of these memories, shape ``(n, nbytes(level))`` each."""
-        first = self._next
-        records = pack_records(levels, self._card, self._hierarchy)
-        with self._store.registry.transaction() as db:
-            fresh: dict[int, int] = {}
+    def put(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int] = ()) -> None:
+        """Write the levels of these memories, shape ``(n, nbytes(level))`` each.
+
+        Levels in `kept` are copies: their pointers keep the name that is recorded, so that damage stays damage.
+        """
+        registry = self._store.registry
+        with self._store.write_lock, registry.transaction() as db:
+            self._check_alive()
+            self._after = memories[-1].id
+            there = existing(registry, [memory.id for memory in memories])
+            # what was removed meanwhile must not come into a new file
+            rows_kept = [row for row, memory in enumerate(memories) if memory.id in there]
+            memories = [memories[row] for row in rows_kept]
+            levels = [level[rows_kept] for level in levels]
+            records = self._records(memories, levels, kept)
+            digests = {record[0][:32] for record in records}
+            slots = {
+                digest: slot
+                for marks, piece in chunks(digests)
+                for digest, slot in registry.rows(f"SELECT digest, slot FROM rewrite WHERE digest IN ({marks})", piece)
+            }
+            fresh: list[int] = []
+            rows = []
             for row, memory in enumerate(memories):
                 digest = records[row][0][:32]
-                slot = self._store.registry.scalar("SELECT slot FROM rewrite WHERE digest = ?", (digest,))
-                if slot is None:
-                    slot = first + len(fresh)
-                    fresh[slot] = row
-                base = self._buffer.offset(slot)
-                placed = place_records(records[row], base, self._hierarchy)
-                db.execute("INSERT INTO rewrite VALUES (?, ?, ?, ?, ?, ?)", (memory.id, slot, digest, *placed))
+                if digest not in slots:
+                    slots[digest] = self._next + len(fresh)
+                    fresh.append(row)
+                base = self._buffer.offset(slots[digest])
+                rows.append((memory.id, slots[digest], digest, *place_records(records[row], base, self._hierarchy)))
+            db.conn.executemany("INSERT INTO rewrite VALUES (?, ?, ?, ?, ?, ?)", rows)
             if fresh:
-                self._buffer.write(first, np.concatenate(levels, axis=1)[list(fresh.values())])
+                self._buffer.write(self._next, np.concatenate(levels, axis=1)[fresh])
                 self._buffer.flush()
-        self._next = first + len(fresh)
-        self._after = memories[-1].id
+            self._next += len(fresh)
 
-    def copy(self, levels_of: Callable[[Slots], Sequence[Codes]], label: str, progress: Progress | None) -> None:
-        """Put everything here, with levels made of what its slots hold now, and switch over; or give all of it up."""
+    def _records(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int]) -> list[Records]:
+        records = pack_records(levels, self._card, self._hierarchy)
+        recorded = self._store.registry.pointers({memory.slot for memory in memories}) if kept else {}
+        for row, memory in enumerate(memories):
+            old = recorded.get(memory.slot)
+            if old is not None:
+                names = [(old if level in kept else records[row])[level][:32] for level in LEVELS]
+                a, b, c = (name + record[32:] for name, record in zip(names, records[row], strict=True))
+                records[row] = a, b, c
+        return records
+
+    def _check_alive(self) -> None:
+        if self._over:
+            raise BankStorageError(
+                f"{self._store.path} is being written anew by another operation; wait for it and try again"
+            )
+
+    def copying(self, levels_of: Callable[[Slots], Sequence[Codes]], kept: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Put everything here a little at a time, with levels made of what its slots hold now, and switch over; or give
+        all of it up. Yields how many are here, of how many."""
         total, done = self._store.registry.count_vectors(), 0
         try:
-            while batch := self.missing(COPY_BATCH):
-                self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)))
-                done += len(batch)
-                if progress is not None:
-                    progress(label, done, total)
-            self.finish()
-        except MembankError:
+            while True:
+                while batch := self.missing(COPY_BATCH):
+                    self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)), kept)
+                    done += len(batch)
+                    yield done, max(done, total)
+                with self._store.write_lock:
+                    self._check_alive()
+                    # what was told since the last look
+                    if len(batch := self.missing(COPY_BATCH)) < COPY_BATCH:
+                        if batch:
+                            self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)), kept)
+                        self.finish()
+                        return
+        finally:
             self.abandon()
-            raise
 
     def abandon(self) -> None:
-        """Give it up and the room it took."""
-        self._buffer.close()
-        (self._store.path / self._name).unlink(missing_ok=True)
+        """Give it up and the room it took, unless it is finished."""
+        with self._store.write_lock:
+            if self._over:
+                return
+            self._leave()
+            (self._store.path / self._name).unlink(missing_ok=True)
 
-    def _erase_removed(self) -> None:
-        """Memories may have been removed since they were put here."""
-        rows = self._store.registry.rows(f"SELECT slot FROM rewrite AS r GROUP BY slot HAVING sum({_THERE}) = 0")
-        slots = np.array([row[0] for row in rows], np.int64)
-        self._buffer.write_at(slots, np.zeros((len(slots), self._hierarchy.slot_bytes), np.uint8))
+    def _leave(self) -> None:
+        self._over = True
+        self._buffer.close()
+        if self._store.unfinished is self:
+            self._store.unfinished = None
+
+    def erase(self, labels: Sequence[int]) -> None:
+        """Take out the vectors of memories that were removed."""
+        registry = self._store.registry
+        with registry.transaction() as db:
+            for marks, piece in chunks(labels):
+                sql = f"SELECT slot FROM rewrite WHERE memory_id IN ({marks})"
+                slots = {row[0] for row in registry.rows(sql, piece)}
+                db.execute(f"DELETE FROM rewrite WHERE memory_id IN ({marks})", piece)
+                for marks_of_slots, some in chunks(slots):
+                    sql = f"SELECT DISTINCT slot FROM rewrite WHERE slot IN ({marks_of_slots})"
+                    slots -= {row[0] for row in registry.rows(sql, some)}
+                self._blank(sorted(slots))
+
+    def _blank(self, slots: Sequence[int]) -> None:
+        rows = np.zeros((len(slots), self._hierarchy.slot_bytes), np.uint8)
+        self._buffer.write_at(np.array(slots, np.int64), rows)
         self._buffer.flush()
 
     def finish(self) -> None:
         """Switch the bank over, then delete the old file."""
         store, registry = self._store, self._store.registry
-        old = store.path / registry.get_meta("activations")
-        self._erase_removed()
+        with store.write_lock:
+            self._check_alive()
+            old = store.path / registry.get_meta("activations")
+            # memories may have been removed since they were put here
+            gone = registry.rows(f"SELECT slot FROM rewrite AS r GROUP BY slot HAVING sum({_THERE}) = 0")
+            self._blank([row[0] for row in gone])
+            self._switch()
+            self._leave()
+            if not self._packs:
+                store.indexes.discard_saved()
+            store.reload(same_vectors=self._packs)
+        # a damaged file that was set aside is of no use any more: every vector is here
+        leftover = [old, *store.path.glob("activations-*.damaged")]
+        for path in leftover:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                # where a file in use cannot be deleted, the next start does it
+                logger.warning("could not delete %s: %s", path, exc)
+
+    def _switch(self) -> None:
+        registry = self._store.registry
         with registry.transaction() as db:
             db.execute("DELETE FROM pointers")
             db.execute(
@@ -304,12 +392,3 @@ class Rewrite:
             record_encoding(registry, self._hierarchy, self._calibrated_at)
             registry.set_meta("activations", self._name)
             registry.bump()
-        self._buffer.close()
-        if not self._packs:
-            store.indexes.discard_saved()
-        store.reload(same_vectors=self._packs)
-        try:
-            old.unlink(missing_ok=True)
-        except OSError as exc:
-            # where a file in use cannot be deleted, the next start does it
-            logger.warning("could not delete %s: %s", old, exc)

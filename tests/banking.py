@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ import numpy as np
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
 from membank_llama.placement import ModelCard
+from membank_llama.schema import MIGRATIONS
 from membank_llama.store import Store
 from membank_llama.types import NewMemory, Vector
 
@@ -77,3 +81,30 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Pope
 def files_with(directory: Path, needle: bytes) -> list[str]:
     """Names of the files below a directory that hold these bytes."""
     return sorted(p.name for p in directory.rglob("*") if p.is_file() and needle in p.read_bytes())
+
+
+def as_first_format(path: Path) -> None:
+    """Make a bank what the first release left: its tables and its rows, without what came later."""
+    old = path.with_name("old.sqlite")
+    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as raw:
+        for statement in MIGRATIONS[0]:
+            raw.execute(statement)
+        raw.execute("DELETE FROM meta")
+        raw.execute("ATTACH ? AS now", (str(path / "bank.sqlite"),))
+        for table in ("meta", "memories", "pointers"):
+            columns = ", ".join(row[1] for row in raw.execute(f"PRAGMA main.table_info({table})"))
+            raw.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+        raw.execute("DELETE FROM meta WHERE key IN ('words_secret', 'lifetimes')")
+        raw.execute("PRAGMA user_version = 1")
+        raw.execute("DETACH now")
+    for leftover in path.glob("bank.sqlite*"):
+        leftover.unlink()
+    old.rename(path / "bank.sqlite")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Until something comes about in the background."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition()

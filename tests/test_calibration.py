@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from banking import FACTS, numbered, open_bank, open_store, python, texts, unit_vectors
+from banking import FACTS, numbered, open_bank, open_store, python, texts, unit_vectors, wait_for
 
 from membank_llama import calibration, indexing
 from membank_llama.adapters.mock import MockAdapter
@@ -33,12 +33,13 @@ def test_a_bank_that_grows_finds_its_axes(tmp_path: Path) -> None:
         assert bank.stats()["axes"] is None
         before = {memory.id: bank.store.pointer_ids([memory.slot])[memory.slot] for memory in bank.memories()}
         encoded = adapter.encoded
-        steps: list[tuple[str, int, int]] = []
         bank.ingest_many(FACTS)
-        bank.ingest_many(numbered(2, start=5000), progress=lambda *step: steps.append(step))
-        assert ("calibrating", FEWEST, FEWEST) in steps
+        bank.ingest_many(numbered(2, start=5000))
+        wait_for(lambda: bank.stats()["axes"] is not None)
+        wait_for(lambda: not bank.store.worker.pending())
         assert adapter.encoded - encoded <= len(FACTS) + 2 + 48, "the new texts, and the gate's sentences once"
-        assert bank.stats()["axes"] == {"calibrated_at": FEWEST, "corrects": False, "removed": 0}
+        assert bank.stats()["axes"]["calibrated_at"] in range(FEWEST - 2, FEWEST + 1)
+        assert not bank.stats()["axes"]["corrects"]
         after = {memory.id: bank.store.pointer_ids([memory.slot])[memory.slot] for memory in bank.memories()}
         assert all(after[memory_id][0] == names[0] for memory_id, names in before.items()), "level 0 is what it was"
         assert all(after[memory_id][2] != names[2] for memory_id, names in before.items())
@@ -48,7 +49,7 @@ def test_a_bank_that_grows_finds_its_axes(tmp_path: Path) -> None:
         assert texts(bank.recall("Where does my sister live?", 1)) == [FACTS[0]]
         bank.forget(range(1, 40))
         bank.gc()
-        assert bank.stats()["axes"]["calibrated_at"] == FEWEST
+        assert bank.stats()["axes"]["calibrated_at"] in range(FEWEST - 2, FEWEST + 1)
         assert bank.verify().ok
         assert sorted(path.name for path in tmp_path.glob("activations-*")) == [bank.store.activations]
 
@@ -57,11 +58,18 @@ def test_and_finds_them_anew_at_eight_times_the_size(tmp_path: Path, monkeypatch
     monkeypatch.setattr(calibration, "FEWEST", 32)
     monkeypatch.setattr(calibration, "SETTLED", 1000)
     with open_bank(tmp_path) as bank:
-        bank.ingest_many(numbered(40))
+        bank.ingest_many(numbered(32))
+        steps: list[tuple[str, int, int]] = []
+        bank.flush(progress=lambda *step: steps.append(step))
+        assert ("calibrating", 32, 32) in steps
         assert bank.stats()["axes"]["calibrated_at"] == 32
+        bank.ingest_many(numbered(200, start=100))
+        assert bank.store.worker.pending() == ()
         first = bank.store.hierarchy.tag
-        bank.ingest_many(numbered(1300))
+        bank.ingest_many(numbered(24, start=400))
+        bank.flush()
         assert bank.stats()["axes"]["calibrated_at"] == 256
+        bank.ingest_many(numbered(1100, start=3000))
         assert bank.store.hierarchy.tag != first
         calibration.recalibrate(bank.store)
         assert bank.stats()["axes"]["calibrated_at"] == 1000, "the sample is bounded"
@@ -82,16 +90,17 @@ def stop(*_, **__):
 bank = open_bank(sys.argv[1])
 if where == "midway":
     original = upkeep.Rewrite.put
-    def put(self, memories, levels):
-        original(self, memories, levels)
+    def put(self, *given):
+        original(self, *given)
         stop()
     upkeep.Rewrite.put = put
 elif where == "before the switch":
-    upkeep.Rewrite._erase_removed = stop
+    upkeep.Rewrite._switch = stop
 else:
     from membank_llama import store
     store.Store.reload = stop
-bank.ingest_many(numbered(300))
+bank.ingest_many(numbered(256))
+bank.flush()
 """
 
 
@@ -107,6 +116,7 @@ def test_killed_while_calibrating_the_bank_is_whole(tmp_path: Path, where: str) 
         assert (bank.stats()["axes"] is not None) == (where == "after the switch")
         assert bank.verify().ok, bank.verify().problems
         bank.ingest_many([*numbered(10, start=900), *FACTS])
+        bank.flush()
         assert bank.stats()["axes"] is not None
         assert texts(bank.recall("Where does my sister live?", 1)) == [FACTS[0]]
         assert bank.verify().ok, bank.verify().problems
@@ -118,6 +128,7 @@ def test_readers_follow(tmp_path: Path) -> None:
         bank.ingest_many(FACTS)
         assert texts(reader.recall("sister", 1)) == [FACTS[0]]
         bank.ingest_many(numbered(300))
+        bank.flush()
         assert bank.stats()["axes"] is not None
         assert texts(reader.recall("sister", 1)) == [FACTS[0]]
         assert reader.store.hierarchy.tag == bank.store.hierarchy.tag
@@ -131,6 +142,7 @@ def test_readers_follow(tmp_path: Path) -> None:
 def test_damaged_axes_are_calculated_again(tmp_path: Path, damage: str) -> None:
     with open_bank(tmp_path) as bank:
         bank.ingest_many([*FACTS, *numbered(300)])
+        bank.flush()
         with bank.store.registry.transaction() as db:
             db.execute(f"UPDATE axes SET data = {'substr(data, 1, 999)' if damage == 'cut' else 'zeroblob(9)'}")
             if damage == "gone":
@@ -171,6 +183,7 @@ def test_vectors_that_all_point_one_way_are_told_apart(tmp_path: Path) -> None:
 
     with MemBank(Leaning(hidden_dim=64), tmp_path) as bank:
         bank.ingest_many([*FACTS, *numbered(300)])
+        bank.flush()
         assert bank.stats()["axes"]["corrects"]
         best, second = bank.recall("My sister Ana lives in Porto now", 2)
         assert best.text == FACTS[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from banking import FACTS, open_bank
 
-from membank_llama.lexical import MAX_TERMS, quoted, terms, weight
+from membank_llama.lexical import MAX_TERMS, terms, weight
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,6 @@ def test_content_words(text: str, words: list[str]) -> None:
 
 def test_no_more_than_so_many() -> None:
     assert len(terms(" ".join(f"word{n}" for n in range(1000)))) == MAX_TERMS
-
-
-def test_words_are_quoted() -> None:
-    assert quoted('a"b') == '"a""b"'
 
 
 def test_rare_words_weigh_more_and_every_word_weighs() -> None:

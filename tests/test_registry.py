@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from membank_llama.database import chunks
 from membank_llama.errors import BankFormatError, BankNotFoundError
-from membank_llama.registry import Registry, chunks, text_hash
+from membank_llama.registry import Registry, text_hash
+from membank_llama.removal import delete
 from membank_llama.types import NewMemory
 
 
@@ -27,8 +29,8 @@ def put(registry: Registry, *items: NewMemory, slot: int = 0, now: float = 100.0
     return [row[0] for row in rows]
 
 
-def words(registry: Registry, expression: str) -> list[int]:
-    (found,) = registry.postings([expression], 100)
+def words(registry: Registry, *forms: str, namespace: str = "default") -> list[int]:
+    (found,) = registry.words.postings(namespace, [forms], 100)
     return [int(memory_id) for memory_id in (found or "").split(",") if memory_id]
 
 
@@ -52,7 +54,7 @@ def test_a_memory_comes_back_whole(registry: Registry) -> None:
 
 def test_ids_are_never_given_twice(registry: Registry) -> None:
     ids = put(registry, NewMemory("one"), NewMemory("two"))
-    registry.delete(ids)
+    delete(registry, ids)
     assert registry.last_id() == 2
     assert put(registry, NewMemory("three")) == [3]
 
@@ -88,25 +90,38 @@ def test_pointers_are_64_bytes_and_counted(registry: Registry) -> None:
     assert registry.next_slot() == 8
     ids = put(registry, NewMemory("a"), slot=7) + put(registry, NewMemory("b"), slot=7)
     registry.refer({7: 1})
-    assert registry.delete(ids[:1]) == (1, [])
+    first = delete(registry, ids[:1])
+    assert (first.memories, first.slots) == (1, [])
     assert registry.free_slots(10) == []
     registry.refer({7: -1})
-    assert registry.delete([*ids, 555]) == (1, [7])
+    second = delete(registry, [*ids, 555])
+    assert (second.memories, second.slots) == (1, [7])
     assert registry.free_slots(10) == [7]
     assert registry.slots_with([records[0][:32]]) == {}
 
 
-def test_full_text_stems_and_folds(registry: Registry) -> None:
+def test_words_are_stemmed_and_folded(registry: Registry) -> None:
     running, cafe, other = put(
         registry, NewMemory("She was running late"), NewMemory("the Café on the corner"), NewMemory("a blue door")
     )
-    assert words(registry, '"runs"') == [running]
-    assert words(registry, '"cafes"') == [cafe]
-    assert words(registry, '"doors" OR "late"') == [running, other]
-    assert words(registry, '"green"') == []
-    assert registry.postings(['"run"', '"gone"', '"door"'], 9) == [f"{running}", "", f"{other}"]
-    assert registry.postings(['"the" OR "a"'], 1) == [None]
-    assert registry.postings([], 9) == []
+    assert words(registry, "runs") == [running]
+    assert words(registry, "cafes") == [cafe]
+    assert sorted(words(registry, "doors", "late")) == [running, other]
+    assert words(registry, "green") == []
+    assert words(registry, "blue door") == [other], "what is several words must all be there"
+    assert words(registry, "?!") == []
+    found = registry.words.postings("default", [("run",), ("gone",), ("door",)], 9)
+    assert found == [f"{running}", "", f"{other}"]
+    assert registry.words.postings("default", [("the", "a")], 1) == [None]
+    assert registry.words.postings("default", [], 9) == []
+
+
+def test_words_are_counted_within_their_namespace(registry: Registry) -> None:
+    (mine,) = put(registry, NewMemory("the violin in the attic"))
+    put(registry, *(NewMemory(f"violin {n}", namespace="work") for n in range(20)))
+    assert registry.words.postings("default", [("violin",)], 5) == [str(mine)]
+    assert registry.words.postings("work", [("violin",)], 5) == [None]
+    assert registry.words.postings("other", [("violin",)], 5) == [""]
 
 
 def test_arrivals_and_namespaces(registry: Registry) -> None:
@@ -116,18 +131,14 @@ def test_arrivals_and_namespaces(registry: Registry) -> None:
     assert registry.arrivals("default", 0, 1) == [first]
     assert registry.arrivals("default", 1, 10) == [second]
     assert registry.arrivals("work", 0, 10) == []
-    assert registry.is_alone("default")
-    assert not registry.is_alone("work")
-    put(registry, NewMemory("river", namespace="work"))
-    assert not registry.is_alone("default")
 
 
-def test_full_text_follows_removal(registry: Registry) -> None:
+def test_words_follow_removal(registry: Registry) -> None:
     ids = put(registry, NewMemory("river"), NewMemory("lamp"))
-    registry.delete(ids[:1])
+    delete(registry, ids[:1])
     assert words(registry, "river") == []
-    with registry.transaction() as db:
-        db.execute("INSERT INTO memories_fts (memories_fts, rank) VALUES ('integrity-check', 1)")
+    assert registry.words.is_sound()
+    assert registry.scalar("SELECT count(*) FROM postings") == 1
 
 
 def test_expired_memories_unless_pinned(registry: Registry) -> None:
@@ -137,12 +148,12 @@ def test_expired_memories_unless_pinned(registry: Registry) -> None:
         NewMemory("kept", expires_at=150.0, pinned=True),
         NewMemory("young", expires_at=250.0),
     )
-    assert registry.expired(200.0) == [gone]
+    assert registry.expired("default", 0.0, 200.0) == [gone]
     assert registry.select(namespace=None, conversation=None, before=None, expired_at=200.0) == [gone]
     assert registry.set_pinned(kept, False)
     assert not registry.set_pinned(999, True)
-    assert registry.expired(200.0) == [gone, kept]
-    assert registry.expired(300.0) == [gone, kept, young]
+    assert registry.expired("default", 0.0, 200.0) == [gone, kept]
+    assert registry.expired("default", 0.0, 300.0) == [gone, kept, young]
 
 
 def test_select_joins_conditions(registry: Registry) -> None:
@@ -171,7 +182,8 @@ def test_more_ids_than_sqlite_takes_at_once(registry: Registry) -> None:
     put(registry, *(NewMemory(str(n)) for n in range(1100)))
     assert len(registry.get(range(1, 2000))) == 1100
     registry.put_pointers([(n, (bytes(64),) * 3, 1) for n in range(1100)])
-    assert registry.delete(range(1, 1101)) == (1100, list(range(1100)))
+    gone = delete(registry, range(1, 1101))
+    assert (gone.memories, sorted(gone.slots)) == (1100, list(range(1100)))
 
 
 def test_generation_and_meta(registry: Registry) -> None:

@@ -58,14 +58,14 @@ def test_rows_and_times(store: Store) -> None:
     assert store.rosters.get("empty").rows(np.array([1])).tolist() == []
 
 
-def test_namespaces_know_of_each_other(store: Store) -> None:
+def test_a_name_that_nobody_stored_under_takes_no_room(store: Store) -> None:
     store.add(numbered(2), unit_vectors(2))
-    assert store.rosters.get("default").alone
-    store.add(numbered(2, "work"), unit_vectors(4)[2:])
-    assert not store.rosters.get("default").alone
-    assert list(listed(store, "work")) == [3, 4]
-    store.remove([3, 4])
-    assert store.rosters.get("default").alone
+    for n in range(100):
+        assert len(store.rosters.get(f"made up {n}")) == 0
+        assert len(store.indexes.get(f"made up {n}")) == 0
+    assert list(listed(store)) == [1, 2]
+    assert list(store.rosters._rolls) == ["default"]
+    assert store.indexes.stats() == {}
 
 
 def test_what_another_process_removed_is_dropped_when_found_gone(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_slots_are_read_anew_after_packing(store: Store) -> None:
 
 def test_rosters_of_a_closed_bank_are_not_needed(store: Store) -> None:
     rosters = Rosters(store.registry)
-    rosters.drop([1, 2])
+    rosters.drop("default", [1, 2])
     rosters.clear()
     assert len(rosters.get("default")) == 0
 

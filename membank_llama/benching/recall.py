@@ -10,11 +10,13 @@ question changed to those who speak there.
 from __future__ import annotations
 
 import re
+import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import numpy as np
 
 from ..adapters.base import ModelAdapter
 from ..bank import MemBank
+from ..full_text import TOKENIZER
 from ..lexical import looked_up
 from ..roster import Roster
 from ..signals import Weights
@@ -150,6 +153,8 @@ class RecallBench:
         self.left_out = sum(talk.left_out for talk in conversations)
 
     def close(self) -> None:
+        if "_full_text" in vars(self):
+            self._full_text.close()
         self.bank.close()
 
     # -- ways to rank
@@ -168,25 +173,36 @@ class RecallBench:
     def _roster(self, asked: Asked) -> Roster:
         return self.bank.store.rosters.get(asked.namespace)
 
+    def _memories(self, asked: Asked) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Ids of the memories asked, rising."""
+        return np.unique(self._roster(asked).owner)
+
     def _cosines(self, asked: Asked) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """The cosine of each memory, of a long one that of its best passage."""
+        roster = self._roster(asked)
         vector = self.adapter.encode(asked.question.text)
-        return self.bank.store.scores(vector, self._roster(asked).slots, 0).astype(np.float64)
+        cosines = self.bank.store.scores(vector, roster.slots, 0).astype(np.float64)
+        return np.maximum.reduceat(cosines, np.searchsorted(roster.owner, self._memories(asked)))
+
+    @cached_property
+    def _full_text(self) -> sqlite3.Connection:
+        """All memories in FTS5: the bank's own index of words ranks nothing."""
+        db = sqlite3.connect(":memory:")
+        db.execute(f"CREATE VIRTUAL TABLE plain USING fts5 (text, content='', tokenize='{TOKENIZER}')")
+        db.executemany("INSERT INTO plain (rowid, text) VALUES (?, ?)", ((m.id, m.text) for m in self.bank.memories()))
+        return db
 
     def _bm25(self, asked: Asked) -> np.ndarray[Any, np.dtype[np.float64]]:
-        words = " OR ".join(term.expression for term in looked_up(asked.question.text)) or '""'
-        rows = self.bank.store.registry.rows(
-            "SELECT m.id, -bm25(memories_fts) FROM memories_fts JOIN memories AS m ON m.id = memories_fts.rowid"
-            " WHERE memories_fts MATCH ? AND m.namespace = ?",
-            (words, asked.namespace),
-        )
-        found = dict(rows)
-        return np.array([found.get(memory, 0.0) for memory in self._roster(asked).ids.tolist()])
+        forms = [form.replace('"', '""') for term in looked_up(asked.question.text) for form in term.forms]
+        words = " OR ".join(f'"{form}"' for form in forms) or '""'
+        found = dict(self._full_text.execute("SELECT rowid, -bm25(plain) FROM plain WHERE plain MATCH ?", (words,)))
+        return np.array([found.get(memory, 0.0) for memory in self._memories(asked).tolist()])
 
     def baselines(self) -> dict[str, Ranker]:
         """What others do: each alone, and two plain fusions."""
 
         def ranked(score: Callable[[Asked], Any]) -> Ranker:
-            return lambda asked: self._roster(asked).ids[np.argsort(-score(asked), kind="stable")].tolist()
+            return lambda asked: self._memories(asked)[np.argsort(-score(asked), kind="stable")].tolist()
 
         def reciprocal(asked: Asked) -> Any:
             ranks = [np.argsort(np.argsort(-s, kind="stable")) for s in (self._cosines(asked), self._bm25(asked))]

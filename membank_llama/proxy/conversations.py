@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..database import chunks
 from ..prompt import strip_block
-from ..registry import Registry, chunks
+from ..registry import Registry
 from ..reminder import text_of
 from .dialects import without_thinking
 

@@ -1,0 +1,123 @@
+"""Deleting memories from the registry, and what is then left to overwrite.
+
+One transaction takes rows, passages, words and pointers away and notes in `erasures` which vectors the saved index and
+the activation file still hold. `Store` overwrites those; the note goes when nothing is left, so that what a kill
+interrupts is finished at the next opening.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .database import chunks
+from .registry import Registry
+
+LONG, HEAD, TAIL = 2000, 256, 16
+"""Bytes from which a text may lie in several pages of the file, and how much of its beginning or end is looked for."""
+
+MOST_SEARCHED = 16
+"""Texts looked for in the file one by one; rewriting it is cheaper than to look for more."""
+
+
+class Trace(NamedTuple):
+    """A text as the file held it: its hash, and its end with the hash behind it, or its beginning where it is long."""
+
+    text_hash: bytes
+    data: bytes
+
+
+@dataclass
+class Removal:
+    """What deleting came to: how many memories there were, the labels of their vectors by namespace, the slots that
+    nothing points at any more, and what to look for in the file."""
+
+    memories: int = 0
+    labels: dict[str, list[int]] = field(default_factory=dict)
+    slots: list[int] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)
+
+
+def delete(registry: Registry, ids: Iterable[int]) -> Removal:
+    """Remove memories with their passages, words and pointers, and note what is left to overwrite."""
+    gone = Removal()
+    with registry.transaction():
+        for marks, piece in chunks(ids):
+            _delete(registry, marks, piece, gone)
+        if gone.memories:
+            registry.bump()
+    return gone
+
+
+def _delete(registry: Registry, marks: str, ids: Sequence[int], gone: Removal) -> None:
+    found = registry.rows(f"SELECT id, slot, namespace, text, text_hash FROM memories WHERE id IN ({marks})", ids)
+    parts = registry.rows(f"SELECT id, slot, namespace FROM passages WHERE memory_id IN ({marks})", ids)
+    labels = [row[:3] for row in (*found, *parts)]
+    slots = [(slot,) for _, slot, _ in labels]
+    registry.words.unfile([(row[0], row[2], row[3]) for row in found])
+    with registry.transaction() as db:
+        db.execute(f"DELETE FROM memories WHERE id IN ({marks})", ids)
+        db.execute(f"DELETE FROM passages WHERE memory_id IN ({marks})", ids)
+        db.conn.executemany("UPDATE pointers SET ref_count = ref_count - 1 WHERE slot = ?", slots)
+        freed = set(registry.unreferenced({slot for (slot,) in slots}))
+        noted = [(label, name, slot if slot in freed else None) for label, slot, name in labels]
+        db.conn.executemany("INSERT OR REPLACE INTO erasures VALUES (?, ?, ?)", noted)
+        db.conn.executemany(
+            "UPDATE pointers SET digest = zeroblob(32), level0 = x'', level1 = x'', level2 = x'' WHERE slot = ?",
+            [(slot,) for slot in freed],
+        )
+    gone.memories += len(found)
+    gone.slots += freed
+    for label, _, name in labels:
+        gone.labels.setdefault(name, []).append(label)
+    gone.traces += [Trace(row[4], _bytes_of(row[3], row[4])) for row in found]
+
+
+def _bytes_of(text: str, digest: bytes) -> bytes:
+    data = text.encode("utf-8", "surrogatepass")
+    return data[:HEAD] if len(data) > LONG else data[-TAIL:] + digest
+
+
+def pending(registry: Registry) -> Removal:
+    """What an interrupted removal left to overwrite."""
+    left = Removal()
+    slots = []
+    for label, namespace, slot in registry.rows("SELECT id, namespace, slot FROM erasures ORDER BY id"):
+        left.labels.setdefault(namespace, []).append(label)
+        if slot is not None:
+            slots.append(slot)
+    left.slots = registry.unreferenced(slots)
+    return left
+
+
+def finished(registry: Registry) -> None:
+    """Nothing of what was removed is left."""
+    with registry.transaction() as db:
+        db.execute("DELETE FROM erasures")
+
+
+def is_left(registry: Registry, traces: Sequence[Trace]) -> bool:
+    """Whether the file may hold copies of removed texts: SQLite zeroes what it frees (`secure_delete`), but not what it
+    leaves behind where it moves rows between pages. Its log must be empty."""
+    if len(traces) > MOST_SEARCHED:
+        return True
+    if not traces:
+        return False
+    with registry.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return any(
+            _count(data, trace.data) > _living(registry, trace) for trace in traces if data.find(trace.data) >= 0
+        )
+
+
+def _count(data: mmap.mmap, needle: bytes) -> int:
+    found, at = 0, data.find(needle)
+    while at >= 0:
+        found, at = found + 1, data.find(needle, at + 1)
+    return found
+
+
+def _living(registry: Registry, trace: Trace) -> int:
+    """Memories that hold the same text, in other namespaces."""
+    return int(registry.scalar("SELECT count(*) FROM memories WHERE text_hash = ?", (trace.text_hash,)))

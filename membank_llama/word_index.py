@@ -1,0 +1,91 @@
+"""`WordIndex`: which memories of a namespace hold a word.
+
+A table of (key of the word, id of the memory). A word is looked for among the memories of one namespace alone, since
+its key is made with the namespace's name (full_text.py): what others store neither counts nor costs time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .database import CHUNK, BankDatabase, chunks
+from .full_text import WordKeys
+
+Texts = Sequence[tuple[int, str, str]]
+"""(id, namespace, text) of memories."""
+
+
+class WordIndex:
+    """The table `postings` of one bank; `secret` makes its keys."""
+
+    def __init__(self, database: BankDatabase, secret: str) -> None:
+        self._database = database
+        self._keys = WordKeys(secret)
+
+    def file(self, texts: Texts) -> None:
+        """File the words of these memories."""
+        with self._database.transaction() as db:
+            db.conn.executemany("INSERT OR IGNORE INTO postings VALUES (?, ?)", self._filed(texts))
+
+    def unfile(self, texts: Texts) -> None:
+        """Take the words of these memories out."""
+        with self._database.transaction() as db:
+            db.conn.executemany("DELETE FROM postings WHERE word = ? AND memory_id = ?", self._filed(texts))
+
+    def _filed(self, texts: Texts) -> list[tuple[int, int]]:
+        keys = self._keys.of_texts([(namespace, text) for _, namespace, text in texts])
+        # in the order of the table: a page is touched once
+        return sorted((key, memory_id) for (memory_id, _, _), held in zip(texts, keys, strict=True) for key in held)
+
+    def rebuild(self) -> None:
+        """File the words of all memories anew."""
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM postings")
+            for texts in self._texts():
+                self.file(texts)
+
+    def is_sound(self) -> bool:
+        """Whether what is filed is what the memories hold."""
+        expected = 0
+        for texts in self._texts():
+            filed = self._filed(texts)
+            expected += len(filed)
+            for _, piece in chunks([value for pair in filed for value in pair]):
+                pairs = ",".join(["(?,?)"] * (len(piece) // 2))
+                sql = f"SELECT count(*) FROM postings WHERE (word, memory_id) IN (VALUES {pairs})"
+                if self._database.scalar(sql, piece) != len(piece) // 2:
+                    return False
+        return bool(expected == self._database.scalar("SELECT count(*) FROM postings"))
+
+    def _texts(self) -> Iterator[Texts]:
+        after, sql = 0, "SELECT id, namespace, text FROM memories WHERE id > ? ORDER BY id LIMIT ?"
+        while rows := self._database.rows(sql, (after, CHUNK)):
+            yield rows
+            after = rows[-1][0]
+
+    def postings(self, namespace: str, terms: Sequence[Sequence[str]], limit: int) -> list[str | None]:
+        """For each word, given in all its forms, the ids of the memories with any of them as ``"1,5,12"``; None where
+        there are more than `limit`."""
+        parts: list[str] = []
+        params: list[int] = [limit]
+        for forms in terms:
+            ids, keys = _holding(self._keys.of_forms(namespace, forms))
+            params += keys
+            # one string a word: a row for each posting costs twice the time
+            parts.append(
+                "(SELECT CASE WHEN count(*) <= ?1 THEN coalesce(group_concat(memory_id), '') END"
+                f" FROM (SELECT DISTINCT memory_id FROM ({ids}) LIMIT ?1 + 1))"
+            )
+        return list(self._database.rows("SELECT " + ", ".join(parts), params)[0]) if parts else []
+
+
+def _holding(forms: Sequence[tuple[int, ...]]) -> tuple[str, list[int]]:
+    """A query for the ids that hold all keys of any form, and the keys in its order."""
+    single = [keys[0] for keys in forms if len(keys) == 1]
+    choices = [f"SELECT memory_id FROM postings WHERE word IN ({','.join('?' * len(single))})"] if single else []
+    for keys in forms:
+        if len(keys) > 1:
+            held = " INTERSECT ".join(["SELECT memory_id FROM postings WHERE word = ?"] * len(keys))
+            choices.append(f"SELECT memory_id FROM ({held})")
+    several = [key for keys in forms if len(keys) > 1 for key in keys]
+    return " UNION ALL ".join(choices) or "SELECT NULL AS memory_id LIMIT 0", single + several
