@@ -113,7 +113,7 @@ def forgetting(path: Path, corpus: Corpus) -> dict[str, float]:
         bank.flush()
         bank.recall(corpus.texts[3])
         gone = [memory for n, memory in enumerate(bank.memories()) if n % (len(corpus.texts) // 12) == 5]
-        words = [memory.text.split()[0].encode() for memory in gone]
+        words = [memory.text.split()[0].encode() + b" " for memory in gone]
         codes = [bytes(bank.store.codes([memory.slot], 0)[0, 8:40]) for memory in gone]
         rows = [bank.store.hierarchy.index_rows(bank.store.codes([memory.slot], 2), 32)[0].tobytes() for memory in gone]
         times = [seconds(partial(bank.forget, memory.id)) for memory in gone]

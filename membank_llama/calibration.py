@@ -21,6 +21,9 @@ from .upkeep import Rewrite
 
 logger = logging.getLogger("membank_llama")
 
+BATCH = 64
+"""Vectors written along new axes in one transaction: those who tell something meanwhile wait for no more."""
+
 GROWTH = 8
 """Times as many vectors as the axes were found from, at which they are found anew."""
 
@@ -64,7 +67,7 @@ def recalibrating(store: Store, *, correct: bool | None = None) -> Iterator[tupl
     )
     yield 0, len(slots)
     rewrite = Rewrite(store, store.model, hierarchy, kind="calibrate", calibrated_at=min(len(slots), SETTLED))
-    yield from rewrite.copying(lambda held: _along(store, hierarchy, held), kept=(0,))
+    yield from rewrite.copying(lambda held: _along(store, hierarchy, held), (0,), BATCH)
 
 
 def recalibrate(store: Store, *, correct: bool | None = None, progress: Progress | None = None) -> bool:

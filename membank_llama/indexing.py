@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,39 +109,73 @@ class IndexSet:
     # -- loading
 
     def get(self, namespace: str) -> VectorIndex:
-        """The index of a namespace, up to date with the registry."""
+        """The index of a namespace, up to date with the registry; loaded first where it is not in memory."""
+        entry = self._entry(namespace)
+        if entry.index is None:
+            deque(self._loading(namespace), maxlen=0)
+        elif self._registry.read_only:
+            deque(self._following(namespace), maxlen=0)
+        index = entry.index or self._fresh(namespace)
+        self._forget_empty(namespace, entry)
+        return index
+
+    def ready(self, namespace: str) -> VectorIndex | None:
+        """The index of a namespace where it is in memory and up to date; None where that is left to the background."""
+        entry = self._entry(namespace)
+        index = entry.index
+        if index is None:
+            self._submit("load", namespace)
+        elif self._registry.read_only and self._registry.generation != entry.generation:
+            steps = self._following(namespace)
+            if next(steps, None) is not None:
+                self._submit("follow", namespace)
+                return None
+        return index
+
+    def _entry(self, namespace: str) -> _Entry:
         with self._guard:
-            entry = self._entries.setdefault(namespace, _Entry())
-        with entry.lock:
-            index = entry.index
-            if index is None:
-                index = self._load(namespace, entry)
-            elif self._registry.read_only:
-                self._follow(namespace, entry, index)
-        if not index.last_id:
-            # names that nobody stored anything under take no room
+            return self._entries.setdefault(namespace, _Entry())
+
+    def _forget_empty(self, namespace: str, entry: _Entry) -> None:
+        """Names that nobody stored anything under take no room."""
+        if entry.index is None or not entry.index.last_id:
             with self._guard:
                 if self._entries.get(namespace) is entry:
                     del self._entries[namespace]
-        return index
 
-    def _load(self, namespace: str, entry: _Entry) -> VectorIndex:
+    def _loading(self, namespace: str) -> Steps:
+        """Read the saved graph and what came since, beside whoever searches, then put it in its place."""
+        entry = self._entry(namespace)
+        with entry.lock:
+            if entry.index is not None:
+                return
+            entry.removed = entry.removed or []
         generation = self._registry.generation
-        try:
-            with entry.file:
-                index, saved = VectorIndex.load(self.path_of(namespace), tag=self._tag)
-        except FileNotFoundError:
-            index, saved = self._fresh(namespace), -1
-        except BankCorruptError as exc:
-            logger.warning("%s; it is rebuilt from the bank", exc)
-            index, saved = self._fresh(namespace), -1
-        entry.saved = index.graph_count
+        index, saved = self._saved(namespace, entry)
         if saved != generation and index.graph_count:
             self._drop_dead(namespace, index)
-        self._append_new(namespace, index, index.upto)
-        entry.index, entry.generation = index, generation
-        self._tend(namespace, index)
-        return index
+        yield from self._appending(namespace, index, index.upto)
+        with entry.lock:
+            if entry.index is None:
+                generation = self._registry.generation
+                self._append_new(namespace, index, index.last_id)
+                index.remove(entry.removed or ())
+                entry.index, entry.generation, entry.removed = index, generation, None
+                self._tend(namespace, index)
+        self._forget_empty(namespace, entry)
+
+    def _saved(self, namespace: str, entry: _Entry) -> tuple[VectorIndex, int]:
+        """The saved graph and the generation it was saved at, or an empty one and -1."""
+        try:
+            with entry.file:
+                index, generation = VectorIndex.load(self.path_of(namespace), tag=self._tag)
+        except FileNotFoundError:
+            index, generation = self._fresh(namespace), -1
+        except BankCorruptError as exc:
+            logger.warning("%s; it is rebuilt from the bank", exc)
+            index, generation = self._fresh(namespace), -1
+        entry.saved = index.graph_count
+        return index, generation
 
     def _fresh(self, namespace: str) -> VectorIndex:
         return self._plan.make(self._registry.count_vectors(namespace))
@@ -161,23 +196,32 @@ class IndexSet:
         index.remove(index.labels() - alive)
 
     def _append_new(self, namespace: str, index: VectorIndex, after: int) -> None:
+        deque(self._appending(namespace, index, after), maxlen=0)
+
+    def _appending(self, namespace: str, index: VectorIndex, after: int) -> Steps:
+        """Add what the registry has above an id to the tail; yields between reads, where there are several."""
         while new := self._registry.live(namespace, after, FETCH_CHUNK):
             slots = np.array([row[1] for row in new], np.int64)
             index.add((row[0] for row in new), self._fetch(slots, index.dim))
             after = new[-1][0]
+            if len(new) < FETCH_CHUNK:
+                return
+            yield index.graph_count, index.graph_count + index.tail_count
 
-    def _follow(self, namespace: str, entry: _Entry, index: VectorIndex) -> None:
-        """Take over what the writing process has stored since."""
-        generation = self._registry.generation
-        if generation != entry.generation:
-            self._append_new(namespace, index, index.last_id)
-            entry.generation = generation
-            self._tend(namespace, index)
+    def _following(self, namespace: str) -> Steps:
+        """In a reader: take over what the writing process has stored since."""
+        entry = self._entry(namespace)
+        index, generation = entry.index, self._registry.generation
+        if index is None or generation == entry.generation:
+            return
+        yield from self._appending(namespace, index, index.last_id)
+        entry.generation = generation
+        self._tend(namespace, index)
 
     # -- change
 
     def add(self, namespace: str, ids: Sequence[int], vectors: Vector) -> None:
-        """New memories of a namespace. One that was not loaded yet will find them in the registry."""
+        """New memories of a namespace. An index that is not loaded yet will find them in the registry."""
         with self._guard:
             entry = self._entries.get(namespace)
         if entry is None:
@@ -222,8 +266,12 @@ class IndexSet:
     def _submit(self, what: str, namespace: str) -> None:
         with self._guard:
             if not self._closed:
-                steps = {"merge": self._merging, "renew": self._renewing}[what]
-                self._worker.submit((what, namespace), partial(steps, namespace))
+                self._worker.submit((what, namespace), partial(self._steps(what), namespace))
+
+    def _steps(self, what: str) -> Callable[[str], Steps]:
+        return {
+            "load": self._loading, "follow": self._following, "merge": self._merging, "renew": self._renewing
+        }[what]  # fmt: skip
 
     def _merging(self, namespace: str) -> Steps:
         """Move the tail into the graph."""
@@ -243,28 +291,24 @@ class IndexSet:
 
     def _renewing(self, namespace: str) -> Steps:
         """Make a graph anew from what the namespace holds, beside the one in use, and put it in its place."""
-        self.get(namespace)
-        with self._guard:
-            entry = self._entries.get(namespace)
-        if entry is None:
-            return
+        entry = self._entry(namespace)
         with entry.lock:
             entry.removed = []
         fresh = self._fresh(namespace)
         total = self._registry.count_vectors(namespace)
-        after = 0
-        while new := self._registry.live(namespace, after, FETCH_CHUNK):
-            fresh.add((row[0] for row in new), self._fetch(np.array([row[1] for row in new], np.int64), fresh.dim))
-            after = new[-1][0]
-            yield fresh.graph_count, total
+        for _ in self._appending(namespace, fresh, 0):
             while fresh.merge():
                 yield fresh.graph_count, total
+        while fresh.merge():
+            yield fresh.graph_count, total
         with entry.lock:
+            generation = self._registry.generation
             self._append_new(namespace, fresh, fresh.last_id)
             fresh.remove(entry.removed or ())
-            entry.index, entry.removed, entry.saved = fresh, None, 0
+            entry.index, entry.generation, entry.removed, entry.saved = fresh, generation, None, 0
         if not self._registry.read_only:
             self._save(namespace, entry, fresh)
+        self._forget_empty(namespace, entry)
 
     # -- in the foreground
 
@@ -279,7 +323,7 @@ class IndexSet:
     def _finish(self, what: str, namespace: str, progress: Progress | None) -> None:
         """Do in the foreground what the background was to do."""
         self._worker.cancel((what, namespace))
-        for done, total in {"merge": self._merging, "renew": self._renewing}[what](namespace):
+        for done, total in self._steps(what)(namespace):
             if progress is not None:
                 progress(f"indexing {namespace}", done, total)
         index = self.loaded(namespace)
@@ -351,7 +395,7 @@ class IndexSet:
         """Leave the background and let go; may be called twice."""
         with self._guard:
             for namespace in self._entries:
-                for what in ("merge", "renew"):
+                for what in ("load", "follow", "merge", "renew"):
                     self._worker.cancel((what, namespace))
         if save:
             self.save()

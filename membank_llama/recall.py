@@ -171,6 +171,8 @@ class QueryEngine:
         asked = math.ceil(want * len(scope.roster) / max(1, visible))
         while asked <= MOST_ASKED:
             ids = self._store.nearest(query.namespace, vector, asked)
+            if ids is None:
+                break
             if len(ids) < asked or len(scope.visible(scope.roster.rows(np.unique(ids)))) >= min(want, visible):
                 return ids
             # what is near may be what must not be seen

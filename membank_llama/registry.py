@@ -215,7 +215,7 @@ class Registry(BankDatabase):
 
     def pinned(self, namespace: str) -> list[int]:
         """Ids of what is pinned in a namespace, rising."""
-        sql = "SELECT id FROM memories WHERE namespace = ? AND pinned ORDER BY id"
+        sql = "SELECT id FROM memories INDEXED BY memories_pinned WHERE namespace = ? AND pinned ORDER BY id"
         return [row[0] for row in self.rows(sql, (namespace,))]
 
     @property

@@ -160,8 +160,8 @@ class _Roll:
         arrays["speaker"][start:count] = [self._speakers.setdefault(name, len(self._speakers)) for name in speakers]
         arrays["before"][start:count] = arrays["after"][start:count] = -1
         arrays["session"][start:count] = ALONE
-        for row, key in enumerate(keys, start):
-            if arrays["owner"][row] != arrays["ids"][row]:
+        for row, (key, own, memory) in enumerate(zip(keys, ids, owner, strict=True), start):
+            if own != memory:
                 self._passages += 1
                 self._continue(row, key)
             elif key is not None:

@@ -217,17 +217,26 @@ class Store:
         finally:
             self.buffer.close()
 
-    def reload(self, *, same_vectors: bool = False) -> None:
-        """Open the activation file that the registry names now; `same_vectors`: the indexes still hold."""
+    def reload(
+        self, hierarchy: HGNSHierarchy | None = None, *, same_vectors: bool = False, same_slots: bool = False
+    ) -> None:
+        """Open the activation file that the registry names now.
+
+        Args:
+            hierarchy: the one that the registry names; None to read it.
+            same_vectors: the indexes still hold.
+            same_slots: every memory has the slot it had.
+        """
         with self.write_lock:
             old = self.buffer
-            self.rosters.clear()
+            if not same_slots:
+                self.rosters.clear()
             if same_vectors:
                 self._open_file()
             else:
                 self.indexes.close(save=False)
                 self.model = ModelCard(**self.registry.get_meta("model"))
-                self.hierarchy = read_encoding(self.registry, repair=self._repair)
+                self.hierarchy = hierarchy or read_encoding(self.registry, repair=self._repair)
                 self._open_activations()
             old.close()
 
@@ -355,12 +364,15 @@ class Store:
         """What is indexed of many slots, shape ``(len(slots), count)``."""
         return self.hierarchy.index_rows(self.codes(slots, 2), count)
 
-    def nearest(self, namespace: str, vector: Vector, want: int) -> npt.NDArray[np.int64]:
-        """Ids of the `want` memories whose level 2 lies nearest to a vector, shape ``(dim,)``, best first.
+    def nearest(self, namespace: str, vector: Vector, want: int) -> npt.NDArray[np.int64] | None:
+        """Ids of the `want` memories whose level 2 lies nearest to a vector, shape ``(dim,)``, best first; None where
+        the index is still being read.
 
         Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
         """
-        index = self.indexes.get(namespace)
+        index = self.indexes.ready(namespace)
+        if index is None:
+            return None
         if self.hierarchy.axes is None:
             return index.search(vector, want)[0]
         asked = self.hierarchy.index_query(vector, index.dim)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ logger = logging.getLogger("membank_llama")
 
 BATCH = 32
 VERIFY_BATCH = 512
-COPY_BATCH = 256
+COPY_BATCH = 512
 MOST_PROBLEMS = 50
 
 
@@ -203,7 +204,8 @@ class Rewrite:
     """The next activation file of a bank, being filled. One at a time: a new one puts an end to the one before.
 
     Of kind "encode" it goes on where an earlier one with the same model stopped; of kind "pack" (the same bytes) or
-    "calibrate" (the same vectors along other axes) it starts anew, since it may have copied from slots that changed.
+    "calibrate" (the same vectors along other axes, in the same slots) it starts anew, since it may have copied from
+    slots that changed.
     `calibrated_at` is the number of vectors that the hierarchy's axes were found from.
     """
 
@@ -213,24 +215,23 @@ class Rewrite:
         self._store = store
         self._card = card
         self._hierarchy = hierarchy
-        self._packs = kind == "pack"
-        self._encodes = kind == "encode"
+        self._kind = kind
         self._calibrated_at = calibrated_at
         self._over = False
         with store.write_lock:
             if isinstance(store.unfinished, Rewrite):
                 store.unfinished.abandon()
-            self._begin(kind)
+            self._begin()
             store.unfinished = self
 
-    def _begin(self, kind: str) -> None:
+    def _begin(self) -> None:
         store, registry = self._store, self._store.registry
         number = 1 + int(registry.get_meta("activations").removesuffix(".bin").rsplit("-", 1)[1])
         self._name = f"activations-{number}.bin"
         plan = {
-            "kind": kind, "model": self._card.id, "hgns": self._hierarchy.spec(), "activations": self._name
+            "kind": self._kind, "model": self._card.id, "hgns": self._hierarchy.spec(), "activations": self._name
         }  # fmt: skip
-        if not self._encodes or registry.get_meta("rewrite") != plan:
+        if self._kind != "encode" or registry.get_meta("rewrite") != plan:
             with registry.transaction() as db:
                 db.execute("DELETE FROM rewrite")
                 registry.set_meta("rewrite", plan)
@@ -245,7 +246,7 @@ class Rewrite:
 
     def missing(self, limit: int) -> list[Encoded]:
         """Memories and passages that are not, oldest first; with their texts where those are to be encoded."""
-        return (encoded if self._encodes else placed)(self._store.registry, self._after, limit)
+        return (encoded if self._kind == "encode" else placed)(self._store.registry, self._after, limit)
 
     def put(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int] = ()) -> None:
         """Write the levels of these memories, shape ``(n, nbytes(level))`` each.
@@ -262,26 +263,40 @@ class Rewrite:
             memories = [memories[row] for row in rows_kept]
             levels = [level[rows_kept] for level in levels]
             records = self._records(memories, levels, kept)
-            digests = {record[0][:32] for record in records}
-            slots = {
-                digest: slot
-                for marks, piece in chunks(digests)
-                for digest, slot in registry.rows(f"SELECT digest, slot FROM rewrite WHERE digest IN ({marks})", piece)
-            }
-            fresh: list[int] = []
+            slots, fresh = self._slots(memories, [record[0][:32] for record in records])
             rows = []
-            for row, memory in enumerate(memories):
-                digest = records[row][0][:32]
-                if digest not in slots:
-                    slots[digest] = self._next + len(fresh)
-                    fresh.append(row)
-                base = self._buffer.offset(slots[digest])
-                rows.append((memory.id, slots[digest], digest, *place_records(records[row], base, self._hierarchy)))
+            for memory, record, slot in zip(memories, records, slots, strict=True):
+                placed_at = place_records(record, self._buffer.offset(slot), self._hierarchy)
+                rows.append((memory.id, slot, record[0][:32], *placed_at))
             db.conn.executemany("INSERT INTO rewrite VALUES (?, ?, ?, ?, ?, ?)", rows)
             if fresh:
-                self._buffer.write(self._next, np.concatenate(levels, axis=1)[fresh])
+                at = np.array([slots[row] for row in fresh], np.int64)
+                self._buffer.write_at(at, np.concatenate(levels, axis=1)[fresh])
                 self._buffer.flush()
-            self._next += len(fresh)
+
+    def _slots(self, memories: Sequence[Encoded], digests: Sequence[bytes]) -> tuple[list[int], list[int]]:
+        """The slot of each memory, and the rows whose slots are still to be written."""
+        if self._kind == "calibrate":
+            slots = [memory.slot for memory in memories]
+            known = set(self._there("slot", slots))
+            firsts = {slot: row for row, slot in reversed(list(enumerate(slots))) if slot not in known}
+            return slots, sorted(firsts.values(), key=lambda row: slots[row])
+        held = self._there("digest", digests)
+        fresh = []
+        for row, digest in enumerate(digests):
+            if digest not in held:
+                held[digest] = self._next
+                self._next += 1
+                fresh.append(row)
+        return [held[digest] for digest in digests], fresh
+
+    def _there(self, column: str, values: Iterable[Any]) -> dict[Any, int]:
+        """Value → slot, of those values of a column that are in the new file already."""
+        found: dict[Any, int] = {}
+        for marks, piece in chunks(set(values)):
+            sql = f"SELECT {column}, slot FROM rewrite WHERE {column} IN ({marks})"
+            found.update(self._store.registry.rows(sql, piece))
+        return found
 
     def _records(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int]) -> list[Records]:
         records = pack_records(levels, self._card, self._hierarchy)
@@ -300,24 +315,29 @@ class Rewrite:
                 f"{self._store.path} is being written anew by another operation; wait for it and try again"
             )
 
-    def copying(self, levels_of: Callable[[Slots], Sequence[Codes]], kept: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Put everything here a little at a time, with levels made of what its slots hold now, and switch over; or give
+    def copying(
+        self, levels_of: Callable[[Slots], Sequence[Codes]], kept: Sequence[int], batch_size: int = COPY_BATCH
+    ) -> Iterator[tuple[int, int]]:
+        """Put everything here a batch at a time, with levels made of what its slots hold now, and switch over; or give
         all of it up. Yields how many are here, of how many."""
+
+        def copy() -> int:
+            batch = self.missing(batch_size)
+            if batch:
+                self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)), kept)
+            return len(batch)
+
         total, done = self._store.registry.count_vectors(), 0
         try:
-            while True:
-                while batch := self.missing(COPY_BATCH):
-                    self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)), kept)
-                    done += len(batch)
-                    yield done, max(done, total)
-                with self._store.write_lock:
-                    self._check_alive()
-                    # what was told since the last look
-                    if len(batch := self.missing(COPY_BATCH)) < COPY_BATCH:
-                        if batch:
-                            self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)), kept)
-                        self.finish()
-                        return
+            while copied := copy():
+                done += copied
+                yield done, max(done, total)
+            with self._store.write_lock:
+                self._check_alive()
+                # what was told since the last look
+                while copy():
+                    continue
+                self.finish()
         finally:
             self.abandon()
 
@@ -359,34 +379,48 @@ class Rewrite:
         with store.write_lock:
             self._check_alive()
             old = store.path / registry.get_meta("activations")
-            # memories may have been removed since they were put here
-            gone = registry.rows(f"SELECT slot FROM rewrite AS r GROUP BY slot HAVING sum({_THERE}) = 0")
-            self._blank([row[0] for row in gone])
+            if self._kind == "calibrate":
+                self._reach(registry.next_slot())
+            else:
+                # memories may have been removed since they were put here
+                gone = registry.rows(f"SELECT slot FROM rewrite AS r GROUP BY slot HAVING sum({_THERE}) = 0")
+                self._blank([row[0] for row in gone])
             self._switch()
             self._leave()
-            if not self._packs:
+            if self._kind != "pack":
                 store.indexes.discard_saved()
-            store.reload(same_vectors=self._packs)
+            store.reload(self._hierarchy, same_vectors=self._kind == "pack", same_slots=self._kind == "calibrate")
+        with registry.transaction() as db:
+            db.execute("DELETE FROM rewrite")
         # a damaged file that was set aside is of no use any more: every vector is here
-        leftover = [old, *store.path.glob("activations-*.damaged")]
-        for path in leftover:
+        for path in [old, *store.path.glob("activations-*.damaged")]:
             try:
                 path.unlink(missing_ok=True)
             except OSError as exc:
                 # where a file in use cannot be deleted, the next start does it
                 logger.warning("could not delete %s: %s", path, exc)
 
+    def _reach(self, count: int) -> None:
+        """Make the new file hold so many slots, where the last ones are free."""
+        if self._buffer.n_slots < count:
+            self._blank([count - 1])
+
     def _switch(self) -> None:
         registry = self._store.registry
         with registry.transaction() as db:
-            db.execute("DELETE FROM pointers")
-            db.execute(
-                "INSERT INTO pointers SELECT r.slot, r.digest, r.level0, r.level1, r.level2,"
-                f" sum({_THERE}) FROM rewrite AS r GROUP BY r.slot"
-            )
-            for table in ("memories", "passages"):
-                db.execute(f"UPDATE {table} SET slot = (SELECT slot FROM rewrite WHERE memory_id = {table}.id)")
-            db.execute("DELETE FROM rewrite")
+            if self._kind == "calibrate":
+                db.execute(
+                    "UPDATE pointers SET level0 = r.level0, level1 = r.level1, level2 = r.level2"
+                    " FROM rewrite AS r WHERE r.slot = pointers.slot"
+                )
+            else:
+                db.execute("DELETE FROM pointers")
+                db.execute(
+                    "INSERT INTO pointers SELECT r.slot, r.digest, r.level0, r.level1, r.level2,"
+                    f" sum({_THERE}) FROM rewrite AS r GROUP BY r.slot"
+                )
+                for table in ("memories", "passages"):
+                    db.execute(f"UPDATE {table} SET slot = (SELECT slot FROM rewrite WHERE memory_id = {table}.id)")
             registry.drop_meta("rewrite")
             registry.set_meta("model", vars(self._card))
             record_encoding(registry, self._hierarchy, self._calibrated_at)

@@ -74,13 +74,15 @@ class WordIndex:
             # one string a word: a row for each posting costs twice the time
             parts.append(
                 "(SELECT CASE WHEN count(*) <= ?1 THEN coalesce(group_concat(memory_id), '') END"
-                f" FROM (SELECT DISTINCT memory_id FROM ({ids}) LIMIT ?1 + 1))"
+                f" FROM ({ids} LIMIT ?1 + 1))"
             )
         return list(self._database.rows("SELECT " + ", ".join(parts), params)[0]) if parts else []
 
 
 def _holding(forms: Sequence[tuple[int, ...]]) -> tuple[str, list[int]]:
     """A query for the ids that hold all keys of any form, and the keys in its order."""
+    if [len(keys) for keys in forms] == [1]:
+        return "SELECT memory_id FROM postings WHERE word = ?", [forms[0][0]]
     single = [keys[0] for keys in forms if len(keys) == 1]
     choices = [f"SELECT memory_id FROM postings WHERE word IN ({','.join('?' * len(single))})"] if single else []
     for keys in forms:
@@ -88,4 +90,5 @@ def _holding(forms: Sequence[tuple[int, ...]]) -> tuple[str, list[int]]:
             held = " INTERSECT ".join(["SELECT memory_id FROM postings WHERE word = ?"] * len(keys))
             choices.append(f"SELECT memory_id FROM ({held})")
     several = [key for keys in forms if len(keys) > 1 for key in keys]
-    return " UNION ALL ".join(choices) or "SELECT NULL AS memory_id LIMIT 0", single + several
+    every = " UNION ALL ".join(choices) or "SELECT NULL AS memory_id WHERE 0"
+    return f"SELECT DISTINCT memory_id FROM ({every})", single + several
