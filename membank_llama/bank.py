@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ class MemBank:
             stack.callback(self._store.close)
             self._asker = Asker(self._store, adapter, max_text_bytes)
             self._stack = stack.pop_all()
+        if adapter is not None and not repair:
+            self._calibrate_soon()
 
     @property
     def read_only(self) -> bool:
@@ -168,11 +171,14 @@ class MemBank:
         texts = [text for item, cuts in zip(batch, spans, strict=True) for text in encoded_text(item.text, cuts)]
         vectors = check_vectors(adapter.encode_batch(texts), len(texts), adapter.hidden_dim, adapter.name)
         stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans)
-        if calibration.is_due(self._store):
-            self._store.worker.submit("calibrating", self._calibrating)
+        self._calibrate_soon()
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
         return [IngestResult(entry.memory_id, entry.pointers, entry.is_new, dims, spent) for entry in stored]
+
+    def _calibrate_soon(self) -> None:
+        if calibration.is_due(self._store):
+            self._store.worker.submit("calibrating", self._calibrating)
 
     def _calibrating(self) -> Iterator[tuple[int, int]]:
         """Find the bank's axes where it has grown; yields how many vectors are written along them, of how many."""
@@ -205,6 +211,7 @@ class MemBank:
         now: float | None = None,
         diversity: float = 0.0,
         weights: Weights | None = None,
+        zone: tzinfo | None = None,
     ) -> list[RecallResult]:
         """The memories nearest to a question, best first, each with whether it is relevant and why.
 
@@ -216,6 +223,7 @@ class MemBank:
             now: when it is asked, which "last May" in the question counts from; None for the clock's time.
             diversity: 0 for the best, however alike, to 1 for each as unlike those before it as can be.
             weights: what each signal counts for; None for those tuned for this bank, or else the default ones.
+            zone: whose "yesterday" is meant; None for this machine's.
 
         Raises:
             InvalidQueryError: impossible parameters, or nothing to look for.
@@ -233,6 +241,7 @@ class MemBank:
             now,
             diversity,
             weights or self.weights(),
+            zone,
         )
         return self._asker.search(asked)
 
@@ -261,7 +270,7 @@ class MemBank:
         recalled = self.recall(text, top_k, **recall)
         others = [result for result in recalled if result.relevant and result.text != text]
         shown = [excerpted(result, INTEGRATE_TOKENS, _about) for result in others]
-        block = build_block(shown, INTEGRATE_TOKENS, _about, Neutraliser(()))
+        block = build_block(shown, INTEGRATE_TOKENS, _about, Neutraliser(()), recall.get("zone"))
         stored = self.ingest(text, namespace=recall.get("namespace", DEFAULT_NAMESPACE))
         return Integration(text, recalled, block.text + text, stored)
 

@@ -24,6 +24,7 @@ import os
 import struct
 import threading
 import zlib
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -147,6 +148,12 @@ class MemMapBuffer:
                 raise BankReadOnlyError(f"{self.path} was opened for reading only; open the bank without read_only")
             for first, end in pairwise(starts):
                 self._write_bytes(rows[first:end].data.cast("B"), self.offset(int(slots[first])))
+
+    def blank(self, slots: Sequence[int]) -> None:
+        """Overwrite slots with zeros, down to the disk; raises as `write_at`."""
+        rows = np.zeros((len(slots), self.slot_bytes), np.uint8)
+        self.write_at(np.array(sorted(slots), np.int64), rows)
+        self.flush()
 
     def read(self, slot: int, start: int = 0, stop: int | None = None) -> Codes:
         """Bytes [start, stop) of one slot: a read-only uint8 view into the file, not a copy.

@@ -14,10 +14,10 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from .days import parse_instant
 from .errors import EmptyTextError, InvalidInputError, InvalidTextError
 from .types import DEFAULT_NAMESPACE, NewMemory, Spans
 
@@ -212,15 +212,13 @@ def _no_number(name: str) -> Any:
 
 
 def _time(value: Any, key: str, where: str) -> float:
-    """Seconds since the epoch, of a number or an ISO 8601 string."""
+    """Seconds since 1970, of a number or an ISO 8601 string (days.py)."""
     try:
         if isinstance(value, str):
-            # Python 3.10 does not know the Z
-            moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
-            return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+            return parse_instant(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         pass
     raise InvalidInputError(
         f'{where}: "{key}" must be seconds since 1970 or like 2025-01-31T12:00:00Z, got {value!r:.40}'

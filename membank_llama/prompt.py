@@ -8,10 +8,12 @@ nothing in it can close the block, and no control token of the model survives in
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Protocol
+
+from .days import day_of
 
 BLOCK_OPEN = "<memory>"
 BLOCK_CLOSE = "</memory>"
@@ -74,10 +76,10 @@ def _broken(match: re.Match[str]) -> str:
     return f"{mark[0]} {mark[1:]}" if len(mark) > 1 else " "
 
 
-def line_of(memory: Remembered, neutralise: Callable[[str], str]) -> str:
+def line_of(memory: Remembered, neutralise: Callable[[str], str], zone: tzinfo | None = None) -> str:
     """One memory as one line: date, who said it, text."""
-    day = time.strftime("%Y-%m-%d", time.localtime(memory.created_at))
-    return neutralise(f"- {day}, {' '.join(memory.role.split())}: {' '.join(memory.text.split())}")
+    said = f"{' '.join(memory.role.split())}: {' '.join(memory.text.split())}"
+    return neutralise(f"- {day_of(memory.created_at, zone)}, {said}")
 
 
 class Cut(Remembered, Protocol):
@@ -125,6 +127,7 @@ def build_block(
     budget: int,
     count: Callable[[str], int],
     neutralise: Callable[[str], str],
+    zone: tzinfo | None = None,
 ) -> Block:
     """Fit memories, given best first, into `budget` tokens.
 
@@ -134,11 +137,12 @@ def build_block(
     Args:
         count: tokens of a text, by the model's own tokenizer.
         neutralise: see `Neutraliser`.
+        zone: whose days the lines begin with; None for this machine's.
     """
     chosen: list[tuple[Remembered, str]] = []
     skipped: dict[int, str] = {}
     for memory in memories:
-        line = line_of(memory, neutralise)
+        line = line_of(memory, neutralise, zone)
         if count(_assemble([*chosen, (memory, line)])) > budget:
             clipped = "" if chosen else _clip(memory, line, budget, count)
             if not clipped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any
 
 from .errors import InvalidQueryError
@@ -16,7 +17,8 @@ from .types import DEFAULT_NAMESPACE, LEVELS, Fields
 class RecallQuery:
     """What is asked of a bank; checked when made.
 
-    `now` is when it is asked, which "last May" counts from (None for the clock's time); `diversity` from 0 (the best,
+    `now` is when it is asked, which "last May" counts from (None for the clock's time), and `zone` whose days are meant
+    (None for this machine's); `diversity` from 0 (the best,
     however alike) to 1 (each as unlike those before it as can be); `weights` of None takes the default ones.
 
     Raises:
@@ -35,6 +37,7 @@ class RecallQuery:
     now: float | None = None
     diversity: float = 0.0
     weights: Weights | None = None
+    zone: tzinfo | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.top_k, int):

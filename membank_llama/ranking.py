@@ -84,7 +84,7 @@ def ranking_of(
         speaker=roster.speaker[rows],
         asks=roster.asks[rows].astype(np.float32),
         near=near,
-        spans=spans(query.text, now),
+        spans=spans(query.text, now, query.zone),
         speaking=speaking(query.text, roster),
         pinned=np.isin(roster.owner[rows], store.registry.pinned(query.namespace)).astype(np.float32),
         now=now,

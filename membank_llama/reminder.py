@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -58,6 +59,7 @@ class MemoryOptions:
         budget: the same in tokens, in place of `share`.
         recall, remember: switch one side off.
         conversation: a fixed name for the conversation; by default each has its own.
+        zone: whose days are meant and shown; by default this machine's.
     """
 
     namespace: str = DEFAULT_NAMESPACE
@@ -67,6 +69,7 @@ class MemoryOptions:
     recall: bool = True
     remember: bool = True
     conversation: str | None = None
+    zone: tzinfo | None = None
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -183,7 +186,9 @@ class Reminder:
         start = time.perf_counter()
         query = text[:QUERY_CHARACTERS]
         try:
-            results = self.bank.recall(clean_text(query), 2 * options.top_k, namespace=options.namespace)
+            results = self.bank.recall(
+                clean_text(query), 2 * options.top_k, namespace=options.namespace, zone=options.zone
+            )
         except MembankError as exc:
             logger.warning("no memory for this call: %s", exc)
             return Block(), LastRecall(query, error=str(exc))
@@ -193,7 +198,7 @@ class Reminder:
         chosen, skipped = _choose(results, shown, known, options.top_k)
         count = tokens.count
         neutralise = _neutraliser(tuple(tokens.controls))
-        block = build_block([excerpted(r, room, count) for r in chosen], room, count, neutralise)
+        block = build_block([excerpted(r, room, count) for r in chosen], room, count, neutralise, options.zone)
         if block.text and not tokens.is_clean(block.text):
             logger.warning("a recalled memory still held a control token of the model; none was injected")
             block = Block(skipped=dict.fromkeys((r.memory_id for r in chosen), "holds a control token"))

@@ -92,6 +92,24 @@ def pending(registry: Registry) -> Removal:
     return left
 
 
+def unplaced(registry: Registry, labels: Sequence[int], *, keep: bool = True) -> list[int]:
+    """Take labels out of a rewrite in progress; returns the slots of its file that nothing needs any more. `keep`:
+    their rows stay, nameless, so that the slots are free ones and not lost."""
+    freed: list[int] = []
+    with registry.transaction() as db:
+        for marks, piece in chunks(labels):
+            held = dict(registry.rows(f"SELECT memory_id, slot FROM rewrite WHERE memory_id IN ({marks})", piece))
+            db.execute(f"DELETE FROM rewrite WHERE memory_id IN ({marks})", piece)
+            slots = set(held.values())
+            for others, some in chunks(slots):
+                needed = registry.rows(f"SELECT DISTINCT slot FROM rewrite WHERE slot IN ({others})", some)
+                slots -= {row[0] for row in needed}
+            kept = [(label, slot) for label, slot in held.items() if keep and slot in slots]
+            db.conn.executemany("INSERT INTO rewrite VALUES (?, ?, zeroblob(32), x'', x'', x'')", kept)
+            freed += slots
+    return freed
+
+
 def finished(registry: Registry) -> None:
     """Nothing of what was removed is left."""
     with registry.transaction() as db:

@@ -323,11 +323,8 @@ class Store:
         """Overwrite what removed memories leave in index, activations and database."""
         try:
             self.indexes.remove(gone.labels)
-            if self.unfinished is not None:
-                self.unfinished.erase([label for labels in gone.labels.values() for label in labels])
-            slots = np.array(sorted(gone.slots), np.int64)
-            self.buffer.write_at(slots, np.zeros((len(slots), self.hierarchy.slot_bytes), np.uint8))
-            self.buffer.flush()
+            self._erase_unfinished([label for labels in gone.labels.values() for label in labels])
+            self.buffer.blank(gone.slots)
             self._empty_log()
             if removal.is_left(self.registry, gone.traces):
                 self.registry.rows("VACUUM")
@@ -338,6 +335,16 @@ class Store:
                 f"the memories are forgotten and no recall finds them, but not all bytes of them could be overwritten: "
                 f"{exc}. It is tried again when the bank is opened next, or with membank gc"
             ) from exc
+
+    def _erase_unfinished(self, labels: Sequence[int]) -> None:
+        """The same in the next activation file, where one is being written or such work was interrupted."""
+        if self.unfinished is not None:
+            self.unfinished.erase(labels)
+            return
+        plan = self.registry.get_meta("rewrite")
+        if plan is not None and plan["kind"] == "encode":
+            with self.open_buffer(plan["activations"], HGNSHierarchy.from_spec(plan["hgns"])) as buffer:
+                buffer.blank(removal.unplaced(self.registry, labels))
 
     def _empty_log(self) -> None:
         if not self.registry.checkpoint():

@@ -1,8 +1,8 @@
 """Time expressions in a question, resolved to spans: "last May", "two weeks ago", "on 8 May 2023", "in 2022".
 
 English, as the stop words are. What is said without a year ("in May", "on Friday", "last summer") means the latest one
-that has begun by `now`; days, weeks and months are those of UTC, weeks begin on Monday. A text is scanned once per
-pattern; what no pattern knows says nothing.
+that has begun by `now`; days are the person's (days.py), weeks begin on Monday. A text is scanned once per pattern;
+what no pattern knows says nothing. Resolvers count in wall-clock time, which `spans` turns into instants.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, tzinfo
 
 import numpy as np
 import numpy.typing as npt
 
+from .days import instant_of, wall_clock
+
 DAY = 86400.0
+
+Walls = Iterator[tuple[datetime, datetime]]
+"""Beginning and end of spans, as the clock on the wall says them."""
 
 MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
@@ -54,10 +59,15 @@ class Span:
         return np.where((late < 0) & (early <= 0), 1.0, outside).astype(np.float32)
 
 
-def spans(text: str, now: float) -> list[Span]:
-    """The spans that a text names, none where it names none; `now` is when it is asked, seconds since 1970."""
+def spans(text: str, now: float, zone: tzinfo | None = None) -> list[Span]:
+    """The spans that a text names, none where it names none.
+
+    Args:
+        now: when it is asked, seconds since 1970.
+        zone: whose days are meant; None for this machine's.
+    """
     try:
-        today = datetime.fromtimestamp(now, timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+        today = wall_clock(now, zone).replace(hour=0, minute=0, second=0, microsecond=0)
     except (OverflowError, OSError, ValueError):
         return []
     found: list[Span] = []
@@ -65,8 +75,8 @@ def spans(text: str, now: float) -> list[Span]:
     for pattern, resolve in _PATTERNS:
         for match in pattern.finditer(rest):
             try:
-                found += resolve(match, today)
-            except (ValueError, OverflowError):
+                found += [Span(instant_of(start, zone), instant_of(end, zone)) for start, end in resolve(match, today)]
+            except (ValueError, OverflowError, OSError):
                 # the 31st of February, or a year before the first
                 continue
         # a date is not read again as a month
@@ -74,8 +84,8 @@ def spans(text: str, now: float) -> list[Span]:
     return found
 
 
-def _span(start: datetime, end: datetime) -> Iterator[Span]:
-    yield Span(start.timestamp(), end.timestamp())
+def _span(start: datetime, end: datetime) -> Walls:
+    yield start, end
 
 
 def _month(name: str) -> int:
@@ -83,7 +93,7 @@ def _month(name: str) -> int:
 
 
 def _at(year: int, month: int = 1, day: int = 1) -> datetime:
-    return datetime(year, month, day, tzinfo=timezone.utc)
+    return datetime(year, month, day)
 
 
 def _months(start: datetime, count: int) -> datetime:
@@ -92,23 +102,23 @@ def _months(start: datetime, count: int) -> datetime:
     return _at(number // 12, number % 12 + 1)
 
 
-def _one_day(start: datetime) -> Iterator[Span]:
+def _one_day(start: datetime) -> Walls:
     return _span(start, start + timedelta(days=1))
 
 
-def _day_month_year(match: re.Match[str], _: datetime) -> Iterator[Span]:
+def _day_month_year(match: re.Match[str], _: datetime) -> Walls:
     return _one_day(_at(int(match[3]), _month(match[2]), int(match[1])))
 
 
-def _month_day_year(match: re.Match[str], _: datetime) -> Iterator[Span]:
+def _month_day_year(match: re.Match[str], _: datetime) -> Walls:
     return _one_day(_at(int(match[3]), _month(match[1]), int(match[2])))
 
 
-def _iso(match: re.Match[str], _: datetime) -> Iterator[Span]:
+def _iso(match: re.Match[str], _: datetime) -> Walls:
     return _one_day(_at(int(match[1]), int(match[2]), int(match[3])))
 
 
-def _month_year(match: re.Match[str], _: datetime) -> Iterator[Span]:
+def _month_year(match: re.Match[str], _: datetime) -> Walls:
     start = _at(int(match[2]), _month(match[1]))
     return _span(start, _months(start, 1))
 
@@ -118,15 +128,15 @@ def _latest(today: datetime, month: int, day: int = 1) -> datetime:
     return start if start <= today else _at(today.year - 1, month, day)
 
 
-def _day_month(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _day_month(match: re.Match[str], today: datetime) -> Walls:
     return _one_day(_latest(today, _month(match[2]), int(match[1])))
 
 
-def _month_day(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _month_day(match: re.Match[str], today: datetime) -> Walls:
     return _one_day(_latest(today, _month(match[1]), int(match[2])))
 
 
-def _month_alone(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _month_alone(match: re.Match[str], today: datetime) -> Walls:
     start = _latest(today, _month(match[1]))
     if match[0].startswith("last") and start.month == today.month:
         # in May, "last May" is not this one
@@ -134,21 +144,21 @@ def _month_alone(match: re.Match[str], today: datetime) -> Iterator[Span]:
     return _span(start, _months(start, 1))
 
 
-def _year(match: re.Match[str], _: datetime) -> Iterator[Span]:
+def _year(match: re.Match[str], _: datetime) -> Walls:
     return _span(_at(int(match[1])), _at(int(match[1]) + 1))
 
 
-def _season(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _season(match: re.Match[str], today: datetime) -> Walls:
     month = SEASONS[match[1]]
     start = _at(int(match[2]), month) if match[2] else _latest(today, month)
     return _span(start, _months(start, 3))
 
 
-def _season_year(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _season_year(match: re.Match[str], today: datetime) -> Walls:
     return _season(match, today)
 
 
-def _ago(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _ago(match: re.Match[str], today: datetime) -> Walls:
     count = int(match[1]) if match[1].isdigit() else NUMBERS[match[1]]
     if match[2] == "day":
         return _one_day(today - timedelta(days=count))
@@ -160,14 +170,14 @@ def _ago(match: re.Match[str], today: datetime) -> Iterator[Span]:
     return _span(_at(today.year - count), _at(today.year - count + 1))
 
 
-def _past(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _past(match: re.Match[str], today: datetime) -> Walls:
     """ "in the last three weeks"."""
     count = int(match[1]) if match[1].isdigit() else NUMBERS[match[1]]
     days = {"day": 1, "week": 7, "month": 30.4, "year": 365.25}[match[2]]
     return _span(today - timedelta(days=count * days), today + timedelta(days=1))
 
 
-def _named(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _named(match: re.Match[str], today: datetime) -> Walls:
     """ "last week", "this month", "last Friday", "on Friday", "this weekend"."""
     last, unit = match[1] == "last", match[2]
     if unit in WEEKDAYS:
@@ -187,14 +197,14 @@ def _named(match: re.Match[str], today: datetime) -> Iterator[Span]:
     return _span(_at(today.year - last), _at(today.year - last + 1))
 
 
-def _this_day(match: re.Match[str], today: datetime) -> Iterator[Span]:
+def _this_day(match: re.Match[str], today: datetime) -> Walls:
     back = {"today": 0, "this": 0, "tonight": 0, "yesterday": 1}
     return _one_day(today - timedelta(days=2 if match[1].startswith("the day") else back[match[1].split()[0]]))
 
 
 # "this may be a silly question"
 _MODAL = r"(?!this may (?:be|have|not|well|also|just|only|seem|sound|look|help|work|need|take|cause|mean|come|go)\b)"
-_Resolver = Callable[[re.Match[str], datetime], Iterator[Span]]
+_Resolver = Callable[[re.Match[str], datetime], Walls]
 _WHEN = r"\b(?:in|during|of|by|since|until|till|for|around|before|after|early|late|mid|last|this|on|from|through)[ -]"
 
 

@@ -22,6 +22,7 @@ from .hgns.hierarchy import HGNSHierarchy
 from .passage_rows import Encoded, encoded, existing, placed
 from .placement import ModelCard, pack_records, place_records
 from .pointer import PointerRecord, model_tag
+from .removal import unplaced
 from .store import Slots, Store
 from .types import LEVELS, Codes, Progress
 
@@ -357,21 +358,11 @@ class Rewrite:
 
     def erase(self, labels: Sequence[int]) -> None:
         """Take out the vectors of memories that were removed."""
-        registry = self._store.registry
-        with registry.transaction() as db:
-            for marks, piece in chunks(labels):
-                sql = f"SELECT slot FROM rewrite WHERE memory_id IN ({marks})"
-                slots = {row[0] for row in registry.rows(sql, piece)}
-                db.execute(f"DELETE FROM rewrite WHERE memory_id IN ({marks})", piece)
-                for marks_of_slots, some in chunks(slots):
-                    sql = f"SELECT DISTINCT slot FROM rewrite WHERE slot IN ({marks_of_slots})"
-                    slots -= {row[0] for row in registry.rows(sql, some)}
-                self._blank(sorted(slots))
+        # where slots stay as they are, the same slot may soon be another memory's
+        self._blank(unplaced(self._store.registry, labels, keep=self._kind != "calibrate"))
 
     def _blank(self, slots: Sequence[int]) -> None:
-        rows = np.zeros((len(slots), self._hierarchy.slot_bytes), np.uint8)
-        self._buffer.write_at(np.array(slots, np.int64), rows)
-        self._buffer.flush()
+        self._buffer.blank(slots)
 
     def finish(self) -> None:
         """Switch the bank over, then delete the old file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -214,3 +215,55 @@ def test_the_index_of_leading_axes_finds_the_nearest(tmp_path: Path, monkeypatch
     assert store.indexes.get("default").dim == 16
     assert store.nearest("default", vectors[70], 1).tolist() == [71]
     store.close()
+
+
+def test_what_is_told_and_forgotten_meanwhile_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots are freed and taken again while they are being copied."""
+    monkeypatch.setattr(calibration, "BATCH", 7)
+    rng = random.Random(3)
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many(numbered(FEWEST))
+        ids, n = list(range(1, FEWEST + 1)), 0
+        while bank.store.worker.pending():
+            n += 1
+            if n % 2:
+                bank.forget(ids.pop(rng.randrange(len(ids))))
+            else:
+                ids.append(bank.ingest(f"told meanwhile {n}").memory_id)
+        assert n > 10
+        assert bank.stats()["axes"] is not None
+        assert bank.verify().ok, bank.verify().problems
+        for memory in bank.memories():
+            held = bank.store.hierarchy.decode(bank.store.codes(np.array([memory.slot]), 0), 0)[0]
+            assert held @ MockAdapter(hidden_dim=64).encode(memory.text) > 0.999, memory.text
+            assert bank.recall(memory.text, 1)[0].text == memory.text
+
+
+def damage(bank: MemBank, memory_id: int, value: int) -> None:
+    """Overwrite an activation behind the bank's back."""
+    slot = bank.get(memory_id).slot
+    with (bank.path / bank.store.activations).open("r+b") as file:
+        file.seek(bank.store.buffer.offset(slot))
+        file.write(bytes([value]) * bank.store.hierarchy.slot_bytes)
+
+
+@pytest.mark.parametrize("value", [0xFF, 0x00, 0x7F], ids=["not a number", "zeros", "huge"])
+def test_a_damaged_activation_stops_no_ingest_and_stays_known(
+    tmp_path: Path, value: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many(numbered(FEWEST - 3))
+        damage(bank, 17, value)
+        for text in FACTS:
+            assert bank.ingest(text).is_new
+        bank.flush()
+        assert bank.stats()["axes"] is not None, "found from all the others"
+        assert [problem[:8] for problem in bank.verify().problems] == ["slot 16,"], bank.verify().problems
+        assert "level 0" in bank.verify().problems[0], "a copy of damage is not taken for sound"
+        assert texts(bank.recall("Where does my sister live?", 1)) == [FACTS[0]]
+        bank.forget(1)
+        bank.gc()
+        assert len(bank.verify().problems) == 1, "nor after packing"
+        bank.reencode()
+        assert bank.verify().ok, bank.verify().problems
+    assert "failed" not in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ NOW = at("2023-06-15T13:45")
 
 def days(text: str, now: float = NOW) -> list[tuple[str, str]]:
     """The first day of each span, and the day after its last."""
-    return [(day_of(span.since), day_of(span.until)) for span in spans(text, now)]
+    return [(day_of(span.since), day_of(span.until)) for span in spans(text, now, timezone.utc)]
 
 
 def day_of(seconds: float) -> str:
@@ -107,14 +108,31 @@ def test_several_times_and_a_date_is_not_read_again_as_its_month() -> None:
 
 
 def test_last_night_goes_on_until_the_morning() -> None:
-    (night,) = spans("What was that last night?", NOW)
+    (night,) = spans("What was that last night?", NOW, timezone.utc)
     assert (night.since, night.until) == (at("2023-06-14"), at("2023-06-15T06:00"))
 
 
-def test_days_are_those_of_utc() -> None:
+def test_days_begin_and_end_at_midnight() -> None:
     assert days("today", at("2023-06-15T00:00")) == [("2023-06-15", "2023-06-16")]
     assert days("today", at("2023-06-14T23:59")) == [("2023-06-14", "2023-06-15")]
-    assert spans("today", NOW)[0].since % DAY == 0
+    assert spans("today", NOW, timezone.utc)[0].since % DAY == 0
+
+
+@pytest.mark.parametrize("name", ["America/Los_Angeles", "Asia/Tokyo", "Pacific/Auckland", "Asia/Kolkata", "UTC"])
+def test_days_are_those_of_the_zone(name: str) -> None:
+    zone = ZoneInfo(name)
+    asked = datetime(2026, 5, 13, 7, tzinfo=zone).timestamp()
+    (yesterday,) = spans("What did I have for dinner yesterday?", asked, zone)
+    assert yesterday.since == datetime(2026, 5, 12, tzinfo=zone).timestamp()
+    assert yesterday.until == datetime(2026, 5, 13, tzinfo=zone).timestamp()
+    (month,) = spans("in May 2025", asked, zone)
+    assert month.since == datetime(2025, 5, 1, tzinfo=zone).timestamp()
+
+
+def test_the_day_the_clocks_change_has_23_hours() -> None:
+    zone = ZoneInfo("Europe/Lisbon")
+    (day,) = spans("on 29 March 2026", datetime(2026, 4, 1, tzinfo=zone).timestamp(), zone)
+    assert day.until - day.since == 23 * 3600
 
 
 def test_what_lies_ahead_means_the_one_before() -> None:
@@ -159,5 +177,5 @@ def test_a_long_span_reaches_further_than_a_day() -> None:
 
 def test_last_may_in_may_is_not_this_one() -> None:
     asked = datetime(2023, 5, 20, tzinfo=timezone.utc).timestamp()
-    (last,), (this,) = spans("last May", asked), spans("in May", asked)
+    (last,), (this,) = spans("last May", asked, timezone.utc), spans("in May", asked, timezone.utc)
     assert this.since - last.since == 365 * DAY

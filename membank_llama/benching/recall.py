@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,12 @@ class RecallBench:
 
         def rank(asked: Asked) -> list[int]:
             results = self.bank.recall(
-                asked.question.text, top_k, namespace=asked.namespace, now=asked.question.now, weights=weights
+                asked.question.text,
+                top_k,
+                namespace=asked.namespace,
+                now=asked.question.now,
+                weights=weights,
+                zone=timezone.utc,
             )
             return [result.memory_id for result in results]
 
@@ -266,7 +272,7 @@ class RecallBench:
         return {name: statistics.fmean(values) for name, values in counts.items()}
 
     def _injected(self, text: str, namespace: str, now: float) -> list[int]:
-        results = self.bank.recall(text, INJECTED, namespace=namespace, now=now)
+        results = self.bank.recall(text, INJECTED, namespace=namespace, now=now, zone=timezone.utc)
         return [result.memory_id for result in results if result.relevant]
 
     def _renamed(self, text: str, home: str, away: str) -> str | None:

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..days import parse_instant
 from ..errors import BankLockedError, BankNotFoundError, BankStorageError, InvalidInputError, MembankError
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def moment(text: str | None, now: float, *, name: str = "the time") -> float | N
     if span:
         return now - float(span[1]) * _SECONDS[span[2].lower()]
     try:
-        return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip())).timestamp()
+        return parse_instant(text)
     except (ValueError, OverflowError, OSError) as exc:
         raise InvalidInputError(
             f"{name} is {text!r}; write a date (2025-01-31), a date and time (2025-01-31T18:00) or an age (7d, 12h)"

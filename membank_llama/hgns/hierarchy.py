@@ -92,7 +92,12 @@ class HGNSHierarchy:
 
         `count` is `dim`, or with axes any number of the leading ones.
         """
-        return self.decode(codes, 2) if self._turned is None else self._turned.leading(codes, count)
+        with np.errstate(all="ignore"):
+            rows = self.decode(codes, 2) if self._turned is None else self._turned.leading(codes, count)
+        if not np.isfinite(rows).all():
+            # damage: a graph with a row of no distance to others would lose its way
+            rows = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.float32(0))
+        return rows
 
     def index_query(self, query: Vector, count: int) -> Vector:
         """The question, (dim,), as `index_rows` are to be asked, (count,)."""
@@ -139,8 +144,13 @@ class HGNSHierarchy:
         return self._codec.decode(codes, level)
 
     def score(self, query: Vector, codes: Codes, level: int) -> Vector:
-        """Cosine of `query` (dim,) with each row of codes (n, nbytes(level)), float32 (n,)."""
-        return self._codec.score(query, codes, level)
+        """Cosine of `query` (dim,) with each row of codes (n, nbytes(level)), float32 (n,).
+
+        Codes come from a file: what damage made of them is near to nothing, 0.
+        """
+        with np.errstate(all="ignore"):
+            scores = self._codec.score(query, codes, level)
+        return scores if np.isfinite(scores).all() else np.where(np.isfinite(scores), scores, np.float32(0))
 
     def spec(self) -> dict[str, Any]:
         """What a bank records of its encoding, as plain JSON values."""

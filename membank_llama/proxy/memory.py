@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,14 @@ class ProxyMemory:
             background=nullcontext if polite is None else polite.in_background,
         )
 
-    async def remind(self, asked: Asked, namespace: str) -> Reminded:
-        """The request with memories in it, or as it was where there is none in time."""
+    async def remind(self, asked: Asked, namespace: str, zone: tzinfo | None = None) -> Reminded:
+        """The request with memories in it, or as it was where there is none in time; `zone`: whose days are meant."""
         start = time.perf_counter()
         if self._overdue >= WORKERS:
             logger.warning("no memory for this call: %d recalls are stuck", self._overdue)
             return Reminded("degraded", namespace)
         late = threading.Event()
-        running = asyncio.get_running_loop().run_in_executor(self._pool, self._recall, asked, namespace, late)
+        running = asyncio.get_running_loop().run_in_executor(self._pool, self._recall, asked, namespace, zone, late)
         try:
             reminded = await asyncio.wait_for(asyncio.shield(running), self.deadline)
         except asyncio.TimeoutError:
@@ -125,17 +126,17 @@ class ProxyMemory:
         if not running.cancelled() and running.exception() is not None:
             logger.warning("a late recall failed: %s", running.exception())
 
-    def _recall(self, asked: Asked, namespace: str, late: threading.Event) -> Reminded:
+    def _recall(self, asked: Asked, namespace: str, zone: tzinfo | None, late: threading.Event) -> Reminded:
         with self._lock:
             self._running += 1
         try:
-            return self._reminded(asked, namespace, late)
+            return self._reminded(asked, namespace, zone, late)
         finally:
             with self._lock:
                 self._running -= 1
 
-    def _reminded(self, asked: Asked, namespace: str, late: threading.Event) -> Reminded:
-        options = replace(self._options, namespace=namespace)
+    def _reminded(self, asked: Asked, namespace: str, zone: tzinfo | None, late: threading.Event) -> Reminded:
+        options = replace(self._options, namespace=namespace, zone=zone or self._options.zone)
         tokens = self._vocabularies.get(asked.model, asked.n_ctx or self.context_of(asked.model))
         recognised = self.conversations.recognise(namespace, asked.messages, asked.context)
         if asked.raw:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from datetime import tzinfo
 from typing import Any
 
 from .._version import __version__
@@ -16,6 +17,7 @@ from .dialects import Asked, Reply, open_request
 from .memory import ProxyMemory
 from .metrics import CONTENT_TYPE, Metrics
 from .sidecalls import is_side_call
+from .whose import zone_of
 
 PREFIX = "/membank/"
 METRICS = "/metrics"
@@ -53,7 +55,7 @@ class Operations:
         elif path == "/membank/why" and method in ("GET", "HEAD"):
             await _send(send, {"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
         elif path == "/membank/recall" and method == "POST":
-            await _send(send, await self._recall(await _asked(receive), namespace))
+            await _send(send, await self._recall(await _asked(receive), namespace, zone_of(scope)))
         elif path == "/membank/learn" and method == "POST":
             await _send(send, self._learn(await _asked(receive), namespace))
         elif path.removeprefix(PREFIX) in ("status", "why", "recall", "learn") or path == METRICS:
@@ -75,10 +77,10 @@ class Operations:
             **self._facts(),
         }
 
-    async def _recall(self, asked: Asked, namespace: str) -> dict[str, Any]:
+    async def _recall(self, asked: Asked, namespace: str, zone: tzinfo | None) -> dict[str, Any]:
         if is_side_call(asked.messages):
             return {"messages": asked.messages, "memories": 0, "conversation": None, "state": "none"}
-        reminded = await self._memory.remind(asked, namespace)
+        reminded = await self._memory.remind(asked, namespace, zone)
         self._metrics.remembered.labels(reminded.state).inc()
         return {
             "messages": asked.messages if reminded.messages is None else reminded.messages,

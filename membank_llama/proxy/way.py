@@ -17,6 +17,7 @@ from .dialects import Asked, open_request, reply_of
 from .memory import ProxyMemory, Reminded
 from .metrics import Metrics
 from .sidecalls import is_side_call
+from .whose import zone_of
 
 MOST_REPLY_BYTES = 32 * 1024 * 1024
 
@@ -51,7 +52,7 @@ class Way:
         if is_side_call(asked.messages):
             await self._plain(scope, receive, send, body, "none")
             return
-        reminded = await self._memory.remind(asked, namespace)
+        reminded = await self._memory.remind(asked, namespace, zone_of(scope))
         self._metrics.remembered.labels(reminded.state).inc()
         self._metrics.recall_seconds.observe(reminded.milliseconds / 1000)
         self._metrics.injected.inc(reminded.tokens)

@@ -10,14 +10,17 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
+from ..days import zone_named
 from ..errors import InvalidInputError
 from ..types import DEFAULT_NAMESPACE
 from ..wire import Scope, WireError, header
 
 HEADER = "x-membank-namespace"
+TIME_ZONE = "x-membank-timezone"
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
 _PATH = re.compile(r"/ns/([^/]+)(/.*)?")
 _DIGEST = re.compile(r"sha256[-:]")
@@ -120,3 +123,18 @@ def whose(opened: str | None, *named: str | None) -> str:
     if len(names) > 1:
         raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
     return opened or next(iter(names), DEFAULT_NAMESPACE)
+
+
+def zone_of(scope: Scope) -> tzinfo | None:
+    """The time zone that a request names, whose days its questions mean; None for this machine's.
+
+    Raises:
+        WireError: 400, there is no such zone.
+    """
+    name = header(scope, TIME_ZONE)
+    if name is None:
+        return None
+    try:
+        return zone_named(name)
+    except InvalidInputError as exc:
+        raise WireError(400, f"{TIME_ZONE}: {exc}") from exc
