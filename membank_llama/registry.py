@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,9 @@ from .types import Memory, NewMemory, Progress
 from .word_index import WordIndex
 
 _COLUMNS = "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, slot"
+CLOCK_SKEW = 2.0
+"""Seconds by which the clocks of two processes may differ."""
+
 OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id"
 """Passages with their memories, read in the order of the passages' ids."""
 
@@ -155,6 +159,9 @@ class Registry(BankDatabase):
         with self.transaction() as db:
             db.conn.executemany(sql, (_row(*row, now) for row in new))
             self.words.file([(memory_id, item.namespace, item.text) for memory_id, item, _, _ in new])
+            soon = time.time() + CLOCK_SKEW
+            if any(item.expires_at is not None and item.expires_at <= soon for _, item, _, _ in new):
+                self._lifetimes_changed()
 
     def seen_again(self, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
         """The same texts came once more: they live on at least as long as the new telling would."""
@@ -220,7 +227,7 @@ class Registry(BankDatabase):
 
     @property
     def lifetimes(self) -> int:
-        """Rises whenever a memory that is here already is pinned or unpinned, or lives on longer."""
+        """Rises whenever a memory is pinned or unpinned, lives on longer, or comes expired."""
         return int(self.scalar("SELECT value FROM meta WHERE key = 'lifetimes'"))
 
     def _lifetimes_changed(self) -> None:

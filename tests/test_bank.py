@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from banking import DIM, FACTS, numbered, open_bank, python, texts
 
+from membank_llama import scope
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
 from membank_llama.errors import (
@@ -370,3 +373,70 @@ def test_flush_completes_and_saves_the_index(bank: MemBank) -> None:
     bank.flush()
     assert bank.stats()["indexes"] == {"default": {"graph": 100, "tail": 0, "removed": 0}}
     assert len(list((bank.path / "index").iterdir())) == 2
+
+
+def test_expired_memories_are_known_however_their_lives_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [time.time()]
+    monkeypatch.setattr(scope, "time", SimpleNamespace(time=lambda: clock[0]))
+    with open_bank(tmp_path) as bank, open_bank(tmp_path, read_only=True) as reader:
+        bank.ingest_many(numbered(600))
+        gone = bank.ingest("The lamp is green.", expires_at=clock[0] - 10).memory_id
+        bank.ingest("The lamp is heavy.", expires_at=clock[0] + 500)
+
+        def seen() -> set[str]:
+            found = [set(texts(opened.recall("The lamp is", 6))) for opened in (bank, reader)]
+            assert found[0] == found[1]
+            return {text for text in found[0] if text.startswith("The lamp")}
+
+        assert seen() == {"The lamp is heavy."}
+        clock[0] += 600
+        assert seen() == set()
+        bank.pin(gone)
+        assert seen() == {"The lamp is green."}
+        bank.pin(gone, False)
+        assert seen() == set()
+        bank.ingest("The lamp is heavy.", expires_at=clock[0] + 1000)
+        assert seen() == {"The lamp is heavy."}, "told again it lives on"
+        bank.ingest("The lamp is old.", expires_at=clock[0] - 700)
+        assert seen() == {"The lamp is heavy."}
+        clock[0] -= 600
+        assert seen() == {"The lamp is heavy."}, "a clock that was set back"
+
+
+def test_many_expired_memories_leave_the_others_to_be_found(tmp_path: Path) -> None:
+    """Nobody collects them, and they are nearer than anything else."""
+    with open_bank(tmp_path) as bank:
+        past = time.time() - 10
+        bank.ingest_many(
+            [NewMemory(f"The lamp beside the door, number {n}", expires_at=past) for n in range(700)], batch_size=256
+        )
+        bank.ingest_many(numbered(700), batch_size=256)
+        bank.flush()
+        found = bank.recall("The lamp beside the door", 5)
+        assert len(found) == 5
+        assert all(text.startswith("note") and "lamp" in text for text in texts(found))
+
+
+@pytest.mark.parametrize("between", ["gc", "forget"])
+def test_whoever_tidies_up_while_something_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """What `ingest` hands back is known before it lets others write."""
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many(FACTS)
+        original = bank.store.add
+
+        def add(*given: Any, **more: Any) -> Any:
+            stored = original(*given, **more)
+            bank.forget(1 if between == "gc" else stored[0].memory_id)
+            bank.gc()
+            return stored
+
+        monkeypatch.setattr(bank.store, "add", add)
+        result = bank.ingest("The lamp is green.")
+        assert result.is_new
+        assert len(result.ptr_ids) == 3
+        assert len(set(result.ptr_ids)) == 3
+        if between == "gc":
+            memory = bank.get(result.memory_id)
+            assert bank.store.pointer_ids([memory.slot])[memory.slot] == result.ptr_ids

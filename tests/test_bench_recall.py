@@ -178,6 +178,28 @@ def test_every_way_to_rank_stays_in_the_conversation(bench: RecallBench) -> None
                 assert ranking[0] in asked.ids
 
 
+def test_a_conversation_with_long_turns_is_measured_too(tmp_path: Path) -> None:
+    """Passages of a long turn are no memories of their own."""
+    long = " ".join(f"And then thing {n} happened on the island." for n in range(80)) + " We ate sardines."
+    told = [("Ana", "My dog is called Bruno."), ("Jon", long), ("Ana", "What a holiday!")]
+    questions = [{"question": "What did Jon eat on the island?", "evidence": ["D1:2"], "category": 1}]
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps([talk("one", [("1:56 pm on 8 May, 2023", told)], questions)]), encoding="utf-8")
+    made = RecallBench(read_conversations(path), MockAdapter(DIM), tmp_path / "bank")
+    try:
+        ids = set(made.asked[0].session_of)
+        assert len(ids) == 3
+        assert made.bank.store.registry.count_vectors() > 3, "the long turn has passages"
+        for label, rank in made.baselines().items():
+            ranking = rank(made.asked[0])
+            assert sorted(ranking) == sorted(ids), label
+            assert made.scores(label, rank).turn["R@5"] == 1.0, label
+        # FTS5 finds the word, and the best passage is what a long memory is near by
+        assert made.baselines()["BM25"](made.asked[0])[0] in made.asked[0].ids
+    finally:
+        made.close()
+
+
 def test_signals_are_switched_on_one_after_the_other() -> None:
     found = list(steps().values())
     on = [{name for name, value in vars(weights).items() if value} for weights in found]

@@ -22,6 +22,7 @@ from ..errors import BankLockedError, BankNotFoundError, BankStorageError, Inval
 if TYPE_CHECKING:
     from ..adapters.llama_cpp import LlamaCppAdapter
     from ..bank import MemBank
+    from ..types import Progress
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|y)", re.IGNORECASE)
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
@@ -238,6 +239,18 @@ def adapter_of(
 def called(path: Path, ref: str) -> str:
     """What people call a model: its file's name, or what they typed where the file is named by its hash."""
     return ref if path.name.startswith("sha256") else path.stem
+
+
+MANY = 256
+"""New memories from which on a command finishes what a long-lived process leaves to its background."""
+
+
+def finish(bank: MemBank, new: int, progress: Progress | None) -> None:
+    """Leave a bank that the next recall need not wait for, after so many new memories."""
+    if new >= MANY:
+        bank.flush(progress)
+    else:
+        prepare(bank)
 
 
 def prepare(bank: MemBank, namespace: str = "default") -> None:

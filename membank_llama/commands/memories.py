@@ -56,9 +56,9 @@ def ingest(
         MemBank(adapter, where, progress=progress) as opened,
     ):
         results = opened.ingest_many(items, progress=progress)
-        base.prepare(opened)
+        new = sum(result.is_new for result in results)
+        base.finish(opened, new, progress)
     spent = time.perf_counter() - start
-    new = sum(result.is_new for result in results)
     if as_json:
         known = len(results) - new
         typer.echo(json.dumps({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)}))

@@ -186,8 +186,8 @@ def import_command(
     ):
         named = base.named_namespace(ctx, namespace)
         results = import_memories(opened, lines, namespace=named, progress=progress)
-        base.prepare(opened)
-    new = sum(result.is_new for result in results)
+        new = sum(result.is_new for result in results)
+        base.finish(opened, new, progress)
     if as_json:
         typer.echo(json.dumps({"new": new, "known": len(results) - new, "bank": str(where)}))
         return
