@@ -13,12 +13,10 @@ from .errors import BankCorruptError
 from .hgns.axes import Axes
 from .hgns.hierarchy import HGNSHierarchy
 from .registry import Registry
+from .schema import AXES
 
 SPEC = "hgns"
 CALIBRATED_AT = "calibrated_at"
-
-# a table of its own: SQLite reads the whole of a large value in `meta` whenever it searches a key beside it
-_TABLE = "CREATE TABLE IF NOT EXISTS axes (digest TEXT PRIMARY KEY, data BLOB NOT NULL)"
 
 
 def record_encoding(registry: Registry, hierarchy: HGNSHierarchy, calibrated_at: int) -> None:
@@ -26,7 +24,7 @@ def record_encoding(registry: Registry, hierarchy: HGNSHierarchy, calibrated_at:
     with registry.transaction() as db:
         registry.set_meta(SPEC, hierarchy.spec())
         registry.set_meta(CALIBRATED_AT, calibrated_at)
-        db.execute(_TABLE)
+        db.execute(AXES)
         db.execute("DELETE FROM axes")
         if hierarchy.axes is not None:
             db.execute("INSERT INTO axes VALUES (?, ?)", (hierarchy.axes.digest, hierarchy.axes.to_bytes()))

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .checksums import is_whole, row_checksum
+from .memory_rows import damaged
 from .registry import OF_MEMORIES, Registry, chunks
 from .schema import TOKENIZER
 
@@ -43,7 +45,10 @@ def insert_passages(registry: Registry, rows: Sequence[PassageRow]) -> None:
     if not rows:
         return
     with registry.transaction() as db:
-        db.conn.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", rows)
+        db.conn.executemany(
+            "INSERT INTO passages (id, memory_id, start, stop, slot, checksum) VALUES (?, ?, ?, ?, ?, ?)",
+            ((*row, row_checksum(*row[:4])) for row in rows),
+        )
         db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'memories'", (rows[-1][0],))
 
 
@@ -51,8 +56,14 @@ def passages_of(registry: Registry, ids: Iterable[int]) -> dict[int, list[Passag
     """memory id → all its passages in order, the first with the memory's own id; those of one vector are left out."""
     found: dict[int, list[Passage]] = {}
     for marks, piece in chunks(ids):
-        sql = f"SELECT memory_id, id, start, stop FROM passages WHERE memory_id IN ({marks}) ORDER BY memory_id, start"
-        for memory_id, passage_id, start, stop in registry.rows(sql, piece):
+        sql = (
+            "SELECT id, memory_id, start, stop, checksum FROM passages"
+            f" WHERE memory_id IN ({marks}) ORDER BY memory_id, start"
+        )
+        for row in registry.rows(sql, piece):
+            passage_id, memory_id, start, stop, _ = row
+            if not is_whole(row):
+                raise damaged(memory_id)
             passages = found.setdefault(memory_id, [Passage(memory_id, 0, start)])
             passages.append(Passage(passage_id, start, stop))
     return found

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from membank_llama.errors import BankFormatError, BankNotFoundError
-from membank_llama.registry import Registry, chunks, text_hash
+from membank_llama.memory_rows import text_hash
+from membank_llama.registry import Registry, chunks
 from membank_llama.types import NewMemory
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from ..prompt import strip_block
 from ..registry import Registry, chunks
 from ..reminder import text_of
+from ..schema import TURNS
 from .dialects import without_thinking
 
 SALT = "turns_salt"
@@ -27,12 +28,6 @@ RECENT = 65_536
 AGAIN_SECONDS = 3600.0
 """How long a first message that is sent alone again still belongs to its short conversation."""
 KEPT_SECONDS = 180 * 86_400.0
-
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS turns"
-    " (key BLOB PRIMARY KEY, conversation TEXT NOT NULL, depth INTEGER NOT NULL, seen REAL NOT NULL) WITHOUT ROWID"
-)
-
 
 @dataclass(frozen=True)
 class Turn:
@@ -60,7 +55,7 @@ class Conversations:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         with registry.transaction() as db:
-            db.execute(_TABLE)
+            db.execute(TURNS)
             db.execute("DELETE FROM turns WHERE seen < ?", (time.time() - KEPT_SECONDS,))
             salt = registry.get_meta(SALT)
             if salt is None:
