@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import random
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from banking import FACTS, files_with, open_bank
+from banking import FACTS, as_format, files_with, open_bank
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter
@@ -20,7 +19,6 @@ from membank_llama.passages import LONG, MAX_CHARS, encoded_text, passage_spans
 from membank_llama.prompt import Neutraliser, build_block, excerpted
 from membank_llama.query import RecallResult
 from membank_llama.reminder import MemoryOptions, text_of
-from membank_llama.schema import MIGRATIONS
 from membank_llama.session import ChatMemory
 from membank_llama.transfer import export_memories, import_memories
 from membank_llama.types import NewMemory
@@ -386,10 +384,7 @@ def test_a_bank_of_the_format_before_opens(tmp_path: Path) -> None:
     with open_bank(tmp_path, DIM) as bank:
         adapter = MockAdapter(DIM)
         bank.store.add([NewMemory(TEXT), NewMemory(OTHERS[0])], adapter.encode_batch([TEXT, OTHERS[0]]))
-    database = sqlite3.connect(tmp_path / "bank.sqlite", isolation_level=None)
-    database.execute("DROP TABLE passages")
-    database.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
-    database.close()
+    as_format(tmp_path, 2)
     with open_bank(tmp_path, DIM) as bank:
         assert bank.verify().ok
         old = next(result for result in bank.recall(QUESTION) if result.text == TEXT)

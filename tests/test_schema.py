@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from banking import open_bank
+from banking import as_format, open_bank
 from terminals import Membank
 
 from membank_llama import schema
@@ -85,24 +85,6 @@ def test_another_programs_database_is_refused(connection: sqlite3.Connection) ->
 # -- from the first format
 
 
-def as_first_format(path: Path) -> None:
-    """Make a bank what the first release left: its tables and its rows, without what came later."""
-    old = path.with_name("old.sqlite")
-    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as raw:
-        for statement in MIGRATIONS[0]:
-            raw.execute(statement)
-        raw.execute("DELETE FROM meta")
-        raw.execute("ATTACH ? AS now", (str(path / "bank.sqlite"),))
-        for table in ("meta", "memories", "pointers"):
-            columns = ", ".join(row[1] for row in raw.execute(f"PRAGMA main.table_info({table})"))
-            raw.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
-        raw.execute("PRAGMA user_version = 1")
-        raw.execute("DETACH now")
-    for leftover in path.glob("bank.sqlite*"):
-        leftover.unlink()
-    old.rename(path / "bank.sqlite")
-
-
 TOLD = (
     NewMemory("Ana: my sister lives in Porto.", conversation="a", created_at=10.0),
     NewMemory("Do you like it there?", role="Ben", conversation="a", created_at=20.0, pinned=True),
@@ -116,7 +98,7 @@ def first(tmp_path: Path) -> Path:
     path = tmp_path / "bank"
     with open_bank(path) as bank:
         bank.ingest_many(TOLD)
-    as_first_format(path)
+    as_format(path, 1)
     return path
 
 
