@@ -25,7 +25,7 @@ WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
 HEADER_BYTES = 4096
 """Bytes of an activation file ahead of its slots."""
 
-_ACTIVATIONS = re.compile(r"activations-[1-9][0-9]{0,17}\.bin")
+_ACTIVATIONS = re.compile(r"activations-[0-9]{1,18}\.bin")
 _INDEX_FILE = re.compile(r"[0-9a-f]{24}\.(?:hnsw|json|tmp|json\.tmp)")
 _FIXED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", WRITER_LOCK, WRITER_NOTE, NOTE)
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -53,6 +53,24 @@ def activation_number(name: Any) -> int:
 def activation_files(bank: Path) -> list[Path]:
     """The activation files in a bank's directory, links and directories left out."""
     return [path for path in bank.glob("activations-*.bin") if _ACTIVATIONS.fullmatch(path.name) and is_plain(path)]
+
+
+def remove_leftovers(bank: Path, keep: set[str]) -> None:
+    """Delete the activation files that an interrupted switch left behind, all but these."""
+    for path in activation_files(bank):
+        if path.name not in keep:
+            # not where another process still reads it and such a file cannot be deleted
+            with suppress(OSError):
+                path.unlink()
+
+
+def set_aside(damaged: Path) -> None:
+    """Keep a damaged activation file under another name, the first time that there is something in it."""
+    kept = damaged.with_suffix(".damaged")
+    if os.path.lexists(kept) or size_of(damaged) <= HEADER_BYTES:
+        damaged.unlink(missing_ok=True)
+    else:
+        damaged.replace(kept)
 
 
 def index_files(directory: Path) -> list[Path]:
@@ -120,26 +138,26 @@ def check_database_is_there(bank: Path) -> None:
     Raises:
         BankCorruptError: with what to do; nothing is changed.
     """
-    if _size(bank / DATABASE):
+    if size_of(bank / DATABASE):
         return
-    left = held_without_database(bank)
-    if left:
-        raise lost_database(bank, left)
+    log = bank / f"{DATABASE}-wal"
+    if size_of(log):
+        raise _lost_database(bank, [log.name])
+    check_is_new(bank)
 
 
-def held_without_database(bank: Path) -> list[str]:
-    """Names of files that hold parts of memories: activations, graphs, the newest writes."""
-    held = [path for path in activation_files(bank) if _size(path) > HEADER_BYTES]
-    held += [path for path in index_files(bank / INDEX) if path.suffix == ".hnsw"]
-    held += [path for path in (bank / f"{DATABASE}-wal",) if _size(path)]
-    return sorted(path.name for path in held)
+def check_is_new(bank: Path) -> None:
+    """Refuse to begin a bank where activations or graphs of another one lie; raises as `check_database_is_there`."""
+    held = [path.name for path in activation_files(bank) if size_of(path) > HEADER_BYTES]
+    held += [path.name for path in index_files(bank / INDEX) if path.suffix == ".hnsw"]
+    if held:
+        raise _lost_database(bank, held)
 
 
-def lost_database(bank: Path, left: list[str]) -> BankCorruptError:
-    """What to say of a bank without its database."""
+def _lost_database(bank: Path, left: list[str]) -> BankCorruptError:
     return BankCorruptError(
-        f"{bank} holds {left[0]}{' and more' if len(left) > 1 else ''}, but its {DATABASE}, which held the memories, is "
-        "missing or empty: nothing was changed. Restore that file from a copy, or import an export into another "
+        f"{bank} holds {left[0]}{' and more' if len(left) > 1 else ''}, but its {DATABASE}, which held the memories, "
+        "is missing or empty: nothing was changed. Restore that file from a copy, or import an export into another "
         "directory (membank import); to start anew here, empty the directory first"
     )
 
@@ -190,6 +208,20 @@ def sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
+def make_bank_directory(path: Path) -> None:
+    """The bank's own directory, mode 0700 where it is new or empty; raises as `make_directory`."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(path.iterdir()):
+            path.chmod(0o700)
+    except FileExistsError as exc:
+        raise BankFormatError(f"{path} is a file; a bank is a directory") from exc
+    except OSError as exc:
+        raise BankStorageError(
+            f"cannot make {path}: {exc.strerror or exc}; choose a directory you may write to"
+        ) from exc
+
+
 def make_directory(path: Path) -> None:
     """A directory of the bank, mode 0700, where it is missing.
 
@@ -202,15 +234,18 @@ def make_directory(path: Path) -> None:
     except FileExistsError as exc:
         raise BankFormatError(f"{path} is a file; a directory belongs there: remove it") from exc
     except OSError as exc:
-        raise BankStorageError(f"cannot make {path}: {exc.strerror or exc}; check the disk and its permissions") from exc
+        raise BankStorageError(
+            f"cannot make {path}: {exc.strerror or exc}; check the disk and its permissions"
+        ) from exc
 
 
-def _no_file(path: Path) -> BankFormatError:
-    return BankFormatError(f"{path} is no plain file but a link or something else; put the file itself there")
-
-
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none: SQLite and the indexes replace theirs at any time."""
     try:
         return path.lstat().st_size
     except OSError:
         return 0
+
+
+def _no_file(path: Path) -> BankFormatError:
+    return BankFormatError(f"{path} is no plain file but a link or something else; put the file itself there")

@@ -160,7 +160,8 @@ class MemMapBuffer:
             raise InvalidInputError(f"slot {slot} is negative")
         self._check_there(slot + 1)
         first, end, _ = slice(start, stop).indices(self.slot_bytes)
-        return self._read_each(np.array([slot], np.int64), first, max(0, end - first))[0]
+        row: Codes = self._read_each(np.array([slot], np.int64), first, max(0, end - first))[0]
+        return row
 
     def rows(self, slots: npt.NDArray[np.int64], start: int = 0, stop: int | None = None) -> Codes:
         """Bytes [start, stop) of many slots, copied into one array (n, stop - start); raises as `read`."""
@@ -331,7 +332,12 @@ class MemMapBuffer:
 
     def _size(self) -> int:
         self._check_open()
-        return os.fstat(self._fd).st_size
+        try:
+            return os.fstat(self._fd).st_size
+        except OSError as error:
+            # closed by another thread meanwhile
+            self._check_open()
+            raise _storage_error(self.path, "look at", error) from error
 
     def _check_open(self) -> None:
         if self._fd < 0:

@@ -90,7 +90,10 @@ class BankDatabase:
         self._trusted = False
         if not read_only and not path.exists():
             # made before SQLite opens it, so that it and its -wal are private from the first byte
-            os.close(open_plain(path, os.O_CREAT | os.O_RDWR))
+            try:
+                os.close(open_plain(path, os.O_CREAT | os.O_RDWR))
+            except OSError as exc:
+                raise translate(exc, path) from exc
             sync_directory(path.parent)
 
     def check_open(self) -> None:

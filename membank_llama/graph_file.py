@@ -22,7 +22,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +116,7 @@ class _Graph:
         removed[:] = (heads >> 16) & 1
         labels[:] = np.ascontiguousarray(words[:, -2:]).view("<i8")[:, 0]
 
-    def _check_lists(self, counts: Words, lists: Words, count: int, most: int) -> npt.NDArray[np.bool_]:
+    def _check_lists(self, counts: npt.NDArray[Any], lists: Words, count: int, most: int) -> npt.NDArray[np.bool_]:
         """Which entries of the lists are in use; all of them lead to an element."""
         used: npt.NDArray[np.bool_] = np.arange(most) < counts[:, np.newaxis]
         if (counts > most).any() or (lists[used] >= count).any():

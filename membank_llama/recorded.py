@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from .adapters.templates import TEMPLATES, template_mark
+from .bank_files import DATABASE
 from .database import BankDatabase, translate, translating
 from .errors import BankFormatError, InvalidInputError
 from .gguf_file import fingerprint
 from .schema import VERSION, check_version, version_of
-from .store import DATABASE
 
 _CAPTURED = re.compile(
     r".+-(?:pooled|(?:final|L(?P<layer>\d+))-(?P<pooling>mean|last|weighted))"

@@ -8,7 +8,6 @@ file is shared by all memories with the same activation and counted.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from .checksums import CHECKED, is_whole, row_checksum
 from .commit_note import CommitNote
-from .database import BankDatabase, translate, translating
+from .database import BankDatabase, translating
 from .errors import BankCorruptError, BankFormatError, BankNotFoundError
 from .memory_rows import COLUMNS, NAMES, damaged, memory_of, row_of, told_again
 from .schema import VERSION, migrate
@@ -63,9 +62,6 @@ class Registry(BankDatabase):
             with translating(path):
                 self._check_tables(str(path.parent))
             self._note.check(noted, self.generation)
-        except sqlite3.Error as exc:
-            self.close()
-            raise translate(exc, path) from exc
         except BaseException:
             self.close()
             raise
@@ -109,7 +105,9 @@ class Registry(BankDatabase):
     def set_meta(self, key: str, value: Any) -> None:
         row = (key, json.dumps(value))
         with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta (key, value, checksum) VALUES (?, ?, ?)", (*row, row_checksum(*row)))
+            db.execute(
+                "INSERT OR REPLACE INTO meta (key, value, checksum) VALUES (?, ?, ?)", (*row, row_checksum(*row))
+            )
 
     def drop_meta(self, key: str) -> None:
         with self.transaction() as db:

@@ -20,7 +20,9 @@ _MOST = 1000
 
 _SHADOW = re.compile(r"memories_fts_(?:data|idx|content|docsize|config)")
 # SQLite and FTS5 make these themselves, in words that may differ from version to version
-_COMPUTES = re.compile(r"\b(?:check|generated|as|default|references|collate|unique|virtual|using|select)\b", re.IGNORECASE)
+_COMPUTES = re.compile(
+    r"\b(?:check|generated|as|default|references|collate|unique|virtual|using|select)\b", re.IGNORECASE
+)
 _STATISTICS = re.compile(r"sqlite_stat[134]")
 
 Entry = tuple[str, str, str, str]

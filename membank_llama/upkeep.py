@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .adapters.base import ModelAdapter, check_vectors
+from .bank_files import activation_number
+from .bank_records import read_activations, read_rewrite
 from .encoding import record_encoding
 from .errors import BankCorruptError, MembankError
 from .hgns.hierarchy import HGNSHierarchy
@@ -216,12 +218,11 @@ class Rewrite:
         self._card = card
         self._hierarchy = hierarchy
         registry = store.registry
-        number = 1 + int(registry.get_meta("activations").removesuffix(".bin").rsplit("-", 1)[1])
-        self._name = f"activations-{number}.bin"
+        self._name = f"activations-{1 + activation_number(registry.get_meta('activations'))}.bin"
         self._packs = kind == "pack"
         self._calibrated_at = calibrated_at
         plan = {"kind": kind, "model": card.id, "hgns": hierarchy.spec(), "activations": self._name}
-        if kind != "encode" or registry.get_meta("rewrite") != plan:
+        if kind != "encode" or read_rewrite(registry) != plan:
             with registry.transaction() as db:
                 db.execute("DELETE FROM rewrite")
                 registry.set_meta("rewrite", plan)
@@ -288,7 +289,7 @@ class Rewrite:
     def finish(self) -> None:
         """Switch the bank over, then delete the old file."""
         store, registry = self._store, self._store.registry
-        old = store.path / registry.get_meta("activations")
+        old = store.path / read_activations(registry)
         self._erase_removed()
         with registry.transaction() as db:
             db.execute("DELETE FROM pointers")

@@ -135,7 +135,7 @@ def namespace_of(ctx: typer.Context, own: str | None) -> str:
 
 def must_exist(path: Path) -> None:
     """Raises BankNotFoundError rather than make a bank where none was."""
-    from ..store import DATABASE
+    from ..bank_files import DATABASE
 
     if not (path / DATABASE).exists():
         raise BankNotFoundError(

@@ -29,6 +29,7 @@ AGAIN_SECONDS = 3600.0
 """How long a first message that is sent alone again still belongs to its short conversation."""
 KEPT_SECONDS = 180 * 86_400.0
 
+
 @dataclass(frozen=True)
 class Turn:
     """A turn of a request: who said what, its key, and how many came before it."""
