@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .adapters.base import ModelAdapter, check_vectors
-from .errors import BankStorageError
+from .errors import BankCorruptError, BankStorageError
 from .gate import COHORT, COHORT_TAG, RelevanceGate
 from .hgns.hierarchy import HGNSHierarchy
 from .items import check_text
@@ -60,16 +60,25 @@ class Asker:
         if self._adapter is None:
             return None
         key = f"cohort {COHORT_TAG} {self._adapter.model_id()}"
-        saved = self._store.meta(key)
-        if saved is not None:
-            return np.frombuffer(base64.b64decode(saved), "<f4").reshape(len(COHORT), -1).astype(np.float32)
-        vectors = self._adapter.encode_batch(COHORT)
+        kept = self._kept_cohort(key, self._adapter.hidden_dim)
+        if kept is not None:
+            return kept
+        vectors = self._encoded(list(COHORT))
         if not self._store.read_only:
             try:
                 self._store.registry.set_meta(key, base64.b64encode(vectors.astype("<f4").tobytes()).decode())
             except BankStorageError as exc:
                 logger.warning("the next start encodes the gate's sentences again: %s", exc)
         return vectors
+
+    def _kept_cohort(self, key: str, dim: int) -> Vector | None:
+        """The vectors that the bank keeps under a key; None where it has none, or what it has is damaged."""
+        try:
+            saved = base64.b64decode(self._store.meta(key, ""))
+            kept: Vector = np.frombuffer(saved, "<f4").reshape(len(COHORT), dim).astype(np.float32)
+        except (BankCorruptError, ValueError, TypeError):
+            return None
+        return kept if np.isfinite(kept).all() else None
 
     def _check(self, text: str) -> None:
         check_text(text[: self._max_bytes // 4] if isinstance(text, str) else text, self._max_bytes)

@@ -88,6 +88,9 @@ def encoded(registry: Registry, after: int, limit: int) -> list[Encoded]:
         " WHERE p.id > ?1 ORDER BY 1 LIMIT ?2",
         (after, limit),
     )
+    for row in rows:
+        if not isinstance(row[3], str) or not isinstance(row[1], int):
+            raise damaged(row[0])
     return [Encoded(row[0], row[1], row[3].strip() if row[2] else row[3]) for row in rows]
 
 

@@ -208,16 +208,21 @@ class Registry(BankDatabase):
                 return
             for row in rows:
                 yield memory_of(row)
+            if rows[-1][0] <= after:
+                raise BankCorruptError(f"{self.path}: memories are out of order; restore it from a copy")
             after = rows[-1][0]
 
     def live(self, namespace: str, after: int = 0) -> list[tuple[int, int]]:
         """(id, slot) of every memory and passage of a namespace above an id, in order of id."""
         # the + keeps SQLite from walking the index of times and sorting
-        return self.rows(
+        found = self.rows(
             "SELECT id, slot FROM memories WHERE +namespace = ?1 AND id > ?2"
             f" UNION ALL SELECT p.id, p.slot {OF_MEMORIES} WHERE p.id > ?2 AND m.namespace = ?1 ORDER BY 1",
             (namespace, after),
         )
+        if not all(isinstance(slot, int) for _, slot in found):
+            raise BankCorruptError(f"{self.path}: memories have no slot that is a number; membank verify names them")
+        return found
 
     def arrivals(self, namespace: str, after: int, limit: int) -> list[Arrival]:
         """Memories and passages above an id, in order of id."""
@@ -302,7 +307,10 @@ class Registry(BankDatabase):
 
     def namespaces(self) -> dict[str, int]:
         """Namespace → number of memories."""
-        return dict(self.rows("SELECT namespace, count(*) FROM memories GROUP BY namespace ORDER BY namespace"))
+        found = dict(self.rows("SELECT namespace, count(*) FROM memories GROUP BY namespace ORDER BY namespace"))
+        if not all(isinstance(name, str) for name in found):
+            raise BankCorruptError(f"{self.path}: memories have no namespace that is a text; membank verify names them")
+        return found
 
     def count_vectors(self, namespace: str | None = None) -> int:
         """Memories and passages: what has a vector of its own."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import BankCorruptError
 from .registry import Arrival, Registry
 from .traits import GENERIC_ROLES
 
@@ -154,6 +155,10 @@ class _Roll:
         if owner != ids and arrays["owner"] is arrays["ids"]:
             # without passages every row owns itself: one array does for both
             arrays["owner"] = arrays["ids"].copy()
+        if min(slots) < 0 or max(slots) >= 1 << 31 or not np.isfinite(created).all():
+            raise ValueError("slots or times that are none")
+        if ids[0] <= self.last or (np.diff(ids) <= 0).any():
+            raise ValueError("ids out of order")
         given = (("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("asks", asks))
         for name, values in given:
             arrays[name][start:count] = values
@@ -235,7 +240,14 @@ class Rosters:
             roll = self._rolls.setdefault(namespace, _Roll())
             if roll.generation != generation:
                 while arrived := self._registry.arrivals(namespace, roll.last, PAGE):
-                    roll.append(arrived)
+                    try:
+                        roll.append(arrived)
+                    except (TypeError, ValueError, OverflowError) as exc:
+                        del self._rolls[namespace]
+                        raise BankCorruptError(
+                            f"memories of {namespace!r} hold what is no slot or no time: the bank is damaged. membank "
+                            "verify names them; restore the bank from a copy, or forget them"
+                        ) from exc
                 roll.publish(self._registry.is_alone(namespace))
                 roll.generation = generation
             return roll.roster

@@ -1,4 +1,4 @@
-"""Looking after a bank: verify it, collect what has expired, write the activation file anew.
+"""Looking after a bank: collect what has expired, write the activation file anew. (verification.py checks it.)
 
 A rewrite fills the next activation file beside the one in use and records every step in the registry; the switch
 to it is one transaction. Interrupted anywhere, the bank is as it was and the rewrite goes on where it stopped.
@@ -7,10 +7,9 @@ to it is one transaction. Interrupted anywhere, the bank is as it was and the re
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 
 import numpy as np
 
@@ -18,122 +17,19 @@ from .adapters.base import ModelAdapter, check_vectors
 from .bank_files import activation_number
 from .bank_records import read_activations, read_rewrite
 from .encoding import record_encoding
-from .errors import BankCorruptError, MembankError
+from .errors import BankCorruptError
 from .hgns.hierarchy import HGNSHierarchy
 from .passage_rows import Encoded, encoded
 from .placement import ModelCard, pack_records, place_records
-from .pointer import PointerRecord, model_tag
 from .store import Slots, Store
 from .types import LEVELS, Codes, Progress
+from .verification import VerifyReport as VerifyReport
+from .verification import verify as verify
 
 logger = logging.getLogger("membank_llama")
 
 BATCH = 32
-VERIFY_BATCH = 512
 COPY_BATCH = 512
-MOST_PROBLEMS = 50
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """What `verify` found: how many activations were checked, and each problem as a sentence."""
-
-    checked: int
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
-
-
-def verify(store: Store, progress: Progress | None = None) -> VerifyReport:
-    """Check the database, every activation against its pointer, reference counts and saved indexes."""
-    problems = _verify_database(store)
-    checked, damaged = _verify_activations(store, progress)
-    problems += damaged + _verify_references(store) + _verify_indexes(store)
-    if len(problems) > MOST_PROBLEMS:
-        more = len(problems) - MOST_PROBLEMS
-        problems = [*problems[:MOST_PROBLEMS], f"… and {more} more; membank reencode mends them all"]
-    return VerifyReport(checked, tuple(problems))
-
-
-def _verify_database(store: Store) -> list[str]:
-    found = [row[0] for row in store.registry.rows("PRAGMA quick_check")]
-    problems = [f"database: {line}" for line in found if line != "ok"]
-    if not store.read_only:
-        try:
-            with store.registry.transaction() as db:
-                db.execute("INSERT INTO memories_fts (memories_fts, rank) VALUES ('integrity-check', 1)")
-        except (sqlite3.DatabaseError, BankCorruptError):
-            problems.append("full text: does not match the memories; membank rebuild mends it")
-    return problems
-
-
-def _verify_activations(store: Store, progress: Progress | None) -> tuple[int, list[str]]:
-    rows = store.registry.rows("SELECT slot FROM pointers WHERE ref_count > 0 ORDER BY slot")
-    slots = [row[0] for row in rows]
-    tag = model_tag(store.model.id)
-    problems: list[str] = []
-    for start in range(0, len(slots), VERIFY_BATCH):
-        for slot, records in store.registry.pointers(slots[start : start + VERIFY_BATCH]).items():
-            found = _slot_problems(store, slot, records, tag)
-            if found and store.registry.pointers([slot]).get(slot) == records:
-                # else the writing process has changed the slot meanwhile
-                problems += [f"slot {slot}, {what}" for what in found]
-        if progress is not None:
-            progress("verifying", min(start + VERIFY_BATCH, len(slots)), len(slots))
-    return len(slots), problems
-
-
-def _slot_problems(store: Store, slot: int, records: Sequence[bytes], tag: bytes) -> list[str]:
-    problems = []
-    for level, record in zip(LEVELS, records, strict=True):
-        try:
-            pointer = PointerRecord.unpack(record)
-            if pointer.offset != store.buffer.offset(slot) + store.hierarchy.offsets(level)[0]:
-                problems.append(f"level {level}: pointer leads elsewhere")
-            elif pointer.model != tag:
-                problems.append(f"level {level}: made by another model")
-            elif not pointer.matches(store.deref(pointer)):
-                problems.append(f"level {level}: bytes do not match their SHA-256; membank reencode mends it")
-        except BankCorruptError as exc:
-            problems.append(f"level {level}: {exc}")
-    return problems
-
-
-def _verify_references(store: Store) -> list[str]:
-    rows = store.registry.rows(
-        "SELECT p.slot, p.ref_count, coalesce(u.uses, 0) AS uses FROM pointers AS p LEFT JOIN"
-        " (SELECT slot, count(*) AS uses FROM (SELECT slot FROM memories UNION ALL SELECT slot FROM passages)"
-        " GROUP BY slot) AS u ON u.slot = p.slot WHERE max(p.ref_count, 0) != coalesce(u.uses, 0) ORDER BY p.slot"
-    )
-    problems = [f"slot {slot}: {count} references counted, {real} memories point at it" for slot, count, real in rows]
-    lost = store.registry.rows("SELECT id FROM memories WHERE slot NOT IN (SELECT slot FROM pointers)")
-    problems += [f"memory {row[0]}: its activation has no pointer" for row in lost]
-    lost = store.registry.rows(
-        "SELECT id, memory_id FROM passages WHERE slot NOT IN (SELECT slot FROM pointers)"
-        " OR memory_id NOT IN (SELECT id FROM memories)"
-    )
-    return problems + [f"passage {row[0]} of memory {row[1]}: its memory or its pointer is missing" for row in lost]
-
-
-def _verify_indexes(store: Store) -> list[str]:
-    problems = []
-    for namespace in store.registry.namespaces():
-        try:
-            # nobody adds between the two
-            with store.write_lock:
-                expected = store.registry.count_vectors(namespace)
-                found = len(store.indexes.get(namespace))
-        except BankCorruptError as exc:
-            problems.append(f"index of {namespace!r}: {exc}")
-            continue
-        # a reader's index may still hold memories that the writing process has since removed
-        if found < expected or (found > expected and not store.read_only):
-            problems.append(
-                f"index of {namespace!r}: {found} vectors for {expected} memories; membank rebuild mends it"
-            )
-    return problems
 
 
 def collect(store: Store, progress: Progress | None = None) -> dict[str, int]:
@@ -179,7 +75,13 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
     card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
     spec = store.hierarchy
     hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=spec.spec()["gradient_levels"])
-    rewrite = Rewrite(store, card, hierarchy, kind="encode")
+    with closing(Rewrite(store, card, hierarchy, kind="encode")) as rewrite:
+        return _encode_all(store, adapter, rewrite, hierarchy, progress)
+
+
+def _encode_all(
+    store: Store, adapter: ModelAdapter, rewrite: Rewrite, hierarchy: HGNSHierarchy, progress: Progress | None
+) -> int:
     total, done, computed = store.registry.count_vectors(), rewrite.count(), 0
     while True:
         batch = rewrite.missing(BATCH)
@@ -190,7 +92,7 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
                     return computed
             continue
         vectors = adapter.encode_batch([memory.text for memory in batch])
-        vectors = check_vectors(vectors, len(batch), card.dim, card.name)
+        vectors = check_vectors(vectors, len(batch), hierarchy.dim, adapter.name)
         rewrite.put(batch, hierarchy.compress(vectors))
         computed += len(batch)
         if progress is not None:
@@ -242,6 +144,8 @@ class Rewrite:
     def put(self, memories: Sequence[Encoded], levels: Sequence[Codes]) -> None:
         """Write the levels of these memories, shape ``(n, nbytes(level))`` each."""
         first = self._next
+        if memories[-1].id <= self._after:
+            raise BankCorruptError(f"{self._store.path}: memories are out of order; restore it from a copy")
         records = pack_records(levels, self._card, self._hierarchy)
         with self._store.registry.transaction() as db:
             fresh: dict[int, int] = {}
@@ -270,13 +174,17 @@ class Rewrite:
                 if progress is not None:
                     progress(label, done, total)
             self.finish()
-        except MembankError:
+        except BaseException:
             self.abandon()
             raise
 
+    def close(self) -> None:
+        """Let go of the new file; what is in it stays, for the next try."""
+        self._buffer.close()
+
     def abandon(self) -> None:
         """Give it up and the room it took."""
-        self._buffer.close()
+        self.close()
         (self._store.path / self._name).unlink(missing_ok=True)
 
     def _erase_removed(self) -> None:

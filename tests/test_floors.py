@@ -15,7 +15,7 @@ FLOORS = {
     "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2,
     "hgns.axes": 1.2, "hgns.spending": 1.2, "hgns.axial": 1.3, "hgns.hierarchy": 1.4,
     "bank_files": 0.8, "checksums": 0.5, "schema_check": 1.1, "commit_note": 1, "memory_rows": 1,
-    "graph_file": 0.9, "bank_records": 1.7,
+    "graph_file": 0.9, "bank_records": 1.7, "verification": 3.1, "row_checks": 1.5,
     "pointer": 1, "buffer": 1, "lock": 1, "traits": 0.5, "schema": 1, "index": 1, "prompt": 1, "gguf_file": 1,
     "sources": 1.2,
     "passages": 1, "forms": 0.5, "lexical": 1, "timewords": 1, "alike": 1.2, "streams": 1, "vocabulary": 1,

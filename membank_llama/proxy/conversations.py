@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import BankCorruptError
 from ..prompt import strip_block
 from ..registry import Registry, chunks
 from ..reminder import text_of
@@ -58,11 +59,10 @@ class Conversations:
         with registry.transaction() as db:
             db.execute(TURNS)
             db.execute("DELETE FROM turns WHERE seen < ?", (time.time() - KEPT_SECONDS,))
-            salt = registry.get_meta(SALT)
-            if salt is None:
-                salt = secrets.token_hex(16)
-                registry.set_meta(SALT, salt)
-        self._salt = bytes.fromhex(salt)
+            self._salt = _kept_salt(registry)
+            if not self._salt:
+                self._salt = secrets.token_bytes(16)
+                registry.set_meta(SALT, self._salt.hex())
         self._recent: OrderedDict[bytes, tuple[str, int, float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -162,3 +162,11 @@ class Conversations:
 
 def _plain(text: str) -> str:
     return " ".join(text.split())
+
+
+def _kept_salt(registry: Registry) -> bytes:
+    """The salt that the bank keeps; none where it is damaged: then turns are taken in once more."""
+    try:
+        return bytes.fromhex(registry.get_meta(SALT, ""))
+    except (BankCorruptError, TypeError, ValueError):
+        return b""
