@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from .checksums import is_whole
+from .database import translating
 from .errors import BankClosedError, BankCorruptError, BankError
 from .memory_rows import COLUMNS, memory_of
 from .registry import Registry
