@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .adapters.base import ModelAdapter, check_vectors
+from .adapters.base import ModelAdapter, check_vectors, stacked
 from .errors import BankCorruptError, BankStorageError
 from .gate import COHORT, COHORT_TAG, RelevanceGate
 from .hgns.hierarchy import HGNSHierarchy
@@ -87,7 +87,7 @@ class Asker:
         adapter = self._adapter
         if adapter is None:
             return np.zeros((len(texts), 0), np.float32)
-        rows = np.stack([adapter.encode(texts[0])]) if len(texts) == 1 else adapter.encode_batch(texts)
+        rows = stacked([adapter.encode(texts[0])], adapter.name) if len(texts) == 1 else adapter.encode_batch(texts)
         return check_vectors(rows, len(texts), adapter.hidden_dim, adapter.name)
 
     def _vectors(self, query: RecallQuery) -> tuple[Vector | None, Vector | None]:

@@ -28,7 +28,7 @@ from .placement import ModelCard
 from .prompt import Neutraliser, build_block, excerpted
 from .query import RecallQuery, RecallResult
 from .recall import Measured
-from .row_checks import check_rows
+from .row_checks import check_rows, reindex
 from .signals import Weights
 from .store import Store
 from .types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
@@ -337,6 +337,7 @@ class MemBank:
             BankCorruptError: memories are damaged; what is made of them would hide it.
         """
         self._store.check_writable()
+        reindex(self._store.registry)
         check_rows(self._store.registry)
         self._store.registry.rebuild_text()
         self._store.indexes.rebuild(progress)

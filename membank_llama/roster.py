@@ -10,7 +10,7 @@ above its last id. What another process removed stays listed until a search find
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -155,10 +155,7 @@ class _Roll:
         if owner != ids and arrays["owner"] is arrays["ids"]:
             # without passages every row owns itself: one array does for both
             arrays["owner"] = arrays["ids"].copy()
-        if min(slots) < 0 or max(slots) >= 1 << 31 or not np.isfinite(created).all():
-            raise ValueError("slots or times that are none")
-        if ids[0] <= self.last or (np.diff(ids) <= 0).any():
-            raise ValueError("ids out of order")
+        _check(self.last, ids, slots, created, speakers)
         given = (("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("asks", asks))
         for name, values in given:
             arrays[name][start:count] = values
@@ -223,6 +220,16 @@ class _Roll:
     def publish(self, alone: bool) -> None:
         views = {name: values[: self.count] for name, values in self._arrays.items()}
         self.roster = Roster(**views, speakers=dict(self._speakers), alone=alone, passages=self._passages)
+
+
+def _check(last: int, ids: Sequence[int], slots: Sequence[int], created: Sequence[float], names: Sequence[str]) -> None:
+    """Raises ValueError or TypeError where rows are none that were ever written."""
+    if min(slots) < 0 or max(slots) >= 1 << 31 or not np.isfinite(created).all():
+        raise ValueError("slots or times that are none")
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("speakers that are no text")
+    if ids[0] <= last or (np.diff(ids) <= 0).any():
+        raise ValueError("ids out of order")
 
 
 class Rosters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import zip_longest
 from typing import Any
 
@@ -39,6 +39,13 @@ def row_problems(registry: Registry) -> list[str]:
             named = ", ".join(damaged[:MOST_NAMED]) + (" …" if len(damaged) > MOST_NAMED else "")
             problems.append(f"{kind} {named}: damaged, the checksum does not match; {_ADVICE[kind]}")
     return problems
+
+
+def reindex(registry: Registry) -> None:
+    """Make SQLite's own indexes anew from the rows: without that, a row whose indexed fields are damaged cannot even
+    be removed."""
+    with suppress(BankCorruptError), registry.transaction() as db:
+        db.execute("REINDEX")
 
 
 def check_rows(registry: Registry) -> None:

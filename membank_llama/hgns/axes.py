@@ -117,7 +117,7 @@ class Axes:
         try:
             shapes = json.loads(body[4:start])
             _check_shapes(shapes, len(body) - start)
-        except (ValueError, TypeError, RecursionError) as exc:
+        except (ValueError, TypeError, IndexError, RecursionError) as exc:
             raise BankCorruptError(f"the bank's axes have shapes that are none of ours: {exc}") from exc
         arrays: list[Vector] = []
         for shape in shapes:
