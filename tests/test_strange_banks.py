@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from banking import DIM, open_bank
 from damaging import change, copy_of, everything, make_bank, record, use_it_all
 from terminals import Membank
 
+from membank_llama.adapters.ollama import same_address
+from membank_llama.commands.serving import _encoder
 from membank_llama.errors import BankCorruptError, BankFormatError
 from membank_llama.schema import OPTIONAL, VERSION
 from membank_llama.schema_check import expected_schema
@@ -199,3 +206,74 @@ def test_a_model_file_that_came_along_with_a_bank_is_not_opened(
         record(bank, "model", {"id": f"mock-1-{DIM}", "name": "mock", "dim": DIM, "source": source})
         done = Membank(bank, capsys)("ingest", bank.parent / "note.txt")
         assert done.code == 2 and "say where it is with --model" in done.err, done.err
+
+
+class _Ollama(BaseHTTPRequestHandler):
+    """An Ollama with one embedding model, somewhere; it keeps what it is sent."""
+
+    said: ClassVar[list[bytes]] = []
+
+    def do_GET(self) -> None:
+        self.said.append(self.path.encode())
+        self._answer({"models": [{"name": "embed:latest", "digest": "d" * 64}]})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.said.append(body)
+        self._answer({"embeddings": [[0.1, 0.2, 0.3]] * len(json.loads(body)["input"])})
+
+    def _answer(self, value: object) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def somewhere() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Ollama)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    _Ollama.said.clear()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_nothing_is_sent_to_an_address_that_only_the_bank_names(
+    bank: Path, capsys: pytest.CaptureFixture[str], somewhere: str
+) -> None:
+    card = {"id": f"ollama-embed:latest-{'d' * 16}", "name": "embed", "dim": 3, "source": f"{somewhere}#embed:latest"}
+    record(bank, "model", card)
+    for options in ((), ("--upstream", "http://127.0.0.1:9")):
+        done = Membank(bank, capsys)("serve", "--port", "0", *options)
+        assert done.code == 2, done
+        assert f"--encoder '{somewhere}#embed:latest'" in " ".join(done.err.split()), done.err
+    for command in (("ingest", bank / "writer.lock"), ("recall", "sister"), ("reencode",), ("stats",)):
+        Membank(bank, capsys)(*command)
+    assert not _Ollama.said, "it was asked all the same"
+    # it is the upstream, or the person says so
+    for ref, upstream in ((None, somewhere.replace("127.0.0.1", "localhost") + "/"), (f"{somewhere}#embed", "")):
+        with _encoder(bank, ref, upstream, None, None, 0) as adapter:
+            assert adapter.model_id() == card["id"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://127.0.0.1:11434", "http://localhost:11434/", True),
+        ("http://HOST:1", "http://host:1", True),
+        ("http://host:1", "https://host:1", False),
+        ("http://host:1", "http://host:2", False),
+        ("http://host:1", "http://host:1/other", False),
+        ("http://127.0.0.1:11434@stranger", "http://127.0.0.1:11434", False),
+        ("http://127.0.0.1:11434.stranger", "http://127.0.0.1:11434", False),
+    ],
+)
+def test_addresses_of_one_ollama(one: str, other: str, same: bool) -> None:
+    assert same_address(one, other) is same
