@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .adapters.base import ModelAdapter, check_vectors
-from .errors import BankStorageError
+from .adapters.base import ModelAdapter, check_vectors, stacked
+from .errors import BankCorruptError, BankStorageError
 from .gate import COHORT, COHORT_TAG, RelevanceGate
 from .hgns.hierarchy import HGNSHierarchy
 from .items import check_text
@@ -69,24 +69,27 @@ class Asker:
         """The gate's sentences, encoded; kept with the bank. None without an adapter."""
         if self._adapter is None:
             return None
-        saved = self._saved_cohort(self._adapter)
-        return self._keep_cohort(self._adapter, self._adapter.encode_batch(COHORT)) if saved is None else saved
+        kept = self._kept_cohort(self._adapter)
+        return self._keep_cohort(self._adapter, self._encoded(list(COHORT))) if kept is None else kept
 
     def encoding_cohort(self) -> Iterator[None]:
         """Encode the gate's sentences one at a time, so that others get at the model in between."""
-        if self._adapter is None or self._saved_cohort(self._adapter) is not None:
+        if self._adapter is None or self._kept_cohort(self._adapter) is not None:
             return
         rows = []
         for sentence in COHORT:
-            rows.append(self._adapter.encode(sentence))
+            rows.append(self._encoded([sentence])[0])
             yield
         self._keep_cohort(self._adapter, np.stack(rows))
 
-    def _saved_cohort(self, adapter: ModelAdapter) -> Vector | None:
-        saved = self._store.meta(_cohort_key(adapter))
-        if saved is None:
+    def _kept_cohort(self, adapter: ModelAdapter) -> Vector | None:
+        """The vectors that the bank keeps; None where it has none, or what it has is damaged."""
+        try:
+            saved = base64.b64decode(self._store.meta(_cohort_key(adapter), ""))
+            kept: Vector = np.frombuffer(saved, "<f4").reshape(len(COHORT), adapter.hidden_dim).astype(np.float32)
+        except (BankCorruptError, ValueError, TypeError):
             return None
-        return np.frombuffer(base64.b64decode(saved), "<f4").reshape(len(COHORT), -1).astype(np.float32)
+        return kept if np.isfinite(kept).all() else None
 
     def _keep_cohort(self, adapter: ModelAdapter, vectors: Vector) -> Vector:
         if not self._store.read_only:
@@ -104,7 +107,7 @@ class Asker:
         adapter = self._adapter
         if adapter is None:
             return np.zeros((len(texts), 0), np.float32)
-        rows = np.stack([adapter.encode(texts[0])]) if len(texts) == 1 else adapter.encode_batch(texts)
+        rows = stacked([adapter.encode(texts[0])], adapter.name) if len(texts) == 1 else adapter.encode_batch(texts)
         return check_vectors(rows, len(texts), adapter.hidden_dim, adapter.name)
 
     def _vectors(self, query: RecallQuery) -> tuple[Vector | None, Vector | None]:

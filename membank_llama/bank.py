@@ -29,6 +29,7 @@ from .placement import ModelCard
 from .prompt import Neutraliser, build_block, excerpted
 from .query import RecallQuery, RecallResult
 from .recall import Measured
+from .row_checks import check_rows, reindex
 from .signals import Weights
 from .store import Store
 from .types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
@@ -338,8 +339,14 @@ class MemBank:
         return upkeep.verify(self._store, progress)
 
     def rebuild_indexes(self, progress: Progress | None = None) -> None:
-        """Make the vector indexes and the index of words anew; not needed after opening, only after damage."""
+        """Make the vector indexes and the index of words anew; not needed after opening, only after damage to them.
+
+        Raises:
+            BankCorruptError: memories are damaged; what is made of them would hide it.
+        """
         self._store.check_writable()
+        reindex(self._store.registry)
+        check_rows(self._store.registry)
         self._store.registry.words.rebuild()
         self._store.indexes.rebuild(progress)
 

@@ -1,10 +1,12 @@
-"""`MemMapBuffer`: the activation file, a header and then slots of one size, read without copying.
+"""`MemMapBuffer`: the activation file, a header and then slots of one size.
 
-Reads are numpy views into a read-only memory map. Writes go through the file handle and never through the
-map, so a full disk is an error that can be caught and not a bus error that ends the process. The file only
-grows: a larger map replaces the old one when a slot beyond it is asked for, and views into the old one stay
-valid. Nothing is ever truncated; half a slot left at the end by a crash does not count and is written over.
-Which slots mean something is for the registry to know.
+Many slots are gathered through a read-only memory map, single ones are read. Writes go through the file handle and
+never through the map, so a full disk is an error that can be caught and not a bus error that ends the process. The
+file only grows: a larger map replaces the old one when a slot beyond it is asked for. We never truncate it; half a
+slot left at the end by a crash does not count and is written over. Another program may cut the file while it is open,
+and touching the map beyond its end would end the process: the size is looked at before each gathering, so only a
+cut in the microseconds between that look and the copy still does. Which slots mean something is for the registry to
+know.
 
     bytes       field
     0–7         magic "MBKACT1\\n"
@@ -31,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .bank_files import HEADER_BYTES, open_plain, sync_directory
 from .errors import (
     BankClosedError,
     BankCorruptError,
@@ -42,7 +45,6 @@ from .errors import (
 )
 from .types import Codes
 
-HEADER_BYTES = 4096
 BUFFER_VERSION = 1
 SCATTERED = 16
 """Slots spanned for each one wanted, from which on rows are read one by one."""
@@ -156,14 +158,17 @@ class MemMapBuffer:
         self.flush()
 
     def read(self, slot: int, start: int = 0, stop: int | None = None) -> Codes:
-        """Bytes [start, stop) of one slot: a read-only uint8 view into the file, not a copy.
+        """Bytes [start, stop) of one slot, uint8.
 
         Raises:
             BankCorruptError: the file ends before this slot.
         """
         if slot < 0:
             raise InvalidInputError(f"slot {slot} is negative")
-        return self._map(slot + 1)[slot, start:stop]
+        self._check_there(slot + 1)
+        first, end, _ = slice(start, stop).indices(self.slot_bytes)
+        row: Codes = self._read_each(np.array([slot], np.int64), first, max(0, end - first))[0]
+        return row
 
     def rows(self, slots: npt.NDArray[np.int64], start: int = 0, stop: int | None = None) -> Codes:
         """Bytes [start, stop) of many slots, copied into one array (n, stop - start); raises as `read`."""
@@ -176,6 +181,7 @@ class MemMapBuffer:
         mapped = self._map(int(slots.max()) + 1)
         first, end, _ = slice(start, stop).indices(self.slot_bytes)
         large = len(mapped) * self.slot_bytes > LARGE_FILE
+        self._check_there(int(slots.max()) + 1)
         scattered = large and int(slots.max()) - int(slots.min()) > SCATTERED * len(slots)
         if scattered and len(slots) <= MOST_READS and hasattr(os, "pread"):
             return self._read_each(slots, first, max(0, end - first))
@@ -188,13 +194,26 @@ class MemMapBuffer:
         """Rows one by one: touching the map would make the pages around each of them resident."""
         offsets = (HEADER_BYTES + first + slots * self.slot_bytes).tolist()
         try:
-            parts = b"".join([os.pread(self._fd, width, offset) for offset in offsets])
+            parts = b"".join([self._read_at(width, offset) for offset in offsets])
         except OSError as error:
             self._check_open()
             raise _storage_error(self.path, "read", error) from error
         if len(parts) != width * len(slots):
-            raise BankCorruptError(f"{self.path} was cut; run `membank verify`")
+            raise _was_cut(self.path, int(slots.max()), self.n_slots)
         return np.frombuffer(parts, np.uint8).reshape(len(slots), width)
+
+    def _read_at(self, count: int, offset: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._fd, count, offset)
+        with self._lock:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.read(self._fd, count)
+
+    def _check_there(self, count: int) -> None:
+        """See that the file holds so many slots now."""
+        held = self.n_slots
+        if count > held:
+            raise _was_cut(self.path, count - 1, held)
 
     def _release(self, touched: int) -> None:
         """Give pages back once many have been touched: they stay in the system's cache, but count no more as ours."""
@@ -205,7 +224,8 @@ class MemMapBuffer:
                 self._area.madvise(mmap.MADV_DONTNEED)
 
     def view(self) -> Codes:
-        """All slots, shape (n_slots, slot_bytes): a read-only view into the file, not a copy."""
+        """All slots, shape (n_slots, slot_bytes): a read-only view into the file, not a copy. Not to be kept: where
+        another program cuts the file, touching it ends the process."""
         count = self.n_slots
         return self._map(count)[:count]
 
@@ -241,9 +261,8 @@ class MemMapBuffer:
 
     def _open(self) -> int:
         flags = os.O_RDONLY if self.read_only else os.O_RDWR | os.O_CREAT
-        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
-            return os.open(self.path, flags, 0o600)
+            return open_plain(self.path, flags)
         except FileNotFoundError as error:
             raise BankNotFoundError(
                 f"there is no activation file at {self.path}; check the path of the bank"
@@ -262,6 +281,8 @@ class MemMapBuffer:
         if len(found) < HEADER_BYTES and expected.startswith(found) and not self.read_only:
             self._write_bytes(memoryview(expected), 0)
             self.flush()
+            # the database may name the file from now on: the disk has to know it by then
+            sync_directory(self.path.parent)
             return
         if len(found) < HEADER_BYTES or found[: len(_MAGIC)] != _MAGIC or _crc(found) != found[-_CRC.size :]:
             raise BankCorruptError(
@@ -289,9 +310,7 @@ class MemMapBuffer:
         with self._lock:
             available = self.n_slots
             if count > available:
-                raise BankCorruptError(
-                    f"slot {count - 1} lies beyond {self.path}, which holds {available}; run `membank verify`"
-                )
+                raise _was_cut(self.path, count - 1, available)
             if len(self._mapped) < available:
                 self._mapped = self._remap(available)
             return self._mapped
@@ -320,11 +339,23 @@ class MemMapBuffer:
 
     def _size(self) -> int:
         self._check_open()
-        return os.fstat(self._fd).st_size
+        try:
+            return os.fstat(self._fd).st_size
+        except OSError as error:
+            # closed by another thread meanwhile
+            self._check_open()
+            raise _storage_error(self.path, "look at", error) from error
 
     def _check_open(self) -> None:
         if self._fd < 0:
             raise BankClosedError(f"{self.path} is closed; open the bank again")
+
+
+def _was_cut(path: Path, wanted: int, held: int) -> BankCorruptError:
+    return BankCorruptError(
+        f"slot {wanted} lies beyond {path}, which holds {held}: the file was cut, or what leads there is damaged. The "
+        "texts are safe: restore the file from a copy, or compute the activations anew with membank reencode"
+    )
 
 
 def _header(slot_bytes: int, dims: int, spec_tag: bytes) -> bytes:

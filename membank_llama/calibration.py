@@ -1,7 +1,7 @@
 """A bank finds its axes, and finds them anew as it grows, from the vectors it holds: no text is encoded again.
 
 Level 0 of every activation is copied as it is, levels 1 and 2 are written along the new axes into the next activation
-file, and the bank is switched over in one transaction (`upkeep.Rewrite`). Killed anywhere, the bank is as it was.
+file, and the bank is switched over in one transaction (`rewriting.Rewrite`). Killed anywhere, the bank is as it was.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from .hgns.axes import FEWEST, calibrate
 from .hgns.hierarchy import HGNSHierarchy
+from .rewriting import Rewrite
 from .store import Slots, Store
 from .types import Codes, Progress, Vector
-from .upkeep import Rewrite
 
 logger = logging.getLogger("membank_llama")
 

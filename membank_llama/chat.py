@@ -94,7 +94,9 @@ class Chat:
                 if terminal.out.is_terminal:
                     terminal.out.print()
         if self.memory is not None:
-            self.memory.flush()
+            if not self.memory.flush():
+                turns = terminal.counted(self.memory.unsaved, "turn")
+                terminal.fail(f"{turns} could not be remembered: {self.memory.failure}")
             count = self.memory.bank.store.registry.count(self.memory.options.namespace)
             self._dim(f"{terminal.counted(count, 'memory')} kept")
 
@@ -146,6 +148,8 @@ class Chat:
         elif not reply.text.strip():
             parts.append("no reply")
         parts += self._about_memory(reply)
+        if self.memory is not None and self.memory.unsaved:
+            parts.append(f"{terminal.counted(self.memory.unsaved, 'turn')} not remembered yet: {self.memory.failure}")
         if reply.dropped_turns:
             turns = terminal.counted(reply.dropped_turns, "turn")
             parts.append(f"the oldest {turns} left the context{'' if self.memory is None else ', not the memory'}")

@@ -2,12 +2,16 @@
 
 SQLite in WAL mode, one connection a thread, so that threads read beside the one that writes; writes of one
 process queue on a lock. SQLite's errors are translated here and nowhere else.
+
+A database may come from a stranger or be damaged: its schema is not trusted before it was compared with ours, nothing
+is mapped into memory, and cells are checked before they are read.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -18,11 +22,13 @@ from urllib.parse import quote
 
 import sqlite_utils
 
+from .bank_files import open_plain, sync_directory
 from .errors import BankClosedError, BankCorruptError, BankError, BankFormatError, BankReadOnlyError, BankStorageError
 
 BUSY_SECONDS = 10.0
 CHUNK = 500
 _T = TypeVar("_T", int, bytes)
+_CAREFUL = ("cell_size_check = ON", "mmap_size = 0")
 _STORAGE = ("full", "disk i/o", "unable to open", "readonly", "read-only", "locked", "busy")
 
 
@@ -59,6 +65,9 @@ def translating(where: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as exc:
         raise translate(exc, where) from exc
+    except UnicodeDecodeError as exc:
+        # names of columns and messages of SQLite's own, where the schema is damaged
+        raise translate(sqlite3.DatabaseError(str(exc)), where) from exc
 
 
 class _Connection:
@@ -88,9 +97,14 @@ class BankDatabase:
         self._guard = threading.Lock()
         self._write = threading.RLock()
         self._closed = False
+        self._trusted = False
         if not read_only and not path.exists():
             # made before SQLite opens it, so that it and its -wal are private from the first byte
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            try:
+                os.close(open_plain(path, os.O_CREAT | os.O_RDWR))
+            except OSError as exc:
+                raise translate(exc, path) from exc
+            sync_directory(path.parent)
 
     def check_open(self) -> None:
         """Raises BankClosedError after `close()`."""
@@ -138,11 +152,22 @@ class BankDatabase:
                 ) from exc
             return self._open("ro&immutable=1")
 
+    def trust_schema(self) -> None:
+        """The schema has been compared with ours: let its triggers write the full text, which older versions of
+        SQLite count as unsafe in a schema that is not trusted. Where nothing is written nothing need be trusted."""
+        if not self.read_only:
+            self._trusted = True
+            self.rows("PRAGMA trusted_schema = ON")
+
     def _open(self, mode: str, *pragmas: str) -> sqlite3.Connection:
         uri = f"file:{quote(str(self.path.absolute()))}?mode={mode}"
         raw = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            for pragma in (*pragmas, "cache_size = -16000"):
+            if sys.version_info >= (3, 12):
+                raw.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+            # before the schema is read for the first time
+            trusted = f"trusted_schema = {'ON' if self._trusted else 'OFF'}"
+            for pragma in (trusted, *_CAREFUL, *pragmas, "cache_size = -16000"):
                 raw.execute(f"PRAGMA {pragma}")
             raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error:
@@ -167,7 +192,25 @@ class BankDatabase:
                 # SQLite has rolled back by itself where the disk was full
                 if _in_transaction(db):
                     db.execute("ROLLBACK")
+                self._ended(committed=False)
                 raise
+            self._ended(committed=True)
+
+    def _ended(self, *, committed: bool) -> None:
+        """Called with the lock of writers held, after each transaction."""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Reads of this thread see the bank as it is now, whatever others write meanwhile."""
+        with self._using() as db:
+            if _in_transaction(db):
+                yield
+                return
+            db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                db.execute("ROLLBACK")
 
     def rows(self, sql: str, params: Any = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""

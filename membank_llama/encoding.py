@@ -6,19 +6,16 @@ vectors the axes were found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from .errors import BankCorruptError
+from .errors import BankCorruptError, InvalidInputError
 from .hgns.axes import Axes
 from .hgns.hierarchy import HGNSHierarchy
 from .registry import Registry
+from .schema import AXES
 
 SPEC = "hgns"
 CALIBRATED_AT = "calibrated_at"
-
-# a table of its own: SQLite reads the whole of a large value in `meta` whenever it searches a key beside it
-_TABLE = "CREATE TABLE IF NOT EXISTS axes (digest TEXT PRIMARY KEY, data BLOB NOT NULL)"
 
 
 def record_encoding(registry: Registry, hierarchy: HGNSHierarchy, calibrated_at: int) -> None:
@@ -26,36 +23,48 @@ def record_encoding(registry: Registry, hierarchy: HGNSHierarchy, calibrated_at:
     with registry.transaction() as db:
         registry.set_meta(SPEC, hierarchy.spec())
         registry.set_meta(CALIBRATED_AT, calibrated_at)
-        db.execute(_TABLE)
+        db.execute(AXES)
         db.execute("DELETE FROM axes")
         if hierarchy.axes is not None:
             db.execute("INSERT INTO axes VALUES (?, ?)", (hierarchy.axes.digest, hierarchy.axes.to_bytes()))
 
 
-def read_encoding(registry: Registry, *, repair: bool = False) -> HGNSHierarchy:
-    """The hierarchy that the registry records.
+def read_encoding(registry: Registry, dim: int, *, repair: bool = False) -> HGNSHierarchy:
+    """The hierarchy that the registry records, for vectors of `dim` dimensions.
 
     Args:
-        repair: where the axes are damaged, one without axes of the same codec, to re-encode the bank with.
+        repair: where what is recorded is damaged, one without axes, of the same codec where that is known, to
+            re-encode the bank with.
 
     Raises:
-        BankCorruptError: the axes are damaged or missing.
+        BankCorruptError: the spec or the axes are damaged or missing.
         BankFormatError: the spec is none that this version reads.
     """
-    spec = registry.get_meta(SPEC)
+    spec: Any = None
     try:
-        return HGNSHierarchy.from_spec(spec, _axes(registry, spec))
+        spec = registry.get_meta(SPEC)
+        hierarchy = HGNSHierarchy.from_spec(spec, _axes(registry, spec))
+        if hierarchy.dim != dim:
+            raise BankCorruptError(f"its encoding has {hierarchy.dim} dimensions and its model {dim}")
+        return hierarchy
     except BankCorruptError as exc:
         if repair:
-            return HGNSHierarchy(spec["dim"], spec["codec"], k=spec["k"], gradient_levels=spec["gradient_levels"])
+            return _without_axes(spec, dim)
         raise BankCorruptError(
             f"{registry.path.parent}: {exc}. The texts are safe: compute the activations anew with membank reencode "
             "(MemBank(adapter, path, repair=True).reencode())"
         ) from exc
 
 
-def _axes(registry: Registry, spec: Mapping[str, Any]) -> Axes | None:
-    if "axes" not in spec:
+def _without_axes(spec: Any, dim: int) -> HGNSHierarchy:
+    try:
+        return HGNSHierarchy(dim, spec["codec"], k=spec["k"], gradient_levels=spec["gradient_levels"])
+    except (InvalidInputError, TypeError, KeyError):
+        return HGNSHierarchy(dim)
+
+
+def _axes(registry: Registry, spec: Any) -> Axes | None:
+    if not isinstance(spec, dict) or "axes" not in spec:
         return None
     saved = registry.scalar("SELECT data FROM axes")
     if not isinstance(saved, bytes):

@@ -83,14 +83,17 @@ class WordKeys:
         return [keys for form in forms if (keys := tuple(self.key(namespace, word) for word in filed_as(form)))]
 
 
-def sql_function() -> Callable[[str, str, str], str]:
+def sql_function() -> Callable[[str, object, object], str]:
     """``membank_words(secret, namespace, text)`` for migrations: the keys of a text's words as a JSON array."""
 
     @lru_cache(maxsize=1)
     def keys(secret: str) -> WordKeys:
         return WordKeys(secret)
 
-    def words(secret: str, namespace: str, text: str) -> str:
+    def words(secret: str, namespace: object, text: object) -> str:
+        if not isinstance(namespace, str) or not isinstance(text, str):
+            # damaged, which is no reason to refuse the whole bank
+            return "[]"
         return json.dumps(sorted(keys(secret).of_texts([(namespace, text)])[0]))
 
     return words

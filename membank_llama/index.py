@@ -9,6 +9,7 @@ one lock guards both. A second one, taken before it, keeps the graph as it is wh
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import threading
@@ -21,14 +22,17 @@ import hnswlib
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BankCorruptError
-from .hnsw_file import blank_vectors
+from .bank_files import open_plain, read_limited, write_private
+from .errors import BankCorruptError, BankFormatError
+from .graph_file import blank_vectors, checked_graph
 from .types import Vector
 
-FORMAT = 1
+FORMAT = 2
 EF_CONSTRUCTION = 100
 EF_SEARCH = 64
 MERGE_CHUNK = 32
+_NOTE_LIMIT = 4096
+_MOST_DIM = 1 << 20
 
 Ids = npt.NDArray[np.int64]
 
@@ -204,21 +208,21 @@ class VectorIndex:
             if self._graph is None:
                 return
             draft = path.with_suffix(".tmp")
+            draft.unlink(missing_ok=True)
+            # ours, and private, before hnswlib writes into it
+            os.close(open_plain(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             self._graph.save_index(str(draft))
             if draft.stat().st_size != self._graph.index_file_size():
                 # hnswlib does not notice a full disk
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
             # hnswlib keeps the vectors of what was removed
             blank_vectors(draft, sorted(self._dead))
-            draft.chmod(0o600)
-            note = {
+            note: dict[str, Any] = {
                 "format": FORMAT,
+                "of": path.stem,
                 "generation": generation,
                 "tag": tag,
                 "dim": self.dim,
-                "count": self.graph_count,
-                "upto": self.upto,
-                "dead": sorted(self._dead),
                 "crc32": _crc32(draft),
             }
             # between these two a crash leaves a checksum that does not fit: rebuilt on the next open
@@ -235,15 +239,14 @@ class VectorIndex:
         """
         note_path = path.with_suffix(".json")
         try:
-            note = json.loads(note_path.read_text(encoding="utf-8"))
-            blanked = blank_vectors(path, ids)
-            if blanked:
-                note["dead"] = sorted({*note["dead"], *blanked})
+            note = json.loads(read_limited(note_path, _NOTE_LIMIT))
+            if blank_vectors(path, ids):
+                del note["check"]
                 note["crc32"] = _crc32(path)
                 _write_note(path, note)
         except FileNotFoundError:
             path.unlink(missing_ok=True)
-        except (BankCorruptError, ValueError, KeyError, TypeError):
+        except (BankCorruptError, BankFormatError, ValueError, KeyError, TypeError, RecursionError):
             path.unlink(missing_ok=True)
             note_path.unlink(missing_ok=True)
 
@@ -259,23 +262,30 @@ class VectorIndex:
         if not (path.exists() and note_path.exists()):
             raise FileNotFoundError(path)
         try:
-            note = json.loads(note_path.read_text(encoding="utf-8"))
-            fits, dim = note["format"] == FORMAT and note["tag"] == tag, int(note["dim"])
-            count, generation, upto = int(note["count"]), int(note["generation"]), int(note["upto"])
-            dead, crc = {int(i) for i in note["dead"]}, int(note["crc32"])
-        except (ValueError, KeyError, TypeError) as exc:
+            note = json.loads(read_limited(note_path, _NOTE_LIMIT))
+            check = note.pop("check")
+            fits = note["format"] == FORMAT and note["tag"] == tag and note["of"] == path.stem
+            dim, generation, crc = int(note["dim"]), int(note["generation"]), int(note["crc32"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BankFormatError, OSError) as exc:
             raise BankCorruptError(f"{note_path} is damaged: {exc}") from exc
         if not fits:
-            raise BankCorruptError(f"{path} was made for other vectors than this bank's")
-        if _crc32(path) != crc:
+            raise BankCorruptError(f"{path} was made for other vectors than this bank's, or by an earlier version")
+        if check != _check(note) or not 0 < dim <= _MOST_DIM:
+            raise BankCorruptError(f"{note_path} is damaged: it does not match its checksum")
+        try:
+            facts = checked_graph(path, dim)
+        except (OSError, BankFormatError, MemoryError) as exc:
+            raise BankCorruptError(f"{path} cannot be read: {exc}") from exc
+        if facts.crc32 != crc:
             raise BankCorruptError(f"{path} does not match its checksum")
-        index = cls(dim)
         graph = hnswlib.Index(space="ip", dim=dim)
         try:
-            graph.load_index(str(path), max_elements=count + 1024)
+            graph.load_index(str(path), max_elements=len(facts.labels) + 1024)
         except RuntimeError as exc:
             raise BankCorruptError(f"{path} cannot be read: {exc}") from exc
-        index._graph, index.upto, index._dead, index.links = graph, upto, dead, graph.M
+        index = cls(dim, facts.links)
+        index._graph, index.upto = graph, int(facts.labels.max())
+        index._dead = set(facts.labels[facts.removed].tolist())
         return index, generation
 
     def labels(self) -> set[int]:
@@ -286,9 +296,13 @@ class VectorIndex:
 
 def _write_note(path: Path, note: dict[str, Any]) -> None:
     draft = path.with_suffix(".json.tmp")
-    draft.write_text(json.dumps(note), encoding="utf-8")
-    draft.chmod(0o600)
+    draft.unlink(missing_ok=True)
+    write_private(draft, json.dumps({**note, "check": _check(note)}).encode())
     draft.replace(path.with_suffix(".json"))
+
+
+def _check(note: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _crc32(path: Path) -> int:

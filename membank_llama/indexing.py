@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .background import BackgroundWorker
+from .bank_files import index_files, make_directory
 from .errors import BankCorruptError
 from .index import VectorIndex
 from .registry import Registry
@@ -62,6 +63,10 @@ class IndexPlan:
                 return min(self.axes, max(1, self.full // part))
         return self.axes
 
+    def fits(self, dim: int) -> bool:
+        """Whether a graph may hold so many axes."""
+        return dim in {self.width(count) for count in (0, *(above + 1 for above, _ in LARGE))}
+
     def make(self, count: int) -> VectorIndex:
         """An empty index for about so many memories."""
         width = self.width(count)
@@ -100,7 +105,7 @@ class IndexSet:
         self._guard = threading.Lock()
         self._closed = False
         if not registry.read_only:
-            directory.mkdir(mode=0o700, exist_ok=True)
+            make_directory(directory)
 
     def path_of(self, namespace: str) -> Path:
         """Where a namespace's graph is saved: its name hashed, since a namespace may be any text."""
@@ -169,6 +174,8 @@ class IndexSet:
         try:
             with entry.file:
                 index, generation = VectorIndex.load(self.path_of(namespace), tag=self._tag)
+            if not self._plan.fits(index.dim):
+                raise BankCorruptError(f"the index of {namespace!r} holds {index.dim} axes, which none of ours does")
         except FileNotFoundError:
             index, generation = self._fresh(namespace), -1
         except BankCorruptError as exc:
@@ -345,8 +352,8 @@ class IndexSet:
         purged = 0
         namespaces = self._registry.namespaces()
         wanted = {self.path_of(namespace).stem for namespace in namespaces}
-        for path in self._directory.glob("*"):
-            if path.stem not in wanted:
+        for path in index_files(self._directory):
+            if path.name.split(".")[0] not in wanted:
                 path.unlink(missing_ok=True)
         for namespace in namespaces:
             dead = self.get(namespace).dead_count
@@ -360,7 +367,7 @@ class IndexSet:
 
     def discard_saved(self) -> None:
         """Delete the saved graphs."""
-        for path in self._directory.glob("*"):
+        for path in index_files(self._directory):
             path.unlink(missing_ok=True)
 
     def save(self) -> None:
@@ -381,8 +388,9 @@ class IndexSet:
                 entry.saved = index.graph_count
             except (OSError, RuntimeError, BankCorruptError) as exc:
                 logger.warning("could not save the index %s: %s; the next start rebuilds it", path, exc)
-                for draft in self._directory.glob("*.tmp"):
-                    draft.unlink(missing_ok=True)
+                for draft in index_files(self._directory):
+                    if draft.suffix == ".tmp":
+                        draft.unlink(missing_ok=True)
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Loaded namespaces: vectors in the graph, in the tail, removed."""

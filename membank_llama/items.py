@@ -53,7 +53,7 @@ def checked(item: NewMemory, max_bytes: int) -> NewMemory:
         _utf8_size(value, name)
     for name in ("created_at", "expires_at"):
         value = getattr(item, name)
-        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+        if value is not None and not (isinstance(value, (int, float)) and _is_finite(value)):
             raise InvalidInputError(f"{name} is {value!r}; give seconds since 1970 as a finite number")
     _check_metadata(item)
     return item
@@ -83,6 +83,14 @@ def _utf8_size(text: str, what: str) -> int:
             f"{what} holds half of a surrogate pair at position {exc.start}; it was cut or decoded wrongly. "
             "Repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
         ) from exc
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # a whole number of hundreds of digits
+        return False
 
 
 def _check_metadata(item: NewMemory) -> None:

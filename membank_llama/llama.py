@@ -52,7 +52,7 @@ class Remembering(llama_cpp.Llama):
     def _attach(self, bank: MemBank, options: MemoryOptions | None, *, own_bank: bool) -> None:
         self._vocabulary = Vocabulary(self)
         self._calls = CallQueue()
-        self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank)
+        self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank, settle=self._calls.settle)
         # whoever forgets close() loses nothing; finalizers run newest first, so the model is still open then
         weakref.finalize(self, _close_at_exit, weakref.ref(self))
 

@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .checksums import is_whole, row_checksum
 from .database import chunks
 from .full_text import filed_as, words_of_texts
+from .memory_rows import damaged
 from .registry import OF_MEMORIES, Registry
 
 PassageRow = tuple[int, int, int, int, int, str]
@@ -42,7 +44,10 @@ def insert_passages(registry: Registry, rows: Sequence[PassageRow]) -> None:
     if not rows:
         return
     with registry.transaction() as db:
-        db.conn.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", rows)
+        db.conn.executemany(
+            "INSERT INTO passages (id, memory_id, start, stop, slot, namespace, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((*row, row_checksum(*row[:4])) for row in rows),
+        )
         db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'memories'", (rows[-1][0],))
 
 
@@ -50,8 +55,14 @@ def passages_of(registry: Registry, ids: Iterable[int]) -> dict[int, list[Passag
     """memory id → all its passages in order, the first with the memory's own id; those of one vector are left out."""
     found: dict[int, list[Passage]] = {}
     for marks, piece in chunks(ids):
-        sql = f"SELECT memory_id, id, start, stop FROM passages WHERE memory_id IN ({marks}) ORDER BY memory_id, start"
-        for memory_id, passage_id, start, stop in registry.rows(sql, piece):
+        sql = (
+            "SELECT id, memory_id, start, stop, checksum FROM passages"
+            f" WHERE memory_id IN ({marks}) ORDER BY memory_id, start"
+        )
+        for row in registry.rows(sql, piece):
+            passage_id, memory_id, start, stop, _ = row
+            if not is_whole(row):
+                raise damaged(memory_id)
             passages = found.setdefault(memory_id, [Passage(memory_id, 0, start)])
             passages.append(Passage(passage_id, start, stop))
     return found
@@ -67,6 +78,9 @@ def encoded(registry: Registry, after: int, limit: int) -> list[Encoded]:
         " WHERE p.id > ?1 ORDER BY 1 LIMIT ?2",
         (after, limit),
     )
+    for row in rows:
+        if not isinstance(row[3], str) or not isinstance(row[1], int):
+            raise damaged(row[0])
     return [Encoded(row[0], row[1], row[3].strip() if row[2] else row[3]) for row in rows]
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .hgns.hierarchy import HGNSHierarchy
+from .memory_rows import text_hash
 from .passage_rows import PassageRow, insert_passages
 from .pointer import level_dtype, pack_many, relocate
-from .registry import Registry, text_hash
+from .registry import Registry
 from .types import LEVELS, Codes, NewMemory, Spans
 
 

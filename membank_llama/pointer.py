@@ -119,8 +119,8 @@ class PointerRecord:
         Raises:
             BankCorruptError: not 64 bytes, another version, or a field without meaning.
         """
-        if len(data) != POINTER_BYTES:
-            raise BankCorruptError(f"a pointer is {POINTER_BYTES} bytes, got {len(data)}; run `membank verify`")
+        if not isinstance(data, bytes) or len(data) != POINTER_BYTES:
+            raise BankCorruptError(f"a pointer is {POINTER_BYTES} bytes, got {str(data)[:20]!r}; run `membank verify`")
         digest, offset, model, dims, nbytes, flags, level, code, version, zero = _LAYOUT.unpack(data)
         if version != POINTER_VERSION:
             raise BankCorruptError(

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from .adapters.templates import TEMPLATES, template_mark
+from .bank_files import DATABASE, check_files
+from .bank_records import model_card
 from .database import BankDatabase, translate, translating
-from .errors import BankFormatError, InvalidInputError
+from .errors import BankCorruptError, BankFormatError, InvalidInputError
 from .gguf_file import fingerprint
-from .schema import VERSION, check_version, version_of
-from .store import DATABASE
+from .schema import VERSION, version_of
+from .schema_check import checked_version
 
 _CAPTURED = re.compile(
     r".+-(?:pooled|(?:final|L(?P<layer>\d+))-(?P<pooling>mean|last|weighted))"
@@ -34,8 +36,10 @@ def recorded_model(path: Path) -> dict[str, Any] | None:
         BankError: what is there is no bank, or cannot be read.
     """
     card = _read(path, lambda database: database.scalar("SELECT value FROM meta WHERE key = 'model'"))
-    found = None if card is None else json.loads(card)
-    return found if isinstance(found, dict) else None
+    try:
+        return None if card is None else vars(model_card(json.loads(card)))
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise BankCorruptError(f"what {path} records of the model that made it is damaged ({exc})") from exc
 
 
 def is_outdated(path: Path) -> bool:
@@ -50,12 +54,13 @@ def is_outdated(path: Path) -> bool:
 def _read(path: Path, asked: Callable[[BankDatabase], Any]) -> Any:
     # no registry: that would want the newest format, and whoever asks may be about to bring the bank there
     name = path / DATABASE
+    check_files(path)
     try:
         # empty: whoever began it was stopped at once, and the next to write begins it again
         if not name.exists() or not name.stat().st_size:
             return None
         with closing(BankDatabase(name, read_only=True)) as database, translating(name):
-            if not check_version(database.db.conn, str(path)):
+            if not checked_version(database.db.conn, str(path)):
                 raise BankFormatError(f"{name} is not a bank of membank-llama")
             return asked(database)
     except (sqlite3.OperationalError, OSError) as exc:

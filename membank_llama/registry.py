@@ -7,23 +7,24 @@ file is shared by all memories with the same activation and counted.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .database import BankDatabase, chunks, translate
-from .errors import BankFormatError, BankNotFoundError
-from .schema import VERSION, check_version, migrate
-from .traits import asks, speaker_of
+from .checksums import CHECKED, is_whole, row_checksum
+from .commit_note import CommitNote
+from .database import BankDatabase, chunks, translating
+from .errors import BankCorruptError, BankFormatError, BankNotFoundError
+from .memory_rows import COLUMNS, NAMES, damaged, memory_of, row_of, told_again
+from .schema import VERSION, migrate
+from .schema_check import checked_version
 from .types import Memory, NewMemory, Progress
 from .word_index import WordIndex
 
-_COLUMNS = "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, slot"
 CLOCK_SKEW = 2.0
 """Seconds by which the clocks of two processes may differ."""
 
@@ -32,42 +33,6 @@ OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id
 
 Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int]
 """id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to."""
-
-
-def text_hash(text: str) -> bytes:
-    """SHA-256 of the text's UTF-8 bytes."""
-    return hashlib.sha256(text.encode("utf-8")).digest()
-
-
-def _memory(row: Sequence[Any]) -> Memory:
-    return Memory(
-        id=row[0],
-        text=row[1],
-        text_hash=row[2].hex(),
-        role=row[3],
-        namespace=row[4],
-        conversation=row[5],
-        created_at=row[6],
-        source=row[7],
-        metadata=json.loads(row[8]),
-        pinned=bool(row[9]),
-        expires_at=row[10],
-        slot=row[11],
-    )
-
-
-def _created(item: NewMemory, now: float) -> float:
-    return now if item.created_at is None else item.created_at
-
-
-def _row(memory_id: int, item: NewMemory, digest: bytes, slot: int, now: float) -> tuple[Any, ...]:
-    metadata = json.dumps(dict(item.metadata), ensure_ascii=False) if item.metadata else "{}"
-    created = _created(item, now)
-    return (
-        memory_id, item.text, digest, item.role, item.namespace, item.conversation, created, item.source, metadata,
-        int(item.pinned), item.expires_at, created, slot, speaker_of(item.text, item.role, item.metadata),
-        asks(item.text),
-    )  # fmt: skip
 
 
 class Registry(BankDatabase):
@@ -81,26 +46,33 @@ class Registry(BankDatabase):
     def __init__(self, path: Path, *, read_only: bool = False, progress: Progress | None = None) -> None:
         if read_only and not path.exists():
             raise BankNotFoundError(f"there is no bank at {path.parent}; make one with: membank ingest or membank chat")
+        self._note = CommitNote(path.parent)
+        # before the database is read: it may come further meanwhile
+        noted = self._note.read()
+        self._bumped = False
         super().__init__(path, read_only=read_only)
         try:
-            where = str(path.parent)
-            if read_only:
-                found = check_version(self.db.conn, where)
-                if found == 0:
-                    raise BankFormatError(f"{path} is not a bank of membank-llama")
-                if found < VERSION:
-                    raise BankFormatError(
-                        f"{where} is of an earlier format ({found}, now {VERSION}): open it once for writing, which "
-                        "brings it up to date, as membank stats does"
-                    )
-            else:
-                migrate(self.db.conn, where, progress)
-        except sqlite3.DatabaseError as exc:
-            self.close()
-            raise translate(exc, path) from exc
-        except BankFormatError:
+            with translating(path):
+                self._check_tables(str(path.parent), progress)
+            self._note.check(noted, self.generation)
+        except BaseException:
             self.close()
             raise
+
+    def _check_tables(self, where: str, progress: Progress | None) -> None:
+        """See that the tables are ours and of the newest format, to which a writing process brings them."""
+        connection = self.db.conn
+        found = checked_version(connection, where)
+        if not self.read_only:
+            self.trust_schema()
+            migrate(connection, where, progress)
+        elif found == 0:
+            raise BankFormatError(f"{self.path} is not a bank of membank-llama")
+        elif found < VERSION:
+            raise BankFormatError(
+                f"{where} is of an earlier format ({found}, now {VERSION}): open it once for writing, which "
+                "brings it up to date, as membank stats does"
+            )
 
     @cached_property
     def words(self) -> WordIndex:
@@ -110,13 +82,30 @@ class Registry(BankDatabase):
     # -- what the bank knows of itself
 
     def get_meta(self, key: str, default: Any = None) -> Any:
-        """A value stored under `key`, JSON-decoded."""
-        found = self.scalar("SELECT value FROM meta WHERE key = ?", (key,))
-        return default if found is None else json.loads(found)
+        """A value stored under `key`, JSON-decoded.
+
+        Raises:
+            BankCorruptError: it is not what was stored.
+        """
+        rows = self.rows("SELECT key, value, checksum FROM meta WHERE key = ?", (key,))
+        if not rows:
+            return default
+        try:
+            if not is_whole(rows[0]):
+                raise ValueError("it does not match its checksum")
+            return json.loads(rows[0][1])
+        except (ValueError, TypeError, RecursionError) as exc:
+            raise BankCorruptError(
+                f"what {self.path.parent} records of its {key} is damaged ({exc}). The texts are not touched by that: "
+                "restore the bank from a copy, or make the rest anew with membank reencode MODEL"
+            ) from exc
 
     def set_meta(self, key: str, value: Any) -> None:
+        row = (key, json.dumps(value))
         with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+            db.execute(
+                "INSERT OR REPLACE INTO meta (key, value, checksum) VALUES (?, ?, ?)", (*row, row_checksum(*row))
+            )
 
     def drop_meta(self, key: str) -> None:
         with self.transaction() as db:
@@ -125,11 +114,27 @@ class Registry(BankDatabase):
     @property
     def generation(self) -> int:
         """Rises with every transaction that adds or removes memories."""
-        return int(self.scalar("SELECT value FROM meta WHERE key = 'generation'"))
+        return self._counter("generation")
+
+    def _counter(self, name: str) -> int:
+        found = self.scalar("SELECT value FROM meta WHERE key = ?", (name,))
+        try:
+            return int(found)
+        except (TypeError, ValueError) as exc:
+            raise BankCorruptError(
+                f"{self.path} does not say how often it was changed ({str(found)[:40]!r}): it is damaged. Restore it "
+                "from a copy"
+            ) from exc
 
     def bump(self) -> None:
         with self.transaction() as db:
             db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+            self._bumped = True
+
+    def _ended(self, *, committed: bool) -> None:
+        bumped, self._bumped = self._bumped, False
+        if bumped and committed:
+            self._note.write(self.generation)
 
     # -- memories
 
@@ -143,21 +148,21 @@ class Registry(BankDatabase):
 
     def last_id(self) -> int:
         """The highest id ever given."""
-        return int(self.scalar("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'memories'"))
+        sql = (
+            "SELECT max((SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'memories'),"
+            " (SELECT coalesce(max(id), 0) FROM memories), (SELECT coalesce(max(id), 0) FROM passages))"
+        )
+        return int(self.scalar(sql))
 
     def insert(self, rows: Iterable[tuple[int, NewMemory, bytes, int]], now: float) -> None:
         """Store memories given as (id, memory, text hash, slot); ids must be above `last_id()`.
 
         Reference counts are the caller's to raise.
         """
-        sql = (
-            "INSERT INTO memories (id, text, text_hash, role, namespace, conversation, created_at, source, metadata,"
-            " pinned, expires_at, last_seen, slot, speaker, asks)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
+        sql = f"INSERT INTO memories ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"
         new = list(rows)
         with self.transaction() as db:
-            db.conn.executemany(sql, (_row(*row, now) for row in new))
+            db.conn.executemany(sql, (row_of(*row, now) for row in new))
             self.words.file([(memory_id, item.namespace, item.text) for memory_id, item, _, _ in new])
             soon = time.time() + CLOCK_SKEW
             if any(item.expires_at is not None and item.expires_at <= soon for _, item, _, _ in new):
@@ -165,24 +170,38 @@ class Registry(BankDatabase):
 
     def seen_again(self, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
         """The same texts came once more: they live on at least as long as the new telling would."""
-        sql = (
-            "UPDATE memories SET seen = seen + 1, last_seen = max(last_seen, ?), pinned = max(pinned, ?),"
-            " expires_at = CASE WHEN expires_at IS NULL OR ?3 IS NULL THEN NULL ELSE max(expires_at, ?3) END"
-            " WHERE id = ?4"
-        )
+        with self.transaction():
+            for memory_id, item in tellings:
+                # where it is damaged, `verify` says so
+                with suppress(BankCorruptError):
+                    self._change(memory_id, partial(told_again, item=item, now=now))
+                    self._lifetimes_changed()
+
+    def _change(self, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+        """Set columns of one memory, from those it has; returns whether there is such a memory.
+
+        Raises:
+            BankCorruptError: it is damaged, and a new checksum would hide that.
+        """
         with self.transaction() as db:
-            db.conn.executemany(
-                sql,
-                ((_created(item, now), int(item.pinned), item.expires_at, memory_id) for memory_id, item in tellings),
-            )
-            self._lifetimes_changed()
+            rows = self.rows(f"SELECT {CHECKED}, checksum FROM memories WHERE id = ?", (memory_id,))
+            if not rows:
+                return False
+            if not is_whole(rows[0]):
+                raise damaged(memory_id)
+            old = dict(zip(NAMES, rows[0], strict=False))
+            new = change(old)
+            values = (*new.values(), row_checksum(*(old | new).values()))
+            columns = ", ".join(f"{name} = ?" for name in (*new, "checksum"))
+            db.execute(f"UPDATE memories SET {columns} WHERE id = ?", (*values, memory_id))
+        return True
 
     def get(self, ids: Iterable[int]) -> dict[int, Memory]:
         """Memories by id; ids that do not exist are left out."""
         found: dict[int, Memory] = {}
         for marks, piece in chunks(ids):
-            for row in self.rows(f"SELECT {_COLUMNS} FROM memories WHERE id IN ({marks})", piece):
-                found[row[0]] = _memory(row)
+            for row in self.rows(f"SELECT {COLUMNS} FROM memories WHERE id IN ({marks})", piece):
+                found[row[0]] = memory_of(row)
         return found
 
     def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:
@@ -191,21 +210,26 @@ class Registry(BankDatabase):
         given = () if namespace is None else (namespace,)
         while True:
             rows = self.rows(
-                f"SELECT {_COLUMNS} FROM memories WHERE {where}id > ? ORDER BY id LIMIT ?", (*given, after, page)
+                f"SELECT {COLUMNS} FROM memories WHERE {where}id > ? ORDER BY id LIMIT ?", (*given, after, page)
             )
             if not rows:
                 return
             for row in rows:
-                yield _memory(row)
+                yield memory_of(row)
+            if rows[-1][0] <= after:
+                raise BankCorruptError(f"{self.path}: memories are out of order; restore it from a copy")
             after = rows[-1][0]
 
     def live(self, namespace: str, after: int = 0, limit: int = -1) -> list[tuple[int, int]]:
         """(id, slot) of every memory and passage of a namespace above an id, in order of id; at most `limit`."""
-        return self.rows(
+        found = self.rows(
             "SELECT id, slot FROM memories WHERE namespace = ?1 AND id > ?2"
             " UNION ALL SELECT id, slot FROM passages WHERE namespace = ?1 AND id > ?2 ORDER BY 1 LIMIT ?3",
             (namespace, after, limit),
         )
+        if not all(isinstance(slot, int) for _, slot in found):
+            raise BankCorruptError(f"{self.path}: memories have no slot that is a number; membank verify names them")
+        return found
 
     def arrivals(self, namespace: str, after: int, limit: int) -> list[Arrival]:
         """Memories and passages above an id, in order of id."""
@@ -228,10 +252,11 @@ class Registry(BankDatabase):
     @property
     def lifetimes(self) -> int:
         """Rises whenever a memory is pinned or unpinned, lives on longer, or comes expired."""
-        return int(self.scalar("SELECT value FROM meta WHERE key = 'lifetimes'"))
+        return self._counter("lifetimes")
 
     def _lifetimes_changed(self) -> None:
-        self.rows("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
+        with self.transaction() as db:
+            db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
 
     def expired(self, namespace: str, since: float, until: float) -> list[int]:
         """Ids of a namespace that expired after `since` and by `until` and are not pinned."""
@@ -270,10 +295,9 @@ class Registry(BankDatabase):
 
     def set_pinned(self, memory_id: int, pinned: bool) -> bool:
         """Returns whether there is such a memory."""
-        with self.transaction() as db:
-            cursor = db.execute("UPDATE memories SET pinned = ? WHERE id = ?", (int(pinned), memory_id))
+        with self.transaction():
             self._lifetimes_changed()
-        return bool(cursor.rowcount)
+            return self._change(memory_id, lambda _: {"pinned": int(pinned)})
 
     def count(self, namespace: str | None = None) -> int:
         return self._count("memories", namespace)
@@ -285,7 +309,10 @@ class Registry(BankDatabase):
 
     def namespaces(self) -> dict[str, int]:
         """Namespace → number of memories."""
-        return dict(self.rows("SELECT namespace, count(*) FROM memories GROUP BY namespace ORDER BY namespace"))
+        found = dict(self.rows("SELECT namespace, count(*) FROM memories GROUP BY namespace ORDER BY namespace"))
+        if not all(isinstance(name, str) for name in found):
+            raise BankCorruptError(f"{self.path}: memories have no namespace that is a text; membank verify names them")
+        return found
 
     def count_vectors(self, namespace: str | None = None) -> int:
         """Memories and passages: what has a vector of its own."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .database import chunks
+from .errors import BankStorageError
 from .registry import Registry
 
 LONG, HEAD, TAIL = 2000, 256, 16
@@ -20,6 +21,12 @@ LONG, HEAD, TAIL = 2000, 256, 16
 
 MOST_SEARCHED = 16
 """Texts looked for in the file one by one; rewriting it is cheaper than to look for more."""
+
+
+class Erasable(Protocol):
+    """A file being written, from which the vectors of some labels can be taken out again."""
+
+    def erase(self, labels: Sequence[int]) -> None: ...
 
 
 class Trace(NamedTuple):
@@ -110,10 +117,24 @@ def unplaced(registry: Registry, labels: Sequence[int], *, keep: bool = True) ->
     return freed
 
 
-def finished(registry: Registry) -> None:
-    """Nothing of what was removed is left."""
+def overwrite(registry: Registry, gone: Removal) -> None:
+    """Leave nothing of removed memories in the database, the vectors being overwritten.
+
+    Raises:
+        BankStorageError: another process keeps the log from being emptied.
+    """
+    _empty_log(registry)
+    # of a removal that was interrupted it is not known any more what to look for
+    if is_left(registry, gone.traces) or not gone.memories:
+        registry.rows("VACUUM")
+        _empty_log(registry)
     with registry.transaction() as db:
         db.execute("DELETE FROM erasures")
+
+
+def _empty_log(registry: Registry) -> None:
+    if not registry.checkpoint():
+        raise BankStorageError(f"another process reads {registry.path} for long, and its log cannot be emptied")
 
 
 def is_left(registry: Registry, traces: Sequence[Trace]) -> bool:

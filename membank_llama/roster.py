@@ -10,7 +10,7 @@ above its last id. What another process removed stays listed until a search find
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import BankCorruptError
 from .registry import Arrival, Registry
 from .traits import GENERIC_ROLES
 
@@ -154,6 +155,7 @@ class _Roll:
         if owner != ids and arrays["owner"] is arrays["ids"]:
             # without passages every row owns itself: one array does for both
             arrays["owner"] = arrays["ids"].copy()
+        _check(self.last, ids, slots, created, speakers)
         given = (("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("asks", asks))
         for name, values in given:
             arrays[name][start:count] = values
@@ -220,6 +222,16 @@ class _Roll:
         self.roster = Roster(**views, speakers=dict(self._speakers), passages=self._passages)
 
 
+def _check(last: int, ids: Sequence[int], slots: Sequence[int], created: Sequence[float], names: Sequence[str]) -> None:
+    """Raises ValueError or TypeError where rows are none that were ever written."""
+    if min(slots) < 0 or max(slots) >= 1 << 31 or not np.isfinite(created).all():
+        raise ValueError("slots or times that are none")
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("speakers that are no text")
+    if ids[0] <= last or (np.diff(ids) <= 0).any():
+        raise ValueError("ids out of order")
+
+
 class Rosters:
     """The rosters of one bank, each read when first asked for, under a lock of its own."""
 
@@ -236,7 +248,15 @@ class Rosters:
         with roll.lock:
             if roll.generation != generation:
                 while arrived := self._registry.arrivals(namespace, roll.last, PAGE):
-                    roll.append(arrived)
+                    try:
+                        roll.append(arrived)
+                    except (TypeError, ValueError, OverflowError) as exc:
+                        with self._guard:
+                            self._rolls.pop(namespace, None)
+                        raise BankCorruptError(
+                            f"memories of {namespace!r} hold what is no slot or no time: the bank is damaged. membank "
+                            "verify names them; restore the bank from a copy, or forget them"
+                        ) from exc
                 roll.publish()
                 roll.generation = generation
             roster = roll.roster

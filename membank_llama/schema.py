@@ -6,9 +6,11 @@ version or the next, never between. A number above the newest here means a newer
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 
+from .checksums import CHECKED, row_checksum
 from .errors import BankFormatError
 from .full_text import TOKENIZER, sql_function
 from .traits import asks, speaker_of
@@ -115,9 +117,21 @@ _PASSAGES = (
 )
 """The passages of long memories after the first, which is the memory's own row and ends where the second starts."""
 
+_CHECKSUMS = (
+    "ALTER TABLE memories ADD COLUMN checksum BLOB",
+    "ALTER TABLE passages ADD COLUMN checksum BLOB",
+    "ALTER TABLE meta ADD COLUMN checksum BLOB",
+    # what is damaged by now gets none
+    f"UPDATE memories SET checksum = membank_checksum({CHECKED}) WHERE text_hash = membank_text_hash(text)",
+    "UPDATE passages SET checksum = membank_checksum(id, memory_id, start, stop)",
+    "UPDATE meta SET checksum = membank_checksum(key, value) WHERE key != 'generation'",
+)
+"""A checksum over all fields of a row (checksums.py), so that a changed byte is seen wherever it lies."""
+
 _POSTINGS = (
     # a JSON string, as all of meta is JSON
-    "INSERT INTO meta VALUES ('words_secret', '\"' || lower(hex(randomblob(16))) || '\"')",
+    "INSERT INTO meta (key, value) VALUES ('words_secret', '\"' || lower(hex(randomblob(16))) || '\"')",
+    "UPDATE meta SET checksum = membank_checksum(key, value) WHERE key = 'words_secret'",
     """
     CREATE TABLE postings (
         word INTEGER NOT NULL,
@@ -143,12 +157,21 @@ _POSTINGS = (
     "CREATE INDEX memories_expiry ON memories (namespace, expires_at, id) WHERE expires_at IS NOT NULL",
     # what forgetting still has to overwrite: ids in a saved index, slots of the activation file
     "CREATE TABLE erasures (id INTEGER PRIMARY KEY, namespace TEXT NOT NULL, slot INTEGER)",
-    "INSERT INTO meta VALUES ('lifetimes', '0')",
+    "INSERT INTO meta (key, value) VALUES ('lifetimes', '0')",
 )
 """Words filed by namespace in place of FTS5's index (full_text.py); what is read of one namespace, by its own index."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _POSTINGS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS)
 VERSION = len(MIGRATIONS)
+
+# a table of its own: SQLite reads the whole of a large value in `meta` whenever it searches a key beside it
+AXES = "CREATE TABLE IF NOT EXISTS axes (digest TEXT PRIMARY KEY, data BLOB NOT NULL)"
+TURNS = (
+    "CREATE TABLE IF NOT EXISTS turns"
+    " (key BLOB PRIMARY KEY, conversation TEXT NOT NULL, depth INTEGER NOT NULL, seen REAL NOT NULL) WITHOUT ROWID"
+)
+OPTIONAL = (AXES, TURNS)
+"""Tables that are made when they are first needed; schema_check.py knows no others."""
 
 
 def version_of(connection: sqlite3.Connection) -> int:
@@ -176,9 +199,7 @@ def check_version(connection: sqlite3.Connection, where: str) -> int:
 def migrate(connection: sqlite3.Connection, where: str, progress: Progress | None = None) -> int:
     """Bring the tables to `VERSION`; returns how many migrations ran. A bank that exists may take some seconds."""
     start = check_version(connection, where)
-    connection.create_function("membank_speaker", 3, _speaker, deterministic=True)
-    connection.create_function("membank_asks", 1, asks, deterministic=True)
-    connection.create_function("membank_words", 3, sql_function(), deterministic=True)
+    prepare(connection)
     for number in range(start, VERSION):
         if progress is not None and start:
             progress("bringing the bank up to date", number - start, VERSION - start)
@@ -192,6 +213,22 @@ def migrate(connection: sqlite3.Connection, where: str, progress: Progress | Non
             raise
         connection.execute("COMMIT")
     return VERSION - start
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Give a connection the functions that migrations use."""
+    for name, count, function in (
+        ("membank_speaker", 3, _speaker),
+        ("membank_asks", 1, asks),
+        ("membank_checksum", -1, row_checksum),
+        ("membank_text_hash", 1, _text_hash),
+        ("membank_words", 3, sql_function()),
+    ):
+        connection.create_function(name, count, function, deterministic=True)
+
+
+def _text_hash(text: object) -> bytes | None:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() if isinstance(text, str) else None
 
 
 def _speaker(text: str, role: str, metadata: str) -> str | None:

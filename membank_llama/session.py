@@ -2,7 +2,8 @@
 
 Before a call a `Reminder` puts memories into the newest user message. After a call both sides are remembered, in
 order, on a thread of its own. A bank that fails never breaks a chat: it is logged and the call goes through without
-memory.
+memory. What could not be stored is kept, tried again with the next turn and when everything is to be stored, and
+counted (`unsaved`, `failure`) until it is.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from .bank import MemBank
-from .errors import MembankError
+from .errors import InvalidInputError, MembankError
 from .passages import clean_text, split_passages
 from .prompt import find_user_turn, strip_block
 from .reminder import (
@@ -33,6 +35,9 @@ from .reminder import (
 from .types import NewMemory
 
 logger = logging.getLogger("membank_llama")
+
+MOST_UNSAVED = 1024
+"""Turns kept that could not be stored."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,17 @@ class ChatMemory:
         bank: where memories live.
         tokens: the tokenizer of the model that is prompted.
         own_bank: close the bank with this.
+        settle: called before everything is to be stored: ends what the model's streams have left open.
     """
 
     def __init__(
-        self, bank: MemBank, tokens: Tokens, options: MemoryOptions | None = None, *, own_bank: bool = False
+        self,
+        bank: MemBank,
+        tokens: Tokens,
+        options: MemoryOptions | None = None,
+        *,
+        own_bank: bool = False,
+        settle: Callable[[], None] | None = None,
     ) -> None:
         self.bank = bank
         self.options = options or MemoryOptions()
@@ -66,6 +78,9 @@ class ChatMemory:
         # one thread: memories are stored in the order they were said; the interpreter waits for it at exit
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="membank-remember")
         self._pending: list[Future[None]] = []
+        self._settle = settle
+        self._unsaved: deque[list[NewMemory]] = deque()
+        self._failure: str | None = None
         self._closed = False
 
     # -- before a call
@@ -114,17 +129,23 @@ class ChatMemory:
 
     def learn(self, turn: Turn | None, reply: str, *, partial: bool = False) -> None:
         """Remember a turn and its reply, in the background. `partial`: the reply was cut off."""
-        if turn is None or not self.options.remember or self._closed:
+        if turn is None or not self.options.remember:
+            return
+        if self._closed:
+            logger.error("what was said after the memory was closed is not remembered")
             return
         items = [*self._items(turn, "user", turn.text, {}, turn.said_at)]
         items += self._items(turn, "assistant", reply, {"partial": True} if partial else {}, time.time())
         if items:
-            self._pending = [future for future in self._pending if not future.done()]
-            try:
-                self._pending.append(self._worker.submit(self._store, items))
-            except RuntimeError:
-                # the interpreter is on its way out and starts nothing in the background any more
-                self._store(items)
+            self._submit(items)
+
+    def _submit(self, items: list[NewMemory] | None) -> None:
+        self._pending = [future for future in self._pending if not future.done()]
+        try:
+            self._pending.append(self._worker.submit(self._store, items))
+        except RuntimeError:
+            # the interpreter is on its way out and starts nothing in the background any more
+            self._store(items)
 
     def _items(self, turn: Turn, role: str, text: str, metadata: dict[str, Any], when: float) -> list[NewMemory]:
         text = clean_text(strip_block(text)).strip()
@@ -143,23 +164,58 @@ class ChatMemory:
             for passage in split_passages(text)
         ]
 
-    def _store(self, items: list[NewMemory]) -> None:
-        try:
-            self.bank.ingest_many(items)
-        except MembankError as exc:
-            logger.error("what was said could not be remembered: %s", exc)
+    def _store(self, items: list[NewMemory] | None) -> None:
+        """Store this behind what is still kept, in the order in which it was said; None: only what is kept."""
+        if items is not None:
+            self._unsaved.append(items)
+        while len(self._unsaved) > MOST_UNSAVED:
+            self._unsaved.popleft()
+            logger.error("a turn is lost: %s turns wait to be remembered already", MOST_UNSAVED)
+        while self._unsaved:
+            try:
+                self.bank.ingest_many(self._unsaved[0])
+            except InvalidInputError as exc:
+                # it would be refused every time
+                logger.error("what was said cannot be remembered: %s", exc)
+            except Exception as exc:
+                self._failure = str(exc) or type(exc).__name__
+                known = isinstance(exc, MembankError)
+                logger.error(
+                    "what was said could not be remembered and is tried again: %s", exc, exc_info=None if known else exc
+                )
+                return
+            self._unsaved.popleft()
+        self._failure = None
 
-    def flush(self) -> None:
-        """Wait until everything said so far is stored."""
+    @property
+    def unsaved(self) -> int:
+        """Turns that could not be stored so far."""
+        return len(self._unsaved) if self._failure is not None else 0
+
+    @property
+    def failure(self) -> str | None:
+        """Why the newest try to store them failed; None where nothing is left over."""
+        return self._failure
+
+    def flush(self) -> bool:
+        """Wait until everything said so far was stored, or tried; returns whether all of it is (see `unsaved`)."""
+        if self._settle is not None:
+            self._settle()
+        if self._failure is not None and not self._closed:
+            self._submit(None)
         pending, self._pending = self._pending, []
         for future in pending:
             future.result()
+        return not self._unsaved
 
     def close(self) -> None:
         """Store what is waiting, then close the bank where it is this object's own. May be called twice."""
         if self._closed:
             return
+        self.flush()
         self._closed = True
         self._worker.shutdown(wait=True)
+        if self._unsaved:
+            logger.error("%s turns were not remembered: %s", len(self._unsaved), self._failure)
         if self._own_bank:
             self.bank.close()

@@ -8,6 +8,7 @@ documented default set, which `membank tune` fits anew to a person's own labelle
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -51,7 +52,7 @@ class Weights:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not (isinstance(value, (int, float)) and np.isfinite(value)):
+            if not (isinstance(value, (int, float)) and abs(value) < sys.float_info.max):
                 raise InvalidInputError(f"the weight of {name} is {value!r}; give a number, 0 to switch it off")
 
     @classmethod
@@ -62,6 +63,8 @@ class Weights:
             InvalidInputError: a name that no signal has, or a value that is no number.
         """
         known = [f.name for f in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise InvalidInputError("weights are numbers by the names of their signals")
         for name in values:
             if name not in known:
                 raise InvalidInputError(f"there is no signal {name!r}; there are {', '.join(known)}")

@@ -15,25 +15,39 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import removal
 from .background import BackgroundWorker
-from .buffer import HEADER_BYTES, MemMapBuffer
-from .database import translate
-from .encoding import CALIBRATED_AT, read_encoding, record_encoding
+from .bank_files import (
+    DATABASE,
+    INDEX,
+    activation_files,
+    activation_number,
+    check_database_is_there,
+    check_files,
+    check_is_new,
+    index_files,
+    make_bank_directory,
+    remove_leftovers,
+    set_aside,
+    size_of,
+)
+from .bank_records import read_activations, read_calibration, read_model, read_rewrite
+from .buffer import MemMapBuffer
+from .encoding import read_encoding, record_encoding
 from .errors import (
     BankCorruptError,
+    BankError,
     BankFormatError,
     BankNotFoundError,
     BankReadOnlyError,
@@ -58,18 +72,11 @@ INDEXED = 0.9
 HANDED_ON, MORE_HANDED_ON = 128, 1024
 """Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""
 
-DATABASE = "bank.sqlite"
 FIRST_ACTIVATIONS = "activations-1.bin"
 
 logger = logging.getLogger("membank_llama")
 
 Slots = npt.NDArray[np.int64] | npt.NDArray[np.int32]
-
-
-class Erasable(Protocol):
-    """A file being written, from which the vectors of some labels can be taken out again."""
-
-    def erase(self, labels: Sequence[int]) -> None: ...
 
 
 class Store:
@@ -100,22 +107,23 @@ class Store:
         self.read_only = read_only
         self._repair = repair and not read_only
         self.write_lock = threading.RLock()
-        self.unfinished: Erasable | None = None
+        self.unfinished: removal.Erasable | None = None
         """The next activation file while it is being written: what is removed is erased there too."""
         with ExitStack() as stack:
+            check_files(path)
+            check_database_is_there(path)
             if not read_only:
-                _make_directory(path)
+                make_bank_directory(path)
                 lock = WriterLock(path)
                 lock.acquire()
                 stack.callback(lock.release)
-            self.registry = _open_registry(path, read_only, progress)
+            self.registry = Registry(path / DATABASE, read_only=read_only, progress=progress)
             stack.callback(self.registry.close)
             self.rosters = Rosters(self.registry)
             self.expired = ExpiredIds(self.registry)
             self.worker = BackgroundWorker("membank-index")
             self._adopt(model, codec)
-            self.hierarchy = read_encoding(self.registry, repair=self._repair)
-            self._open_activations()
+            self._open_encoding()
             stack.callback(self._close_activations)
             stack.callback(self.worker.close)
             self._finish_erasing()
@@ -124,9 +132,9 @@ class Store:
     # -- opening
 
     def _adopt(self, model: ModelCard | None, codec: str) -> None:
-        made_by = self.registry.get_meta("model")
+        made_by = self._recorded_model(model)
         if made_by is not None:
-            self.model = ModelCard(**made_by)
+            self.model = made_by
             if model is not None and model.id != self.model.id and not self._repair:
                 raise ModelMismatchError(
                     f"{self.path} was made by {self.model.name} ({self.model.id}, {self.model.dim} dimensions), not by "
@@ -134,6 +142,7 @@ class Store:
                     "all its memories over with: membank reencode"
                 )
             return
+        check_is_new(self.path)
         if self.read_only:
             raise BankFormatError(f"{self.path} holds no memories yet; write to it first")
         if model is None:
@@ -146,20 +155,60 @@ class Store:
             record_encoding(self.registry, HGNSHierarchy(model.dim, codec), 0)
             self.registry.set_meta("activations", FIRST_ACTIVATIONS)
 
+    def _recorded_model(self, given: ModelCard | None) -> ModelCard | None:
+        """The model that the bank records; where that is damaged and the bank is to be repaired, the one given."""
+        try:
+            return read_model(self.registry)
+        except BankCorruptError:
+            if self._repair and given is not None:
+                return given
+            raise
+
+    def _open_encoding(self, known: HGNSHierarchy | None = None) -> None:
+        """Read how the bank is encoded and open its activations, all of one moment: a process that writes may be
+        switching the bank over, and what was read in part before and in part after does not fit together. `known`: the
+        hierarchy that it has just been switched to."""
+        while True:
+            name = self._activation_name()
+            self.model = self._recorded_model(self.model) or self.model
+            try:
+                self.hierarchy = known or read_encoding(self.registry, self.model.dim, repair=self._repair)
+                self._open_activations()
+                return
+            except BankError:
+                if self._activation_name() == name:
+                    raise
+
+    def _activation_name(self) -> str:
+        """The activation file that the bank names."""
+        try:
+            return read_activations(self.registry)
+        except BankCorruptError:
+            if not self._repair:
+                raise
+        names = [FIRST_ACTIVATIONS, *(path.name for path in activation_files(self.path))]
+        name = max(names, key=activation_number)
+        self.registry.set_meta("activations", name)
+        return name
+
     def _open_activations(self) -> None:
-        self.calibrated_at = int(self.registry.get_meta(CALIBRATED_AT, 0))
+        self.calibrated_at = read_calibration(self.registry, repair=self._repair)
         self._open_file()
         # the name of the activation file is no part of it: packing the file moves slots, not vectors
         origin = f"{self.model.id} ".encode() + self.hierarchy.tag
         tag = hashlib.sha256(origin).hexdigest()[:16]
-        directory = self.path / "index"
+        directory = self.path / INDEX
         shrinks, dim = self.hierarchy.axes is not None, self.hierarchy.dim
         plan = IndexPlan(self.hierarchy.axes_holding(INDEXED), shrinks, dim)
-        self.indexes = IndexSet(directory, self.registry, self._index_rows, plan, tag, self.worker)
+        try:
+            self.indexes = IndexSet(directory, self.registry, self._index_rows, plan, tag, self.worker)
+        except BaseException:
+            self.buffer.close()
+            raise
 
     def _open_file(self) -> None:
         """Open the activation file that the registry names, and delete what an interrupted switch left behind."""
-        name = self.registry.get_meta("activations")
+        name = self._activation_name()
         try:
             buffer = self.open_buffer(name, self.hierarchy)
             self._check_length(buffer)
@@ -169,19 +218,15 @@ class Store:
                     f"{exc}. The texts are safe: compute the activations anew with membank reencode "
                     "(MemBank(adapter, path, repair=True).reencode())"
                 ) from exc
-            buffer = self._set_aside(name)
+            set_aside(self.path / name)
+            buffer = self.open_buffer(name, self.hierarchy)
         # the buffer before its name: a search that began in between finds the name changed and begins again
         self.buffer = buffer
         self.activations = name
         if not self.read_only:
-            plan = self.registry.get_meta("rewrite") or {}
+            plan = read_rewrite(self.registry)
             # packing begins anew anyway, re-encoding goes on
-            unfinished = plan["activations"] if plan.get("kind") == "encode" else None
-            for path in self.path.glob("activations-*.bin"):
-                if path.name not in (name, unfinished):
-                    # not where another process still reads it and such a file cannot be deleted
-                    with suppress(OSError):
-                        path.unlink()
+            remove_leftovers(self.path, {name, plan["activations"] if plan.get("kind") == "encode" else name})
 
     def _check_length(self, buffer: MemMapBuffer) -> None:
         expected, held = self.registry.next_slot(), buffer.n_slots
@@ -190,16 +235,6 @@ class Store:
             raise BankCorruptError(
                 f"{buffer.path} holds {held} activations, {expected} were stored: it is missing or was cut"
             )
-
-    def _set_aside(self, name: str) -> MemMapBuffer:
-        """Keep a damaged activation file under another name; `reencode` fills a new one."""
-        damaged = self.path / name
-        kept = damaged.with_suffix(".damaged")
-        if kept.exists() or _size(damaged) <= HEADER_BYTES:
-            damaged.unlink(missing_ok=True)
-        else:
-            damaged.replace(kept)
-        return self.open_buffer(name, self.hierarchy)
 
     def open_buffer(self, name: str, hierarchy: HGNSHierarchy) -> MemMapBuffer:
         """An activation file of this bank."""
@@ -235,9 +270,8 @@ class Store:
                 self._open_file()
             else:
                 self.indexes.close(save=False)
-                self.model = ModelCard(**self.registry.get_meta("model"))
-                self.hierarchy = hierarchy or read_encoding(self.registry, repair=self._repair)
-                self._open_activations()
+                self.model = self._recorded_model(None) or self.model
+                self._open_encoding(hierarchy)
             old.close()
 
     def follow(self) -> None:
@@ -325,11 +359,7 @@ class Store:
             self.indexes.remove(gone.labels)
             self._erase_unfinished([label for labels in gone.labels.values() for label in labels])
             self.buffer.blank(gone.slots)
-            self._empty_log()
-            if removal.is_left(self.registry, gone.traces):
-                self.registry.rows("VACUUM")
-                self._empty_log()
-            removal.finished(self.registry)
+            removal.overwrite(self.registry, gone)
         except (OSError, BankStorageError) as exc:
             raise BankStorageError(
                 f"the memories are forgotten and no recall finds them, but not all bytes of them could be overwritten: "
@@ -341,20 +371,14 @@ class Store:
         if self.unfinished is not None:
             self.unfinished.erase(labels)
             return
-        plan = self.registry.get_meta("rewrite")
-        if plan is not None and plan["kind"] == "encode":
+        plan = read_rewrite(self.registry)
+        if plan.get("kind") == "encode":
             with self.open_buffer(plan["activations"], HGNSHierarchy.from_spec(plan["hgns"])) as buffer:
                 buffer.blank(removal.unplaced(self.registry, labels))
 
-    def _empty_log(self) -> None:
-        if not self.registry.checkpoint():
-            raise BankStorageError(f"another process reads {self.path} for long, and its log cannot be emptied")
-
     def _finish_erasing(self) -> None:
         """Overwrite what a removal that was interrupted left."""
-        if self.read_only:
-            return
-        left = removal.pending(self.registry)
+        left = removal.Removal() if self.read_only else removal.pending(self.registry)
         if left.labels:
             try:
                 self._erase(left)
@@ -417,9 +441,9 @@ class Store:
         """Bytes on disk of each part."""
         activations = self.path / self.activations
         return {
-            "database": sum(_size(path) for path in self.path.glob(f"{DATABASE}*")),
-            "activations": _size(activations),
-            "index": sum(_size(path) for path in (self.path / "index").glob("*")),
+            "database": sum(size_of(path) for path in self.path.glob(f"{DATABASE}*")),
+            "activations": size_of(activations),
+            "index": sum(size_of(path) for path in index_files(self.path / INDEX)),
         }
 
     def axes_facts(self) -> dict[str, int | bool] | None:
@@ -440,31 +464,3 @@ class Store:
     def close(self) -> None:
         """Save the indexes and let go of files and lock. May be called twice."""
         self._stack.close()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        # SQLite and the indexes replace their files at any time
-        return 0
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not any(path.iterdir()):
-            path.chmod(0o700)
-    except FileExistsError as exc:
-        raise BankFormatError(f"{path} is a file; a bank is a directory") from exc
-    except OSError as exc:
-        raise BankStorageError(
-            f"cannot make {path}: {exc.strerror or exc}; choose a directory you may write to"
-        ) from exc
-
-
-def _open_registry(path: Path, read_only: bool, progress: Progress | None) -> Registry:
-    try:
-        return Registry(path / DATABASE, read_only=read_only, progress=progress)
-    except (sqlite3.OperationalError, OSError) as exc:
-        raise translate(exc, path / DATABASE) from exc

@@ -3,6 +3,9 @@
 llama.cpp crashes when two threads use a context, and a stream leaves the context in use between two tokens. So every
 call first makes the stream before it run to its end; the chunks that produces wait for whoever reads that stream.
 Nobody waits for a slow reader, nothing is lost, and nothing can deadlock.
+
+A stream that its reader drops is ended by whoever comes next, never by the garbage collector: that runs at any moment
+in any thread, also in one that holds a lock which ending takes.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 Done = Callable[[str, bool], None]
@@ -43,6 +48,7 @@ class Stream:
         self._said: list[str] = []
         self._ended = False
         self._cut = False
+        self._dropped: SimpleQueue[Callable[[], None]] | None = None
 
     def __iter__(self) -> Stream:
         return self
@@ -94,8 +100,22 @@ class Stream:
             if not self._ended:
                 self._end(partial=True)
 
+    def left_to(self, dropped: SimpleQueue[Callable[[], None]]) -> None:
+        """Where to leave what is to be done once the reader has dropped this."""
+        self._dropped = dropped
+
     def __del__(self) -> None:
-        self.close()
+        dropped = getattr(self, "_dropped", None)
+        if dropped is not None and not self._ended:
+            # a simple queue may be put to from anywhere, the collector included
+            dropped.put(partial(_end_dropped, self._inner, self._done, self._said))
+
+
+def _end_dropped(inner: Iterator[Any], done: Done, said: list[str]) -> None:
+    close = getattr(inner, "close", None)
+    if close is not None:
+        close()
+    done("".join(said), True)
 
 
 class CallQueue:
@@ -104,6 +124,7 @@ class CallQueue:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: weakref.ref[Stream] | None = None
+        self._dropped: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._local = threading.local()
 
     @property
@@ -124,6 +145,7 @@ class CallQueue:
     def turn(self) -> Iterator[None]:
         """Wait for the context, and have it alone."""
         with self._lock:
+            self.settle()
             stream = self._left_open()
             if stream is not None:
                 stream.finish()
@@ -132,14 +154,25 @@ class CallQueue:
                 yield
 
     def end(self) -> None:
-        """Stop the stream that is open, if one is."""
+        """Stop the stream that is open, if one is, and end those that were dropped."""
+        self.settle()
         stream = self._left_open()
         if stream is not None:
             stream.close()
+
+    def settle(self) -> None:
+        """End the streams that their readers have dropped: what was said is kept as cut off."""
+        while True:
+            try:
+                end = self._dropped.get_nowait()
+            except Empty:
+                return
+            end()
 
     def _left_open(self) -> Stream | None:
         return self._open() if self._open is not None else None
 
     def leave_open(self, stream: Stream) -> None:
         """Called within `turn()`: this stream goes on using the context afterwards."""
+        stream.left_to(self._dropped)
         self._open = weakref.ref(stream)

@@ -46,6 +46,10 @@ class WordIndex:
 
     def is_sound(self) -> bool:
         """Whether what is filed is what the memories hold."""
+        with self._database.snapshot():
+            return self._is_sound()
+
+    def _is_sound(self) -> bool:
         expected = 0
         for texts in self._texts():
             filed = self._filed(texts)

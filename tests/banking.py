@@ -17,7 +17,7 @@ import numpy as np
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
 from membank_llama.placement import ModelCard
-from membank_llama.schema import MIGRATIONS
+from membank_llama.schema import MIGRATIONS, prepare
 from membank_llama.store import Store
 from membank_llama.types import NewMemory, Vector
 
@@ -45,6 +45,27 @@ def card(dim: int = DIM, name: str = "mock") -> ModelCard:
 
 def open_store(path: Path, dim: int = DIM, **options: object) -> Store:
     return Store(path, card(dim), **options)  # type: ignore[arg-type]
+
+
+def as_format(path: Path, version: int) -> None:
+    """Make a bank what an earlier format left: its tables and its rows, without what came later."""
+    old = path.with_name("old.sqlite")
+    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as raw:
+        prepare(raw)
+        for statement in (statement for migration in MIGRATIONS[:version] for statement in migration):
+            raw.execute(statement)
+        raw.execute("DELETE FROM meta")
+        raw.execute("ATTACH ? AS now", (str(path / "bank.sqlite"),))
+        for table in ("meta", "memories", "pointers"):
+            columns = ", ".join(row[1] for row in raw.execute(f"PRAGMA main.table_info({table})"))
+            raw.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+        if version < 5:
+            raw.execute("DELETE FROM meta WHERE key IN ('words_secret', 'lifetimes')")
+        raw.execute(f"PRAGMA user_version = {version}")
+        raw.execute("DETACH now")
+    for leftover in path.glob("bank.sqlite*"):
+        leftover.unlink()
+    old.rename(path / "bank.sqlite")
 
 
 def unit_vectors(count: int, dim: int = DIM, seed: int = 0) -> Vector:
@@ -81,25 +102,6 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Pope
 def files_with(directory: Path, needle: bytes) -> list[str]:
     """Names of the files below a directory that hold these bytes."""
     return sorted(p.name for p in directory.rglob("*") if p.is_file() and needle in p.read_bytes())
-
-
-def as_first_format(path: Path) -> None:
-    """Make a bank what the first release left: its tables and its rows, without what came later."""
-    old = path.with_name("old.sqlite")
-    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as raw:
-        for statement in MIGRATIONS[0]:
-            raw.execute(statement)
-        raw.execute("DELETE FROM meta")
-        raw.execute("ATTACH ? AS now", (str(path / "bank.sqlite"),))
-        for table in ("meta", "memories", "pointers"):
-            columns = ", ".join(row[1] for row in raw.execute(f"PRAGMA main.table_info({table})"))
-            raw.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
-        raw.execute("DELETE FROM meta WHERE key IN ('words_secret', 'lifetimes')")
-        raw.execute("PRAGMA user_version = 1")
-        raw.execute("DETACH now")
-    for leftover in path.glob("bank.sqlite*"):
-        leftover.unlink()
-    old.rename(path / "bank.sqlite")
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:

@@ -72,13 +72,55 @@ def test_only_the_owner_may_read(path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_reads_are_views_and_not_copies(path: Path) -> None:
+def test_reads_are_copies(path: Path) -> None:
     with MemMapBuffer(path, SLOT) as buffer:
         buffer.write(0, make_rows(5))
-        assert np.shares_memory(buffer.read(2), buffer.view())
-        assert np.shares_memory(buffer.read(2), buffer.read(2, 50))
+        assert not np.shares_memory(buffer.read(2), buffer.view())
         assert not np.shares_memory(buffer.rows(np.array([2])), buffer.view())
         assert not buffer.read(2).flags.writeable
+
+
+CUT = """
+import os, sys
+import numpy as np
+from membank_llama.buffer import HEADER_BYTES, MemMapBuffer
+from membank_llama.errors import BankCorruptError
+buffer = MemMapBuffer(sys.argv[1], 5000)
+buffer.write(0, np.ones((40, 5000), np.uint8))
+assert buffer.rows(np.arange(40)).all()
+kept = {"a slot": HEADER_BYTES + 5000, "the header": HEADER_BYTES, "nothing": 0}[sys.argv[2]]
+os.truncate(sys.argv[1], kept)
+for ask in (lambda: buffer.rows(np.arange(40)), lambda: buffer.rows(np.array([39])), lambda: buffer.read(39)):
+    try:
+        ask()
+    except BankCorruptError as error:
+        assert "was cut" in str(error) and "reencode" in str(error), error
+    else:
+        sys.exit("nothing was said")
+if kept > HEADER_BYTES:
+    assert buffer.rows(np.array([0])).all() and buffer.read(0).all()
+"""
+
+
+@pytest.mark.parametrize("left", ["a slot", "the header", "nothing"])
+def test_a_file_cut_while_it_is_open_is_an_error_and_no_signal(path: Path, left: str) -> None:
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-c", CUT, str(path), left]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_plain_file_is_refused(path: Path, kind: str) -> None:
+    target = path.with_name("precious.txt")
+    target.write_text("precious")
+    path.symlink_to(target) if kind == "link" else os.mkfifo(path)
+    for read_only in (True, False):
+        with pytest.raises(BankFormatError, match="no plain file"):
+            MemMapBuffer(path, SLOT, read_only=read_only)
+    assert target.read_text() == "precious"
 
 
 def test_growth_leaves_old_views_valid(path: Path) -> None:

@@ -83,20 +83,20 @@ def test_and_finds_them_anew_at_eight_times_the_size(tmp_path: Path, monkeypatch
 KILLED = """
 import sys, time
 from banking import numbered, open_bank
-from membank_llama import upkeep
+from membank_llama import rewriting
 where = sys.argv[2]
 def stop(*_, **__):
     print("here", flush=True)
     time.sleep(60)
 bank = open_bank(sys.argv[1])
 if where == "midway":
-    original = upkeep.Rewrite.put
+    original = rewriting.Rewrite.put
     def put(self, *given):
         original(self, *given)
         stop()
-    upkeep.Rewrite.put = put
+    rewriting.Rewrite.put = put
 elif where == "before the switch":
-    upkeep.Rewrite._switch = stop
+    rewriting.Rewrite._switch = stop
 else:
     from membank_llama import store
     store.Store.reload = stop

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from banking import FACTS, as_first_format, files_with, open_bank
+from banking import FACTS, as_format, files_with, open_bank
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter
@@ -385,7 +385,7 @@ def test_a_bank_of_the_format_before_opens(tmp_path: Path) -> None:
     with open_bank(tmp_path, DIM) as bank:
         adapter = MockAdapter(DIM)
         bank.store.add([NewMemory(TEXT), NewMemory(OTHERS[0])], adapter.encode_batch([TEXT, OTHERS[0]]))
-    as_first_format(tmp_path)
+    as_format(tmp_path, 2)
     with open_bank(tmp_path, DIM) as bank:
         assert bank.verify().ok
         old = next(result for result in bank.recall(QUESTION) if result.text == TEXT)

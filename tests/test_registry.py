@@ -9,7 +9,8 @@ import pytest
 
 from membank_llama.database import chunks
 from membank_llama.errors import BankFormatError, BankNotFoundError
-from membank_llama.registry import Registry, text_hash
+from membank_llama.memory_rows import text_hash
+from membank_llama.registry import Registry
 from membank_llama.removal import delete
 from membank_llama.types import NewMemory
 

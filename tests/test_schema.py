@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from banking import as_first_format, open_bank
+from banking import as_format, open_bank
 from terminals import Membank
 
 from membank_llama import schema
@@ -98,7 +98,7 @@ def first(tmp_path: Path) -> Path:
     path = tmp_path / "bank"
     with open_bank(path) as bank:
         bank.ingest_many(TOLD)
-    as_first_format(path)
+    as_format(path, 1)
     return path
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
-from membank_llama.errors import InvalidInputError
+from membank_llama.errors import BankStorageError, InvalidInputError
 from membank_llama.prompt import BLOCK_OPEN, strip_block
 from membank_llama.reminder import MemoryOptions, text_of
 from membank_llama.session import ChatMemory
@@ -272,6 +272,70 @@ def test_a_failing_bank_breaks_no_chat(bank: MemBank, memory: ChatMemory, caplog
     assert prepared == messages
     assert memory.last is not None and memory.last.error
     assert "closed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("llama_decode failed"), MemoryError(), BankStorageError("the disk is full"), KeyError("x")]
+)
+def test_what_cannot_be_stored_is_kept_and_stored_later(
+    bank: MemBank,
+    memory: ChatMemory,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "membank_llama"):
+        patch.setattr(bank, "ingest_many", raising(error))
+        for number in range(3):
+            _, turn = memory.for_messages([user(f"Fact number {number} is about lamps.")])
+            memory.learn(turn, f"I see, number {number}.")
+        assert not memory.flush()
+        assert memory.unsaved == 3 and memory.failure in (str(error), type(error).__name__)
+        assert "tried again" in caplog.text
+    assert list(bank.memories()) == []
+    assert memory.flush(), "the next try stores them all, in order"
+    assert (memory.unsaved, memory.failure) == (0, None)
+    assert [m.text for m in bank.memories()] == [
+        text for n in range(3) for text in (f"Fact number {n} is about lamps.", f"I see, number {n}.")
+    ]
+
+
+def test_the_next_turn_tries_again(bank: MemBank, memory: ChatMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(bank, "ingest_many", raising(OSError("no disk")))
+        memory.learn(memory.for_messages([user("The lamp is green.")])[1], "")
+        memory.flush()
+    memory.learn(memory.for_messages([user("The door is red.")])[1], "")
+    memory.close()
+    assert [m.text for m in bank.memories()] == ["The lamp is green.", "The door is red."]
+
+
+def test_a_turn_that_is_refused_keeps_no_other_back(bank: MemBank, memory: ChatMemory) -> None:
+    bank.max_text_bytes = 30
+    memory.learn(memory.for_messages([user("This one is far too long for the bank as it is set.")])[1], "")
+    memory.learn(memory.for_messages([user("The door is red.")])[1], "")
+    assert memory.flush() and memory.unsaved == 0
+    assert [m.text for m in bank.memories()] == ["The door is red."]
+
+
+def test_what_is_lost_at_the_end_is_said(
+    bank: MemBank, memory: ChatMemory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bank, "ingest_many", raising(OSError("no disk")))
+    memory.learn(memory.for_messages([user("The lamp is green.")])[1], "")
+    turn = memory.for_messages([user("The door is red.")])[1]
+    with caplog.at_level(logging.ERROR, "membank_llama"):
+        memory.close()
+        memory.learn(turn, "")
+    assert "1 turns were not remembered: no disk" in caplog.text
+    assert "after the memory was closed" in caplog.text
+
+
+def raising(error: Exception) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
 
 
 def test_recall_and_remembering_can_be_switched_off(bank: MemBank) -> None:

@@ -65,12 +65,40 @@ def test_a_closed_stream_is_reported_as_cut_off() -> None:
     assert list(stream) == []
 
 
-def test_a_dropped_stream_is_reported_as_cut_off_and_blocks_nobody() -> None:
+@pytest.mark.parametrize("comes_next", ["a call", "settle", "end"])
+def test_a_dropped_stream_is_reported_as_cut_off_by_whoever_comes_next(comes_next: str) -> None:
     queue, context, ends = CallQueue(), Context(), []
     next(opened(queue, context, "a", 5, ends))
     gc.collect()
+    assert ends == [], "the collector ends nothing itself"
+    if comes_next == "a call":
+        assert list(opened(queue, context, "b", 1, ends)) == ["b0 "]
+    elif comes_next == "settle":
+        queue.settle()
+    else:
+        queue.end()
+    assert ends[0] == ("a0 ", True)
+    queue.settle()
+    assert len(ends) == 1 + (comes_next == "a call")
+
+
+def test_a_stream_is_dropped_while_its_reader_holds_what_ending_takes() -> None:
+    queue, context, lock, ends = CallQueue(), Context(), threading.Lock(), []
+
+    def done(said: str, cut: bool) -> None:
+        with lock:
+            ends.append((said, cut))
+
+    with queue.turn():
+        stream = Stream(context.run("a", 3), str, done, queue.guard)
+        queue.leave_open(stream)
+    next(stream)
+    with lock:
+        # the last reference goes here, as the collector may let it go anywhere
+        del stream
+        gc.collect()
+    queue.settle()
     assert ends == [("a0 ", True)]
-    assert list(opened(queue, context, "b", 1, ends)) == ["b0 "]
 
 
 def test_an_error_in_the_stream_reaches_the_reader_and_keeps_what_was_said() -> None:

@@ -40,7 +40,7 @@ class ModelAdapter(ABC):
         """Encode several texts: float32, shape ``(len(texts), hidden_dim)``."""
         if not texts:
             return np.zeros((0, self.hidden_dim), np.float32)
-        return np.stack([self.encode(text) for text in texts])
+        return stacked([self.encode(text) for text in texts], type(self).__name__)
 
     @property
     def name(self) -> str:
@@ -62,7 +62,8 @@ class ModelAdapter(ABC):
         Raises:
             EncodingError: the vector has another shape or dtype than promised, or holds NaN.
         """
-        check_vectors(self.encode(_PROBE)[np.newaxis], 1, self.hidden_dim, type(self).__name__)
+        who = type(self).__name__
+        check_vectors(stacked([self.encode(_PROBE)], who), 1, self.hidden_dim, who)
 
     def close(self) -> None:  # noqa: B027 (most adapters have nothing to free)
         """Free what the adapter opened itself."""
@@ -72,6 +73,20 @@ class ModelAdapter(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def stacked(vectors: Sequence[Vector], who: str) -> Vector:
+    """Vectors that came one by one as the rows of one array.
+
+    Raises:
+        EncodingError: they are no vectors of one length.
+    """
+    try:
+        return np.stack(vectors)
+    except (ValueError, TypeError) as exc:
+        raise EncodingError(
+            f"{who} returned vectors of several shapes: {exc}; make encode() return (hidden_dim,)"
+        ) from exc
 
 
 def check_vectors(vectors: Any, count: int, dim: int, who: str) -> Vector:

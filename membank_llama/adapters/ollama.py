@@ -69,13 +69,18 @@ class OllamaAdapter(ModelAdapter):
         """Encode several texts in one call: float32 ``(len(texts), hidden_dim)``, of unit length."""
         if not texts:
             return np.zeros((0, self._dim), np.float32)
-        rows = np.asarray(self._embedded(list(texts)), np.float64)
+        try:
+            rows = np.asarray(self._embedded(list(texts)), np.float64)
+        except (ValueError, TypeError) as exc:
+            raise EncodingError(f"{self._model} gave vectors of several lengths, or none: {exc}") from exc
+        if rows.ndim != 2 or not rows.shape[1]:
+            raise EncodingError(f"{self._model} gave vectors of shape {rows.shape}, expected a list of numbers a text")
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         return (rows / np.where(norms > 0, norms, 1)).astype(np.float32)
 
     def _embedded(self, texts: list[str]) -> list[list[float]]:
         rows = self._asked("POST", "/api/embed", {"model": self._model, "input": texts}).get("embeddings")
-        if not isinstance(rows, list) or len(rows) != len(texts) or not rows[0]:
+        if not isinstance(rows, list) or len(rows) != len(texts) or not all(rows):
             raise EncodingError(f"{self._model} gave no vectors; choose an embedding model, such as nomic-embed-text")
         return rows
 
@@ -93,6 +98,22 @@ class OllamaAdapter(ModelAdapter):
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether two addresses are of the same Ollama, however they are written."""
+    return _place(one) == _place(other)
+
+
+def _place(address: str) -> tuple[str, str, int | None, str] | str:
+    try:
+        url = httpx.URL(address)
+    except (httpx.InvalidURL, TypeError):
+        return address
+    if url.userinfo or url.query:
+        return address
+    host = "127.0.0.1" if url.host in ("localhost", "::1") else url.host
+    return url.scheme, host, url.port, url.path.rstrip("/")
 
 
 def _chosen(models: Any, wanted: str | None) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def namespace_of(ctx: typer.Context, own: str | None) -> str:
 
 def must_exist(path: Path) -> None:
     """Raises BankNotFoundError rather than make a bank where none was."""
-    from ..store import DATABASE
+    from ..bank_files import DATABASE
 
     if not (path / DATABASE).exists():
         raise BankNotFoundError(
@@ -273,15 +273,24 @@ def encoder_for(
     card = card or recorded_model(path)
     if ref is not None:
         return open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
-    if card is None or not card.get("source") or not Path(card["source"]).is_file():
+    source = None if card is None else _own_file(card, path)
+    if card is None or source is None or not made_by(card, source):
         return None
-    if not made_by(card, Path(card["source"])):
-        return None
-    adapter = open_model(card["source"], threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
+    adapter = open_model(str(source), threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
     if adapter.model_id() != card["id"] and wanted is None:
         adapter.close()
         return None
     return adapter
+
+
+def _own_file(card: dict[str, Any], bank: Path) -> Path | None:
+    """The file that a bank was made by, where it is on this machine and did not come along with the bank."""
+    source = card.get("source") or ""
+    path = Path(source)
+    if source.startswith(("\\\\", "//")) or not path.is_absolute() or not path.is_file():
+        return None
+    # whoever made the bank could have put it there for llama.cpp to open
+    return None if path.resolve().is_relative_to(bank.resolve()) else path
 
 
 def needed_encoder(

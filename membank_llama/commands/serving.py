@@ -197,15 +197,31 @@ def _encoder(
     if card is not None and card["id"].startswith(words.PREFIX):
         return words.WordsAdapter(card["dim"])
     if card is not None and card["id"].startswith(ollama.PREFIX) and "#" in (card.get("source") or ""):
-        return ollama.OllamaAdapter(*card["source"].split("#", 1))
+        recorded, name = card["source"].split("#", 1)
+        _check_address(where, recorded, name, address or OLLAMA)
+        return ollama.OllamaAdapter(recorded, name)
     if card is not None:
         return base.needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers)
     return _best(address, behind, threads, gpu_layers)
 
 
+def _check_address(where: Path, recorded: str, name: str, given: str) -> None:
+    """What is said goes to whoever encodes it: to no address that only the bank names, which may be a stranger's."""
+    from ..adapters.ollama import same_address
+
+    if not same_address(recorded, given):
+        raise InvalidInputError(
+            f"{where} says that the Ollama at {recorded[:200]} made it, which is not the one at {given}: every "
+            "question and every new memory would be sent there. If that Ollama is yours, say so with: --encoder "
+            f"'{recorded[:200]}#{name[:100]}'; if not, name a model of your own: membank reencode MODEL"
+        )
+
+
 def _named(ref: str, address: str, card: dict[str, Any] | None, threads: int | None, gpu_layers: int) -> ModelAdapter:
     from ..adapters.ollama import OllamaAdapter
 
+    if ref.startswith(("http://", "https://")) and "#" in ref:
+        return OllamaAdapter(*ref.split("#", 1))
     try:
         return base.open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card)
     except ModelError:

@@ -16,6 +16,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,7 @@ RIDGE = 0.15
 DOUBT = 0.6
 """The same for the spread that digits are spent by: a small sample makes axes look narrower than they are."""
 
+MOST_DIMS = 1 << 17
 _MAGIC = b"MBKAXES1"
 Floats = npt.NDArray[np.float64]
 
@@ -112,12 +114,36 @@ class Axes:
         if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != data[len(_MAGIC) : len(_MAGIC) + 32]:
             raise BankCorruptError("the bank's axes do not match their checksum")
         start = 4 + int.from_bytes(body[:4], "little")
+        try:
+            shapes = json.loads(body[4:start])
+            _check_shapes(shapes, len(body) - start)
+        except (ValueError, TypeError, IndexError, RecursionError) as exc:
+            raise BankCorruptError(f"the bank's axes have shapes that are none of ours: {exc}") from exc
         arrays: list[Vector] = []
-        for shape in json.loads(body[4:start]):
+        for shape in shapes:
             count = int(np.prod(shape))
             arrays.append(np.frombuffer(body, "<f4", count, start).reshape(shape).astype(np.float32))
             start += 4 * count
-        return cls(*arrays)
+        axes = cls(*arrays)
+        if not all(np.isfinite(array).all() for array in arrays) or (axes.spread < 0).any():
+            raise BankCorruptError("the bank's axes hold values that are none")
+        return axes
+
+
+def _check_shapes(shapes: Any, room: int) -> None:
+    """Raises ValueError or TypeError where these are not the shapes of axes that take up so many bytes."""
+    mean, basis, reflectors, product, scale, centre, spread = shapes
+    (dim,) = mean
+    width, many = basis[1], reflectors[1]
+    numbers = (dim, width, many)
+    if not all(type(number) is int and 0 <= number <= MOST_DIMS for number in numbers) or not dim:
+        raise ValueError(f"{numbers} dimensions")
+    if [mean, basis, reflectors, product, scale, centre, spread] != [
+        [dim], [dim, width], [dim, many], [dim, many], [dim], [dim], [dim],
+    ] or width not in (0, dim):  # fmt: skip
+        raise ValueError("they do not fit one another")
+    if 4 * (4 * dim + dim * width + 2 * dim * many) != room:
+        raise ValueError("they take up another room")
 
 
 def calibrate(sample: Vector, *, correct: bool | None = None) -> Axes:

@@ -30,6 +30,7 @@ CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (AxesCodec, Dig
 """Every codec by the name under which banks record it."""
 
 DEFAULT_CODEC = AxesCodec.name
+_BOUNDS = {"dim": 1 << 17, "k": 256, "gradient_levels": 64}
 _SPEC_KEYS = {"format", "codec", "dim", "k", "gradient_levels", "bytes"}
 
 
@@ -173,6 +174,8 @@ class HGNSHierarchy:
         Raises:
             BankFormatError: a format, codec or key this version does not know, or values that do not fit.
         """
+        if not isinstance(spec, Mapping):
+            raise BankFormatError("the bank's encoding is no list of its parameters; use another copy of the bank")
         odd = sorted((set(spec) - {"axes"}) ^ _SPEC_KEYS)
         if spec.get("format") != SPEC_FORMAT or odd:
             raise BankFormatError(
@@ -186,8 +189,11 @@ class HGNSHierarchy:
                 "re-encode the bank with `membank reencode`"
             )
         try:
+            for key, most in _BOUNDS.items():
+                if type(spec[key]) is not int or not 0 < spec[key] <= most:
+                    raise InvalidInputError(f"{key} of {str(spec[key])[:40]}, where at most {most} makes sense")
             hierarchy = cls(spec["dim"], spec["codec"], k=spec["k"], gradient_levels=spec["gradient_levels"], axes=axes)
-        except (InvalidInputError, TypeError) as error:
+        except (InvalidInputError, ArithmeticError, TypeError, ValueError, IndexError) as error:
             raise BankFormatError(
                 f"the bank's encoding cannot be used: {error}; upgrade membank-llama, "
                 "or re-encode the bank with `membank reencode`"

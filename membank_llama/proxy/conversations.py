@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..database import chunks
+from ..errors import BankCorruptError
 from ..prompt import strip_block
 from ..registry import Registry
 from ..reminder import text_of
+from ..schema import TURNS
 from .dialects import without_thinking
 
 SALT = "turns_salt"
@@ -28,11 +30,6 @@ RECENT = 65_536
 AGAIN_SECONDS = 3600.0
 """How long a first message that is sent alone again still belongs to its short conversation."""
 KEPT_SECONDS = 180 * 86_400.0
-
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS turns"
-    " (key BLOB PRIMARY KEY, conversation TEXT NOT NULL, depth INTEGER NOT NULL, seen REAL NOT NULL) WITHOUT ROWID"
-)
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,12 @@ class Conversations:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         with registry.transaction() as db:
-            db.execute(_TABLE)
+            db.execute(TURNS)
             db.execute("DELETE FROM turns WHERE seen < ?", (time.time() - KEPT_SECONDS,))
-            salt = registry.get_meta(SALT)
-            if salt is None:
-                salt = secrets.token_hex(16)
-                registry.set_meta(SALT, salt)
-        self._salt = bytes.fromhex(salt)
+            self._salt = _kept_salt(registry)
+            if not self._salt:
+                self._salt = secrets.token_bytes(16)
+                registry.set_meta(SALT, self._salt.hex())
         self._recent: OrderedDict[bytes, tuple[str, int, float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -167,3 +163,11 @@ class Conversations:
 
 def _plain(text: str) -> str:
     return " ".join(text.split())
+
+
+def _kept_salt(registry: Registry) -> bytes:
+    """The salt that the bank keeps; none where it is damaged: then turns are taken in once more."""
+    try:
+        return bytes.fromhex(registry.get_meta(SALT, ""))
+    except (BankCorruptError, TypeError, ValueError):
+        return b""

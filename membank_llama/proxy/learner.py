@@ -1,8 +1,9 @@
 """`Learner`: what was said goes into the bank, in order, on a thread of its own, after the reply is out.
 
 It waits for a quiet moment, because encoding and recall share the encoder, but never long; what has come meanwhile is
-stored together. A turn's key is written after it: what could not be stored, or was not when the process was killed, is
-new again when the client sends its history the next time, and the bank keeps a text once.
+stored together. What could not be stored is kept and tried again a few times, then given up with an error. A turn's key
+is written after it: what was given up, or was not stored when the process was killed, is new again when the client
+sends its history the next time, and the bank keeps a text once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from ..bank import MemBank
-from ..errors import MembankError
+from ..errors import InvalidInputError, MembankError
 from ..passages import clean_text, split_passages
 from ..types import NewMemory
 from .conversations import Conversations, Turn
@@ -28,6 +29,9 @@ MOST_LESSONS = 64
 QUIET_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
 MOST_CHARACTERS = 64 * 1024
+AGAIN_SECONDS = 5.0
+MOST_TRIES = 6
+MOST_KEPT = 512
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,16 @@ class Lesson:
         """Keys of the turns, and of what a generate call is gone on from."""
         keys = [(turn.key, turn.depth) for turn in self.turns]
         return keys if self.context_key is None else [*keys, (self.context_key, 0)]
+
+
+@dataclass
+class _Kept:
+    """A lesson that could not be stored so far: when it came, how often it was tried, and whether it was given up."""
+
+    lesson: Lesson
+    came: float
+    tries: int = 0
+    given_up: bool = False
 
 
 class Learner:
@@ -68,6 +82,8 @@ class Learner:
         self._background = background
         self._lessons: queue.Queue[tuple[float, Lesson] | None] = queue.Queue()
         self._closing = threading.Event()
+        self._kept: list[_Kept] = []
+        self._again_at = 0.0
         self.stored = 0
         self.failed = 0
         self._thread = threading.Thread(target=self._work, name="membank-learn")
@@ -76,7 +92,7 @@ class Learner:
     @property
     def waiting(self) -> int:
         """Lessons that are not stored yet."""
-        return self._lessons.unfinished_tasks
+        return self._lessons.unfinished_tasks + len(self._kept)
 
     def learn(self, lesson: Lesson) -> None:
         """Remember this, soon."""
@@ -84,7 +100,7 @@ class Learner:
         self._lessons.put((time.monotonic(), lesson))
 
     def flush(self) -> None:
-        """Wait until everything so far is stored."""
+        """Wait until everything so far is stored, or was tried once."""
         self._lessons.join()
 
     def close(self) -> None:
@@ -97,15 +113,20 @@ class Learner:
     def _work(self) -> None:
         going_on = True
         while going_on:
-            first = self._lessons.get()
+            try:
+                first = self._lessons.get(timeout=AGAIN_SECONDS if self._kept else None)
+            except queue.Empty:
+                self._take_in([])
+                continue
             if first is not None:
                 self._wait(first[0])
             taken = [first, *self._more()]
             going_on = None not in taken
-            lessons = [entry[1] for entry in taken if entry is not None]
-            self._take_in(lessons)
+            self._take_in([entry[1] for entry in taken if entry is not None])
             for _ in taken:
                 self._lessons.task_done()
+        for kept in self._kept:
+            self._give_up(kept, "the server ends")
 
     def _more(self) -> list[tuple[float, Lesson] | None]:
         """What else waits, as much as goes into one batch."""
@@ -118,19 +139,47 @@ class Learner:
         return more
 
     def _take_in(self, lessons: list[Lesson]) -> None:
-        """Store these together, or where that fails one by one, so that a bad one takes no other with it."""
+        """Store what was kept and these together, or where that fails one by one, so that a bad one takes no other
+        with it."""
+        now = time.time()
+        due = time.monotonic() >= self._again_at or self._closing.is_set()
+        taken = [*(self._kept if due else ()), *(_Kept(lesson, now) for lesson in lessons)]
+        failed: list[_Kept] = []
+        if taken and not self._try(taken, last=len(taken) == 1):
+            failed = [one for one in taken if len(taken) == 1 or not self._try([one], last=True)]
+        left = [one for one in failed if not one.given_up]
+        self._kept = [*(() if due else self._kept), *left]
+        if left:
+            self._again_at = time.monotonic() + AGAIN_SECONDS
+        while len(self._kept) > MOST_KEPT:
+            self._give_up(self._kept.pop(0), "too much waits already")
+
+    def _try(self, taken: list[_Kept], *, last: bool) -> bool:
+        """Store these; `last`: say what kept one from it, and whether it is given up."""
         try:
-            if lessons:
-                self._store(lessons)
-        except Exception as exc:
-            if len(lessons) > 1:
-                for lesson in lessons:
-                    self._take_in([lesson])
-                return
-            self.failed += 1
-            self._conversations.forget(key for key, _ in lessons[0].marks())
-            known = isinstance(exc, MembankError)
-            logger.error("what was said could not be remembered: %s", exc, exc_info=None if known else exc)
+            self._store(taken)
+        except Exception as exc:  # noqa: BLE001  whatever it is, nothing said is lost by it
+            if last:
+                self._failed_with(taken[0], exc)
+            return False
+        return True
+
+    def _failed_with(self, kept: _Kept, exc: Exception) -> None:
+        kept.tries += 1
+        if isinstance(exc, InvalidInputError) or kept.tries >= MOST_TRIES:
+            # it would be refused every time, or has been
+            self._give_up(kept, exc)
+            return
+        known = isinstance(exc, MembankError)
+        logger.error(
+            "what was said could not be remembered: %s; it is tried again", exc, exc_info=None if known else exc
+        )
+
+    def _give_up(self, kept: _Kept, why: Exception | str) -> None:
+        self.failed += 1
+        kept.given_up = True
+        self._conversations.forget(key for key, _ in kept.lesson.marks())
+        logger.error("%s turns of %s are not remembered: %s", len(kept.lesson.turns), kept.lesson.conversation, why)
 
     def _wait(self, came: float) -> None:
         """Until no recall was under way for a moment, or this has waited long enough."""
@@ -143,13 +192,12 @@ class Learner:
                 return
             time.sleep(QUIET_SECONDS / 5)
 
-    def _store(self, lessons: list[Lesson]) -> None:
-        now = time.time()
-        items = [item for place, lesson in enumerate(lessons) for item in _items(lesson, now + place * 1e-4)]
+    def _store(self, kept: list[_Kept]) -> None:
+        items = [item for place, one in enumerate(kept) for item in _items(one.lesson, one.came + place * 1e-4)]
         with self._background():
             self.stored += len(self._bank.ingest_many(items, batch_size=BATCH))
-        for lesson in lessons:
-            self._conversations.keep(lesson.conversation, lesson.marks())
+        for one in kept:
+            self._conversations.keep(one.lesson.conversation, one.lesson.marks())
 
 
 def _items(lesson: Lesson, now: float) -> list[NewMemory]:

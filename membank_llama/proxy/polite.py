@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-
-from ..adapters.base import ModelAdapter
+from ..adapters.base import ModelAdapter, stacked
 from ..types import Vector
 
 STEP_SECONDS = 0.002
@@ -67,7 +65,7 @@ class PoliteAdapter(ModelAdapter):
         for text in texts:
             self._wait()
             rows.append(self.inner.encode(text))
-        return np.stack(rows)
+        return stacked(rows, self.inner.name)
 
     def _wait(self) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
