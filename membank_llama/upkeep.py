@@ -14,7 +14,7 @@ from contextlib import closing
 import numpy as np
 
 from .adapters.base import ModelAdapter, check_vectors
-from .bank_files import activation_number
+from .bank_files import activation_number, remove
 from .bank_records import read_activations, read_rewrite
 from .encoding import record_encoding
 from .errors import BankCorruptError
@@ -128,7 +128,7 @@ class Rewrite:
             with registry.transaction() as db:
                 db.execute("DELETE FROM rewrite")
                 registry.set_meta("rewrite", plan)
-            (store.path / self._name).unlink(missing_ok=True)
+            remove(store.path / self._name)
         self._buffer = store.open_buffer(self._name, hierarchy)
         self._next = int(registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
         self._after = int(registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
@@ -185,7 +185,7 @@ class Rewrite:
     def abandon(self) -> None:
         """Give it up and the room it took."""
         self.close()
-        (self._store.path / self._name).unlink(missing_ok=True)
+        remove(self._store.path / self._name)
 
     def _erase_removed(self) -> None:
         """Memories may have been removed since they were put here."""
