@@ -81,7 +81,7 @@ class MemBank:
         self._min_score = min_recall_score
         with ExitStack() as stack:
             if path is None:
-                path = tempfile.mkdtemp(prefix="membank-")
+                path = _temporary()
                 stack.callback(shutil.rmtree, path, ignore_errors=True)
             card = None
             if adapter is not None:
@@ -415,3 +415,12 @@ class MemBank:
 
 def _about(text: str) -> int:
     return len(text) // CHARACTERS_A_TOKEN
+
+
+def _temporary() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="membank-")
+    except OSError as exc:
+        raise BankStorageError(
+            f"there is no room for a bank in {tempfile.gettempdir()}: {exc.strerror or exc}; name a directory for it"
+        ) from exc

@@ -22,12 +22,16 @@ DATABASE = "bank.sqlite"
 INDEX = "index"
 NOTE = "bank.note"
 WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
+LAST_RECALL, HISTORY = "last-recall.json", "chat-history"
 HEADER_BYTES = 4096
 """Bytes of an activation file ahead of its slots."""
 
 _ACTIVATIONS = re.compile(r"activations-[0-9]{1,18}\.bin")
 _INDEX_FILE = re.compile(r"[0-9a-f]{24}\.(?:hnsw|json|tmp|json\.tmp)")
-_FIXED = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", WRITER_LOCK, WRITER_NOTE, NOTE)
+_FIXED = (
+    DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", WRITER_LOCK, WRITER_NOTE, NOTE, LAST_RECALL,
+    HISTORY,
+)  # fmt: skip
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
@@ -64,13 +68,30 @@ def remove_leftovers(bank: Path, keep: set[str]) -> None:
                 path.unlink()
 
 
+def remove(path: Path) -> None:
+    """Delete a file of the bank, where it is there.
+
+    Raises:
+        BankStorageError: the system refused.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise BankStorageError(
+            f"could not delete {path}: {exc.strerror or exc}; check the permissions of the bank's directory"
+        ) from exc
+
+
 def set_aside(damaged: Path) -> None:
     """Keep a damaged activation file under another name, the first time that there is something in it."""
     kept = damaged.with_suffix(".damaged")
     if os.path.lexists(kept) or size_of(damaged) <= HEADER_BYTES:
-        damaged.unlink(missing_ok=True)
-    else:
+        remove(damaged)
+        return
+    try:
         damaged.replace(kept)
+    except OSError as exc:
+        raise BankStorageError(f"could not set {damaged} aside: {exc.strerror or exc}; move it away by hand") from exc
 
 
 def index_files(directory: Path) -> list[Path]:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .background import BackgroundWorker
-from .bank_files import index_files, make_directory
+from .bank_files import index_files, make_directory, remove
 from .errors import BankCorruptError
 from .index import VectorIndex
 from .registry import Registry
@@ -354,7 +354,7 @@ class IndexSet:
         wanted = {self.path_of(namespace).stem for namespace in namespaces}
         for path in index_files(self._directory):
             if path.name.split(".")[0] not in wanted:
-                path.unlink(missing_ok=True)
+                remove(path)
         for namespace in namespaces:
             dead = self.get(namespace).dead_count
             if dead:
@@ -368,7 +368,7 @@ class IndexSet:
     def discard_saved(self) -> None:
         """Delete the saved graphs."""
         for path in index_files(self._directory):
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def save(self) -> None:
         """Save the graphs that changed. A disk that refuses costs a rebuild later, no memory: logged, not raised."""

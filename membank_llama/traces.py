@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .bank_files import HISTORY, LAST_RECALL, open_plain, read_limited
+from .errors import BankError, BankStorageError
 from .query import RecallResult
 
-LAST_RECALL = "last-recall.json"
-HISTORY = "chat-history"
+_MOST_BYTES = 16 << 20
+_NUMBERS = ("memory_id", "score_l0", "score_l1", "score_l2", "lexical_score", "fused_score")
 
 
 def recall_rows(
@@ -65,29 +67,72 @@ def save_recall(
 def load_recall(bank: Path) -> dict[str, Any] | None:
     """The last recall, or None where there is none that can be read."""
     try:
-        record = json.loads((bank / LAST_RECALL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_limited(bank / LAST_RECALL, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError, BankError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("results"), list) else None
+    return record if _is_recall(record) else None
+
+
+def _is_recall(record: Any) -> bool:
+    """Whether it is what `save_recall` writes: the file came with the bank, which may be a stranger's."""
+    if not isinstance(record, dict) or not isinstance(record.get("results"), list):
+        return False
+    said = isinstance(record.get("query"), str) and isinstance(record.get("program"), str)
+    return (
+        said
+        and all(map(_is_number, map(record.get, ("when", "tokens", "recall_ms"))))
+        and all(
+            isinstance(row, dict)
+            and all(_is_number(row.get(name, "")) for name in _NUMBERS)
+            and isinstance(row.get("reason"), str)
+            and isinstance(row.get("skipped"), str | None)
+            and isinstance(row.get("signals"), dict)
+            and all(map(_is_number, row["signals"].values()))
+            and isinstance(row.get("duplicates"), list)
+            and all(map(_is_number, row["duplicates"]))
+            for row in record["results"]
+        )
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and abs(value) < 1 << 62)
 
 
 def history_file(bank: Path) -> Path:
     """The chat's history file, made mode 0600 where it is missing."""
     path = bank / HISTORY
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    try:
+        os.close(open_plain(path, os.O_CREAT | os.O_WRONLY))
+    except OSError as exc:
+        raise BankStorageError(f"cannot keep the chat's history in {path}: {exc.strerror or exc}") from exc
     return path
 
 
 def scrub(bank: Path, texts: Iterable[str]) -> None:
-    """Take these texts out of the history, and drop the last recall, whose question may be one of them."""
-    (bank / LAST_RECALL).unlink(missing_ok=True)
+    """Take these texts out of the history, and drop the last recall, whose question may be one of them.
+
+    Raises:
+        BankStorageError: they stay in the history; the message names the file.
+    """
     path = bank / HISTORY
-    gone = {text.strip() for text in texts}
-    if not gone or not path.exists():
-        return
+    try:
+        (bank / LAST_RECALL).unlink(missing_ok=True)
+        gone = {text.strip() for text in texts}
+        if gone and path.exists():
+            _scrub(path, gone)
+    except (OSError, BankError) as exc:
+        raise BankStorageError(
+            f"the memory is forgotten, but what was typed is still in {path} or {LAST_RECALL} ({exc}); delete them"
+        ) from exc
+
+
+def _scrub(path: Path, gone: set[str]) -> None:
     # prompt_toolkit's format: "# when", then the lines of the entry, each behind a "+", then a blank line
     kept: list[str] = []
-    for block in path.read_text(encoding="utf-8", errors="replace").split("\n\n"):
+    with os.fdopen(open_plain(path, os.O_RDONLY), encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    for block in text.split("\n\n"):
         lines = block.split("\n")
         if "\n".join(line[1:] for line in lines if line.startswith("+")).strip() not in gone:
             kept.append(block)

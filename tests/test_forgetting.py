@@ -163,7 +163,8 @@ if sys.argv[3] == "before anything is overwritten":
 elif sys.argv[3] == "before activations are":
     MemMapBuffer.write_at = stop
 else:
-    Store._empty_log = stop
+    from membank_llama import removal
+    removal._empty_log = stop
 bank.forget(int(sys.argv[2]))
 """
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import hnswlib
 import pytest
 from banking import FACTS, open_bank, python
-from damaging import copy_of, make_bank
+from damaging import copy_of, make_bank, sign
 
 from membank_llama.errors import BankCorruptError
 from membank_llama.graph_file import checked_graph
@@ -41,15 +39,6 @@ CRAFTED: list[tuple[str, float]] = [
 
 def graph_of(bank: Path) -> Path:
     return next((bank / "index").glob("*.hnsw"))
-
-
-def sign(graph: Path, **changes: object) -> None:
-    """The note that a stranger writes to a graph."""
-    path = graph.with_suffix(".json")
-    note = {**json.loads(path.read_text()), "crc32": zlib.crc32(graph.read_bytes()), **changes}
-    note.pop("check")
-    note["check"] = hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:16]
-    path.write_text(json.dumps(note))
 
 
 LOOK = """

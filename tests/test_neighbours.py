@@ -15,8 +15,8 @@ from membank_llama import calibration, indexing, recall, thresholds
 from membank_llama.bank import MemBank
 from membank_llama.hgns.axes import FEWEST
 from membank_llama.indexing import IndexSet
-from membank_llama.types import NewMemory
 from membank_llama.rewriting import Rewrite
+from membank_llama.types import NewMemory
 
 LARGE = recall.WHOLE_BELOW + 200
 """So many memories that a search asks the index."""

@@ -19,9 +19,10 @@ from terminals import Membank
 
 from membank_llama.adapters.ollama import same_address
 from membank_llama.commands.serving import _encoder
-from membank_llama.errors import BankCorruptError, BankFormatError
+from membank_llama.errors import BankCorruptError, BankFormatError, BankStorageError
 from membank_llama.schema import OPTIONAL, VERSION
 from membank_llama.schema_check import expected_schema
+from membank_llama.traces import history_file, load_recall, scrub
 
 if os.name == "nt":
     pytest.skip("links and pipes need POSIX", allow_module_level=True)
@@ -65,8 +66,10 @@ def test_a_rewrite_names_no_file_outside_it(tmp_path: Path, bank: Path) -> None:
     assert (tmp_path / "notes-7.bin").read_text() == PRECIOUS
 
 
-LINKED = ("writer.json", "writer.lock", "bank.sqlite", "bank.note", "bank.sqlite-wal", "bank.sqlite-shm",
-          "bank.sqlite-journal", "activations-1.bin", "activations-9.bin")  # fmt: skip
+LINKED = (
+    "writer.json", "writer.lock", "bank.sqlite", "bank.note", "bank.sqlite-wal", "bank.sqlite-shm",
+    "bank.sqlite-journal", "activations-1.bin", "activations-9.bin", "chat-history", "last-recall.json",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LINKED)
@@ -133,6 +136,30 @@ def test_a_journal_that_names_another_file_deletes_nothing(tmp_path: Path, bank:
         open_bank(bank)
     use_it_all(bank)
     assert target.read_text() == PRECIOUS
+
+
+def test_a_linked_history_is_neither_read_nor_written(tmp_path: Path, bank: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text(PRECIOUS)
+    for name in ("chat-history", "last-recall.json"):
+        (bank / name).symlink_to(target)
+    with pytest.raises(BankFormatError, match="no plain file"):
+        history_file(bank)
+    with pytest.raises(BankStorageError, match="is still in"):
+        scrub(bank, ["precious"])
+    assert load_recall(bank) is None
+    assert target.read_text() == PRECIOUS
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["[]", "{", '{"results": [5]}', '{"results": []}', "[" * 9999,
+     '{"results": [{"memory_id": "x"}], "query": "", "program": "", "when": 1}'],
+)  # fmt: skip
+def test_a_last_recall_that_is_none(bank: Path, capsys: pytest.CaptureFixture[str], record: str) -> None:
+    (bank / "last-recall.json").write_text(record)
+    assert load_recall(bank) is None
+    assert Membank(bank, capsys)("why").code in (1, 2)
 
 
 # -- the schema

@@ -66,9 +66,13 @@ class NativeModel:
         self._n_threads = n_threads or max(1, (os.cpu_count() or 2) // 2)
         try:
             self.ctx = self._open(n_ctx)
+            self._look(n_ctx, n_gpu_layers)
         except BaseException:
-            self._stack.close()
+            self.close()
             raise
+
+    def _look(self, n_ctx: int, n_gpu_layers: int) -> None:
+        """What the model is and takes."""
         self.vocab = llama_cpp.llama_model_get_vocab(self._weights.handle)
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         # llama.cpp rounds up; nobody gets more than was asked for

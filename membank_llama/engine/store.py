@@ -51,9 +51,7 @@ class ModelStore:
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         path = self.blob(digest)
         if not path.is_file():
-            with self._writing(path) as file:
-                file.write(data)
-            Path(file.name).replace(path)
+            self._keep(path, data)
         return Layer(kind, digest, len(data))
 
     async def receive(self, digest: str, parts: AsyncIterator[bytes]) -> None:
@@ -74,9 +72,9 @@ class ModelStore:
                 raise WireError(400, f"digest mismatch, expected {digest!r}, got 'sha256:{digesting.hexdigest()}'")
             Path(file.name).replace(path)
         except OSError as exc:
-            raise WireError(507, f"the model could not be stored: {exc.strerror or exc}") from exc
+            raise _refused("the model could not be stored", exc) from exc
         finally:
-            Path(file.name).unlink(missing_ok=True)
+            _discard(file.name)
 
     def adopt(self, path: Path) -> Layer:
         """A file of somebody else's as a blob: the same file under another name where the disk allows it."""
@@ -92,9 +90,7 @@ class ModelStore:
                 try:
                     os.link(path, blob)
                 except OSError:
-                    with self._writing(blob) as copy, path.open("rb") as file:
-                        shutil.copyfileobj(file, copy, _PIECE)
-                    Path(copy.name).replace(blob)
+                    self._copy(path, blob)
             return Layer("model", digest, path.stat().st_size)
         except OSError as exc:
             raise ModelFileError(f"{path} could not be taken over: {exc.strerror or exc}") from exc
@@ -112,10 +108,7 @@ class ModelStore:
     def write_raw(self, name: str, manifest: bytes) -> None:
         """Keep a manifest as it came."""
         parse_manifest(manifest)
-        path = self.manifest(name)
-        with self._writing(path) as file:
-            file.write(manifest)
-        Path(file.name).replace(path)
+        self._keep(self.manifest(name), manifest)
 
     def manifest(self, name: str) -> Path:
         """Where the manifest of a name lies or would lie.
@@ -130,14 +123,17 @@ class ModelStore:
 
     def remove(self, manifest: Path) -> None:
         """Take a model away, and the blobs that no other model of this store has."""
-        with suppress(ModelFileError):
-            parts = read_manifest(manifest).parts
+        try:
+            with suppress(ModelFileError):
+                parts = read_manifest(manifest).parts
+                manifest.unlink(missing_ok=True)
+                used = {layer.digest for other in self._all() for layer in other.parts}
+                for layer in parts:
+                    if layer.digest not in used:
+                        self.blob(layer.digest).unlink(missing_ok=True)
             manifest.unlink(missing_ok=True)
-            used = {layer.digest for other in self._all() for layer in other.parts}
-            for layer in parts:
-                if layer.digest not in used:
-                    self.blob(layer.digest).unlink(missing_ok=True)
-        manifest.unlink(missing_ok=True)
+        except OSError as exc:
+            raise _refused("the model could not be deleted", exc) from exc
 
     def _all(self) -> list[Manifest]:
         found = []
@@ -146,6 +142,26 @@ class ModelStore:
                 found.append(read_manifest(path))
         return found
 
+    def _keep(self, path: Path, data: bytes) -> None:
+        file = self._writing(path)
+        try:
+            with file:
+                file.write(data)
+            Path(file.name).replace(path)
+        except OSError as exc:
+            raise _refused("the model could not be stored", exc) from exc
+        finally:
+            _discard(file.name)
+
+    def _copy(self, path: Path, blob: Path) -> None:
+        copy = self._writing(blob)
+        try:
+            with copy, path.open("rb") as file:
+                shutil.copyfileobj(file, copy, _PIECE)
+            Path(copy.name).replace(blob)
+        finally:
+            _discard(copy.name)
+
     def _writing(self, path: Path) -> IO[bytes]:
         """A new file beside this place, to be moved there."""
         try:
@@ -153,3 +169,13 @@ class ModelStore:
             return tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False)
         except OSError as exc:
             raise WireError(507, f"{path.parent} cannot be written to: {exc.strerror or exc}") from exc
+
+
+def _refused(what: str, error: OSError) -> WireError:
+    return WireError(507, f"{what}: {error.strerror or error}")
+
+
+def _discard(name: str) -> None:
+    """Delete what was begun; nothing is there once it was moved to its place."""
+    with suppress(OSError):
+        Path(name).unlink(missing_ok=True)

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from banking import open_bank
+from damaging import sign
 
 from membank_llama.bank import MemBank
 from membank_llama.errors import MembankError
@@ -26,24 +28,10 @@ from membank_llama.types import NewMemory
 
 NOW = 1.75e9
 SECONDS = 120
-WORDS = [
-    "river",
-    "lamp",
-    "violin",
-    "harbour",
-    "ticket",
-    "walnut",
-    "engine",
-    "letter",
-    "garden",
-    "copper",
-    "piano",
-    "bread",
-    "winter",
-    "candle",
-    "saddle",
-    "ribbon",
-]
+WORDS = (
+    "river", "lamp", "violin", "harbour", "ticket", "walnut", "engine", "letter", "garden", "copper", "piano", "bread",
+    "winter", "candle", "saddle", "ribbon",
+)  # fmt: skip
 QUESTIONS = [("a", f"note{n} code", {}) for n in (10, 200, 401, 599)] + [
     ("b", "note9004 river", {}),
     ("a", "longone needle", {}),
@@ -159,6 +147,9 @@ FILES = {
     "writer.lock": (1, 1),
 }
 OPEN_FILES = {"bank.sqlite-wal": (100, 16), "bank.sqlite-shm": (40, 4), "bank.sqlite": (40, 6), "bank.note": (6, 1)}
+SIGNED = 160
+"""Graphs that a stranger changed and gave a right checksum: they may find too little, and end nothing."""
+
 IN_USE = {
     "activations-*.bin": (6, 3),
     "index/*.hnsw": (4, 1),
@@ -179,6 +170,7 @@ def cases() -> list[Case]:
                 for place in range(places):
                     for read_only in (False, True) if kind in WHOLES else (place % 3 == 2,):
                         found.append(Case(0, base, file, kind, (place + 0.5) / places, read_only, alive))
+    found += [Case(0, "closed", "index/*.hnsw", "signed", n / SIGNED, n % 3 == 2) for n in range(SIGNED)]
     random.Random(7).shuffle(found)
     return [Case(number, *list(vars(case).values())[1:]) for number, case in enumerate(found)]
 
@@ -193,6 +185,14 @@ def damage(bank: Path, case: Case) -> None:
             # somewhere in its part of the file
             at = min(len(data) - 1, int(case.place * len(data)) + chosen.randrange(-40, 41))
             path.write_bytes(_bytes_of(case.kind, bytearray(data), max(0, at), chosen))
+    elif case.kind == "signed":
+        words = np.frombuffer(data[: len(data) // 4 * 4], "<u4").copy()
+        # the header, the elements, or the levels above them
+        low, high = ((0, 24), (24, len(words)), (len(words) * 9 // 10, len(words)))[chosen.randrange(3)]
+        for _ in range(chosen.choice((1, 3, 40))):
+            words[chosen.randrange(low, high)] = chosen.choice((0, 1, 7, 600, 65_535, 1 << 24, (1 << 32) - 1))
+        path.write_bytes(words.tobytes() + data[len(words) * 4 :])
+        sign(path)
     elif case.kind == "a directory":
         path.unlink(missing_ok=True)
         path.mkdir()
@@ -257,7 +257,7 @@ def try_out(path: Path, case: Case, right: dict[str, Any]) -> dict[str, Any]:
             if again is not None:
                 _look(again, right, steps, wrong, " afterwards", more=not case.read_only)
                 steps("close again", again.close)
-    return {"told": steps.told, "foreign": steps.foreign, "wrong": wrong}
+    return {"told": steps.told, "foreign": steps.foreign, "wrong": [] if case.kind == "signed" else wrong}
 
 
 def _look(bank: MemBank, right: dict[str, Any], steps: _Steps, wrong: list[str], when: str, more: bool = False) -> None:
