@@ -89,9 +89,10 @@ class _Notes(logging.Handler):
     """Shows the package's warnings as dim lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from .logs import one_line
         from .terminal import note
 
-        note(f"note: {record.getMessage()}")
+        note(f"note: {one_line(record.getMessage())}")
 
 
 def main(args: Sequence[str] | None = None) -> None:

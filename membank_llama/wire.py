@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
@@ -21,6 +22,8 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 BODY_SECONDS = 30.0
 """The longest silence in the middle of a body."""
 
+# escaped, in bytes that are nearly UTF-8, and anything in UTF-16 or 32, all of which json reads
+_HALVES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
 _OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -114,7 +117,37 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise WireError(400, f"the request is no valid JSON: {exc}") from exc
     if not isinstance(parsed, dict):
         raise WireError(400, f"the request must be a JSON object, not {type(parsed).__name__}")
-    return parsed
+    try:
+        whole: dict[str, Any] = repaired(parsed, body)
+    except RecursionError as exc:
+        raise WireError(400, "the request is nested too deeply") from exc
+    return whole
+
+
+def repaired(parsed: Any, body: bytes) -> Any:
+    """What was read from a body, with all text in it encodable.
+
+    JSON can spell half of a surrogate pair and UTF-8 cannot; programs that cut text by UTF-16 units send it. Go puts
+    U+FFFD in its place, and so does this, at the one place where requests come in.
+    """
+    return parsed if _HALVES.search(body) is None else _whole(parsed)
+
+
+def whole_text(text: str) -> str:
+    """A text with U+FFFD in the place of half surrogate pairs, and halves that meet made one."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(one) for key, one in value.items()}
+    return value
 
 
 def header(scope: Scope, name: str) -> str | None:
@@ -124,6 +157,12 @@ def header(scope: Scope, name: str) -> str | None:
         if key == wanted:
             return str(value.decode("latin-1"))
     return None
+
+
+def headers(scope: Scope, name: str) -> list[bytes]:
+    """All values that a request gives a header, as they came."""
+    wanted = name.lower().encode("latin-1")
+    return [bytes(value) for key, value in scope["headers"] if key == wanted]
 
 
 def for_body(scope: Scope, body: bytes) -> Scope:

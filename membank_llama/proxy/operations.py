@@ -16,9 +16,11 @@ from .dialects import Asked, Reply, open_request
 from .memory import ProxyMemory
 from .metrics import CONTENT_TYPE, Metrics
 from .sidecalls import is_side_call
+from .whose import split_model
 
 PREFIX = "/membank/"
 METRICS = "/metrics"
+OWN = (*(f"{PREFIX}{name}" for name in ("status", "why", "recall", "learn")), METRICS)
 _CHAT = "/v1/chat/completions"
 
 
@@ -39,13 +41,17 @@ class Operations:
         """Whether a path is answered here."""
         return path.startswith(PREFIX) or path == METRICS
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, namespace: str) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, whose: Callable[[str | None], str]) -> None:
         """Answer one request.
+
+        Args:
+            whose: the namespace, given the one at the end of the model's name.
 
         Raises:
             WireError: it cannot be answered.
         """
         method, path = scope["method"], scope["path"]
+        namespace = whose(None)
         if path == METRICS and method in ("GET", "HEAD"):
             await send_whole(send, 200, self._metrics.text(), CONTENT_TYPE)
         elif path == "/membank/status" and method in ("GET", "HEAD"):
@@ -53,10 +59,10 @@ class Operations:
         elif path == "/membank/why" and method in ("GET", "HEAD"):
             await _send(send, {"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
         elif path == "/membank/recall" and method == "POST":
-            await _send(send, await self._recall(await _asked(receive), namespace))
+            await _send(send, await self._recall(*await _asked(receive, whose)))
         elif path == "/membank/learn" and method == "POST":
-            await _send(send, self._learn(await _asked(receive), namespace))
-        elif path.removeprefix(PREFIX) in ("status", "why", "recall", "learn") or path == METRICS:
+            await _send(send, self._learn(*await _asked(receive, whose)))
+        elif path in OWN:
             raise WireError(405, f"{method} is not allowed here")
         else:
             raise WireError(404, "there is /membank/status, why, recall and learn, and /metrics")
@@ -66,7 +72,7 @@ class Operations:
         return {
             "version": __version__,
             "since": self._since,
-            "bank": str(bank.path),
+            "bank": bank.path.name,
             "namespace": namespace,
             "memories": bank.store.registry.count(namespace),
             "waiting_to_be_stored": memory.learner.waiting,
@@ -93,13 +99,14 @@ class Operations:
         return {"queued": self._memory.learn_all(asked, namespace, Reply(whole=True))}
 
 
-async def _asked(receive: Receive) -> Asked:
+async def _asked(receive: Receive, whose: Callable[[str | None], str]) -> tuple[Asked, str]:
+    """The question in a request, and the namespace that it is for."""
     body = parse_object(await read_body(receive))
-    body.setdefault("model", "")
+    name, body["model"] = split_model(body.get("model", ""))
     asked = open_request(_CHAT, body)
     if asked is None:
         raise WireError(400, 'send {"messages": [{"role": "user", "content": "…"}, …]}')
-    return asked
+    return asked, whose(name)
 
 
 async def _send(send: Send, answer: Mapping[str, Any]) -> None:
