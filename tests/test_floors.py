@@ -34,7 +34,7 @@ FLOORS = {
     "engine.tools": 2.7, "engine.answering": 2.8, "engine.asking": 2.9, "engine.embedder": 3.5, "engine.loading": 4,
     "engine.serving": 4.2, "engine.ollama": 4.4, "engine.openai": 4.4, "engine.embeddings": 4.4, "engine.app": 5,
     "engine.layers": 2.2, "engine.catalogue": 3, "engine.metadata": 2, "engine.details": 3.2, "engine.store": 3,
-    "engine.pull": 3.4, "engine.modelfile": 3.4, "engine.management": 4.4,
+    "engine.remote": 2, "engine.downloads": 3.3, "engine.pull": 3.4, "engine.modelfile": 3.4, "engine.management": 4.4,
     "engine": 6.5, "engine.served": 2,
     "proxy": 6.5, "proxy.dialects": 6.1, "proxy.whose": 6, "proxy.sidecalls": 6, "proxy.conversations": 6.2,
     "proxy.vocabularies": 6, "proxy.learner": 6.3, "proxy.polite": 6, "proxy.memory": 6.4, "proxy.upstream": 6,

@@ -7,7 +7,8 @@ own store are read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any, cast
 
 from ..errors import ModelFileError, ModelNotFoundError
@@ -65,7 +66,7 @@ async def show(kitchen: Kitchen, x: Exchange) -> None:
 async def pull_model(kitchen: Kitchen, x: Exchange) -> None:
     """`POST /api/pull`."""
     insecure = fields.flag(x.body, "insecure", False)
-    await _told(x, pull(_store(kitchen), _name(x), insecure=insecure))
+    await _told(x, pull(_store(kitchen), _name(x), kitchen.downloads, insecure=insecure))
 
 
 async def create(kitchen: Kitchen, x: Exchange) -> None:
@@ -137,19 +138,20 @@ async def _parts(receive: Receive) -> AsyncIterator[bytes]:
             return
 
 
-async def _told(x: Exchange, steps: AsyncIterator[dict[str, Any]]) -> None:
+async def _told(x: Exchange, steps: AsyncGenerator[dict[str, Any], None]) -> None:
     """Steps as a stream, or only the last of them."""
     streamed, last = fields.flag(x.body, "stream", True), {}
-    async for last in steps:
-        if streamed:
-            await x.push(last, NDJSON)
+    async with aclosing(steps):
+        async for last in steps:
+            if streamed:
+                await x.push(last, NDJSON)
     if streamed:
         await x.end()
     else:
         await x.reply(last)
 
 
-async def _stepped(steps: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+async def _stepped(steps: Iterator[dict[str, Any]]) -> AsyncGenerator[dict[str, Any], None]:
     """Blocking steps, each on a thread."""
     while (step := await asyncio.to_thread(next, steps, None)) is not None:
         yield step

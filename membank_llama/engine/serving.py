@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from ..wire import WireError
 from .answering import Delta, Plan, answer
 from .asking import Target
 from .bridge import Stream, Work
+from .downloads import Downloads
 from .embedder import Embedder
 from .exchange import Exchange
 from .facts import read_facts
@@ -63,6 +64,7 @@ class Kitchen:
 
     catalogue: Finder
     shelf: Shelf
+    downloads: Downloads = field(default_factory=Downloads)
 
     async def find(self, name: str) -> Target:
         """The model of a name.
