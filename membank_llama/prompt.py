@@ -8,10 +8,12 @@ nothing in it can close the block, and no control token of the model survives in
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
+
+from .lookalikes import one_memory, shown_role, without_markers
 
 BLOCK_OPEN = "<memory>"
 BLOCK_CLOSE = "</memory>"
@@ -20,7 +22,7 @@ MIN_CLIPPED_TOKENS = 12
 PART_OF_ONE = 0.5
 """Most of a block's budget that the passages beside the best one of a memory may fill it up to."""
 
-_BLOCK = re.compile(rf"{re.escape(BLOCK_OPEN)}\s*{re.escape(HEADER[:19])}.*?{re.escape(BLOCK_CLOSE)}\s*", re.DOTALL)
+_BLOCK = re.compile(rf"{re.escape(BLOCK_OPEN)}\s*{re.escape(HEADER)}.*?{re.escape(BLOCK_CLOSE)}\s*", re.DOTALL)
 
 
 class Remembered(Protocol):
@@ -49,24 +51,31 @@ class Block:
 class Neutraliser:
     """Takes the meaning out of control tokens: a space after the first character, so the text stays readable.
 
+    What looks like the block's own markers, in whatever spelling, is written with round brackets.
+
     Args:
-        tokens: the texts of the model's control tokens.
+        tokens: the texts of the model's control tokens; a pattern where only their forms are known.
     """
 
-    def __init__(self, tokens: Iterable[str]) -> None:
-        marks = {token for token in tokens if token.strip()} | {BLOCK_OPEN, BLOCK_CLOSE}
+    def __init__(self, tokens: Iterable[str | re.Pattern[str]]) -> None:
+        given = list(tokens)
+        marks = {token for token in given if isinstance(token, str) and token.strip()} | {BLOCK_OPEN, BLOCK_CLOSE}
         # the longest first: "<|im_start|>" before a vocabulary's "<|"
         ordered = sorted(marks, key=lambda mark: (-len(mark), mark))
-        self._pattern = re.compile("|".join(re.escape(mark) for mark in ordered))
+        texts = re.compile("|".join(re.escape(mark) for mark in ordered))
+        self._patterns = [texts, *(form for form in given if isinstance(form, re.Pattern))]
 
     def __call__(self, text: str) -> str:
+        text = without_markers(text)
         for _ in range(8):
-            cleaned = self._pattern.sub(_broken, text)
+            cleaned = text
+            for pattern in self._patterns:
+                cleaned = pattern.sub(_broken, cleaned)
             if cleaned == text:
                 return text
             text = cleaned
         # breaking one mark kept making another: give up on their characters
-        return re.sub(r"[<>|\[\]]", " ", text)
+        return re.sub(r"[<>|\[\]｜]", " ", text)
 
 
 def _broken(match: re.Match[str]) -> str:
@@ -76,8 +85,11 @@ def _broken(match: re.Match[str]) -> str:
 
 def line_of(memory: Remembered, neutralise: Callable[[str], str]) -> str:
     """One memory as one line: date, who said it, text."""
-    day = time.strftime("%Y-%m-%d", time.localtime(memory.created_at))
-    return neutralise(f"- {day}, {' '.join(memory.role.split())}: {' '.join(memory.text.split())}")
+    try:
+        day = datetime.fromtimestamp(memory.created_at).date().isoformat()
+    except (OverflowError, ValueError, OSError):
+        day = "undated"
+    return neutralise(f"- {day}, {shown_role(memory.role)}: {one_memory(memory.text)}")
 
 
 class Cut(Remembered, Protocol):

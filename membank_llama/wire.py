@@ -12,6 +12,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
+from .surrogates import repaired
+
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -24,6 +26,7 @@ BODY_SECONDS = 30.0
 
 # escaped, in bytes that are nearly UTF-8, and anything in UTF-16 or 32, all of which json reads
 _HALVES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
+_ABSOLUTE = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\:;,'\"()]+[/\\])+[^\s/\\:;,'\"()]*")
 _OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -38,6 +41,11 @@ class WireError(Exception):
 
 class ClientGoneError(Exception):
     """The client hung up before its request was whole: there is nobody to answer."""
+
+
+def outward(error: Exception | str) -> str:
+    """What an error says, for a client: files by their names alone, as where they lie is nobody else's business."""
+    return _ABSOLUTE.sub(lambda found: re.split(r"[/\\\\]", found.group().rstrip("/\\"))[-1], str(error))
 
 
 def is_openai(path: str) -> bool:
@@ -112,42 +120,22 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise WireError(400, "missing request body")
     try:
-        parsed = json.loads(body)
+        parsed = read_json(body)
     except (ValueError, RecursionError) as exc:
         raise WireError(400, f"the request is no valid JSON: {exc}") from exc
     if not isinstance(parsed, dict):
         raise WireError(400, f"the request must be a JSON object, not {type(parsed).__name__}")
-    try:
-        whole: dict[str, Any] = repaired(parsed, body)
-    except RecursionError as exc:
-        raise WireError(400, "the request is nested too deeply") from exc
-    return whole
+    return parsed
 
 
-def repaired(parsed: Any, body: bytes) -> Any:
-    """What was read from a body, with all text in it encodable.
+def read_json(body: bytes) -> Any:
+    """What JSON says, with all text in it encodable: this is where requests come in.
 
-    JSON can spell half of a surrogate pair and UTF-8 cannot; programs that cut text by UTF-16 units send it. Go puts
-    U+FFFD in its place, and so does this, at the one place where requests come in.
+    Raises:
+        ValueError, RecursionError: it is none.
     """
-    return parsed if _HALVES.search(body) is None else _whole(parsed)
-
-
-def whole_text(text: str) -> str:
-    """A text with U+FFFD in the place of half surrogate pairs, and halves that meet made one."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, str):
-        return whole_text(value)
-    if isinstance(value, list):
-        return [_whole(one) for one in value]
-    if isinstance(value, dict):
-        return {_whole(key): _whole(one) for key, one in value.items()}
-    return value
+    parsed = json.loads(body)
+    return parsed if _HALVES.search(body) is None else repaired(parsed)
 
 
 def header(scope: Scope, name: str) -> str | None:

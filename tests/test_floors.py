@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
 FLOORS = {
-    "_version": 0, "errors": 0, "types": 0, "paths": 0, "logs": 0, "embedded": 0.5, "views": 0.5,
+    "_version": 0, "errors": 0, "types": 0, "paths": 0, "logs": 0, "families": 0, "lookalikes": 0, "surrogates": 0,
+    "embedded": 0.5, "views": 0.5,
     "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2,
     "hgns.axes": 1.2, "hgns.spending": 1.2, "hgns.axial": 1.3, "hgns.hierarchy": 1.4,
     "pointer": 1, "buffer": 1, "lock": 1, "traits": 0.5, "schema": 1, "index": 1, "prompt": 1, "gguf_file": 1,
@@ -38,7 +39,7 @@ FLOORS = {
     "engine": 6.5, "engine.served": 2,
     "proxy": 6.5, "proxy.dialects": 6.1, "proxy.whose": 6, "proxy.sidecalls": 6, "proxy.conversations": 6.2,
     "proxy.vocabularies": 6, "proxy.learner": 6.3, "proxy.polite": 6, "proxy.memory": 6.4, "proxy.upstream": 6,
-    "proxy.metrics": 6, "proxy.contexts": 6, "proxy.targets": 6.1,
+    "proxy.metrics": 6, "proxy.contexts": 6, "proxy.targets": 6.1, "proxy.replies": 6,
     "proxy.way": 6.6, "proxy.operations": 6.6, "proxy.app": 6.7, "proxy.server": 6,
     "reminder": 4.5, "session": 5, "tuning": 5, "benching.recall": 5.2, "traces": 5.2, "transfer": 5,
     "llama": 6, "terminal": 6, "conversation": 6,

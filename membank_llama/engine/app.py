@@ -25,6 +25,7 @@ from ..wire import (
     WireError,
     is_openai,
     live,
+    outward,
     parse_object,
     read_body,
     send_error,
@@ -148,7 +149,7 @@ class Engine:
         except WireError as exc:
             await _fail(x, exc)
         except MembankError as exc:
-            await _fail(x, WireError(500, str(exc)))
+            await _fail(x, WireError(500, outward(exc)))
         except Exception:  # noqa: BLE001  the server outlives its mistakes
             _log.exception("a request to %s failed", scope["path"])
             await _fail(x, WireError(500, "something went wrong, please see the server's log for details"))

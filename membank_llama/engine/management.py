@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from ..errors import ModelFileError, ModelNotFoundError
 from ..sources import find_blob
-from ..wire import ClientGoneError, Receive, Scope, Send, WireError, send_error, send_whole
+from ..wire import ClientGoneError, Receive, Scope, Send, WireError, outward, send_error, send_whole
 from . import details, fields, modelfile
 from .catalogue import Catalogue, Entry, canonical
 from .exchange import NDJSON, Exchange
@@ -100,7 +100,7 @@ async def delete(kitchen: Kitchen, x: Exchange) -> None:
     entry = await asyncio.to_thread(_entry, kitchen, _name(x))
     if entry.origin != "own" or entry.manifest is None:
         raise WireError(
-            403, f"{entry.model.name} lies at {entry.model.path}, which is not deleted from here; delete it where it is"
+            403, f"{entry.model.name} was not pulled or made here and is not deleted from here; delete it where it is"
         )
     await asyncio.to_thread(_store(kitchen).remove, entry.manifest)
     await _done(x)
@@ -175,7 +175,7 @@ def _entry(kitchen: Kitchen, name: str) -> Entry:
     except ModelNotFoundError as exc:
         raise WireError(404, f"model '{name or canonical(name)}' not found") from exc
     except ModelFileError as exc:
-        raise WireError(500, str(exc)) from exc
+        raise WireError(500, outward(exc)) from exc
     return entry
 
 

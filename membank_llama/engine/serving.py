@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ModelFileError, ModelNotFoundError
-from ..wire import WireError
+from ..wire import WireError, outward
 from .answering import Delta, Plan, answer
 from .asking import Target
 from .bridge import Stream, Work
@@ -79,7 +79,7 @@ class Kitchen:
         try:
             return Target(name, served, await asyncio.to_thread(read_facts, served.path))
         except ModelFileError as exc:
-            raise WireError(500, str(exc)) from exc
+            raise WireError(500, outward(exc)) from exc
 
     async def load(self, target: Target, n_ctx: int | None, keep_alive: float | None) -> None:
         """Load a model, and no more."""

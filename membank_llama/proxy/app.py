@@ -22,7 +22,7 @@ from ..wire import (
     for_body,
     live,
     read_body,
-    repaired,
+    read_json,
     replayed,
     send_error,
 )
@@ -163,7 +163,7 @@ class Proxy:
 def _parsed(body: bytes) -> dict[str, Any] | None:
     """The JSON object of a body; None where it is none, which is for what is behind to say."""
     try:
-        parsed = repaired(json.loads(body), body)
+        parsed = read_json(body)
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None

@@ -19,8 +19,8 @@ from typing import Any
 
 from ..prompt import strip_block
 from ..registry import Registry, chunks
-from ..reminder import text_of
-from .dialects import without_thinking
+from ..reminder import text_of, without_echo
+from .replies import without_thinking
 
 SALT = "turns_salt"
 RECENT = 65_536
@@ -132,7 +132,7 @@ class Conversations:
         for message in messages:
             role, text = str(message.get("role")), strip_block(text_of(message.get("content")))
             if role == "assistant":
-                text = without_thinking(text)
+                text = without_echo(without_thinking(text))
             if role in ("user", "assistant") and text.strip():
                 key = self._key(key, role, _plain(text))
                 turns.append(Turn(role, text, key, len(turns) + 1))

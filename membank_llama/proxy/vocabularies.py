@@ -1,12 +1,13 @@
 """Tokens of the models that answer: counted by their own GGUF where that is at hand, or else estimated upwards.
 
 A vocabulary is read in the background the first time a model is asked; until then, and where there is no file, a token
-is taken to be three bytes, and the control tokens are those of the chat formats in use.
+is taken to be three bytes, and whatever is written as a control token of any family counts as one.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from llama_cpp._internals import LlamaModel
 
 from ..capture import quiet
 from ..errors import MembankError
+from ..families import COMMON, FORMS
 from ..gguf_file import read_header
 from ..reminder import Tokens
 from ..vocabulary import Vocabulary
@@ -28,14 +30,8 @@ logger = logging.getLogger("membank_llama")
 BYTES_A_TOKEN = 3
 MOST_VOCABULARIES = 8
 
-COMMON_CONTROLS = (
-    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-    "<|eom_id|>", "<|python_tag|>", "<|begin_of_text|>", "<|end_of_text|>", "<start_of_turn>", "<end_of_turn>",
-    "<bos>", "<eos>", "<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
-    "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "<<SYS>>", "<</SYS>>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>",
-    "<|start|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>", "<tool_call>", "</tool_call>",
-    "<tool_response>", "</tool_response>", "<think>", "</think>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>",
-)  # fmt: skip
+COMMON_CONTROLS: tuple[str | re.Pattern[str], ...] = (*COMMON, *FORMS)
+"""What may be a control token of some model."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Estimated:
     """A tokenizer in the place of one that is not at hand."""
 
     n_ctx: int
-    controls: Sequence[str] = COMMON_CONTROLS
+    controls: Sequence[str | re.Pattern[str]] = COMMON_CONTROLS
 
     def count(self, text: str) -> int:
         """Tokens of a text, rather more than fewer."""
@@ -51,7 +47,9 @@ class Estimated:
 
     def is_clean(self, text: str) -> bool:
         """Whether none of the known control tokens is in the text."""
-        return not any(mark in text for mark in self.controls)
+        marks = (mark for mark in self.controls if isinstance(mark, str))
+        forms = (form for form in self.controls if isinstance(form, re.Pattern))
+        return not (any(mark in text for mark in marks) or any(form.search(text) for form in forms))
 
 
 class Exact:
@@ -95,7 +93,7 @@ class _Sized:
     n_ctx: int
 
     @property
-    def controls(self) -> Sequence[str]:
+    def controls(self) -> Sequence[str | re.Pattern[str]]:
         return self._exact.controls
 
     def count(self, text: str) -> int:
