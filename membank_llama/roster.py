@@ -10,6 +10,7 @@ above its last id. What another process removed stays listed until a search find
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,9 @@ PAUSE = 6 * 3600.0
 """Seconds of silence after which the same conversation begins a new session."""
 
 PAGE = 20_000
+MOST_ROSTERS = 256
+"""Namespaces whose rosters are kept in memory; one more is read anew when it is asked for again."""
+
 ALONE = -1
 """The session of what belongs to no conversation and no source."""
 
@@ -221,24 +225,37 @@ class _Roll:
 
 
 class Rosters:
-    """The rosters of one bank, each read when first asked for."""
+    """The rosters of one bank, each read when first asked for; the `MOST_ROSTERS` asked last are kept."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._rolls: dict[str, _Roll] = {}
+        self._rolls: OrderedDict[str, _Roll] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, namespace: str) -> Roster:
         """The roster of a namespace, up to date with the registry but for what other processes removed."""
         generation = self._registry.generation
         with self._lock:
-            roll = self._rolls.setdefault(namespace, _Roll())
+            roll = self._rolls.get(namespace)
+            if roll is None:
+                roll = _Roll()
             if roll.generation != generation:
                 while arrived := self._registry.arrivals(namespace, roll.last, PAGE):
                     roll.append(arrived)
                 roll.publish(self._registry.is_alone(namespace))
                 roll.generation = generation
+            self._keep(namespace, roll)
             return roll.roster
+
+    def _keep(self, namespace: str, roll: _Roll) -> None:
+        """Names that nobody uses are not kept: anybody can ask for them."""
+        if roll.count:
+            self._rolls[namespace] = roll
+            self._rolls.move_to_end(namespace)
+            if len(self._rolls) > MOST_ROSTERS:
+                self._rolls.popitem(last=False)
+        else:
+            self._rolls.pop(namespace, None)
 
     def drop(self, ids: Iterable[int]) -> None:
         """These memories are gone."""

@@ -306,6 +306,9 @@ class Store:
 
         Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
         """
+        if not len(self.rosters.get(namespace)):
+            # anybody can ask for a name that nobody uses: nothing is kept of it
+            return np.zeros(0, np.int64)
         index = self.indexes.get(namespace)
         if self.hierarchy.axes is None:
             return index.search(vector, want)[0]

@@ -34,14 +34,20 @@ async def version(_: Kitchen, x: Exchange) -> None:
 
 async def tags(kitchen: Kitchen, x: Exchange) -> None:
     """`GET /api/tags`."""
-    entries = sorted(await asyncio.to_thread(_catalogue(kitchen).entries), key=lambda e: -e.model.modified_at)
-    await x.reply({"models": [details.listed(entry) for entry in entries]})
+    await x.reply_from(lambda: {"models": _listed(_catalogue(kitchen))})
 
 
 async def show(kitchen: Kitchen, x: Exchange) -> None:
     """`POST /api/show`."""
-    entry = await asyncio.to_thread(_entry, kitchen, _name(x))
-    verbose = fields.flag(x.body, "verbose", False)
+    name, verbose = _name(x), fields.flag(x.body, "verbose", False)
+    await x.reply_from(lambda: _shown(_entry(kitchen, name), verbose))
+
+
+def _listed(catalogue: Catalogue) -> list[dict[str, Any]]:
+    return [details.listed(entry) for entry in sorted(catalogue.entries(), key=lambda e: -e.model.modified_at)]
+
+
+def _shown(entry: Entry, verbose: bool) -> dict[str, Any]:
     model = entry.model
     shown: dict[str, Any] = {
         "modelfile": modelfile.modelfile_of(model),
@@ -60,7 +66,7 @@ async def show(kitchen: Kitchen, x: Exchange) -> None:
         shown["messages"] = list(model.messages)
     if verbose:
         shown["tensors"] = details.tensors(model.path)
-    await x.reply(shown)
+    return shown
 
 
 async def pull_model(kitchen: Kitchen, x: Exchange) -> None:

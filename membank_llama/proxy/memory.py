@@ -35,7 +35,8 @@ WORKERS = 4
 DEFAULT_CONTEXT = 4096
 REPLAYED = 16_384
 LAST_RECALLS = 20
-MOST_NAMESPACES = 1024
+MOST_NAMESPACES = 128
+"""Namespaces whose last recalls are kept to be looked at."""
 
 
 @dataclass(frozen=True)
