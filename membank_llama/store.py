@@ -17,7 +17,7 @@ import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -243,8 +243,9 @@ class Store:
         *,
         model_id: str | None = None,
         spans: Sequence[Spans] | None = None,
+        beside: Callable[[], None] | None = None,
     ) -> list[Stored]:
-        """Store memories with their vectors, all of them or none.
+        """Store memories with their vectors, all of them or none, and what `beside` writes in the same transaction.
 
         `vectors` has a row for each passage that `spans` cuts the memories into, in order; one a memory without.
         `model_id` is the model that made the vectors, checked where it is given.
@@ -267,6 +268,8 @@ class Store:
                     self.buffer.write_at(np.array(order, np.int64), rows)
                     self.buffer.flush()
                 record(self.registry, batch, records, self._placed, when)
+                if beside is not None:
+                    beside()
             for namespace, (ids, of) in batch.labels.items():
                 index = self.indexes.loaded(namespace)
                 if index is not None:

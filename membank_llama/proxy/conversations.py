@@ -28,9 +28,11 @@ AGAIN_SECONDS = 3600.0
 """How long a first message that is sent alone again still belongs to its short conversation."""
 KEPT_SECONDS = 180 * 86_400.0
 
-_TABLE = (
+_TABLES = (
     "CREATE TABLE IF NOT EXISTS turns"
-    " (key BLOB PRIMARY KEY, conversation TEXT NOT NULL, depth INTEGER NOT NULL, seen REAL NOT NULL) WITHOUT ROWID"
+    " (key BLOB PRIMARY KEY, conversation TEXT NOT NULL, depth INTEGER NOT NULL, seen REAL NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS turns_conversation ON turns (conversation, depth)",
+    "CREATE INDEX IF NOT EXISTS turns_seen ON turns (seen)",
 )
 
 
@@ -60,7 +62,8 @@ class Conversations:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         with registry.transaction() as db:
-            db.execute(_TABLE)
+            for table in _TABLES:
+                db.execute(table)
             db.execute("DELETE FROM turns WHERE seen < ?", (time.time() - KEPT_SECONDS,))
             salt = registry.get_meta(SALT)
             if salt is None:
@@ -68,6 +71,7 @@ class Conversations:
                 registry.set_meta(SALT, salt)
         self._salt = bytes.fromhex(salt)
         self._recent: OrderedDict[bytes, tuple[str, int, float]] = OrderedDict()
+        self._depths: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def recognise(
@@ -102,14 +106,17 @@ class Conversations:
         return self._key(self._salt, namespace, context.decode())
 
     def note(self, conversation: str, keys: Iterable[tuple[bytes, int]]) -> None:
-        """These turns are known from now on; `keep` makes it last."""
+        """These turns are known from now on; `keep` makes that last."""
         now = time.time()
         with self._lock:
             for key, depth in keys:
                 self._recent[key] = conversation, depth, now
                 self._recent.move_to_end(key)
-            while len(self._recent) > RECENT:
-                self._recent.popitem(last=False)
+                self._depths[conversation] = max(depth, self._depths.get(conversation, 0))
+                self._depths.move_to_end(conversation)
+            for kept in (self._recent, self._depths):
+                while len(kept) > RECENT:
+                    kept.popitem(last=False)
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """These could not be stored: they are new when they come again."""
@@ -117,13 +124,13 @@ class Conversations:
             for key in keys:
                 self._recent.pop(key, None)
 
-    def keep(self, conversation: str, keys: Iterable[tuple[bytes, int]]) -> None:
-        """Write turns down; the caller's transaction makes it one step with their memories."""
+    def keep(self, turns: Iterable[tuple[str, bytes, int]]) -> None:
+        """Write (conversation, key, depth) down; within a transaction, as one step with all else in it."""
         now = time.time()
         with self._registry.transaction() as db:
             db.conn.executemany(
                 "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?)",
-                [(key, conversation, depth, now) for key, depth in keys],
+                [(key, conversation, depth, now) for conversation, key, depth in turns],
             )
 
     def _turns(self, start: bytes, messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
@@ -152,7 +159,7 @@ class Conversations:
         if time.time() - seen > AGAIN_SECONDS:
             return True
         with self._lock:
-            recent = max((depth for name, depth, _ in self._recent.values() if name == conversation), default=0)
+            recent = self._depths.get(conversation, 0)
         kept = self._registry.scalar("SELECT max(depth) FROM turns WHERE conversation = ?", (conversation,)) or 0
         return max(recent, int(kept)) > 2
 

@@ -1,8 +1,8 @@
 """`Learner`: what was said goes into the bank, in order, on a thread of its own, after the reply is out.
 
 It waits for a quiet moment, because encoding and recall share the encoder, but never long; what has come meanwhile is
-stored together. A turn's key is written after it: what could not be stored, or was not when the process was killed, is
-new again when the client sends its history the next time, and the bank keeps a text once.
+stored together, with the turns' keys, in one transaction: what could not be stored, or was not when the process was
+killed, is new again when the client sends its history the next time, and what was is not, forgotten or not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from .conversations import Conversations, Turn
 
 logger = logging.getLogger("membank_llama")
 
-BATCH = 16
 MOST_LESSONS = 64
 QUIET_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
@@ -146,10 +145,16 @@ class Learner:
     def _store(self, lessons: list[Lesson]) -> None:
         now = time.time()
         items = [item for place, lesson in enumerate(lessons) for item in _items(lesson, now + place * 1e-4)]
+        turns = [(lesson.conversation, *mark) for lesson in lessons for mark in lesson.marks()]
+        if not items:
+            self._conversations.keep(turns)
+            return
         with self._background():
-            self.stored += len(self._bank.ingest_many(items, batch_size=BATCH))
-        for lesson in lessons:
-            self._conversations.keep(lesson.conversation, lesson.marks())
+            # one batch, so that the turns' keys come with all that was said, or not at all
+            stored = self._bank.ingest_many(
+                items, batch_size=len(items), beside=lambda: self._conversations.keep(turns)
+            )
+        self.stored += len(stored)
 
 
 def _items(lesson: Lesson, now: float) -> list[NewMemory]:

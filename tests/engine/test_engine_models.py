@@ -155,7 +155,7 @@ def test_numbers_as_ollama_writes_them() -> None:
 
 
 def test_showing_holds_nobody_up_and_reads_once(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, client, _ = served
+    _, client, _ = served
     read: list[bool] = []
     begun, go_on = threading.Event(), threading.Event()
 
