@@ -41,7 +41,8 @@ def check_host(scope: Scope) -> None:
         return
     host = re.sub(r":\d+$", "", header(scope, "host") or "").strip("[]").lower()
     known = {"", "localhost", socket.gethostname().lower()}
-    if host not in known and not host.endswith(_ENDINGS) and not _is_address(host):
+    named = host.endswith(_ENDINGS) and re.fullmatch(r"[\w.-]+", host)
+    if host not in known and not named and not _is_address(host):
         raise WireError(403, f"{host[:100]} is no name of this machine")
 
 

@@ -309,12 +309,9 @@ class Store:
 
         Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
         """
-        if not len(self.rosters.get(namespace)):
-            # anybody can ask for a name that nobody uses: nothing is kept of it
-            return np.zeros(0, np.int64)
-        index = self.indexes.get(namespace)
-        if self.hierarchy.axes is None:
-            return index.search(vector, want)[0]
+        index = self.indexes.get(namespace) if len(self.rosters.get(namespace)) else None
+        if index is None or self.hierarchy.axes is None:
+            return np.zeros(0, np.int64) if index is None else index.search(vector, want)[0]
         asked = self.hierarchy.index_query(vector, index.dim)
         handed_on = HANDED_ON if index.links == LINKS else MORE_HANDED_ON
         ids = index.search(asked, max(handed_on, 2 * want))[0]
