@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import tzinfo
@@ -141,10 +141,14 @@ class MemBank:
         *,
         batch_size: int = BATCH_SIZE,
         progress: Progress | None = None,
+        beside: Callable[[], None] | None = None,
     ) -> list[IngestResult]:
         """Remember many texts, encoded and committed `batch_size` at a time.
 
         A bad text raises before anything of its batch is stored; earlier batches stay.
+
+        Args:
+            beside: writes something else into the bank, in the transaction of the last batch.
         """
         self._store.check_writable()
         if batch_size < 1:
@@ -152,26 +156,28 @@ class MemBank:
         total = len(items) if isinstance(items, Sequence) else 0
         results: list[IngestResult] = []
         batch: list[NewMemory] = []
-        for item in items:
-            batch.append(checked(item if isinstance(item, NewMemory) else NewMemory(item), self.max_text_bytes))
-            if len(batch) == batch_size:
-                results += self._ingest_batch(batch)
-                batch = []
-                if progress is not None:
-                    progress("remembering", len(results), total)
-        if batch:
-            results += self._ingest_batch(batch)
+
+        def commit(beside: Callable[[], None] | None = None) -> None:
+            results.extend(self._ingest_batch(batch, beside))
+            batch.clear()
             if progress is not None:
                 progress("remembering", len(results), total)
+
+        for item in items:
+            if len(batch) == batch_size:
+                commit()
+            batch.append(checked(item if isinstance(item, NewMemory) else NewMemory(item), self.max_text_bytes))
+        if batch:
+            commit(beside)
         return results
 
-    def _ingest_batch(self, batch: list[NewMemory]) -> list[IngestResult]:
+    def _ingest_batch(self, batch: list[NewMemory], beside: Callable[[], None] | None) -> list[IngestResult]:
         start = time.perf_counter()
         adapter = self._need_adapter()
         spans = [passage_spans(item.text) for item in batch]
         texts = [text for item, cuts in zip(batch, spans, strict=True) for text in encoded_text(item.text, cuts)]
         vectors = check_vectors(adapter.encode_batch(texts), len(texts), adapter.hidden_dim, adapter.name)
-        stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans)
+        stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans, beside=beside)
         self._calibrate_soon()
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim

@@ -89,9 +89,10 @@ class _Notes(logging.Handler):
     """Shows the package's warnings as dim lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from .logs import one_line
         from .terminal import note
 
-        note(f"note: {record.getMessage()}")
+        note(f"note: {one_line(record.getMessage())}")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -99,6 +100,10 @@ def main(args: Sequence[str] | None = None) -> None:
     logger = logging.getLogger("membank_llama")
     if not any(isinstance(handler, _Notes) for handler in logger.handlers):
         logger.addHandler(_Notes(logging.WARNING))
+    for stream in (sys.stdout, sys.stderr):
+        # a code page that lacks a letter: it shows as "?", and the command does its work
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         app(args=list(sys.argv[1:] if args is None else args), prog_name="membank")
     except MembankError as exc:

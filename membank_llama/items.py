@@ -13,6 +13,10 @@ from .errors import EmptyTextError, InvalidInputError, InvalidTextError, TextToo
 from .query import RecallResult
 from .types import Fields, NewMemory
 
+# a day is left at either end for time zones
+FIRST_SECOND = -62_135_510_400.0
+LAST_SECOND = 253_402_214_400.0
+
 
 @dataclass(frozen=True)
 class IngestResult(Fields):
@@ -55,6 +59,11 @@ def checked(item: NewMemory, max_bytes: int) -> NewMemory:
         value = getattr(item, name)
         if value is not None and not (isinstance(value, (int, float)) and _is_finite(value)):
             raise InvalidInputError(f"{name} is {value!r}; give seconds since 1970 as a finite number")
+        if value is not None and not FIRST_SECOND <= value <= LAST_SECOND:
+            raise InvalidInputError(
+                f"{name} is {value!r}, which is in no year from 1 to 9999; give seconds since 1970, not milli- or "
+                "nanoseconds"
+            )
     _check_metadata(item)
     return item
 

@@ -26,6 +26,7 @@ from .recorded import captured_as, recorded_model
 from .reminder import MemoryOptions
 from .session import ChatMemory, Turn
 from .streams import CallQueue, Stream
+from .surrogates import repaired_text
 from .vocabulary import Vocabulary
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
@@ -103,6 +104,7 @@ class Remembering(llama_cpp.Llama):
     def _remind(self, prompt: str | list[int], max_tokens: int | None) -> tuple[str | list[int], Turn | None]:
         """A raw prompt with memories in its newest user turn."""
         if isinstance(prompt, str):
+            prompt = repaired_text(prompt)
             at, block, turn = self.memory.for_prompt(prompt, max_tokens)
             return prompt[:at] + block + prompt[at:], turn
         pieces = self._vocabulary.pieces(prompt)

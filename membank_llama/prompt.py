@@ -14,6 +14,7 @@ from datetime import tzinfo
 from typing import Protocol
 
 from .days import day_of
+from .lookalikes import one_memory, shown_role, without_markers
 
 BLOCK_OPEN = "<memory>"
 BLOCK_CLOSE = "</memory>"
@@ -22,7 +23,7 @@ MIN_CLIPPED_TOKENS = 12
 PART_OF_ONE = 0.5
 """Most of a block's budget that the passages beside the best one of a memory may fill it up to."""
 
-_BLOCK = re.compile(rf"{re.escape(BLOCK_OPEN)}\s*{re.escape(HEADER[:19])}.*?{re.escape(BLOCK_CLOSE)}\s*", re.DOTALL)
+_BLOCK = re.compile(rf"{re.escape(BLOCK_OPEN)}\s*{re.escape(HEADER)}.*?{re.escape(BLOCK_CLOSE)}\s*", re.DOTALL)
 
 
 class Remembered(Protocol):
@@ -51,24 +52,31 @@ class Block:
 class Neutraliser:
     """Takes the meaning out of control tokens: a space after the first character, so the text stays readable.
 
+    What looks like the block's own markers, in whatever spelling, is written with round brackets.
+
     Args:
-        tokens: the texts of the model's control tokens.
+        tokens: the texts of the model's control tokens; a pattern where only their forms are known.
     """
 
-    def __init__(self, tokens: Iterable[str]) -> None:
-        marks = {token for token in tokens if token.strip()} | {BLOCK_OPEN, BLOCK_CLOSE}
+    def __init__(self, tokens: Iterable[str | re.Pattern[str]]) -> None:
+        given = list(tokens)
+        marks = {token for token in given if isinstance(token, str) and token.strip()} | {BLOCK_OPEN, BLOCK_CLOSE}
         # the longest first: "<|im_start|>" before a vocabulary's "<|"
         ordered = sorted(marks, key=lambda mark: (-len(mark), mark))
-        self._pattern = re.compile("|".join(re.escape(mark) for mark in ordered))
+        texts = re.compile("|".join(re.escape(mark) for mark in ordered))
+        self._patterns = [texts, *(form for form in given if isinstance(form, re.Pattern))]
 
     def __call__(self, text: str) -> str:
+        text = without_markers(text)
         for _ in range(8):
-            cleaned = self._pattern.sub(_broken, text)
+            cleaned = text
+            for pattern in self._patterns:
+                cleaned = pattern.sub(_broken, cleaned)
             if cleaned == text:
                 return text
             text = cleaned
         # breaking one mark kept making another: give up on their characters
-        return re.sub(r"[<>|\[\]]", " ", text)
+        return re.sub(r"[<>|\[\]｜]", " ", text)
 
 
 def _broken(match: re.Match[str]) -> str:
@@ -78,8 +86,8 @@ def _broken(match: re.Match[str]) -> str:
 
 def line_of(memory: Remembered, neutralise: Callable[[str], str], zone: tzinfo | None = None) -> str:
     """One memory as one line: date, who said it, text."""
-    said = f"{' '.join(memory.role.split())}: {' '.join(memory.text.split())}"
-    return neutralise(f"- {day_of(memory.created_at, zone)}, {said}")
+    day = day_of(memory.created_at, zone) or "undated"
+    return neutralise(f"- {day}, {shown_role(memory.role)}: {one_memory(memory.text)}")
 
 
 class Cut(Remembered, Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -22,7 +23,16 @@ from typing import Any, Protocol
 from .bank import MemBank
 from .errors import InvalidInputError, MembankError
 from .passages import clean_text
-from .prompt import Block, Neutraliser, build_block, excerpted, find_user_turn, strip_block
+from .prompt import (
+    BLOCK_OPEN,
+    HEADER,
+    Block,
+    Neutraliser,
+    build_block,
+    excerpted,
+    find_user_turn,
+    strip_block,
+)
 from .query import RecallResult
 from .types import DEFAULT_NAMESPACE
 
@@ -43,7 +53,7 @@ class Tokens(Protocol):
     @property
     def n_ctx(self) -> int: ...
     @property
-    def controls(self) -> Sequence[str]: ...
+    def controls(self) -> Sequence[str | re.Pattern[str]]: ...
     def count(self, text: str) -> int: ...
     def is_clean(self, text: str) -> bool: ...
 
@@ -259,7 +269,7 @@ def _room(n_ctx: int, used: int, options: MemoryOptions, max_tokens: int | None)
 
 
 @lru_cache(maxsize=16)
-def _neutraliser(controls: tuple[str, ...]) -> Neutraliser:
+def _neutraliser(controls: tuple[str | re.Pattern[str], ...]) -> Neutraliser:
     return Neutraliser(controls)
 
 
@@ -274,6 +284,13 @@ def text_of(content: Any) -> str:
         parts = (part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
         return "\n".join(part for part in parts if isinstance(part, str))
     return ""
+
+
+def without_echo(text: str) -> str:
+    """A reply without a block that the model repeats, to the end where it broke off in the middle of one."""
+    text = strip_block(text)
+    at = text.find(f"{BLOCK_OPEN}\n{HEADER}")
+    return text if at < 0 else text[:at].rstrip()
 
 
 def with_block(message: dict[str, Any], block: str) -> dict[str, Any]:

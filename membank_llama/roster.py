@@ -10,6 +10,7 @@ above its last id. What another process removed stays listed until a search find
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,9 @@ PAUSE = 6 * 3600.0
 """Seconds of silence after which the same conversation begins a new session."""
 
 PAGE = 2000
+MOST_ROSTERS = 256
+"""Namespaces whose rosters are kept in memory; one more is read anew when it is asked for again."""
+
 ALONE = -1
 """The session of what belongs to no conversation and no source."""
 
@@ -233,11 +237,12 @@ def _check(last: int, ids: Sequence[int], slots: Sequence[int], created: Sequenc
 
 
 class Rosters:
-    """The rosters of one bank, each read when first asked for, under a lock of its own."""
+    """The rosters of one bank, each read when first asked for, under a lock of its own; the `MOST_ROSTERS` asked last
+    are kept."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._rolls: dict[str, _Roll] = {}
+        self._rolls: OrderedDict[str, _Roll] = OrderedDict()
         self._guard = threading.Lock()
 
     def get(self, namespace: str) -> Roster:
@@ -260,12 +265,20 @@ class Rosters:
                 roll.publish()
                 roll.generation = generation
             roster = roll.roster
-        if not roll.last:
-            # names that nobody stored anything under take no room
-            with self._guard:
-                if self._rolls.get(namespace) is roll:
-                    del self._rolls[namespace]
+        self._keep(namespace, roll)
         return roster
+
+    def _keep(self, namespace: str, roll: _Roll) -> None:
+        """Names that nobody stored anything under take no room: anybody can ask for them."""
+        with self._guard:
+            if self._rolls.get(namespace) is not roll:
+                return
+            if not roll.last:
+                del self._rolls[namespace]
+                return
+            self._rolls.move_to_end(namespace)
+            if len(self._rolls) > MOST_ROSTERS:
+                self._rolls.popitem(last=False)
 
     def drop(self, namespace: str, ids: Iterable[int]) -> None:
         """These memories of a namespace are gone."""

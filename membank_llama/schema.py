@@ -168,9 +168,11 @@ VERSION = len(MIGRATIONS)
 AXES = "CREATE TABLE IF NOT EXISTS axes (digest TEXT PRIMARY KEY, data BLOB NOT NULL)"
 TURNS = (
     "CREATE TABLE IF NOT EXISTS turns"
-    " (key BLOB PRIMARY KEY, conversation TEXT NOT NULL, depth INTEGER NOT NULL, seen REAL NOT NULL) WITHOUT ROWID"
+    " (key BLOB PRIMARY KEY, conversation TEXT NOT NULL, depth INTEGER NOT NULL, seen REAL NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS turns_conversation ON turns (conversation, depth)",
+    "CREATE INDEX IF NOT EXISTS turns_seen ON turns (seen)",
 )
-OPTIONAL = (AXES, TURNS)
+OPTIONAL = (AXES, *TURNS)
 """Tables that are made when they are first needed; schema_check.py knows no others."""
 
 

@@ -31,7 +31,9 @@ from .reminder import (
     newest_user,
     rolling_keys,
     text_of,
+    without_echo,
 )
+from .surrogates import repaired, repaired_text
 from .types import NewMemory
 
 logger = logging.getLogger("membank_llama")
@@ -101,6 +103,7 @@ class ChatMemory:
 
         The messages given are not changed. Without a user message at the end nothing is recalled.
         """
+        messages = repaired(list(messages))
         newest = newest_user(messages)
         turn: Turn | None = None
         if newest is not None:
@@ -115,6 +118,7 @@ class ChatMemory:
 
     def for_prompt(self, prompt: str, max_tokens: int | None = None) -> tuple[int, str, Turn | None]:
         """For a prompt templated elsewhere: where to insert, what to insert, and the turn to `learn`."""
+        prompt = repaired_text(prompt)
         at, block, last = self._reminder.prompt(prompt, self._tokens, self.options, max_tokens)
         if last is not None:
             self.last = last
@@ -135,7 +139,7 @@ class ChatMemory:
             logger.error("what was said after the memory was closed is not remembered")
             return
         items = [*self._items(turn, "user", turn.text, {}, turn.said_at)]
-        items += self._items(turn, "assistant", reply, {"partial": True} if partial else {}, time.time())
+        items += self._items(turn, "assistant", without_echo(reply), {"partial": True} if partial else {}, time.time())
         if items:
             self._submit(items)
 

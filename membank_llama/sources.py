@@ -78,6 +78,16 @@ def resolve_model(ref: str | Path, *, progress: bool = True) -> Path:
     return _gguf_of_manifest(found[0], found[1])
 
 
+def find_ollama_model(name: str) -> Path | None:
+    """The GGUF of a model in Ollama's stores; None where they have none of this name. Nothing but a name is understood.
+
+    Raises:
+        ModelFileError: the model is there and cannot be used.
+    """
+    found = _find_in_ollama(name)
+    return None if found is None else _gguf_of_manifest(*found)
+
+
 def list_ollama_models() -> list[OllamaModel]:
     """The models in Ollama's stores that are GGUF files, sorted by name; [] where there is no Ollama."""
     models: dict[str, OllamaModel] = {}

@@ -17,7 +17,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -303,8 +303,9 @@ class Store:
         *,
         model_id: str | None = None,
         spans: Sequence[Spans] | None = None,
+        beside: Callable[[], None] | None = None,
     ) -> list[Stored]:
-        """Store memories with their vectors, all of them or none.
+        """Store memories with their vectors, all of them or none, and what `beside` writes in the same transaction.
 
         `vectors` has a row for each passage that `spans` cuts the memories into, in order; one a memory without.
         `model_id` is the model that made the vectors, checked where it is given.
@@ -328,6 +329,8 @@ class Store:
                     self.buffer.flush()
                 record(self.registry, batch, records, self._placed, when)
                 names = self.pointer_ids({entry.slot for entry in batch.placed})
+                if beside is not None:
+                    beside()
             for namespace, (ids, of) in batch.labels.items():
                 index = self.indexes.loaded(namespace)
                 if index is not None:
@@ -401,6 +404,8 @@ class Store:
 
         Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
         """
+        if not len(self.rosters.get(namespace)):
+            return np.zeros(0, np.int64)
         index = self.indexes.ready(namespace)
         if index is None:
             return None

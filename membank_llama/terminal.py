@@ -45,7 +45,7 @@ def plain(text: str, style: str = "", limit: int | None = None) -> Text:
 
 def note(text: str) -> None:
     """One dim line about what was done."""
-    err.print(Text(text, style="dim"))
+    err.print(Text(visible(text), style="dim"))
 
 
 def done(text: str, aside: str = "") -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
+
+from .surrogates import repaired
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -21,6 +24,9 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 BODY_SECONDS = 30.0
 """The longest silence in the middle of a body."""
 
+# escaped, in bytes that are nearly UTF-8, and anything in UTF-16 or 32, all of which json reads
+_HALVES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
+_ABSOLUTE = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\:;,'\"()]+[/\\])+[^\s/\\:;,'\"()]*")
 _OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -35,6 +41,11 @@ class WireError(Exception):
 
 class ClientGoneError(Exception):
     """The client hung up before its request was whole: there is nobody to answer."""
+
+
+def outward(error: Exception | str) -> str:
+    """What an error says, for a client: files by their names alone, as where they lie is nobody else's business."""
+    return _ABSOLUTE.sub(lambda found: re.split(r"[/\\\\]", found.group().rstrip("/\\"))[-1], str(error))
 
 
 def is_openai(path: str) -> bool:
@@ -109,12 +120,22 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise WireError(400, "missing request body")
     try:
-        parsed = json.loads(body)
+        parsed = read_json(body)
     except (ValueError, RecursionError) as exc:
         raise WireError(400, f"the request is no valid JSON: {exc}") from exc
     if not isinstance(parsed, dict):
         raise WireError(400, f"the request must be a JSON object, not {type(parsed).__name__}")
     return parsed
+
+
+def read_json(body: bytes) -> Any:
+    """What JSON says, with all text in it encodable: this is where requests come in.
+
+    Raises:
+        ValueError, RecursionError: it is none.
+    """
+    parsed = json.loads(body)
+    return parsed if _HALVES.search(body) is None else repaired(parsed)
 
 
 def header(scope: Scope, name: str) -> str | None:
@@ -124,6 +145,12 @@ def header(scope: Scope, name: str) -> str | None:
         if key == wanted:
             return str(value.decode("latin-1"))
     return None
+
+
+def headers(scope: Scope, name: str) -> list[bytes]:
+    """All values that a request gives a header, as they came."""
+    wanted = name.lower().encode("latin-1")
+    return [bytes(value) for key, value in scope["headers"] if key == wanted]
 
 
 def for_body(scope: Scope, body: bytes) -> Scope:

@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
 FLOORS = {
-    "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5, "views": 0.5,
+    "_version": 0, "errors": 0, "types": 0, "paths": 0, "logs": 0, "families": 0, "lookalikes": 0, "surrogates": 0,
+    "embedded": 0.5, "views": 0.5,
     "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2,
     "hgns.axes": 1.2, "hgns.spending": 1.2, "hgns.axial": 1.3, "hgns.hierarchy": 1.4,
     "bank_files": 0.8, "checksums": 0.5, "schema_check": 1.1, "commit_note": 1, "memory_rows": 1,
@@ -37,11 +38,11 @@ FLOORS = {
     "engine.tools": 2.7, "engine.answering": 2.8, "engine.asking": 2.9, "engine.embedder": 3.5, "engine.loading": 4,
     "engine.serving": 4.2, "engine.ollama": 4.4, "engine.openai": 4.4, "engine.embeddings": 4.4, "engine.app": 5,
     "engine.layers": 2.2, "engine.catalogue": 3, "engine.metadata": 2, "engine.details": 3.2, "engine.store": 3,
-    "engine.pull": 3.4, "engine.modelfile": 3.4, "engine.management": 4.4,
+    "engine.remote": 2, "engine.downloads": 3.3, "engine.pull": 3.4, "engine.modelfile": 3.4, "engine.management": 4.4,
     "engine": 6.5, "engine.served": 2,
     "proxy": 6.5, "proxy.dialects": 6.1, "proxy.whose": 6, "proxy.sidecalls": 6, "proxy.conversations": 6.2,
     "proxy.vocabularies": 6, "proxy.learner": 6.3, "proxy.polite": 6, "proxy.memory": 6.4, "proxy.upstream": 6,
-    "proxy.metrics": 6, "proxy.contexts": 6,
+    "proxy.metrics": 6, "proxy.contexts": 6, "proxy.targets": 6.1, "proxy.replies": 6,
     "proxy.way": 6.6, "proxy.operations": 6.6, "proxy.app": 6.7, "proxy.server": 6,
     "reminder": 4.5, "session": 5, "tuning": 5, "benching.recall": 5.2, "traces": 5.2, "transfer": 5,
     "llama": 6, "terminal": 6, "conversation": 6,

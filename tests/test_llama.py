@@ -213,6 +213,20 @@ def test_echo_returns_the_callers_prompt(llm: membank_llama.Llama) -> None:
     assert BLOCK_OPEN not in result["choices"][0]["text"]
 
 
+def test_half_an_emoji_breaks_no_chat(llm: membank_llama.Llama) -> None:
+    history = [
+        {"role": "user", "content": "cut \ud83d"},
+        {"role": "assistant", "content": "\ude00 ok"},
+        {"role": "user", "content": [{"type": "text", "text": "and \ud83d here"}]},
+    ]
+    assert llm.create_chat_completion(history, max_tokens=4)["choices"][0]["message"]["content"]
+    assert llm.create_completion("a raw \ud83d prompt", max_tokens=4)["choices"][0]["text"] is not None
+    llm.memory.flush()
+    texts = [memory.text for memory in llm.memory.bank.memories() if memory.role == "user"]
+    assert texts == ["and \ufffd here", "a raw \ufffd prompt"]
+    assert history[0]["content"] == "cut \ud83d"
+
+
 def test_streams_are_remembered_whole_or_as_cut_off(llm: membank_llama.Llama) -> None:
     whole = llm.create_chat_completion([{"role": "user", "content": "First question."}], stream=True, **COLD)
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in whole)

@@ -25,6 +25,9 @@ def test_names_of_this_machine(host: str) -> None:
 def test_a_rebound_name() -> None:
     with pytest.raises(WireError):
         check_host(scope(host="evil.example:11435"))
+    for odd in ("evil.example/.local", "evil.example#.local", "127.0.0.1:99@evil.example", "a b.local"):
+        with pytest.raises(WireError):
+            check_host(scope(host=odd))
     # who listens for a network is called by names of that network
     check_host(scope("192.168.1.5", host="memory.example"))
 

@@ -6,8 +6,10 @@ as long as that file is where it was. Everything heavy is imported inside the fu
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import typer
 
 from ..days import parse_instant
 from ..errors import BankLockedError, BankNotFoundError, BankStorageError, InvalidInputError, MembankError
+from ..logs import plain_json
 
 if TYPE_CHECKING:
     from ..adapters.llama_cpp import LlamaCppAdapter
@@ -349,3 +352,13 @@ def exit_code(error: MembankError) -> Literal[1, 2]:
 def debugging() -> bool:
     """Whether tracebacks are wanted."""
     return os.environ.get("MEMBANK_DEBUG", "") not in ("", "0")
+
+
+def echo_json(value: Any, indent: int | None = None) -> None:
+    """Print JSON. What a terminal would obey is spelled out, and so is what the terminal's encoding lacks."""
+    text = plain_json(json.dumps(value, ensure_ascii=False, indent=indent))
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        text = json.dumps(value, indent=indent)
+    typer.echo(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +44,7 @@ def encoder(
     with terminal.progress_bar() as progress:
         report = measure(path, talks, threads=threads, progress=progress, name=base.called(path, model))
     if as_json:
-        typer.echo(json.dumps(_fields(report), indent=2))
+        base.echo_json(_fields(report), 2)
         return
     terminal.out.print(_table(report))
     for line in _notes(report):

@@ -58,11 +58,10 @@ def recall(
     with base.open_model(encoder, threads=threads) as adapter, terminal.progress_bar() as progress:
         found = report(talks, adapter, progress=progress, leave_one_out=leave_one_out, step_by_step=steps)
     found["threads"] = threads
-    text = json.dumps(found, indent=2, ensure_ascii=False)
     if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
+        output.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
-        typer.echo(text)
+        base.echo_json(found, 2)
         return
     _show(found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,7 +60,7 @@ def ingest(
     spent = time.perf_counter() - start
     if as_json:
         known = len(results) - new
-        typer.echo(json.dumps({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)}))
+        base.echo_json({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)})
         return
     known_already = f", {len(results) - new:,} known already" if new < len(results) else ""
     terminal.done(f"{terminal.counted(new, 'memory')} new{known_already}", f" in {spent:.1f} s")
@@ -114,7 +113,7 @@ def recall(
     results, spent, encoded = _recall(where, query, top_k, encoder, threads, options)
     save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
     if as_json:
-        typer.echo(json.dumps([_result_fields(result) for result in results], ensure_ascii=False, indent=2))
+        base.echo_json([_result_fields(result) for result in results], 2)
         return
     if results:
         terminal.out.print(terminal.recall_table(results))
@@ -184,7 +183,7 @@ def why(
         if as_json:
             for row in record["results"]:
                 row["text"] = _text_of(opened, row["memory_id"])
-            typer.echo(json.dumps(record, ensure_ascii=False, indent=2))
+            base.echo_json(record, 2)
         else:
             _show_why(opened, record)
 

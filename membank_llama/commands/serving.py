@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidInputError, MembankError, ModelError
+from ..logs import JsonLines, TextLines
 from . import base
 
 if TYPE_CHECKING:
@@ -53,7 +52,8 @@ def serve(
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Serve without a memory.", show_default=False)] = True,
     tokens: Annotated[
         Path | None,
-        typer.Option(help="Who may come in: a file of lines NAMESPACE TOKEN.", show_default=False),
+        typer.Option(help="Who may come in: a file of lines NAMESPACE TOKEN, with admin at the end of those that may "
+                     "change models.", show_default=False),
     ] = None,
     deadline: Annotated[int, typer.Option(help="Milliseconds that a recall may take.", min=1)] = 300,
     context: Annotated[
@@ -167,14 +167,15 @@ def _memory(
 
 
 def _finder(behind: Any) -> Any:
-    """What finds the GGUF of a model's name, for its tokenizer."""
-    from ..sources import resolve_model
+    """What finds the GGUF of a model's name, for its tokenizer. The name is a client's: it is looked up, in Ollama's
+    manifests or among the models served, and never a path or something to download."""
+    from ..sources import find_ollama_model
 
     catalogue = getattr(behind, "catalogue", None)
 
     def find(name: str) -> Path | None:
         try:
-            return resolve_model(name, progress=False) if catalogue is None else Path(catalogue.find(name).path)
+            return find_ollama_model(name) if catalogue is None else Path(catalogue.find(name).path)
         except MembankError:
             return None
 
@@ -269,26 +270,11 @@ def _embeds(path: Path) -> bool:
 # -- running
 
 
-class _JsonLines(logging.Formatter):
-    """One object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 def _log_to_stderr(kind: str) -> None:
     if kind not in ("text", "json"):
         raise InvalidInputError(f"--log-format is {kind!r}; use text or json")
     handler = logging.StreamHandler()
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
-    handler.setFormatter(_JsonLines() if kind == "json" else plain)
+    handler.setFormatter(JsonLines() if kind == "json" else TextLines())
     logger = logging.getLogger("membank_llama")
     logger.handlers[:] = [handler]
     logger.setLevel(os.environ.get("MEMBANK_LOG_LEVEL", "INFO").upper())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +56,7 @@ def tune(
             opened.tune(weights)
     reached = {"before": quality(cases, before), "after": quality(cases, weights)}
     if as_json:
-        typer.echo(json.dumps({"questions": len(cases), **reached, "weights": vars(weights), "kept": not dry_run}))
+        base.echo_json({"questions": len(cases), **reached, "weights": vars(weights), "kept": not dry_run})
         return
     terminal.out.print(terminal.weights_table(vars(before), vars(weights), vars(Weights())))
     kept = "" if dry_run else f" · kept in {where}"

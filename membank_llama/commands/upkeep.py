@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -22,7 +21,7 @@ def stats(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOp
     with base.open_bank(base.bank_path(ctx, bank), read_only=True) as opened:
         found = opened.stats()
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        base.echo_json(found, 2)
     else:
         terminal.out.print(terminal.facts_table(terminal.stats_facts(found)))
 
@@ -40,7 +39,7 @@ def verify(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonO
     except BankCorruptError as exc:
         problems = [str(exc)]
     if as_json:
-        typer.echo(json.dumps({"ok": not problems, "checked": checked, "problems": problems}, indent=2))
+        base.echo_json({"ok": not problems, "checked": checked, "problems": problems}, 2)
     elif problems:
         for problem in problems:
             terminal.wrong(problem)
@@ -57,7 +56,7 @@ def gc(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOptio
     with base.open_bank(base.bank_path(ctx, bank)) as opened:
         done = opened.gc()
     if as_json:
-        typer.echo(json.dumps(done))
+        base.echo_json(done)
         return
     terminal.done(f"{terminal.counted(done['expired'], 'memory')} expired, {terminal.size(done['freed_bytes'])} freed")
 
@@ -189,7 +188,7 @@ def import_command(
         new = sum(result.is_new for result in results)
         base.finish(opened, new, progress)
     if as_json:
-        typer.echo(json.dumps({"new": new, "known": len(results) - new, "bank": str(where)}))
+        base.echo_json({"new": new, "known": len(results) - new, "bank": str(where)})
         return
     known = f", {len(results) - new:,} known already" if new < len(results) else ""
     terminal.done(f"{terminal.counted(new, 'memory')} imported{known}")

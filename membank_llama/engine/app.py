@@ -16,9 +16,22 @@ from pathlib import Path
 from starlette.middleware.cors import CORSMiddleware
 
 from ..errors import MembankError
-from ..origins import allowed_origins
-from ..wire import ClientGoneError, Receive, Scope, Send, WireError, is_openai, live, read_body, send_error, send_whole
-from . import embeddings, fields, management, ollama, openai
+from ..origins import LOOKING, allowed_origins, check_host, check_origin
+from ..wire import (
+    ClientGoneError,
+    Receive,
+    Scope,
+    Send,
+    WireError,
+    is_openai,
+    live,
+    outward,
+    parse_object,
+    read_body,
+    send_error,
+    send_whole,
+)
+from . import embeddings, management, ollama, openai
 from .catalogue import Catalogue
 from .exchange import STALL_SECONDS, Exchange
 from .loading import Loaded, Shelf, ShelfSettings
@@ -116,15 +129,18 @@ class Engine:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith(management.BLOBS):
-            await management.blob(self.catalogue, scope, receive, send)
-            return
         x = Exchange(scope, send)
         try:
+            check_host(scope)
+            if scope["method"] not in LOOKING:
+                check_origin(scope)
+            if scope["path"].startswith(management.BLOBS):
+                await management.blob(self.catalogue, scope, receive, send)
+                return
             handler = self._find(scope)
             body = await read_body(receive)
             if scope["method"] not in ("GET", "HEAD"):
-                x.body = fields.parse(body)
+                x.body = parse_object(body)
             await _unless_gone(handler(self._kitchen, x), x, receive)
         except ClientGoneError:
             pass
@@ -133,7 +149,7 @@ class Engine:
         except WireError as exc:
             await _fail(x, exc)
         except MembankError as exc:
-            await _fail(x, WireError(500, str(exc)))
+            await _fail(x, WireError(500, outward(exc)))
         except Exception:  # noqa: BLE001  the server outlives its mistakes
             _log.exception("a request to %s failed", scope["path"])
             await _fail(x, WireError(500, "something went wrong, please see the server's log for details"))

@@ -95,7 +95,7 @@ def facts_of(entry: Entry) -> ModelFacts:
 
 def model_info(path: Path, *, verbose: bool) -> dict[str, Any]:
     """A file's metadata as `/api/show` has it: without name and chat template, arrays null unless `verbose`."""
-    found = read_metadata(path, arrays=verbose)
+    found = dict((_whole_metadata if verbose else _metadata)(*_state(path)))
     found.pop("general.name", None)
     found.pop("tokenizer.chat_template", None)
     found["general.parameter_count"] = count_parameters(_header(*_state(path)))
@@ -147,6 +147,17 @@ def _state(path: Path) -> tuple[Path, int, int]:
     except OSError as error:
         raise ModelFileError(f"there is no model file at {path}; check the path") from error
     return path, status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=64)
+def _metadata(path: Path, _mtime: int, _size: int) -> dict[str, Any]:
+    return read_metadata(path, arrays=False)
+
+
+# a vocabulary takes a second to read and some ten megabytes
+@lru_cache(maxsize=1)
+def _whole_metadata(path: Path, _mtime: int, _size: int) -> dict[str, Any]:
+    return read_metadata(path, arrays=True)
 
 
 @lru_cache(maxsize=16)

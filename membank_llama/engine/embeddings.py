@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import EncodingError
 from ..types import Vector
-from ..wire import WireError
+from ..wire import WireError, outward
 from . import durations, fields
 from .bridge import Work
 from .embedder import Embedder
@@ -99,7 +99,7 @@ async def _vectors(kitchen: Kitchen, body: Mapping[str, Any], texts: list[str]) 
                 vectors.extend(_shortened(row, dimensions) for row in rows)
                 tokens += count
         except EncodingError as exc:
-            raise WireError(400, str(exc)) from exc
+            raise WireError(400, outward(exc)) from exc
         except AbandonedError as exc:
             raise WireError(503, "the server is closing") from exc
     return vectors, tokens, load_ns

@@ -6,9 +6,10 @@ its own; what goes wrong later is told in the stream.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,10 @@ class Exchange:
     async def reply(self, payload: Any, status: int = 200) -> None:
         """Answer with JSON."""
         await send_json(self.send, status, dump(payload))
+
+    async def reply_from(self, made: Callable[[], Any]) -> None:
+        """Answer with JSON that takes time to make: on a thread, and written there too."""
+        await send_json(self.send, 200, await asyncio.to_thread(lambda: dump(made())))
 
     async def push(self, payload: Any, kind: str) -> None:
         """Send one piece of a stream, and its head before the first."""

@@ -1,41 +1,11 @@
-"""Fields of a request's JSON, read by type: null counts as not given, a wrong type is refused by name.
-
-Lone surrogates, which JSON can spell and UTF-8 cannot, are replaced as Go does, so that no later step meets
-text it can't encode.
-"""
+"""Fields of a request's JSON, read by type: null counts as not given, a wrong type is refused by name."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..wire import WireError, parse_object
-
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def parse(body: bytes) -> dict[str, Any]:
-    """A request's JSON object, with all text in it encodable.
-
-    Raises:
-        WireError: it is no JSON object.
-    """
-    parsed = parse_object(body)
-    if _SURROGATE.search(body) is None:
-        return parsed
-    cleaned: dict[str, Any] = _clean(parsed)
-    return cleaned
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if isinstance(value, list):
-        return [_clean(one) for one in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(one) for key, one in value.items()}
-    return value
+from ..wire import WireError
 
 
 def text(body: Mapping[str, Any], name: str, default: str = "") -> str:

@@ -7,12 +7,13 @@ own store are read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any, cast
 
 from ..errors import ModelFileError, ModelNotFoundError
 from ..sources import find_blob
-from ..wire import ClientGoneError, Receive, Scope, Send, WireError, send_error, send_whole
+from ..wire import ClientGoneError, Receive, Scope, Send, WireError, outward, send_error, send_whole
 from . import details, fields, modelfile
 from .catalogue import Catalogue, Entry, canonical
 from .exchange import NDJSON, Exchange
@@ -33,14 +34,20 @@ async def version(_: Kitchen, x: Exchange) -> None:
 
 async def tags(kitchen: Kitchen, x: Exchange) -> None:
     """`GET /api/tags`."""
-    entries = sorted(await asyncio.to_thread(_catalogue(kitchen).entries), key=lambda e: -e.model.modified_at)
-    await x.reply({"models": [details.listed(entry) for entry in entries]})
+    await x.reply_from(lambda: {"models": _listed(_catalogue(kitchen))})
 
 
 async def show(kitchen: Kitchen, x: Exchange) -> None:
     """`POST /api/show`."""
-    entry = await asyncio.to_thread(_entry, kitchen, _name(x))
-    verbose = fields.flag(x.body, "verbose", False)
+    name, verbose = _name(x), fields.flag(x.body, "verbose", False)
+    await x.reply_from(lambda: _shown(_entry(kitchen, name), verbose))
+
+
+def _listed(catalogue: Catalogue) -> list[dict[str, Any]]:
+    return [details.listed(entry) for entry in sorted(catalogue.entries(), key=lambda e: -e.model.modified_at)]
+
+
+def _shown(entry: Entry, verbose: bool) -> dict[str, Any]:
     model = entry.model
     shown: dict[str, Any] = {
         "modelfile": modelfile.modelfile_of(model),
@@ -59,13 +66,13 @@ async def show(kitchen: Kitchen, x: Exchange) -> None:
         shown["messages"] = list(model.messages)
     if verbose:
         shown["tensors"] = details.tensors(model.path)
-    await x.reply(shown)
+    return shown
 
 
 async def pull_model(kitchen: Kitchen, x: Exchange) -> None:
     """`POST /api/pull`."""
     insecure = fields.flag(x.body, "insecure", False)
-    await _told(x, pull(_store(kitchen), _name(x), insecure=insecure))
+    await _told(x, pull(_store(kitchen), _name(x), kitchen.downloads, insecure=insecure))
 
 
 async def create(kitchen: Kitchen, x: Exchange) -> None:
@@ -99,7 +106,7 @@ async def delete(kitchen: Kitchen, x: Exchange) -> None:
     entry = await asyncio.to_thread(_entry, kitchen, _name(x))
     if entry.origin != "own" or entry.manifest is None:
         raise WireError(
-            403, f"{entry.model.name} lies at {entry.model.path}, which is not deleted from here; delete it where it is"
+            403, f"{entry.model.name} was not pulled or made here and is not deleted from here; delete it where it is"
         )
     await asyncio.to_thread(_store(kitchen).remove, entry.manifest)
     await _done(x)
@@ -137,19 +144,20 @@ async def _parts(receive: Receive) -> AsyncIterator[bytes]:
             return
 
 
-async def _told(x: Exchange, steps: AsyncIterator[dict[str, Any]]) -> None:
+async def _told(x: Exchange, steps: AsyncGenerator[dict[str, Any], None]) -> None:
     """Steps as a stream, or only the last of them."""
     streamed, last = fields.flag(x.body, "stream", True), {}
-    async for last in steps:
-        if streamed:
-            await x.push(last, NDJSON)
+    async with aclosing(steps):
+        async for last in steps:
+            if streamed:
+                await x.push(last, NDJSON)
     if streamed:
         await x.end()
     else:
         await x.reply(last)
 
 
-async def _stepped(steps: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+async def _stepped(steps: Iterator[dict[str, Any]]) -> AsyncGenerator[dict[str, Any], None]:
     """Blocking steps, each on a thread."""
     while (step := await asyncio.to_thread(next, steps, None)) is not None:
         yield step
@@ -173,7 +181,7 @@ def _entry(kitchen: Kitchen, name: str) -> Entry:
     except ModelNotFoundError as exc:
         raise WireError(404, f"model '{name or canonical(name)}' not found") from exc
     except ModelFileError as exc:
-        raise WireError(500, str(exc)) from exc
+        raise WireError(500, outward(exc)) from exc
     return entry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -196,7 +197,7 @@ async def completions(kitchen: Kitchen, x: Exchange) -> None:
 
 async def models(kitchen: Kitchen, x: Exchange) -> None:
     """`GET /v1/models`."""
-    served = sorted(kitchen.catalogue.models(), key=lambda one: -one.modified_at)
+    served = sorted(await asyncio.to_thread(kitchen.catalogue.models), key=lambda one: -one.modified_at)
     await x.reply({"object": "list", "data": [_model(one.name, one.modified_at) for one in served]})
 
 

@@ -1,38 +1,35 @@
 """`pull`: a model from a registry that speaks as Ollama's does, and hf.co too.
 
-Downloads go on where they stopped: what has come lies beside its place as ``.partial``, and only what has the right
-sha256 is moved there. Each step is told in Ollama's words.
+Nothing that a registry says is believed: its manifest has a bound, a blob has the size and the sha256 that the manifest
+gave, and room for all of it is there before the first byte is asked for. Each step is told in Ollama's words.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
-
-import httpx
 
 from ..errors import ModelFileError
 from ..sources import parse_name
 from ..wire import WireError
+from .downloads import Downloads, begun
 from .layers import MANIFEST_TYPE, Layer, parse_manifest
+from .remote import REGISTRY, asked
 from .store import ModelStore
 
-REGISTRY = "MEMBANK_REGISTRY"
-SECONDS = 30.0
-TOLD_EVERY = 0.1
-_PIECE = 1 << 20
-_RECEIVED = 1 << 16
+MANIFEST_SECONDS = 60.0
 _MOST_MANIFEST = 4 * 1024 * 1024
+_MOST_PARTS = 256
 
 Status = dict[str, Any]
 
 
-async def pull(store: ModelStore, name: str, *, insecure: bool = False) -> AsyncIterator[Status]:
+async def pull(
+    store: ModelStore, name: str, downloads: Downloads, *, insecure: bool = False
+) -> AsyncGenerator[Status, None]:
     """Fetch a model, telling how far it is.
 
     Raises:
@@ -44,86 +41,56 @@ async def pull(store: ModelStore, name: str, *, insecure: bool = False) -> Async
     host, namespace, model, tag = parsed
     base = os.environ.get(REGISTRY) or f"{'http' if insecure else 'https'}://{host}"
     url = f"{base.rstrip('/')}/v2/{namespace}/{model}"
-    timeout = httpx.Timeout(SECONDS, read=2 * SECONDS)
+    downloads.sweep(store)
     yield {"status": "pulling manifest"}
     try:
-        async with httpx.AsyncClient(timeout=timeout, follow_redirects=True) as client:
-            manifest = await _manifest(client, f"{url}/manifests/{tag}", name)
-            for layer in parse_manifest(manifest).parts:
-                async for status in _blob(client, f"{url}/blobs/{layer.digest}", store, layer):
-                    yield status
-    except httpx.HTTPError as exc:
-        raise WireError(
-            502, f"pull model: {base} cannot be reached or broke off ({exc or type(exc).__name__}); pull again to go on"
-        ) from exc
+        manifest = await asyncio.wait_for(_manifest(f"{url}/manifests/{tag}", name), MANIFEST_SECONDS)
+        parts = parse_manifest(manifest).parts
+    except asyncio.TimeoutError as exc:
+        raise WireError(502, "pull model manifest: it does not come; pull again") from exc
     except ModelFileError as exc:
-        raise WireError(502, f"pull model manifest: {exc}") from exc
+        raise WireError(502, "pull model manifest: what the registry sent is none") from exc
+    if not 0 < len(parts) <= _MOST_PARTS:
+        raise WireError(502, f"pull model manifest: it has {'far too many' if parts else 'no'} parts")
+    missing = {part.digest: part.size for part in parts if not store.has(part.digest)}
+    store.check_room(sum(missing.values()) - sum(begun(store, _url(url, part), part) for part in parts))
+    for part in parts:
+        async with aclosing(_blob(store, _url(url, part), part, downloads)) as steps:
+            async for status in steps:
+                yield status
     yield {"status": "verifying sha256 digest"}
     yield {"status": "writing manifest"}
     store.write_raw(name, manifest)
     yield {"status": "success"}
 
 
-async def _manifest(client: httpx.AsyncClient, url: str, name: str) -> bytes:
-    response = await client.get(url, headers={"Accept": MANIFEST_TYPE})
-    if response.status_code == 404:
-        raise WireError(404, f"pull model manifest: file does not exist: {name}")
-    if response.status_code != 200:
-        raise WireError(502, f"pull model manifest: {response.status_code}: {response.text[:200]}")
-    if len(response.content) > _MOST_MANIFEST:
-        raise WireError(502, "pull model manifest: it is far too large for one")
-    return response.content
+def _url(base: str, part: Layer) -> str:
+    return f"{base}/blobs/{part.digest}"
 
 
-async def _blob(client: httpx.AsyncClient, url: str, store: ModelStore, layer: Layer) -> AsyncIterator[Status]:
+async def _manifest(url: str, name: str) -> bytes:
+    async with asked(url, {"Accept": MANIFEST_TYPE}) as response:
+        if response.status_code == 404:
+            raise WireError(404, f"pull model manifest: file does not exist: {name}")
+        if response.status_code != 200:
+            raise WireError(502, f"pull model manifest: the registry answered {response.status_code}")
+        manifest = bytearray()
+        async for piece in response.aiter_raw():
+            manifest += piece
+            if len(manifest) > _MOST_MANIFEST:
+                raise WireError(502, "pull model manifest: it is far too large for one")
+        return bytes(manifest)
+
+
+async def _blob(store: ModelStore, url: str, layer: Layer, downloads: Downloads) -> AsyncGenerator[Status, None]:
     path = store.blob(layer.digest)
     told = {"status": f"pulling {layer.digest[7:19]}", "digest": layer.digest, "total": layer.size}
     if path.is_file():
+        if path.stat().st_size != layer.size:
+            raise WireError(502, f"pull model manifest: {layer.digest} is here and has another size than it says")
         yield {**told, "completed": layer.size}
         return
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = partial.stat().st_size if partial.exists() else 0
-    if done > layer.size:
-        partial.unlink()
-        done = 0
-    yield told if not done else {**told, "completed": done}
-    if done < layer.size:
-        async for there in _download(client, url, partial, done, layer.size):
+    yield told
+    async with aclosing(downloads.fetch(store, url, layer)) as steps:
+        async for there in steps:
             yield {**told, "completed": there}
-    await asyncio.to_thread(_settle, partial, path, layer)
-
-
-async def _download(client: httpx.AsyncClient, url: str, partial: Path, done: int, total: int) -> AsyncIterator[int]:
-    """The rest of a file; gives how much is there, a few times a second."""
-    headers = {"Range": f"bytes={done}-"} if done else {}
-    async with client.stream("GET", url, headers=headers) as response:
-        if response.status_code not in (200, 206):
-            raise WireError(502, f"pull model: the registry answered {response.status_code} for a part of it")
-        if response.status_code == 200:
-            done = 0
-        last = time.monotonic()
-        with partial.open("ab" if done else "wb") as file:
-            async for piece in response.aiter_bytes(_RECEIVED):
-                if done + len(piece) > total:
-                    raise WireError(502, "pull model: the registry sends more than it said")
-                await asyncio.to_thread(file.write, piece)
-                done += len(piece)
-                if time.monotonic() - last >= TOLD_EVERY:
-                    last = time.monotonic()
-                    yield done
-    if done < total:
-        raise WireError(502, f"pull model: it broke off at {done:,} of {total:,} bytes; pull again to go on")
-    yield done
-
-
-def _settle(partial: Path, path: Path, layer: Layer) -> None:
-    """Move a whole download to its place."""
-    digesting = hashlib.sha256()
-    with partial.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digesting.update(piece)
-    if f"sha256:{digesting.hexdigest()}" != layer.digest:
-        partial.unlink()
-        raise WireError(502, f"digest mismatch, file must be downloaded again: {layer.digest}")
-    partial.replace(path)

@@ -10,15 +10,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ModelFileError, ModelNotFoundError
-from ..wire import WireError
+from ..wire import WireError, outward
 from .answering import Delta, Plan, answer
 from .asking import Target
 from .bridge import Stream, Work
+from .downloads import Downloads
 from .embedder import Embedder
 from .exchange import Exchange
 from .facts import read_facts
@@ -63,6 +64,7 @@ class Kitchen:
 
     catalogue: Finder
     shelf: Shelf
+    downloads: Downloads = field(default_factory=Downloads)
 
     async def find(self, name: str) -> Target:
         """The model of a name.
@@ -77,7 +79,7 @@ class Kitchen:
         try:
             return Target(name, served, await asyncio.to_thread(read_facts, served.path))
         except ModelFileError as exc:
-            raise WireError(500, str(exc)) from exc
+            raise WireError(500, outward(exc)) from exc
 
     async def load(self, target: Target, n_ctx: int | None, keep_alive: float | None) -> None:
         """Load a model, and no more."""

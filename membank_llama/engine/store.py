@@ -22,7 +22,11 @@ from ..sources import digest_hex, manifests, parse_name
 from ..wire import WireError
 from .layers import CONFIG_TYPE, MANIFEST_TYPE, Layer, Manifest, parse_manifest, read_manifest
 
+KEPT_FREE = 256 * 1024 * 1024
+"""Bytes of the disk that no model may take."""
+
 _PIECE = 1 << 20
+_CHECKED_EVERY = 16 * _PIECE
 
 
 class ModelStore:
@@ -46,6 +50,24 @@ class ModelStore:
         """Whether a blob is here."""
         return self.blob(digest).is_file()
 
+    def check_room(self, size: int) -> None:
+        """Whether so many bytes more leave the disk with what everything else needs.
+
+        Raises:
+            WireError: 507, they do not.
+        """
+        place = self.root.absolute()
+        while not place.is_dir() and place != place.parent:
+            place = place.parent
+        room = shutil.disk_usage(place).free - KEPT_FREE
+        if size > room:
+            raise WireError(507, f"the model takes {size:,} bytes and {max(0, room):,} are free for models; make room")
+
+    @staticmethod
+    def no_room(exc: OSError) -> WireError:
+        """What to answer where the disk refuses."""
+        return WireError(507, f"the model could not be stored: {exc.strerror or type(exc).__name__}")
+
     def put(self, kind: str, data: bytes) -> Layer:
         """Keep some bytes as a part of a model."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -61,18 +83,23 @@ class ModelStore:
             WireError: 400, it is something else; 507, there is no room. Nothing of it stays.
         """
         path = self.blob(digest)
+        self.check_room(0)
         digesting = hashlib.sha256()
         file = self._writing(path)
+        since = 0
         try:
             with file:
                 async for part in parts:
                     digesting.update(part)
                     await asyncio.to_thread(file.write, part)
+                    since += len(part)
+                    if since >= _CHECKED_EVERY:
+                        self.check_room(since := 0)
             if digesting.hexdigest() != digest_hex(digest):
                 raise WireError(400, f"digest mismatch, expected {digest!r}, got 'sha256:{digesting.hexdigest()}'")
             Path(file.name).replace(path)
         except OSError as exc:
-            raise _refused("the model could not be stored", exc) from exc
+            raise self.no_room(exc) from exc
         finally:
             _discard(file.name)
 
@@ -133,7 +160,7 @@ class ModelStore:
                         self.blob(layer.digest).unlink(missing_ok=True)
             manifest.unlink(missing_ok=True)
         except OSError as exc:
-            raise _refused("the model could not be deleted", exc) from exc
+            raise WireError(507, f"the model could not be deleted: {exc.strerror or type(exc).__name__}") from exc
 
     def _all(self) -> list[Manifest]:
         found = []
@@ -149,7 +176,7 @@ class ModelStore:
                 file.write(data)
             Path(file.name).replace(path)
         except OSError as exc:
-            raise _refused("the model could not be stored", exc) from exc
+            raise self.no_room(exc) from exc
         finally:
             _discard(file.name)
 
@@ -168,11 +195,7 @@ class ModelStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             return tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False)
         except OSError as exc:
-            raise WireError(507, f"{path.parent} cannot be written to: {exc.strerror or exc}") from exc
-
-
-def _refused(what: str, error: OSError) -> WireError:
-    return WireError(507, f"{what}: {error.strerror or error}")
+            raise self.no_room(exc) from exc
 
 
 def _discard(name: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..wire import WireError
+from ..wire import WireError, outward
 
 Message = Mapping[str, Any]
 _FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
@@ -85,7 +85,7 @@ class ChatTemplate:
         try:
             template = _compiled(self._source)
         except TemplateError as exc:
-            raise WireError(500, f"the model's chat template can't be read: {exc}") from exc
+            raise WireError(500, f"the model's chat template can't be read: {outward(exc)}") from exc
         return template.render({**self._given, **given, "messages": messages, "add_generation_prompt": True})
 
 

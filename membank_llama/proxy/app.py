@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from ..origins import check_host, check_origin
+from ..origins import LOOKING, answer_preflight, check_host, check_origin, for_page, is_preflight
 from ..wire import (
     MAX_BODY_BYTES,
     ClientGoneError,
@@ -20,9 +20,9 @@ from ..wire import (
     Send,
     WireError,
     for_body,
-    header,
     live,
     read_body,
+    read_json,
     replayed,
     send_error,
 )
@@ -30,9 +30,10 @@ from .contexts import Contexts
 from .dialects import is_asking
 from .memory import ProxyMemory
 from .metrics import Metrics
-from .operations import Operations
+from .operations import OWN, Operations
+from .targets import located
 from .way import Timed, Way
-from .whose import HEADER, Tokens, checked_name, split_model, split_path, whose
+from .whose import Tokens, Visitor, named_by_header, split_model, whose
 
 logger = logging.getLogger("membank_llama")
 
@@ -103,7 +104,7 @@ class Proxy:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        timed = Timed(send)
+        timed = Timed(for_page(scope, send))
         try:
             await self._answer(scope, receive, timed)
         except WireError as exc:
@@ -116,26 +117,28 @@ class Proxy:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         check_host(scope)
-        opened = self._tokens.namespace(scope)
-        by_path, path = split_path(scope["path"])
-        if by_path is not None:
-            scope = {**scope, "path": path, "raw_path": _without_prefix(scope)}
-        by_header = header(scope, HEADER)
+        by_path, scope = located(scope)
+        if is_preflight(scope):
+            await answer_preflight(scope, send)
+            return
+        visitor = self._tokens.visitor(scope)
+        path = scope["path"]
         own = self._operations is not None and self._operations.owns(path)
-        if scope["method"] != "OPTIONS" and (own or is_asking(path)):
+        if scope["method"] not in LOOKING or own or is_asking(path):
             check_origin(scope)
-        named = (by_path, None if by_header is None else checked_name(by_header.strip()))
+        named = (by_path, named_by_header(scope))
         if own and self._operations is not None:
-            await self._operations(scope, receive, send, whose(opened, *named))
+            await self._operations(scope, receive, send, lambda by_model: whose(visitor.namespace, *named, by_model))
             return
         if scope["method"] != "POST" or not (is_asking(path) or path in _MANAGED):
-            whose(opened, *named)
+            whose(visitor.namespace, *named)
+            _check_change(visitor, scope)
             await self.behind(scope, receive, send)
             return
         body = await read_body(receive, self._max_body)
         parsed = _parsed(body)
         by_model, body, parsed = _model_apart(body, parsed)
-        namespace = whose(opened, *named, by_model)
+        namespace = whose(visitor.namespace, *named, by_model)
         if self._way is None or not is_asking(path):
             await self.behind(for_body(scope, body), replayed(body, receive), send)
         else:
@@ -145,7 +148,7 @@ class Proxy:
 
     def _note(self, scope: Scope, timed: Timed) -> None:
         path = scope["path"]
-        known = path if is_asking(path) or path in _MANAGED or path.startswith("/membank/") else "other"
+        known = path if is_asking(path) or path in _MANAGED or path in OWN else "other"
         self.metrics.requests.labels(known, str(timed.status)).inc()
         logger.info(
             "%s %s %d %.1f ms%s",
@@ -160,10 +163,22 @@ class Proxy:
 def _parsed(body: bytes) -> dict[str, Any] | None:
     """The JSON object of a body; None where it is none, which is for what is behind to say."""
     try:
-        parsed = json.loads(body)
+        parsed = read_json(body)
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
+
+
+def _check_change(visitor: Visitor, scope: Scope) -> None:
+    """Let nobody but an administrator do what may change the models, which all share.
+
+    Raises:
+        WireError: 403.
+    """
+    if scope["method"] not in LOOKING and not visitor.is_admin:
+        raise WireError(
+            403, "models are changed by administrators here: ask with a token that the tokens file marks as admin"
+        )
 
 
 def _model_apart(body: bytes, parsed: dict[str, Any] | None) -> tuple[str | None, bytes, dict[str, Any] | None]:
@@ -174,10 +189,3 @@ def _model_apart(body: bytes, parsed: dict[str, Any] | None) -> tuple[str | None
             parsed = {**(parsed or {}), key: model}
             return name, json.dumps(parsed, separators=(",", ":")).encode(), parsed
     return None, body, parsed
-
-
-def _without_prefix(scope: Scope) -> bytes:
-    """The raw path of a request without the namespace ahead of it."""
-    raw = scope.get("raw_path") or scope["path"].encode()
-    parts = raw.split(b"/", 3)
-    return b"/" + (parts[3] if len(parts) > 3 else b"")

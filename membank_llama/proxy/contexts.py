@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from ..wire import ASGIApp, Message, Scope
 logger = logging.getLogger("membank_llama")
 
 FRESH_SECONDS = 300.0
+LOOK_SECONDS = 30.0
+MOST_MODELS = 256
 _PS = "/api/ps"
 
 
@@ -33,7 +36,7 @@ class Contexts:
         self._behind = behind
         self._assumed = assumed
         self._known: dict[str, int] = {}
-        self._asked: dict[str, float] = {}
+        self._asked: OrderedDict[str, float] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of(self, model: str) -> int:
@@ -43,9 +46,11 @@ class Contexts:
     def answered(self, model: str) -> None:
         """A model has just answered, so that it is loaded now: look, unless that was done of late."""
         now = time.monotonic()
-        if now - self._asked.get(model, -FRESH_SECONDS) < FRESH_SECONDS:
+        if self._tasks or now - self._asked.get(model, -FRESH_SECONDS) < FRESH_SECONDS:
             return
         self._asked[model] = now
+        if len(self._asked) > MOST_MODELS:
+            self._asked.popitem(last=False)
         task = asyncio.ensure_future(self._look())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -73,9 +78,10 @@ class Contexts:
             "type": "http", "method": "GET", "path": _PS, "raw_path": _PS.encode(), "query_string": b"", "headers": [],
         }  # fmt: skip
         try:
-            await self._behind(scope, receive, send)
-            self._known |= _contexts(json.loads(b"".join(parts)))
-        except ValueError:
+            await asyncio.wait_for(self._behind(scope, receive, send), LOOK_SECONDS)
+            found = _contexts(json.loads(b"".join(parts)))
+            self._known = (self._known if len(self._known) < MOST_MODELS else {}) | found
+        except (ValueError, asyncio.TimeoutError):
             logger.debug("%s told no contexts", _PS)
 
 

@@ -21,9 +21,9 @@ from ..database import chunks
 from ..errors import BankCorruptError
 from ..prompt import strip_block
 from ..registry import Registry
-from ..reminder import text_of
+from ..reminder import text_of, without_echo
 from ..schema import TURNS
-from .dialects import without_thinking
+from .replies import without_thinking
 
 SALT = "turns_salt"
 RECENT = 65_536
@@ -58,13 +58,15 @@ class Conversations:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         with registry.transaction() as db:
-            db.execute(TURNS)
+            for statement in TURNS:
+                db.execute(statement)
             db.execute("DELETE FROM turns WHERE seen < ?", (time.time() - KEPT_SECONDS,))
             self._salt = _kept_salt(registry)
             if not self._salt:
                 self._salt = secrets.token_bytes(16)
                 registry.set_meta(SALT, self._salt.hex())
         self._recent: OrderedDict[bytes, tuple[str, int, float]] = OrderedDict()
+        self._depths: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def recognise(
@@ -99,14 +101,17 @@ class Conversations:
         return self._key(self._salt, namespace, context.decode())
 
     def note(self, conversation: str, keys: Iterable[tuple[bytes, int]]) -> None:
-        """These turns are known from now on; `keep` makes it last."""
+        """These turns are known from now on; `keep` makes that last."""
         now = time.time()
         with self._lock:
             for key, depth in keys:
                 self._recent[key] = conversation, depth, now
                 self._recent.move_to_end(key)
-            while len(self._recent) > RECENT:
-                self._recent.popitem(last=False)
+                self._depths[conversation] = max(depth, self._depths.get(conversation, 0))
+                self._depths.move_to_end(conversation)
+            for kept in (self._recent, self._depths):
+                while len(kept) > RECENT:
+                    kept.popitem(last=False)
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """These could not be stored: they are new when they come again."""
@@ -114,13 +119,13 @@ class Conversations:
             for key in keys:
                 self._recent.pop(key, None)
 
-    def keep(self, conversation: str, keys: Iterable[tuple[bytes, int]]) -> None:
-        """Write turns down; the caller's transaction makes it one step with their memories."""
+    def keep(self, turns: Iterable[tuple[str, bytes, int]]) -> None:
+        """Write (conversation, key, depth) down; within a transaction, as one step with all else in it."""
         now = time.time()
         with self._registry.transaction() as db:
             db.conn.executemany(
                 "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?)",
-                [(key, conversation, depth, now) for key, depth in keys],
+                [(key, conversation, depth, now) for conversation, key, depth in turns],
             )
 
     def _turns(self, start: bytes, messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
@@ -129,7 +134,7 @@ class Conversations:
         for message in messages:
             role, text = str(message.get("role")), strip_block(text_of(message.get("content")))
             if role == "assistant":
-                text = without_thinking(text)
+                text = without_echo(without_thinking(text))
             if role in ("user", "assistant") and text.strip():
                 key = self._key(key, role, _plain(text))
                 turns.append(Turn(role, text, key, len(turns) + 1))
@@ -149,7 +154,7 @@ class Conversations:
         if time.time() - seen > AGAIN_SECONDS:
             return True
         with self._lock:
-            recent = max((depth for name, depth, _ in self._recent.values() if name == conversation), default=0)
+            recent = self._depths.get(conversation, 0)
         kept = self._registry.scalar("SELECT max(depth) FROM turns WHERE conversation = ?", (conversation,)) or 0
         return max(recent, int(kept)) > 2
 

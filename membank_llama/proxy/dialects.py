@@ -2,20 +2,18 @@
 
 `open_request` takes apart what it understands and nothing else: a body in which anything is not as the API's
 documentation has it goes on untouched, and so does a call that has no user who asks (loading a model, filling in the
-middle of code). `reply_of` reads the answer that went by, streamed or whole, afterwards: nothing is parsed on its way.
+middle of code).
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+MOST_TOKENS = 2**31 - 1
 ROLES = ("system", "developer", "user", "assistant", "tool")
-
-_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)\s*", re.DOTALL)
 
 Body = dict[str, Any]
 
@@ -34,15 +32,6 @@ class Asked:
     n_ctx: int | None = None
     max_tokens: int | None = None
     raw: bool = False
-    context: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What was answered: its text, whether the answer came to its end, and Ollama's `context` of a generate call."""
-
-    text: str = ""
-    whole: bool = False
     context: bytes | None = None
 
 
@@ -126,65 +115,5 @@ def _limits(body: Body) -> tuple[int | None, int | None]:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-# -- what was answered
-
-
-def reply_of(path: str, raw: bytes) -> Reply:
-    """The reply in the bytes of a response; a stream that was cut off gives what it held so far."""
-    said: list[str] = []
-    whole, context = False, None
-    for part in _parts(raw):
-        text, last = _piece(path, part)
-        said.append(text)
-        whole = whole or last
-        if part.get("context"):
-            context = json.dumps(part["context"], separators=(",", ":")).encode()
-    return Reply(without_thinking("".join(said)), whole, context)
-
-
-def without_thinking(text: str) -> str:
-    """A reply without what a model thought aloud before it."""
-    return _THINKING.sub("", text)
-
-
-def _parts(raw: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a body: the one, one a line, or one an event."""
-    for line in raw.split(b"\n"):
-        text = line.strip().removeprefix(b"data:").strip()
-        if not text.startswith(b"{"):
-            continue
-        try:
-            part = json.loads(text)
-        except ValueError:
-            part = None
-        if isinstance(part, dict):
-            yield part
-    if raw.lstrip().startswith(b"{\n"):
-        # indented over several lines
-        try:
-            yield json.loads(raw)
-        except ValueError:
-            return
-
-
-def _piece(path: str, part: Mapping[str, Any]) -> tuple[str, bool]:
-    """The text of one part, and whether it says that the reply is over."""
-    if path == "/api/generate":
-        return _text(part.get("response")), part.get("done") is True
-    if path == "/api/chat":
-        message = part.get("message")
-        return _text(message.get("content") if isinstance(message, dict) else None), part.get("done") is True
-    choices = part.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "", False
-    choice = choices[0]
-    inner = choice.get("delta") or choice.get("message") or {}
-    text = inner.get("content") if isinstance(inner, dict) and inner else choice.get("text")
-    return _text(text), choice.get("finish_reason") is not None
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    """A number of tokens; None where it is none that a context could have."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else None

@@ -1,9 +1,9 @@
 """`Learner`: what was said goes into the bank, in order, on a thread of its own, after the reply is out.
 
 It waits for a quiet moment, because encoding and recall share the encoder, but never long; what has come meanwhile is
-stored together. What could not be stored is kept and tried again a few times, then given up with an error. A turn's key
-is written after it: what was given up, or was not stored when the process was killed, is new again when the client
-sends its history the next time, and the bank keeps a text once.
+stored together, with the turns' keys, in one transaction. What could not be stored is kept and tried again a few times,
+then given up with an error: that, or what was not stored when the process was killed, is new again when the client
+sends its history the next time, and what was stored is not, forgotten or not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from .conversations import Conversations, Turn
 
 logger = logging.getLogger("membank_llama")
 
-BATCH = 16
 MOST_LESSONS = 64
 QUIET_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
@@ -194,10 +193,16 @@ class Learner:
 
     def _store(self, kept: list[_Kept]) -> None:
         items = [item for place, one in enumerate(kept) for item in _items(one.lesson, one.came + place * 1e-4)]
+        turns = [(one.lesson.conversation, *mark) for one in kept for mark in one.lesson.marks()]
+        if not items:
+            self._conversations.keep(turns)
+            return
         with self._background():
-            self.stored += len(self._bank.ingest_many(items, batch_size=BATCH))
-        for one in kept:
-            self._conversations.keep(one.lesson.conversation, one.lesson.marks())
+            # one batch, so that the turns' keys come with all that was said, or not at all
+            stored = self._bank.ingest_many(
+                items, batch_size=len(items), beside=lambda: self._conversations.keep(turns)
+            )
+        self.stored += len(stored)
 
 
 def _items(lesson: Lesson, now: float) -> list[NewMemory]:

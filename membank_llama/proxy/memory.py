@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from ..bank import MemBank
-from ..reminder import LastRecall, MemoryOptions, Reminder
+from ..reminder import LastRecall, MemoryOptions, Reminder, without_echo
+from ..wire import outward
 from .conversations import Conversations, Recognised
-from .dialects import Asked, Reply
+from .dialects import Asked
 from .learner import Learner, Lesson
 from .polite import PoliteAdapter
+from .replies import Reply
 from .vocabularies import Vocabularies
 
 logger = logging.getLogger("membank_llama")
@@ -34,7 +36,8 @@ WORKERS = 4
 DEFAULT_CONTEXT = 4096
 REPLAYED = 16_384
 LAST_RECALLS = 20
-MOST_NAMESPACES = 1024
+MOST_NAMESPACES = 128
+"""Namespaces whose last recalls are kept to be looked at."""
 
 
 @dataclass(frozen=True)
@@ -174,13 +177,13 @@ class ProxyMemory:
         turns = recognised.fresh
         if asked.raw:
             turns = ()
-        if reply.text.strip():
-            turn = self.conversations.reply(recognised, reply.text)
-            turns = (*turns, turn)
+        said = without_echo(reply.text)
+        if said.strip():
+            turns = (*turns, self.conversations.reply(recognised, said))
         if not turns:
             return 0
         key = None if reply.context is None else self.conversations.context_key(reminded.namespace, reply.context)
-        cut = bool(reply.text.strip()) and not reply.whole
+        cut = bool(said.strip()) and not reply.whole
         self.learner.learn(Lesson(reminded.namespace, recognised.conversation, turns, cut, key))
         return len(turns)
 
@@ -205,7 +208,7 @@ class ProxyMemory:
             "skipped": skipped,
             "tokens": last.tokens,
             "recall_ms": round(last.recall_ms, 2),
-            "error": last.error,
+            "error": None if last.error is None else outward(last.error),
             "memories": _rows(last),
         }
         with self._lock:

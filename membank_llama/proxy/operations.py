@@ -13,14 +13,16 @@ from typing import Any
 
 from .._version import __version__
 from ..wire import Receive, Scope, Send, WireError, parse_object, read_body, send_json, send_whole
-from .dialects import Asked, Reply, open_request
+from .dialects import Asked, open_request
 from .memory import ProxyMemory
 from .metrics import CONTENT_TYPE, Metrics
+from .replies import Reply
 from .sidecalls import is_side_call
-from .whose import zone_of
+from .whose import split_model, zone_of
 
 PREFIX = "/membank/"
 METRICS = "/metrics"
+OWN = (*(f"{PREFIX}{name}" for name in ("status", "why", "recall", "learn")), METRICS)
 _CHAT = "/v1/chat/completions"
 
 
@@ -41,13 +43,17 @@ class Operations:
         """Whether a path is answered here."""
         return path.startswith(PREFIX) or path == METRICS
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, namespace: str) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, whose: Callable[[str | None], str]) -> None:
         """Answer one request.
+
+        Args:
+            whose: the namespace, given the one at the end of the model's name.
 
         Raises:
             WireError: it cannot be answered.
         """
         method, path = scope["method"], scope["path"]
+        namespace = whose(None)
         if path == METRICS and method in ("GET", "HEAD"):
             await send_whole(send, 200, self._metrics.text(), CONTENT_TYPE)
         elif path == "/membank/status" and method in ("GET", "HEAD"):
@@ -55,10 +61,10 @@ class Operations:
         elif path == "/membank/why" and method in ("GET", "HEAD"):
             await _send(send, {"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
         elif path == "/membank/recall" and method == "POST":
-            await _send(send, await self._recall(await _asked(receive), namespace, zone_of(scope)))
+            await _send(send, await self._recall(*await _asked(receive, whose), zone_of(scope)))
         elif path == "/membank/learn" and method == "POST":
-            await _send(send, self._learn(await _asked(receive), namespace))
-        elif path.removeprefix(PREFIX) in ("status", "why", "recall", "learn") or path == METRICS:
+            await _send(send, self._learn(*await _asked(receive, whose)))
+        elif path in OWN:
             raise WireError(405, f"{method} is not allowed here")
         else:
             raise WireError(404, "there is /membank/status, why, recall and learn, and /metrics")
@@ -68,7 +74,7 @@ class Operations:
         return {
             "version": __version__,
             "since": self._since,
-            "bank": str(bank.path),
+            "bank": bank.path.name,
             "namespace": namespace,
             "memories": bank.store.registry.count(namespace),
             "waiting_to_be_stored": memory.learner.waiting,
@@ -95,13 +101,14 @@ class Operations:
         return {"queued": self._memory.learn_all(asked, namespace, Reply(whole=True))}
 
 
-async def _asked(receive: Receive) -> Asked:
+async def _asked(receive: Receive, whose: Callable[[str | None], str]) -> tuple[Asked, str]:
+    """The question in a request, and the namespace that it is for."""
     body = parse_object(await read_body(receive))
-    body.setdefault("model", "")
+    name, body["model"] = split_model(body.get("model", ""))
     asked = open_request(_CHAT, body)
     if asked is None:
         raise WireError(400, 'send {"messages": [{"role": "user", "content": "…"}, …]}')
-    return asked
+    return asked, whose(name)
 
 
 async def _send(send: Send, answer: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -72,7 +72,8 @@ class Upstream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
         body = _Body(receive)
-        headers = [(k, v) for k, v in scope["headers"] if k not in self._dropped and not k.startswith(b"x-membank")]
+        dropped = self._dropped | _named(scope["headers"])
+        headers = [(k, v) for k, v in scope["headers"] if k not in dropped and not k.startswith(b"x-membank")]
         length = next((v for k, v in scope["headers"] if k == b"content-length"), None)
         chunked = any(k == b"transfer-encoding" for k, _ in scope["headers"])
         if length is not None:
@@ -153,8 +154,17 @@ class _Body:
                 return
 
 
+def _named(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+    """The headers that Connection names: they are for this hop alone, as it is itself."""
+    names = (part.strip().lower() for key, value in headers if key == b"connection" for part in value.split(b","))
+    # the length belongs to the message, whatever is said of it
+    return {name for name in names if name} - {b"content-length"}
+
+
 async def _answer(response: httpx.Response, send: Send) -> None:
-    headers = [(k.lower(), v) for k, v in response.headers.raw if k.lower() not in _HOP]
+    lines = [(k.lower(), v) for k, v in response.headers.raw]
+    dropped = _HOP | _named(lines)
+    headers = [(k, v) for k, v in lines if k not in dropped]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     async for piece in response.aiter_raw():
         await send({"type": "http.response.body", "body": piece, "more_body": True})

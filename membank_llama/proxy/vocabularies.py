@@ -1,24 +1,28 @@
 """Tokens of the models that answer: counted by their own GGUF where that is at hand, or else estimated upwards.
 
 A vocabulary is read in the background the first time a model is asked; until then, and where there is no file, a token
-is taken to be three bytes, and the control tokens are those of the chat formats in use.
+is taken to be three bytes, and whatever is written as a control token of any family counts as one.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import llama_cpp
 from llama_cpp._internals import LlamaModel
 
 from ..capture import quiet
 from ..errors import MembankError
+from ..families import COMMON, FORMS
 from ..gguf_file import read_header
 from ..reminder import Tokens
 from ..vocabulary import Vocabulary
@@ -27,15 +31,16 @@ logger = logging.getLogger("membank_llama")
 
 BYTES_A_TOKEN = 3
 MOST_VOCABULARIES = 8
+MOST_OPENING = 4
+MOST_NAMES = 256
+AGAIN_SECONDS = 60.0
+"""How long a model that could not be found or read is not looked for again."""
 
-COMMON_CONTROLS = (
-    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-    "<|eom_id|>", "<|python_tag|>", "<|begin_of_text|>", "<|end_of_text|>", "<start_of_turn>", "<end_of_turn>",
-    "<bos>", "<eos>", "<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
-    "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "<<SYS>>", "<</SYS>>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>",
-    "<|start|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>", "<tool_call>", "</tool_call>",
-    "<tool_response>", "</tool_response>", "<think>", "</think>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>",
-)  # fmt: skip
+K = TypeVar("K")
+V = TypeVar("V")
+
+COMMON_CONTROLS: tuple[str | re.Pattern[str], ...] = (*COMMON, *FORMS)
+"""What may be a control token of some model."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Estimated:
     """A tokenizer in the place of one that is not at hand."""
 
     n_ctx: int
-    controls: Sequence[str] = COMMON_CONTROLS
+    controls: Sequence[str | re.Pattern[str]] = COMMON_CONTROLS
 
     def count(self, text: str) -> int:
         """Tokens of a text, rather more than fewer."""
@@ -51,7 +56,9 @@ class Estimated:
 
     def is_clean(self, text: str) -> bool:
         """Whether none of the known control tokens is in the text."""
-        return not any(mark in text for mark in self.controls)
+        marks = (mark for mark in self.controls if isinstance(mark, str))
+        forms = (form for form in self.controls if isinstance(form, re.Pattern))
+        return not (any(mark in text for mark in marks) or any(form.search(text) for form in forms))
 
 
 class Exact:
@@ -95,7 +102,7 @@ class _Sized:
     n_ctx: int
 
     @property
-    def controls(self) -> Sequence[str]:
+    def controls(self) -> Sequence[str | re.Pattern[str]]:
         return self._exact.controls
 
     def count(self, text: str) -> int:
@@ -106,7 +113,9 @@ class _Sized:
 
 
 class Vocabularies:
-    """The tokenizers of all models that were asked.
+    """The tokenizers of the models that were asked last.
+
+    A name is a client's: what cannot be found or read takes no place, and is looked for again after a while.
 
     Args:
         find: the GGUF of a model's name; None where it is not on this machine.
@@ -115,36 +124,66 @@ class Vocabularies:
     def __init__(self, find: Callable[[str], Path | None]) -> None:
         self._find = find
         self._lock = threading.Lock()
-        self._opened: dict[str, Exact | None] = {}
-        self._opening: list[threading.Thread] = []
+        self._places: OrderedDict[str, Path] = OrderedDict()
+        self._opened: OrderedDict[Path, Exact] = OrderedDict()
+        self._opening: dict[str, threading.Thread] = {}
+        self._failed: OrderedDict[str, float] = OrderedDict()
+        self._closed = False
 
     def get(self, model: str, n_ctx: int) -> Tokens:
         """What counts tokens for a model with a context of so many."""
         with self._lock:
-            if model not in self._opened and len(self._opened) < MOST_VOCABULARIES:
-                self._opened[model] = None
+            path = self._places.get(model)
+            exact = None if path is None else self._opened.get(path)
+            if exact is not None and path is not None:
+                self._opened.move_to_end(path)
+                self._places.move_to_end(model)
+            elif self._may_open(model):
                 thread = threading.Thread(target=self._open, args=(model,), name="membank-vocabulary", daemon=True)
-                self._opening = [other for other in self._opening if other.is_alive()] + [thread]
+                self._opening[model] = thread
                 thread.start()
-            exact = self._opened.get(model)
         return Estimated(n_ctx) if exact is None else exact.with_context(n_ctx)
 
+    def _may_open(self, model: str) -> bool:
+        if self._closed or model in self._opening or len(self._opening) >= MOST_OPENING:
+            return False
+        return time.monotonic() - self._failed.get(model, -AGAIN_SECONDS) >= AGAIN_SECONDS
+
     def _open(self, model: str) -> None:
+        path, exact = None, None
         try:
             path = self._find(model)
-            exact = None if path is None else Exact(path)
+            with self._lock:
+                exact = None if path is None else self._opened.get(path)
+            if path is not None and exact is None:
+                exact = Exact(path)
         except (MembankError, ValueError, OSError) as exc:
-            logger.warning("tokens of %s are estimated: %s", model, exc)
-            return
+            logger.warning("tokens of %.200s are estimated: %s", model, exc)
         with self._lock:
-            self._opened[model] = exact
+            del self._opening[model]
+            if path is None or exact is None:
+                _put(self._failed, model, time.monotonic(), MOST_NAMES)
+            else:
+                _put(self._places, model, path, MOST_NAMES)
+                # what is let go is freed with the last request that counts by it
+                _put(self._opened, path, exact, MOST_VOCABULARIES)
 
     def close(self) -> None:
         """Wait for those that are being read, and free all."""
-        for thread in self._opening:
+        with self._lock:
+            self._closed = True
+            opening = list(self._opening.values())
+        for thread in opening:
             thread.join()
         with self._lock:
             for exact in self._opened.values():
-                if exact is not None:
-                    exact.close()
+                exact.close()
             self._opened.clear()
+
+
+def _put(kept: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    """Keep a value as the newest of so many."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > most:
+        kept.popitem(last=False)

@@ -1,28 +1,23 @@
 """The way of one request that may have a memory: recall, pass on, watch what comes back, learn.
 
-The bytes that come back reach the client as they come and unchanged; a copy is read when all of it has gone by. What
+The bytes that come back reach the client as they come and unchanged; they are read as they go by. What
 this cannot read goes on as it came.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ..wire import ASGIApp, Message, Receive, Scope, Send, for_body, header, replayed
-from .dialects import Asked, open_request, reply_of
+from .dialects import Asked, open_request
 from .memory import ProxyMemory, Reminded
 from .metrics import Metrics
+from .replies import Reply, ReplyReader
 from .sidecalls import is_side_call
 from .whose import zone_of
-
-MOST_REPLY_BYTES = 32 * 1024 * 1024
-
-# what some clients hang up on without waiting for the end; within a JSON string neither can stand unescaped
-_LAST = re.compile(rb'"done": ?true[^\n]*\n|^data: \[DONE\]', re.MULTILINE)
 
 
 class Way:
@@ -73,12 +68,11 @@ class Way:
             b"x-membank-recall-ms": f"{reminded.milliseconds:.1f}".encode(),
         }
 
-        def learn(raw: bytes, ended: bool) -> None:
-            reply = reply_of(scope["path"], raw)
+        def learn(reply: Reply, ended: bool) -> None:
             if ended or reply.text.strip():
                 self._metrics.turns.inc(self._memory.learn(asked, reminded, reply))
 
-        copy = _Copy(learn)
+        copy = _Copy(scope["path"], learn)
         inner = for_body(scope, body)
         # compressed bytes could not be read on their way
         inner["headers"] = [(k, v) for k, v in inner["headers"] if k != b"accept-encoding"]
@@ -90,14 +84,14 @@ class Way:
 
 
 class _Copy:
-    """What went by of a response; handed over before its last bytes go out, or when nothing more comes.
+    """Reads a response as it goes by; hands the reply over before its last bytes go out, or when nothing more comes.
 
     The client can ask again as soon as it has them: by then its turns are known.
     """
 
-    def __init__(self, done: Callable[[bytes, bool], None]) -> None:
-        self._done: Callable[[bytes, bool], None] | None = done
-        self._parts: list[bytes] = []
+    def __init__(self, path: str, done: Callable[[Reply, bool], None]) -> None:
+        self._done: Callable[[Reply, bool], None] | None = done
+        self._reader = ReplyReader(path)
         self._size = 0
         self._length: int | None = None
 
@@ -106,22 +100,23 @@ class _Copy:
         if message["type"] == "http.response.start":
             if message["status"] != 200:
                 self._done = None
-            length = next((v for k, v in message.get("headers", ()) if k.lower() == b"content-length"), None)
-            self._length = None if length is None else int(length)
+            length = next((v for k, v in message.get("headers", ()) if k.lower() == b"content-length"), b"")
+            self._length = int(length) if length.isdigit() else None
+            return
+        if self._done is None:
             return
         part = message.get("body", b"")
         self._size += len(part)
-        if self._size <= MOST_REPLY_BYTES:
-            self._parts.append(part)
+        self._reader.feed(part)
         whole = self._length is not None and self._size >= self._length
-        if whole or not message.get("more_body", False) or _LAST.search(part):
+        if whole or self._reader.over or not message.get("more_body", False):
             self.finish(ended=True)
 
     def finish(self, *, ended: bool) -> None:
         """Hand over what there is, the first time."""
         done, self._done = self._done, None
-        if done is not None and self._parts:
-            done(b"".join(self._parts), ended)
+        if done is not None and self._size:
+            done(self._reader.reply(), ended)
 
 
 def _marking(send: Send, marks: dict[bytes, bytes], seen: Callable[[Message], None] | None = None) -> Send:

@@ -1,13 +1,15 @@
 """Whose memory a request gets: by bearer token, path, header or the end of the model's name.
 
 Where tokens are given out, a request without one of them is refused, and nothing that it says of itself leads to
-another namespace. Without tokens whoever reaches the port may name any. Two that disagree are an error, never a guess.
+another namespace; models, which all share, are changed by administrators alone. Without tokens whoever reaches the port
+may name any namespace. Two that disagree are an error, never a guess.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -17,24 +19,37 @@ from typing import Any
 from ..days import zone_named
 from ..errors import InvalidInputError
 from ..types import DEFAULT_NAMESPACE
-from ..wire import Scope, WireError, header
+from ..wire import Scope, WireError, header, headers
 
 HEADER = "x-membank-namespace"
 TIME_ZONE = "x-membank-timezone"
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
-_PATH = re.compile(r"/ns/([^/]+)(/.*)?")
 _DIGEST = re.compile(r"sha256[-:]")
+
+
+_ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who a request comes from: the namespace that its token opens, None where none is asked for, and whether it may
+    change the models."""
+
+    namespace: str | None
+    is_admin: bool
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Bearer tokens and the namespaces they open; none: no token is asked for."""
+    """Bearer tokens and the namespaces they open, and those of administrators; none: no token is asked for."""
 
     by_token: Mapping[str, str]
+    admins: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, path: Path | None) -> Tokens:
-        """From a file of lines ``NAMESPACE TOKEN``; blank lines and those that begin with # do not count.
+        """From a file of lines ``NAMESPACE TOKEN`` or ``NAMESPACE TOKEN admin``; blank lines and those that begin with
+        # do not count.
 
         Raises:
             InvalidInputError: it cannot be read, or a line is none such.
@@ -46,44 +61,60 @@ class Tokens:
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidInputError(f"{path} cannot be read: {exc}; give a file of lines NAMESPACE TOKEN") from exc
         found: dict[str, str] = {}
+        admins = set()
         for number, line in enumerate(lines, 1):
             words = line.split()
             if not words or words[0].startswith("#"):
                 continue
-            if len(words) != 2 or not _NAME.fullmatch(words[0]) or words[1] in found:
-                raise InvalidInputError(f"{path}, line {number}: write a namespace and a token of its own, no more")
-            found[words[1]] = words[0]
+            if words[2:] not in ([], [_ADMIN]) or len(words) < 2 or words[1] in found or not _is_name(words[0]):
+                raise InvalidInputError(
+                    f"{path}, line {number}: write a namespace and a token of its own, with {_ADMIN} after them where "
+                    "it may change models, and no more"
+                )
+            found[words[1]] = unicodedata.normalize("NFC", words[0])
+            if words[2:]:
+                admins.add(words[1])
         if not found:
             raise InvalidInputError(f"{path} holds no token; write lines NAMESPACE TOKEN, or leave --tokens out")
-        return cls(found)
+        return cls(found, frozenset(admins))
 
-    def namespace(self, scope: Scope) -> str | None:
-        """The namespace that this request's token opens; None where no tokens are asked for.
+    def visitor(self, scope: Scope) -> Visitor:
+        """Whose token a request brings.
 
         Raises:
-            WireError: 401, the token is missing or none of these.
+            WireError: 401, it is missing or none of these.
         """
         if not self.by_token:
-            return None
-        kind, _, given = (header(scope, "authorization") or "").partition(" ")
+            return Visitor(None, True)
+        sent = set(headers(scope, "authorization"))
+        kind, _, given = (sent.pop() if len(sent) == 1 else b"").partition(b" ")
         opened = None
         for token, name in self.by_token.items():
             # each is compared, so that time tells nothing
-            if hmac.compare_digest(token.encode(), given.strip().encode("latin-1")):
-                opened = name
-        if kind.lower() != "bearer" or opened is None:
+            if hmac.compare_digest(token.encode(), given.strip()):
+                opened = Visitor(name, token in self.admins)
+        if kind.lower() != b"bearer" or opened is None:
             raise WireError(401, "unauthorized: send one of this proxy's tokens as Authorization: Bearer TOKEN")
         return opened
 
 
-def split_path(path: str) -> tuple[str | None, str]:
-    """The namespace that a path begins with, ``/ns/NAME``, and the rest of it.
+def named_by_header(scope: Scope) -> str | None:
+    """The namespace in a request's header, which is UTF-8; Latin-1 where it cannot be.
 
     Raises:
-        WireError: 400, no name that a namespace can have.
+        WireError: 400, it is none, or there are several.
     """
-    found = _PATH.fullmatch(path)
-    return (None, path) if found is None else (checked_name(found[1]), found[2] or "/")
+    names = {checked_name(_text(value).strip()) for value in headers(scope, HEADER)}
+    if len(names) > 1:
+        raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
+    return names.pop() if names else None
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def split_model(model: Any) -> tuple[str | None, Any]:
@@ -97,14 +128,20 @@ def split_model(model: Any) -> tuple[str | None, Any]:
 
 
 def checked_name(name: str) -> str:
-    """A namespace's name.
+    """A namespace's name in its one spelling: composed (NFC), and no letter that is another one in disguise.
 
     Raises:
         WireError: 400, it can be none.
     """
-    if not _NAME.fullmatch(name):
+    if not _is_name(name):
         raise WireError(400, f"{name[:80]!r} is no namespace: use up to 64 letters, digits and . _ + -")
-    return name
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_name(name: str) -> bool:
+    composed = unicodedata.normalize("NFC", name)
+    # full-width letters, ligatures and the like look as others do and would be namespaces of their own
+    return _NAME.fullmatch(composed) is not None and unicodedata.is_normalized("NFKC", composed)
 
 
 def whose(opened: str | None, *named: str | None) -> str:

@@ -15,9 +15,11 @@ import ollama
 import pytest
 from running import running
 
+from membank_llama.engine import details
 from membank_llama.engine.app import Engine
 from membank_llama.engine.catalogue import Catalogue
 from membank_llama.engine.details import human_number
+from membank_llama.engine.metadata import read_metadata
 
 
 @pytest.fixture
@@ -150,6 +152,38 @@ def test_a_folder_of_models(tmp_path: Path, recall_tiny: Path) -> None:
 
 def test_numbers_as_ollama_writes_them() -> None:
     assert [human_number(n) for n in (12_000, 494_030_000, 8_030_261_248)] == ["12K", "494.03M", "8.0B"]
+
+
+def test_showing_holds_nobody_up_and_reads_once(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, client, _ = served
+    read: list[bool] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path, *, arrays: bool) -> dict[str, Any]:
+        read.append(arrays)
+        begun.set()
+        assert go_on.wait(30)
+        return read_metadata(path, arrays=arrays)
+
+    monkeypatch.setattr(details, "read_metadata", slow)
+    for cache in (details._metadata, details._whole_metadata):
+        cache.cache_clear()
+    shown: list[Any] = []
+    asking = threading.Thread(target=lambda: shown.append(client.post("/api/show", json={"model": "recall-tiny"})))
+    asking.start()
+    try:
+        assert begun.wait(30)
+        assert httpx.get(f"{client.base_url}/api/version", timeout=20).status_code == 200
+        assert shown == []
+    finally:
+        go_on.set()
+        asking.join(30)
+    assert shown[0].json()["model_info"]["general.architecture"]
+    for _ in range(3):
+        client.post("/api/show", json={"model": "recall-tiny"})
+        whole = client.post("/api/show", json={"model": "recall-tiny", "verbose": True}).json()
+    assert read == [False, True]
+    assert whole["model_info"]["tokenizer.ggml.tokens"]
 
 
 # -- pulling

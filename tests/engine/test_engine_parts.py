@@ -27,7 +27,7 @@ from membank_llama.engine.served import ServedModel
 from membank_llama.engine.template import ChatTemplate
 from membank_llama.engine.thinking import Think, Trimmer
 from membank_llama.engine.tools import Style, Tools, style_of
-from membank_llama.wire import WireError
+from membank_llama.wire import WireError, parse_object
 
 
 def test_options_are_the_requests_over_the_models_over_ollamas() -> None:
@@ -61,7 +61,7 @@ def test_fields_name_what_is_wrong() -> None:
             call({"a": True}, "a")
     with pytest.raises(WireError, match='"a" must be a boolean'):
         fields.flag({"a": "no"}, "a", True)
-    assert fields.parse(b'{"a": ["\\ud83d\\ude00 \\ud800"]}') == {"a": ["😀 \ufffd"]}
+    assert parse_object(b'{"a": ["\\ud83d\\ude00 \\ud800"]}') == {"a": ["😀 \ufffd"]}
 
 
 def test_overlap_holds_back_what_may_become_a_stop() -> None:

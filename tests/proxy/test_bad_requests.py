@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from proxying import GREEDY, Running, engine_of, proxied, user
 
 from membank_llama import wire
-from membank_llama.proxy.dialects import open_request, reply_of
+from membank_llama.proxy.dialects import open_request
+from membank_llama.proxy.replies import reply_of
 
 PATHS = ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions")
 

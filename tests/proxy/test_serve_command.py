@@ -23,6 +23,8 @@ from serving import serve
 from membank_llama.adapters.ollama import OllamaAdapter
 from membank_llama.adapters.words import WordsAdapter
 from membank_llama.bank import MemBank
+from membank_llama.commands.serving import _finder
+from membank_llama.engine.store import ModelStore
 from membank_llama.errors import ModelError, ModelNotFoundError
 
 FACT = "My sister Ana lives in Porto."
@@ -121,6 +123,34 @@ def test_in_front_of_another_with_logs_for_machines(tmp_path: Path, recall_tiny:
     records = [json.loads(line) for line in lines]
     assert any("POST /api/chat 200" in record["message"] for record in records)
     assert all(record.keys() >= {"time", "level", "message"} for record in records)
+
+
+def test_the_log_cannot_be_forged(tmp_path: Path, recall_tiny: Path) -> None:
+    with started(tmp_path, "--model", recall_tiny) as (_, client):
+        client.get("/x%0A12:00:00%20INFO%20forged%20%1b%5B31mred")
+        client.post("/api/chat", json={"model": "a\n12:00:00 INFO forged", "messages": [user("Hello.")]})
+    lines = (tmp_path / "serve.log").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if line.startswith("12:00:00 INFO forged")]
+    assert [line for line in lines if r"/x\n12:00:00 INFO forged \x1b[31mred" in line]
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_a_clients_name_is_no_path(tmp_path: Path, recall_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, *_, **__: asked.append(repo))
+    (tmp_path / "near.gguf").write_bytes(recall_tiny.read_bytes())
+    os.mkfifo(tmp_path / "pipe.gguf")
+    store = ModelStore(tmp_path / "ollama")
+    store.write("known", [store.adopt(recall_tiny)], store.put("config", b"{}"))
+    find = _finder(object())
+    for name in (str(recall_tiny), "near.gguf", "./near.gguf", "~/near.gguf", "pipe.gguf", "hf:a/b/c.gguf", "hf:a/b",
+                 "../ollama/known", "/etc/passwd", "", "known/../known", "a/b/c/d", "a\0b"):  # fmt: skip
+        assert find(name) is None, name
+    assert asked == []
+    assert find("KNOWN") == find("known:latest") == store.blob(store.adopt(recall_tiny).digest)
 
 
 def test_without_memory(tmp_path: Path, recall_tiny: Path) -> None:
