@@ -26,6 +26,7 @@ from .recorded import captured_as, recorded_model
 from .reminder import MemoryOptions
 from .session import ChatMemory, Turn
 from .streams import CallQueue, Stream
+from .tokenizing import MOST_DIGITS, needs_cuts
 from .vocabulary import Vocabulary
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
@@ -55,6 +56,17 @@ class Remembering(llama_cpp.Llama):
         self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank)
         # whoever forgets close() loses nothing; finalizers run newest first, so the model is still open then
         weakref.finalize(self, _close_at_exit, weakref.ref(self))
+
+    @_as(llama_cpp.Llama.tokenize)
+    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        vocabulary = getattr(self, "_vocabulary", None)
+        said = text.decode("utf-8", "replace") if vocabulary is not None and len(text) > MOST_DIGITS else ""
+        if vocabulary is None or not needs_cuts(said):
+            return list(super().tokenize(text, add_bos, special))
+        tokens = vocabulary.tokenizer.framing(first=True) if add_bos else []
+        for piece in vocabulary.tokenizer.pieces(said):
+            tokens += super().tokenize(piece.encode(), False, special)
+        return list(tokens + (vocabulary.tokenizer.framing(first=False) if add_bos else []))
 
     @_as(llama_cpp.Llama.create_completion)
     def create_completion(self, *args: Any, **kwargs: Any) -> Any:

@@ -26,6 +26,7 @@ from ..errors import ModelError
 
 _BATCH = 512
 _NULL = -1
+_PLAIN = 8
 # control tokens that a reader of the answer has to see
 _SHOWN = frozenset(
     b"<think> </think> <tool_call> </tool_call> [TOOL_CALLS] [ARGS] <|python_tag|> <|tool_call|> <|/tool_call|> "
@@ -127,6 +128,11 @@ class NativeModel:
             # the text began with it already
             return tokens[1:]
         return tokens
+
+    def exceeds(self, text: str) -> bool:
+        """Whether a text is certainly longer than the context, told by its bytes: nothing of it is tokenized."""
+        # few texts get to the second question, which looks through the whole vocabulary once
+        return len(text) > _PLAIN * self.n_ctx and len(text.encode()) > self._weights.tokenizer.longest * self.n_ctx
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for in an answer; none for most control tokens."""

@@ -44,7 +44,7 @@ class Asking(Protocol):
 
     @property
     def target(self) -> Target: ...
-    def plan(self, model: NativeModel) -> Plan: ...
+    def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan: ...
 
 
 class Dress(Protocol):
@@ -123,7 +123,7 @@ def _work(ask: Asking) -> Any:
         def work(cancelled: Event) -> Iterator[Event_]:
             if not isinstance(native, NativeModel):
                 raise WireError(400, f'"{ask.target.name}" does not support generate')
-            yield from answer(native, ask.plan(native), cancelled)
+            yield from answer(native, ask.plan(native, cancelled), cancelled)
 
         return work
 

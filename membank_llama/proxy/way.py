@@ -21,7 +21,8 @@ from .sidecalls import is_side_call
 MOST_REPLY_BYTES = 32 * 1024 * 1024
 
 # what some clients hang up on without waiting for the end; within a JSON string neither can stand unescaped
-_LAST = re.compile(rb'"done": ?true[^\n]*\n|^data: \[DONE\]', re.MULTILINE)
+_DONE = re.compile(rb'"done": ?true')
+_LAST_EVENT = re.compile(rb"^data: \[DONE\]", re.MULTILINE)
 
 
 class Way:
@@ -88,6 +89,12 @@ class Way:
             copy.finish(ended=False)
 
 
+def is_last(part: bytes) -> bool:
+    """Whether a piece of a stream says, in a whole line, that nothing comes after it."""
+    done = _DONE.search(part)
+    return _LAST_EVENT.search(part) is not None or (done is not None and part.find(b"\n", done.end()) >= 0)
+
+
 class _Copy:
     """What went by of a response; handed over before its last bytes go out, or when nothing more comes.
 
@@ -113,7 +120,7 @@ class _Copy:
         if self._size <= MOST_REPLY_BYTES:
             self._parts.append(part)
         whole = self._length is not None and self._size >= self._length
-        if whole or not message.get("more_body", False) or _LAST.search(part):
+        if whole or not message.get("more_body", False) or is_last(part):
             self.finish(ended=True)
 
     def finish(self, *, ended: bool) -> None:
