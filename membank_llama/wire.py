@@ -37,6 +37,10 @@ class ClientGoneError(Exception):
     """The client hung up before its request was whole: there is nobody to answer."""
 
 
+class AbandonedError(Exception):
+    """Nobody waits for this answer any more."""
+
+
 def is_openai(path: str) -> bool:
     """Whether a path belongs to the OpenAI API."""
     return path.startswith("/v1/")

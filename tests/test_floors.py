@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
 FLOORS = {
-    "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5, "views": 0.5,
+    "_version": 0, "errors": 0, "types": 0, "paths": 0, "embedded": 0.5, "views": 0.5, "children": 0,
     "hgns": 0.5, "hgns.base": 1, "hgns.gradient": 1, "hgns.digits": 1.2, "hgns.selection": 1.2,
     "hgns.axes": 1.2, "hgns.spending": 1.2, "hgns.axial": 1.3, "hgns.hierarchy": 1.4,
     "pointer": 1, "buffer": 1, "lock": 1, "traits": 0.5, "schema": 1, "index": 1, "prompt": 1, "gguf_file": 1,
@@ -29,8 +29,9 @@ FLOORS = {
     "benching": 3.4, "benching.questions": 3.5, "benching.metrics": 3.5, "benching.encoder": 3.6,
     "bank": 4,
     "wire": 1, "origins": 1.2,
-    "engine.facts": 2.1, "engine.fields": 2, "engine.durations": 2, "engine.options": 2, "engine.grammars": 2,
-    "engine.bridge": 2, "engine.exchange": 2, "engine.template": 2, "engine.messages": 2.2, "engine.native": 2.5,
+    "engine.facts": 2.1, "engine.fields": 2, "engine.durations": 2, "engine.options": 2, "engine.grammars": 2.2,
+    "engine.bridge": 2, "engine.exchange": 2, "engine.template": 2, "engine.messages": 2.2, "engine.rendering": 2.2,
+    "engine.grammar_worker": 1.9, "engine.native": 2.5,
     "engine.sampling": 2.6, "engine.generation": 2.7, "engine.prompting": 2.7, "engine.thinking": 2.7,
     "engine.tools": 2.7, "engine.answering": 2.8, "engine.asking": 2.9, "engine.embedder": 3.5, "engine.loading": 4,
     "engine.serving": 4.2, "engine.ollama": 4.4, "engine.openai": 4.4, "engine.embeddings": 4.4, "engine.app": 5,

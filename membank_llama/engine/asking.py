@@ -14,7 +14,7 @@ from .native import NativeModel
 from .options import Options
 from .prompting import fitting, too_long, with_system
 from .served import ServedModel
-from .template import ChatTemplate, Message
+from .template import Message
 from .thinking import OPEN, Think
 from .tools import Tools
 
@@ -48,14 +48,14 @@ class Ask:
     def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan:
         """Render, tokenize and fit; on the model's thread."""
         facts, tools = self.target.facts, self.tools
-        template = ChatTemplate(facts.template, model.bos, model.eos)
+        template = (facts.template, model.bos, model.eos)
         given: Mapping[str, Any] = self.think.given(facts)
         messages, shown = list(self.messages), (tools.given if tools is not None and facts.knows_tools else ())
         if tools is not None and not shown:
             messages = _with_note(messages, tools.note())
 
         def render(some: Sequence[Message]) -> str:
-            return template.render(some, shown, **given)
+            return model.renderer.render(template, some, shown, given, cancelled)
 
         tokens = fitting(model, messages, render, self.options.num_predict, cancelled)
         if self.before:

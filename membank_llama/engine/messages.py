@@ -37,7 +37,7 @@ def _number(messages: list[dict[str, Any]]) -> None:
             count += 1
         if message["role"] == "tool":
             given = message.get("tool_call_id")
-            if given in open_calls:
+            if given is not None and given in open_calls:
                 del open_calls[given]
             elif given is None and open_calls:
                 message["tool_call_id"], _ = open_calls.popitem(last=False)

@@ -23,6 +23,9 @@ import numpy.typing as npt
 
 from ..capture import Weights, quiet
 from ..errors import ModelError
+from ..wire import AbandonedError
+from .grammars import Constraint, follower
+from .rendering import Renderer
 
 _BATCH = 512
 _NULL = -1
@@ -40,10 +43,6 @@ class Evaluated:
 
     fresh: int
     cached: int
-
-
-class AbandonedError(Exception):
-    """Nobody waits for this answer any more."""
 
 
 class NativeModel:
@@ -64,6 +63,10 @@ class NativeModel:
         self._stack = ExitStack()
         self._weights = Weights(path, n_gpu_layers=n_gpu_layers)
         self._stack.callback(self._weights.close)
+        self.renderer = Renderer()
+        self._stack.callback(self.renderer.close)
+        self._follower = follower()
+        self._stack.callback(self._follower.close)
         self._n_threads = n_threads or max(1, (os.cpu_count() or 2) // 2)
         try:
             self.ctx = self._open(n_ctx)
@@ -133,6 +136,10 @@ class NativeModel:
         """Whether a text is certainly longer than the context, told by its bytes: nothing of it is tokenized."""
         # few texts get to the second question, which looks through the whole vocabulary once
         return len(text) > _PLAIN * self.n_ctx and len(text.encode()) > self._weights.tokenizer.longest * self.n_ctx
+
+    def constraint(self, grammar: str, cancelled: Event) -> Constraint:
+        """A grammar over this model's vocabulary; the one before it is given up."""
+        return Constraint(self._follower, str(self._weights.path), grammar, self.n_vocab, cancelled)
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for in an answer; none for most control tokens."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
 
-from ..wire import WireError
-from .native import AbandonedError, NativeModel
+from ..wire import AbandonedError, WireError
+from .native import NativeModel
 from .template import Message
 
 Render = Callable[[Sequence[Message]], str]

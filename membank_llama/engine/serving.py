@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ModelFileError, ModelNotFoundError
-from ..wire import WireError
+from ..wire import AbandonedError, WireError
 from .answering import Delta, Plan, answer
 from .asking import Target
 from .bridge import Stream, Work
@@ -24,7 +24,7 @@ from .exchange import Exchange
 from .facts import read_facts
 from .generation import Tally
 from .loading import Loaded, Shelf, Wanted
-from .native import AbandonedError, NativeModel
+from .native import NativeModel
 from .served import ServedModel
 from .tools import Call
 

@@ -18,10 +18,10 @@ from running import Scripted, merged, running, user
 from membank_llama.engine import loading
 from membank_llama.engine.answering import Plan, answer
 from membank_llama.engine.generation import Tally
-from membank_llama.engine.native import AbandonedError
 from membank_llama.engine.options import Options
 from membank_llama.engine.tools import Style, Tools
 from membank_llama.errors import ModelError
+from membank_llama.wire import AbandonedError
 
 GREEDY = Options(temperature=0, num_predict=200, repeat_penalty=1.0)
 TOOLS: list[dict[str, Any]] = [
