@@ -11,7 +11,7 @@ import atexit
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,12 @@ _MOST_PARTS = 20_000
 _MOST_VALUES = 4000
 _MOST_OPTIONAL = 200
 _MOST_PATTERN = 1000
+_MOST_UNFOLDED = 4000
 _MOST_GRAMMAR = 1024 * 1024
 _MOST_NUMBER = 2**63
-_QUANTIFIER = re.compile(r"\{(\d{1,18}),?(\d{0,18})\}")
+_NOT_CHARACTERS = frozenset("?*+|^$")
+# repetition, escape, class, or one character
+_PATTERN_PART = re.compile(r"\{(\d{1,18}),?(\d{0,18})\}|\\.|\[(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 
 _MEMORY = 768 * 1024 * 1024
 _CONVERT_SECONDS = 3.0
@@ -131,16 +134,29 @@ def _check_pattern(pattern: str) -> None:
     """Bound what a pattern unfolds to: llama.cpp writes every repetition down."""
     if len(pattern) > _MOST_PATTERN:
         raise _invalid(f"a pattern is longer than {_MOST_PATTERN:,} characters")
-    product = 1
-    for lowest, highest in _repetitions(pattern):
-        product *= max(lowest, highest, 1)
-        if product > _LONGEST:
-            raise _invalid(f"the repetitions of a pattern come to more than {_LONGEST:,} together")
+    if _unfolded(pattern) > _MOST_UNFOLDED:
+        raise _invalid(f"the repetitions of a pattern come to more than {_MOST_UNFOLDED:,} characters together")
 
 
-def _repetitions(pattern: str) -> Iterator[tuple[int, int]]:
-    for match in _QUANTIFIER.finditer(pattern):
-        yield int(match[1]), int(match[2] or 0)
+def _unfolded(pattern: str) -> int:
+    """How many characters and classes a pattern has when each of its repetitions is written out."""
+    sizes, last = [0], 0
+    for found in _PATTERN_PART.finditer(pattern):
+        part = found[0]
+        if part == "(":
+            sizes.append(0)
+            last = 0
+        elif part == ")" and len(sizes) > 1:
+            last = sizes.pop()
+            sizes[-1] += last
+        elif found[1] is not None:
+            more = last * (max(int(found[1]), int(found[2] or 0), 1) - 1)
+            sizes[-1] += more
+            last += more
+        elif part not in _NOT_CHARACTERS:
+            last = 1
+            sizes[-1] += 1
+    return sum(sizes)
 
 
 class Constraint:

@@ -14,7 +14,7 @@ from ..children import Child, ChildError, Flag
 from ..wire import AbandonedError, WireError
 from .template import ChatTemplate, Message
 
-SECONDS = 5.0
+SECONDS = 3.0
 MEMORY = 640 * 1024 * 1024
 MOST_SOURCE = 512 * 1024
 MOST_PROMPT = 32 * 1024 * 1024
