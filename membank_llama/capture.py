@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import EncodingError, InvalidInputError, ModelError, ModelFileError
-from .gguf_file import read_header
+from .gguf_checks import check_loadable
 from .tokenizing import Tokenizer
 from .types import Vector
 from .watch import Watch
@@ -95,7 +95,7 @@ class Weights:
         self.host: llama_cpp.Llama | None = None
         if isinstance(model, (str, Path)):
             self.path = Path(model).resolve()
-            read_header(self.path)
+            check_loadable(self.path)
             self._handle = self._load(n_gpu_layers)
             self._stack.callback(llama_cpp.llama_model_free, self._handle[0])
             weakref.finalize(self, _end, self._lock, self._handle, self._stack.close)

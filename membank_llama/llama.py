@@ -20,7 +20,7 @@ from .adapters.base import ModelAdapter
 from .adapters.llama_cpp import LlamaCppAdapter
 from .bank import MemBank
 from .errors import InvalidInputError
-from .gguf_file import read_header
+from .gguf_checks import check_loadable
 from .paths import default_bank
 from .recorded import captured_as, recorded_model
 from .reminder import MemoryOptions
@@ -184,7 +184,7 @@ class Llama(Remembering):
     ) -> None:
         if isinstance(memory, MemBank) and encoder is not None:
             raise InvalidInputError("an open MemBank brings its encoder; give memory as a path to choose another")
-        read_header(model_path)
+        check_loadable(model_path)
         super().__init__(model_path, **kwargs)
         try:
             if isinstance(memory, MemBank):

@@ -216,10 +216,13 @@ def _named(ref: str, address: str, card: dict[str, Any] | None, threads: int | N
 
 def _best(address: str, behind: Any, threads: int | None, gpu_layers: int) -> ModelAdapter:
     from ..adapters import ollama, words
+    from ..trial import prove
 
     logger = logging.getLogger("membank_llama")
     for path, name in _at_hand(behind):
         try:
+            # nobody chose this file
+            prove(path)
             return base.adapter_of(path, path, name, threads=threads, gpu_layers=gpu_layers, card=None, wanted=None)
         except MembankError as exc:
             logger.warning("%s cannot encode: %s", name, exc)

@@ -11,6 +11,7 @@ import atexit
 import json
 import re
 import struct
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,8 @@ _MEMORY = 768 * 1024 * 1024
 _CONVERT_SECONDS = 3.0
 _OPEN_SECONDS = 30.0
 _STEP_SECONDS = 5.0
+_SPARE_SECONDS, _TOKEN_SECONDS = 20.0, 0.25
+"""What following a grammar may take in all: the first, and the second for each token."""
 _WORKER = "membank_llama.engine.grammar_worker"
 _CONVERTER = Child(_WORKER, _MEMORY)
 atexit.register(_CONVERTER.close)
@@ -173,6 +176,7 @@ class Constraint:
 
     def __init__(self, child: Child, path: str, grammar: str, n_vocab: int, cancelled: Flag | None) -> None:
         self._child, self._n_vocab, self._cancelled = child, n_vocab, cancelled
+        self._left = _SPARE_SECONDS
         if self._ask(OPEN + json.dumps([path, grammar]).encode(), _OPEN_SECONDS)[:1] != YES:
             raise WireError(400, "llama.cpp can't make a grammar of this format; simplify the schema")
 
@@ -189,7 +193,11 @@ class Constraint:
         self._step(TAKE, token)
 
     def _step(self, kind: bytes, token: int) -> bytes:
+        started = time.monotonic()
         answered = self._ask(kind + struct.pack("<i", token), _STEP_SECONDS)
+        self._left += _TOKEN_SECONDS - (time.monotonic() - started)
+        if self._left < 0:
+            raise _too_slow()
         if answered[:1] == NO:
             raise WireError(500, "the process that follows the grammar was ended; ask again")
         return answered
@@ -200,9 +208,11 @@ class Constraint:
         except ChildError as exc:
             if exc.why == "cancelled":
                 raise AbandonedError from exc
-            raise WireError(
-                400, "the grammar of this format takes llama.cpp too long or too much memory; simplify the schema"
-            ) from exc
+            raise _too_slow() from exc
+
+
+def _too_slow() -> WireError:
+    return WireError(400, "the grammar of this format takes llama.cpp too long or too much memory; simplify the schema")
 
 
 def follower() -> Child:

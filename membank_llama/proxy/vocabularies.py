@@ -19,8 +19,9 @@ from llama_cpp._internals import LlamaModel
 
 from ..capture import quiet
 from ..errors import MembankError
-from ..gguf_file import read_header
+from ..gguf_checks import check_loadable
 from ..reminder import Tokens
+from ..trial import prove
 from ..vocabulary import Vocabulary
 
 logger = logging.getLogger("membank_llama")
@@ -58,7 +59,7 @@ class Exact:
     """The tokenizer of a GGUF, opened for its vocabulary alone."""
 
     def __init__(self, path: Path) -> None:
-        read_header(path)
+        check_loadable(path)
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
         with quiet():
@@ -132,6 +133,8 @@ class Vocabularies:
     def _open(self, model: str) -> None:
         try:
             path = self._find(model)
+            if path is not None:
+                prove(path, vocabulary_only=True)
             exact = None if path is None else Exact(path)
         except (MembankError, ValueError, OSError) as exc:
             logger.warning("tokens of %s are estimated: %s", model, exc)
