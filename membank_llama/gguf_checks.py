@@ -16,6 +16,7 @@ from .gguf_file import ArrayLength, GGUFHeader, read_header, read_strings
 
 MOST_LAYERS = 512
 MOST_EXPERTS = 512
+MOST_POOLING = 4
 _TOKENS = "tokenizer.ggml.tokens"
 _EPSILONS = ("layer_norm_rms_epsilon", "layer_norm_epsilon", "group_norm_epsilon")
 _NO_TOKENIZER = ("none", "no_vocab")
@@ -60,6 +61,9 @@ def _wrong_number(header: GGUFHeader) -> str:
         return f"it says that it uses {used:,} of {experts or 0:,} experts"
     if experts and f"{arch}.expert_used_count" not in meta:
         return f"it says that it has {experts:,} experts, and not how many it uses"
+    pooling = number("pooling_type")
+    if pooling is not None and not -1 <= pooling <= MOST_POOLING:
+        return f"it names the pooling {pooling:,}, which there is not"
     for key, value in meta.items():
         if key.endswith(_EPSILONS) and not _is_small(value):
             return f"{key} is {value!r}"

@@ -29,7 +29,7 @@ FLOORS = {
     "items": 3.4, "recorded": 3.6, "asking": 3.6,
     "benching": 3.4, "benching.questions": 3.5, "benching.metrics": 3.5, "benching.encoder": 3.6,
     "bank": 4,
-    "wire": 1, "origins": 1.2,
+    "wire": 1, "intake": 1.1, "origins": 1.2,
     "engine.facts": 2.1, "engine.fields": 2, "engine.durations": 2, "engine.options": 2, "engine.grammars": 2.2,
     "engine.bridge": 2, "engine.exchange": 2, "engine.template": 2, "engine.messages": 2.2, "engine.rendering": 2.2,
     "engine.grammar_worker": 1.9, "engine.native": 2.5,

@@ -16,8 +16,20 @@ from pathlib import Path
 from starlette.middleware.cors import CORSMiddleware
 
 from ..errors import MembankError
+from ..intake import Intake
 from ..origins import allowed_origins
-from ..wire import ClientGoneError, Receive, Scope, Send, WireError, is_openai, live, read_body, send_error, send_whole
+from ..wire import (
+    MAX_BODY_BYTES,
+    ClientGoneError,
+    Receive,
+    Scope,
+    Send,
+    WireError,
+    is_openai,
+    live,
+    send_error,
+    send_whole,
+)
 from . import embeddings, fields, management, ollama, openai
 from .catalogue import Catalogue
 from .exchange import STALL_SECONDS, Exchange
@@ -47,6 +59,7 @@ class EngineSettings:
         max_loaded: models in memory at once.
         max_queue: requests that may wait.
         keep_alive: seconds that a model stays after its last request; negative: forever.
+        max_body: bytes of a request.
     """
 
     store: Path
@@ -59,6 +72,7 @@ class EngineSettings:
     max_loaded: int = 1
     max_queue: int = 512
     keep_alive: float = 300.0
+    max_body: int = MAX_BODY_BYTES
 
 
 class Engine:
@@ -83,6 +97,7 @@ class Engine:
                 keep_alive=settings.keep_alive,
             )
         )
+        self._intake = Intake(settings.max_body)
         self._kitchen = Kitchen(self.catalogue, self._shelf)
         self._routes = _routes()
         self._app = CORSMiddleware(
@@ -122,10 +137,10 @@ class Engine:
         x = Exchange(scope, send)
         try:
             handler = self._find(scope)
-            body = await read_body(receive)
-            if scope["method"] not in ("GET", "HEAD"):
-                x.body = fields.parse(body)
-            await _unless_gone(handler(self._kitchen, x), x, receive)
+            async with self._intake.body(scope, receive) as body:
+                if scope["method"] not in ("GET", "HEAD"):
+                    x.body = fields.parse(body)
+                await _unless_gone(handler(self._kitchen, x), x, receive)
         except ClientGoneError:
             pass
         except RecursionError:
