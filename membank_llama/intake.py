@@ -14,6 +14,7 @@ from .wire import MAX_BODY_BYTES, Receive, Scope, WireError, header, parts_of_bo
 MOST_MEMORY = 256 * 1024 * 1024
 MOST_PARTS = 400_000
 _COPIES = 4
+_DRAINED = 8
 _CONTAINER, _STRING = 200, 60
 """Bytes of memory that an object or list, and a string, take beside their text."""
 
@@ -38,9 +39,7 @@ class Intake:
             WireError: it is too long, too slow, or has too many parts; or too much is in flight already.
             ClientGoneError: the client hung up.
         """
-        announced = header(scope, "content-length") or ""
-        if announced.isdecimal() and (len(announced) > 15 or int(announced) > self._most_body):
-            raise too_large(self._most_body)
+        await self._refuse_announced(scope, receive)
         taken = 0
 
         def take(memory: int) -> None:
@@ -63,6 +62,16 @@ class Intake:
             yield body
         finally:
             self._left += taken
+
+    async def _refuse_announced(self, scope: Scope, receive: Receive) -> None:
+        announced = header(scope, "content-length") or ""
+        if not announced.isdecimal() or (len(announced) < 15 and int(announced) <= self._most_body):
+            return
+        if len(announced) < 15 and int(announced) <= _DRAINED * self._most_body:
+            # many clients read no answer before they have sent all
+            async for _ in parts_of_body(receive, _DRAINED * self._most_body):
+                pass
+        raise too_large(self._most_body)
 
 
 def _weight(body: bytes) -> int:

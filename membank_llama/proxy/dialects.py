@@ -17,6 +17,8 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)\s*", re.DOTALL)
 
+_MOST_COUNT = 2**31 - 1
+
 Body = dict[str, Any]
 
 
@@ -126,7 +128,7 @@ def _limits(body: Body) -> tuple[int | None, int | None]:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_COUNT else None
 
 
 # -- what was answered
