@@ -56,7 +56,9 @@ BODIES: dict[str, Callable[[], Any]] = {
     "an endless num_ctx": lambda: {"messages": [said("x")], "options": {"num_ctx": 2_000_000_000}},
     "stops": lambda: {"messages": [said("x")], "options": {"stop": [f"x{n}" for n in range(100_000)]}},
     "deep": lambda: ('{"model": "recall-tiny", "messages": ' + "[" * 3_000_000).encode(),
-    "parts of a content": lambda: {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 150_000}]},
+    "parts of a content": lambda: {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 150_000}]
+    },
 }
 
 
@@ -110,10 +112,9 @@ def test_bodies_too_large_and_many_at_once(siege: Siege) -> None:
     with siege.watched():
         assert siege.ask("/api/chat", b" " * (57 * MEGABYTE)) == 413
         text = json.dumps({"model": "recall-tiny", "messages": [said("ab " * (FULL // 3))]}).encode()
-        with httpx.Client(base_url=siege.url, timeout=120) as client:
-            with ThreadPoolExecutor(12) as pool:
-                asked = [pool.submit(client.post, "/api/chat", content=text) for _ in range(12)]
-                statuses = {one.result().status_code for one in asked}
+        with httpx.Client(base_url=siege.url, timeout=120) as client, ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(client.post, "/api/chat", content=text) for _ in range(12)]
+            statuses = {one.result().status_code for one in asked}
     assert statuses <= {400, 503}
     siege.unharmed()
     assert siege.chat(said("Hello.")) == 200
