@@ -55,6 +55,9 @@ def _wrong_number(header: GGUFHeader) -> str:
     layers, experts, used = number("block_count"), number("expert_count"), number("expert_used_count")
     if layers is not None and not 1 <= layers <= MOST_LAYERS:
         return f"it says that it has {layers:,} layers"
+    nextn = number("nextn_predict_layers")
+    if nextn is not None and not 0 <= nextn <= (layers or 0):
+        return f"it says that {nextn:,} of its {layers or 0:,} layers predict the next token"
     if experts is not None and not 0 <= experts <= MOST_EXPERTS:
         return f"it says that it has {experts:,} experts"
     if used is not None and not (1 if experts else 0) <= used <= (experts or 0):

@@ -132,6 +132,7 @@ RAW: dict[str, bytes] = {
 
 ENDED_LLAMA_CPP = (
     "block_count = 0", "block_count = 1000", "block_count = 4294967295", "expert_count = 8",
-    "expert_count = 2147483648", "expert_used_count = 9", "epsilon nan", "epsilon -1.0", "tokens all the same", "tokenizer none",
-    "tokenizer no_vocab", "tokenizer llama", "pooling_type = 65", "two tokens the same",
+    "expert_count = 2147483648", "expert_used_count = 9", "epsilon nan", "epsilon -1.0", "tokens all the same",
+    "two tokens the same", "tokenizer none", "tokenizer no_vocab", "tokenizer llama", "pooling_type = 65",
+    "nextn_predict_layers = 99",
 )  # fmt: skip
