@@ -10,6 +10,7 @@ import base64
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,10 +28,12 @@ from .types import Progress, Vector
 
 logger = logging.getLogger("membank_llama")
 
+MOST_CHARACTERS = 8192
+"""Of a question: a longer one is judged by its beginning."""
+
 
 class Asker:
-    """Asks one store. `adapter` of None searches by words alone; questions longer than `max_bytes` are judged by
-    their beginning."""
+    """Asks one store. `adapter` of None searches by words alone."""
 
     def __init__(self, store: Store, adapter: ModelAdapter | None, max_bytes: int) -> None:
         self._store = store
@@ -43,12 +46,14 @@ class Asker:
 
     def search(self, query: RecallQuery) -> list[RecallResult]:
         """The best memories, best first; raises as `QueryEngine.search` does."""
+        query = _shortened(query)
         vector, whole = self._vectors(query)
         model_id = None if self._adapter is None else self._adapter.model_id()
         return self._engine().search(query, vector, whole=whole, model_id=model_id)
 
     def measured(self, query: RecallQuery) -> Measured:
         """The candidates of a question with every signal before it is weighed."""
+        query = _shortened(query)
         return self._engine().measured(query, self._vectors(query)[0])
 
     def encode(self, text: str) -> Vector | None:
@@ -138,3 +143,9 @@ class Asker:
 
 def _cohort_key(adapter: ModelAdapter) -> str:
     return f"cohort {COHORT_TAG} {adapter.model_id()}"
+
+
+def _shortened(query: RecallQuery) -> RecallQuery:
+    if not isinstance(query.text, str) or len(query.text) <= MOST_CHARACTERS:
+        return query
+    return replace(query, text=query.text[:MOST_CHARACTERS])

@@ -29,7 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import EncodingError, InvalidInputError, ModelError, ModelFileError
-from .gguf_file import read_header
+from .gguf_checks import check_loadable
+from .tokenizing import Tokenizer
 from .types import Vector
 from .watch import Watch
 
@@ -94,7 +95,7 @@ class Weights:
         self.host: llama_cpp.Llama | None = None
         if isinstance(model, (str, Path)):
             self.path = Path(model).resolve()
-            read_header(self.path)
+            check_loadable(self.path)
             self._handle = self._load(n_gpu_layers)
             self._stack.callback(llama_cpp.llama_model_free, self._handle[0])
             weakref.finalize(self, _end, self._lock, self._handle, self._stack.close)
@@ -103,6 +104,8 @@ class Weights:
             self._handle = [model._model.model]
         else:
             raise InvalidInputError(f"model must be a path or a llama_cpp.Llama; it is {type(model).__name__}")
+        handle = self._handle  # not self, which is freed as soon as nobody holds it
+        self.tokenizer = Tokenizer(lambda: llama_cpp.llama_model_get_vocab(handle[0]))
         self._read_facts(self.handle)
 
     def _read_facts(self, handle: Any) -> None:
@@ -147,17 +150,9 @@ class Weights:
 
     def tokenize(self, text: str, *, specials: bool, add: bool) -> list[int]:
         """Token ids; `add` puts BOS and the like around, `specials` reads control tokens in the text as such."""
-        data = text.encode("utf-8", "replace")
-        size = len(data) + 8
         with self._lock:
-            vocab = llama_cpp.llama_model_get_vocab(self.handle)
-            for _ in range(2):
-                buffer = (llama_cpp.llama_token * size)()
-                count = llama_cpp.llama_tokenize(vocab, data, len(data), buffer, size, add, specials)
-                if count >= 0:
-                    return list(buffer[:count])
-                size = -count
-        raise EncodingError(f"the model's tokenizer refused a text of {len(data)} bytes")
+            _ = self.handle  # raises once it is closed
+            return self.tokenizer.tokenize(text, specials=specials, add=add)
 
     def close_first(self, child: Context) -> None:
         """Have `child` freed ahead of the weights: the owner of a borrowed Llama may close it at any time."""

@@ -13,6 +13,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import InvalidInputError
 
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,31}){0,2}")
+"""A name from a client is looked up among files and packages: nothing but names of zones gets there."""
+
 
 def zone_named(name: str) -> tzinfo:
     """A time zone by its IANA name.
@@ -21,7 +24,9 @@ def zone_named(name: str) -> tzinfo:
         InvalidInputError: there is none of this name.
     """
     try:
-        return ZoneInfo(name.strip())
+        if not _ZONE.fullmatch(name):
+            raise ValueError("not spelled as a zone is")
+        return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
         raise InvalidInputError(f"{name[:80]!r} is no time zone; use a name such as Europe/Lisbon or UTC") from exc
 

@@ -40,6 +40,10 @@ _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _AGAIN = "download it again, or copy it again from where it came"
 
 
+class ArrayLength(int):
+    """What stands in a header's metadata in the place of an array: how many values it has."""
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One row of the tensor table; `offset` counts from the start of the file, `nbytes` is 0 if unknown."""
@@ -88,7 +92,7 @@ def fingerprint(path: str | Path) -> str:
     template, the name and other descriptions do not count: they change no vector.
     """
     digest = hashlib.sha256()
-    for part in _parts(Path(path)):
+    for part in parts_of(Path(path)):
         header = read_header(part)
         digest.update(repr((header.architecture, sorted(_settings(header)))).encode())
         for tensor in header.tensors:
@@ -111,7 +115,8 @@ def _settings(header: GGUFHeader) -> Iterator[tuple[str, str]]:
             yield key, repr(value)
 
 
-def _parts(path: Path) -> list[Path]:
+def parts_of(path: Path) -> list[Path]:
+    """The files that a model lies in: itself, or all parts of a split one."""
     found = _SPLIT.search(path.name)
     if found is None:
         return [path]
@@ -180,7 +185,7 @@ class _Cursor:
             raise IndexError(f"unknown value type {kind}")
         return self.take(_SCALARS[kind])
 
-    def array(self) -> int:
+    def array(self) -> ArrayLength:
         kind, count = self.take("I"), self.take("Q")
         if kind == _STRING:
             unpack, at = _LENGTH.unpack_from, self.at
@@ -191,7 +196,34 @@ class _Cursor:
             self.skip(count * struct.calcsize("<" + _SCALARS[kind]))
         else:
             raise IndexError(f"unknown array type {kind}")
-        return int(count)
+        return ArrayLength(count)
+
+    def strings(self) -> list[bytes]:
+        """The values of an array of strings; none of another array."""
+        kind, count = self.take("I"), self.take("Q")
+        found: list[bytes] = []
+        for _ in range(count if kind == _STRING else 0):
+            length = self.take("Q")
+            start = self.at
+            self.skip(length)
+            found.append(self.data[start : self.at])
+        return found
+
+
+def read_strings(path: Path, wanted: str) -> list[bytes]:
+    """The array of strings under a key of a file whose header has been read; empty where there is none."""
+    with _mapped(path) as data:
+        cursor = _Cursor(data)
+        cursor.skip(16)
+        try:
+            for _ in range(cursor.take("Q")):
+                key, kind = cursor.text(), cursor.take("I")
+                if key == wanted:
+                    return cursor.strings() if kind == _ARRAY else []
+                cursor.value(kind)
+        except (struct.error, IndexError, OverflowError) as error:
+            raise ModelFileError(f"{path} was changed while it was read ({error}); try again") from error
+    return []
 
 
 def _parse(path: Path, data: mmap.mmap) -> GGUFHeader:

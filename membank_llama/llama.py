@@ -20,13 +20,14 @@ from .adapters.base import ModelAdapter
 from .adapters.llama_cpp import LlamaCppAdapter
 from .bank import MemBank
 from .errors import InvalidInputError
-from .gguf_file import read_header
+from .gguf_checks import check_loadable
 from .paths import default_bank
 from .recorded import captured_as, recorded_model
 from .reminder import MemoryOptions
 from .session import ChatMemory, Turn
 from .streams import CallQueue, Stream
 from .surrogates import repaired_text
+from .tokenizing import MOST_DIGITS, needs_cuts
 from .vocabulary import Vocabulary
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
@@ -56,6 +57,17 @@ class Remembering(llama_cpp.Llama):
         self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank, settle=self._calls.settle)
         # whoever forgets close() loses nothing; finalizers run newest first, so the model is still open then
         weakref.finalize(self, _close_at_exit, weakref.ref(self))
+
+    @_as(llama_cpp.Llama.tokenize)
+    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        vocabulary = getattr(self, "_vocabulary", None)
+        said = text.decode("utf-8", "replace") if vocabulary is not None and len(text) > MOST_DIGITS else ""
+        if vocabulary is None or not needs_cuts(said):
+            return list(super().tokenize(text, add_bos, special))
+        tokens = vocabulary.tokenizer.framing(first=True) if add_bos else []
+        for piece in vocabulary.tokenizer.pieces(said):
+            tokens += super().tokenize(piece.encode(), False, special)
+        return list(tokens + (vocabulary.tokenizer.framing(first=False) if add_bos else []))
 
     @_as(llama_cpp.Llama.create_completion)
     def create_completion(self, *args: Any, **kwargs: Any) -> Any:
@@ -174,7 +186,7 @@ class Llama(Remembering):
     ) -> None:
         if isinstance(memory, MemBank) and encoder is not None:
             raise InvalidInputError("an open MemBank brings its encoder; give memory as a path to choose another")
-        read_header(model_path)
+        check_loadable(model_path)
         super().__init__(model_path, **kwargs)
         try:
             if isinstance(memory, MemBank):

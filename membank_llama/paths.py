@@ -18,3 +18,9 @@ def default_models() -> Path:
     """$MEMBANK_MODELS, or the folder for models in the user's data directory."""
     chosen = os.environ.get("MEMBANK_MODELS")
     return Path(chosen) if chosen else platformdirs.user_data_path("membank-llama", appauthor=False) / "models"
+
+
+def default_cache() -> Path:
+    """$MEMBANK_CACHE, or the user's cache directory for what can be found out again."""
+    chosen = os.environ.get("MEMBANK_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("membank-llama", appauthor=False)

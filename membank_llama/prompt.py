@@ -23,7 +23,8 @@ MIN_CLIPPED_TOKENS = 12
 PART_OF_ONE = 0.5
 """Most of a block's budget that the passages beside the best one of a memory may fill it up to."""
 
-_BLOCK = re.compile(rf"{re.escape(BLOCK_OPEN)}\s*{re.escape(HEADER)}.*?{re.escape(BLOCK_CLOSE)}\s*", re.DOTALL)
+_BLOCK = re.compile(rf"{re.escape(BLOCK_OPEN)}\s*{re.escape(HEADER)}")
+_BLANK = re.compile(r"\s*")
 
 
 class Remembered(Protocol):
@@ -185,7 +186,13 @@ def _clip(memory: Remembered, line: str, budget: int, count: Callable[[str], int
 
 def strip_block(text: str) -> str:
     """The text without any injected block, so that a block is never remembered."""
-    return _BLOCK.sub("", text)
+    kept, at = [], 0
+    while (opening := _BLOCK.search(text, at)) and (close := text.find(BLOCK_CLOSE, opening.end())) >= 0:
+        kept.append(text[at : opening.start()])
+        at = close + len(BLOCK_CLOSE)
+        blank = _BLANK.match(text, at)
+        at = blank.end() if blank else at
+    return "".join([*kept, text[at:]])
 
 
 # -- raw prompts: where the newest user turn begins in a prompt that some program templated by itself

@@ -43,6 +43,9 @@ PROMPT_MARGIN = 16
 REPLY_RESERVE = 512
 REPLAYED_TURNS = 512
 QUERY_CHARACTERS = 2000
+CHARACTERS_COUNTED = 16
+"""Characters a token of context beyond which a text is not counted any more, but taken to be longer than it."""
+CHARACTERS_A_TOKEN = 3
 
 Message = Mapping[str, Any]
 
@@ -179,7 +182,7 @@ class Reminder:
         text = strip_block(found.text).strip()
         if not text or not options.recall:
             return found.start, "", None
-        one, _ = _room(tokens.n_ctx, tokens.count(prompt), options, max_tokens)
+        one, _ = _room(tokens.n_ctx, _counted(prompt, tokens), options, max_tokens)
         block, last = self._recall(text, [prompt], one, set(), tokens, options)
         return found.start, block.text, last
 
@@ -238,7 +241,20 @@ class Reminder:
 
 
 def _used(messages: Sequence[Message], tokens: Tokens) -> int:
-    return sum(tokens.count(text_of(m.get("content"))) + MESSAGE_OVERHEAD for m in messages)
+    """Tokens of the messages, or some number above the context: beyond it nothing is counted."""
+    used = 0
+    for message in messages:
+        used += _counted(text_of(message.get("content")), tokens) + MESSAGE_OVERHEAD
+        if used > tokens.n_ctx:
+            break
+    return used
+
+
+def _counted(text: str, tokens: Tokens) -> int:
+    """Tokens of a text; of one that no context of this size holds, an estimate."""
+    if len(text) > CHARACTERS_COUNTED * tokens.n_ctx:
+        return len(text) // CHARACTERS_A_TOKEN
+    return tokens.count(text)
 
 
 def _choose(

@@ -10,13 +10,29 @@ from .roster import Roster
 _WORD = re.compile(r"[^\W_]+(?:[.'’-][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['’]s?\Z")
 _OWN = re.compile(r"\b(?:i|me|my|mine|myself|we|our|us)\b", re.IGNORECASE)
-_THEIRS = re.compile(
-    r"\b(?:did|do|have|had|would|were|what|which)\b[^.?!]*?\byou (?:\w+ )?(?:say|said|tell|told|suggest|suggested|"
-    r"recommend|recommended|mention|mentioned|propose|proposed|explain|explained|list|listed|advise|advised|call|called)\b|"
+_ASKED = re.compile(r"\b(?:did|do|have|had|would|were|what|which)\b", re.IGNORECASE)
+_YOU_SAY = re.compile(
+    r"\byou (?:\w+ )?(?:say|said|tell|told|suggest|suggested|recommend|recommended|mention|mentioned|propose|proposed|"
+    r"explain|explained|list|listed|advise|advised|call|called)\b",
+    re.IGNORECASE,
+)
+_YOURS = re.compile(
     r"\byou (?:said|told|suggested|recommended|mentioned|proposed|explained|listed|advised)\b|"
     r"\byour (?:suggestion|recommendation|advice|answer|list|proposal|explanation)s?\b",
     re.IGNORECASE,
 )
+_SENTENCE_END = re.compile(r"[.?!]")
+
+
+def asks_assistant(text: str) -> bool:
+    """Whether a text asks for what the assistant said: "what did you suggest", "your advice"."""
+    if _YOURS.search(text):
+        return True
+    for sentence in _SENTENCE_END.split(text):
+        asked = _ASKED.search(sentence)
+        if asked and _YOU_SAY.search(sentence, asked.end()):
+            return True
+    return False
 
 
 def named_in(text: str, roster: Roster) -> list[str]:
@@ -33,7 +49,7 @@ def speaking(text: str, roster: Roster) -> frozenset[int]:
     named = named_in(text, roster)
     if named:
         return frozenset({roster.speakers[named[0]]}) if len(named) == 1 else frozenset()
-    if _THEIRS.search(text):
+    if asks_assistant(text):
         roles: tuple[str, ...] = ("assistant", "ai", "model", "bot")
     elif _OWN.search(text):
         roles = ("user", "human")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import llama_cpp
 
+from .tokenizing import Tokenizer, needs_cuts
+
 SPECIAL = (
     llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
 )
@@ -19,6 +21,7 @@ class Vocabulary:
     def __init__(self, llm: llama_cpp.Llama) -> None:
         self._llm = llm
         vocab = llama_cpp.llama_model_get_vocab(llm.model)
+        self.tokenizer = Tokenizer(lambda: llama_cpp.llama_model_get_vocab(llm.model))
         self._control: dict[int, str] = {}
         for token in range(llm.n_vocab()):
             attr = int(llama_cpp.llama_vocab_get_attr(vocab, token))
@@ -42,7 +45,9 @@ class Vocabulary:
         """Token ids; `special` parses control tokens as prompts do."""
         if not text:
             return []
-        return list(self._llm.tokenize(text.encode("utf-8"), add_bos=False, special=special))
+        # by the Llama's own method: it may have been given another tokenizer
+        pieces = (piece.encode("utf-8", "replace") for piece in self.tokenizer.pieces(text))
+        return [token for piece in pieces for token in self._llm.tokenize(piece, add_bos=False, special=special)]
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
@@ -50,6 +55,9 @@ class Vocabulary:
 
     def is_clean(self, text: str) -> bool:
         """Whether tokenizing the text as part of a prompt gives no control token."""
+        if needs_cuts(text) and any(mark in text for mark in self.controls):
+            # here it is tokenized in pieces: what a cut may have parted is still one text to whoever reads it whole
+            return False
         return self._control.keys().isdisjoint(self.tokens(text, special=True))
 
     def pieces(self, tokens: list[int]) -> list[bytes]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 from .surrogates import repaired
@@ -20,9 +21,10 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_BODY_BYTES = 8 * 1024 * 1024
 BODY_SECONDS = 30.0
-"""The longest silence in the middle of a body."""
+"""The longest silence in the middle of a body; also what a body may take in all, beyond its time at the rate below."""
+BODY_BYTES_A_SECOND = 32 * 1024
 
 # escaped, in bytes that are nearly UTF-8, and anything in UTF-16 or 32, all of which json reads
 _HALVES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
@@ -46,6 +48,10 @@ class ClientGoneError(Exception):
 def outward(error: Exception | str) -> str:
     """What an error says, for a client: files by their names alone, as where they lie is nobody else's business."""
     return _ABSOLUTE.sub(lambda found: re.split(r"[/\\\\]", found.group().rstrip("/\\"))[-1], str(error))
+
+
+class AbandonedError(Exception):
+    """Nobody waits for this answer any more."""
 
 
 def is_openai(path: str) -> bool:
@@ -83,17 +89,23 @@ async def send_whole(
 
 
 async def read_body(receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
-    """The whole body of a request.
+    """The whole body of a request; see `parts_of_body`."""
+    return b"".join([part async for part in parts_of_body(receive, limit)])
+
+
+async def parts_of_body(receive: Receive, limit: int) -> AsyncIterator[bytes]:
+    """The body of a request as it comes.
 
     Raises:
-        WireError: it is longer than `limit` bytes, or stopped coming.
+        WireError: it is longer than `limit` bytes, stopped coming, or comes by drops.
         ClientGoneError: the client hung up.
     """
-    parts: list[bytes] = []
-    size = 0
+    size, started = 0, time.monotonic()
     while True:
+        # a slow line has time for what it sends; a byte now and then keeps nothing open
+        left = started + BODY_SECONDS + size / BODY_BYTES_A_SECOND - time.monotonic()
         try:
-            message = await asyncio.wait_for(receive(), BODY_SECONDS)
+            message = await asyncio.wait_for(receive(), max(0.0, min(left, BODY_SECONDS)))
         except asyncio.TimeoutError as exc:
             raise WireError(
                 408, f"the rest of the request did not come within {BODY_SECONDS:g} s", {"connection": "close"}
@@ -103,12 +115,19 @@ async def read_body(receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            raise WireError(
-                413, f"the request is larger than {limit:,} bytes; send less at once", {"connection": "close"}
-            )
-        parts.append(part)
+            raise too_large(limit)
+        yield part
         if not message.get("more_body"):
-            return b"".join(parts)
+            return
+
+
+def too_large(limit: int) -> WireError:
+    """The answer to a body of more than so many bytes."""
+    return WireError(
+        413,
+        f"the request is larger than {limit:,} bytes; send less at once, or start with a larger --max-body",
+        {"connection": "close"},
+    )
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

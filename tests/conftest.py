@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT.parent / "shared" / "models"
+
+
+# what is noted of model files is no business of the user's, nor of an earlier run
+os.environ["MEMBANK_CACHE"] = tempfile.mkdtemp(prefix="membank-cache-")
 
 
 def _model(name: str) -> Path:

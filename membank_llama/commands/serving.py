@@ -62,6 +62,7 @@ def serve(
     keep_alive: Annotated[int, typer.Option(help="Seconds that a model stays loaded; -1 for ever.", min=-1)] = 300,
     max_loaded: Annotated[int, typer.Option(help="Models in memory at once.", min=1)] = 1,
     max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.", min=1)] = 512,
+    max_body: Annotated[int, typer.Option(help="Megabytes of a request.", min=1, max=1024)] = 8,
     log_format: Annotated[str, typer.Option(help="text, or json: an object a line.")] = "text",
     threads: base.ThreadsOption = None,
     gpu_layers: base.GpuOption = 0,
@@ -75,7 +76,8 @@ def serve(
     if upstream is not None and (model or models):
         raise InvalidInputError("name either --upstream or models of your own, not both")
     _log_to_stderr(log_format)
-    engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, max_loaded, max_queue, float(keep_alive))
+    limits = (max_loaded, max_queue, float(keep_alive), max_body << 20)
+    engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
     where = base.bank_path(ctx, bank) if memory else None
     with _proxy(engine, upstream or OLLAMA, where, encoder, tokens, deadline) as (proxy, facts):
         _greet(host, port, facts, proxy.memory)
@@ -94,6 +96,7 @@ class _Engine:
     max_loaded: int
     max_queue: int
     keep_alive: float
+    max_body: int
 
     @property
     def wanted(self) -> bool:
@@ -122,6 +125,7 @@ class _Engine:
                 max_loaded=self.max_loaded,
                 max_queue=self.max_queue,
                 keep_alive=self.keep_alive,
+                max_body=self.max_body,
             )
         )
 
@@ -149,7 +153,7 @@ def _proxy(
             adapter = stack.enter_context(_encoder(where, encoder, address, behind, engine.threads, engine.gpu_layers))
             memory = _memory(stack, where, adapter, behind, deadline, engine.context)
             facts |= {"encoder": adapter.name, "encoder_id": adapter.model_id()}
-        yield Proxy(behind, memory, tokens=known, facts=lambda: facts), facts
+        yield Proxy(behind, memory, tokens=known, facts=lambda: facts, max_body=engine.max_body), facts
 
 
 def _memory(
@@ -233,10 +237,13 @@ def _named(ref: str, address: str, card: dict[str, Any] | None, threads: int | N
 
 def _best(address: str, behind: Any, threads: int | None, gpu_layers: int) -> ModelAdapter:
     from ..adapters import ollama, words
+    from ..trial import prove
 
     logger = logging.getLogger("membank_llama")
     for path, name in _at_hand(behind):
         try:
+            # nobody chose this file
+            prove(path)
             return base.adapter_of(path, path, name, threads=threads, gpu_layers=gpu_layers, card=None, wanted=None)
         except MembankError as exc:
             logger.warning("%s cannot encode: %s", name, exc)

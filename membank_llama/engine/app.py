@@ -16,8 +16,10 @@ from pathlib import Path
 from starlette.middleware.cors import CORSMiddleware
 
 from ..errors import MembankError
+from ..intake import Intake
 from ..origins import LOOKING, allowed_origins, check_host, check_origin
 from ..wire import (
+    MAX_BODY_BYTES,
     ClientGoneError,
     Receive,
     Scope,
@@ -27,7 +29,6 @@ from ..wire import (
     live,
     outward,
     parse_object,
-    read_body,
     send_error,
     send_whole,
 )
@@ -60,6 +61,7 @@ class EngineSettings:
         max_loaded: models in memory at once.
         max_queue: requests that may wait.
         keep_alive: seconds that a model stays after its last request; negative: forever.
+        max_body: bytes of a request.
     """
 
     store: Path
@@ -72,6 +74,7 @@ class EngineSettings:
     max_loaded: int = 1
     max_queue: int = 512
     keep_alive: float = 300.0
+    max_body: int = MAX_BODY_BYTES
 
 
 class Engine:
@@ -96,6 +99,7 @@ class Engine:
                 keep_alive=settings.keep_alive,
             )
         )
+        self._intake = Intake(settings.max_body)
         self._kitchen = Kitchen(self.catalogue, self._shelf)
         self._routes = _routes()
         self._app = CORSMiddleware(
@@ -138,10 +142,10 @@ class Engine:
                 await management.blob(self.catalogue, scope, receive, send)
                 return
             handler = self._find(scope)
-            body = await read_body(receive)
-            if scope["method"] not in ("GET", "HEAD"):
-                x.body = parse_object(body)
-            await _unless_gone(handler(self._kitchen, x), x, receive)
+            async with self._intake.body(scope, receive) as body:
+                if scope["method"] not in ("GET", "HEAD"):
+                    x.body = parse_object(body)
+                await _unless_gone(handler(self._kitchen, x), x, receive)
         except ClientGoneError:
             pass
         except RecursionError:

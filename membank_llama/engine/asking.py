@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 from ..wire import WireError
@@ -11,9 +12,9 @@ from .answering import Plan
 from .facts import ModelFacts
 from .native import NativeModel
 from .options import Options
-from .prompting import fitting, with_system
+from .prompting import fitting, too_long, with_system
 from .served import ServedModel
-from .template import ChatTemplate, Message
+from .template import Message
 from .thinking import OPEN, Think
 from .tools import Tools
 
@@ -44,19 +45,19 @@ class Ask:
     think: Think = field(default_factory=Think)
     before: Sequence[int] = ()
 
-    def plan(self, model: NativeModel) -> Plan:
+    def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan:
         """Render, tokenize and fit; on the model's thread."""
         facts, tools = self.target.facts, self.tools
-        template = ChatTemplate(facts.template, model.bos, model.eos)
+        template = (facts.template, model.bos, model.eos)
         given: Mapping[str, Any] = self.think.given(facts)
         messages, shown = list(self.messages), (tools.given if tools is not None and facts.knows_tools else ())
         if tools is not None and not shown:
             messages = _with_note(messages, tools.note())
 
         def render(some: Sequence[Message]) -> str:
-            return template.render(some, shown, **given)
+            return model.renderer.render(template, some, shown, given, cancelled)
 
-        tokens = fitting(model, messages, render, self.options.num_predict)
+        tokens = fitting(model, messages, render, self.options.num_predict, cancelled)
         if self.before:
             tokens = [*self.before, *_without_bos(model, tokens)]
         return Plan(
@@ -81,12 +82,14 @@ class RawAsk:
     suffix: str = ""
     before: Sequence[int] = ()
 
-    def plan(self, model: NativeModel) -> Plan:
+    def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan:
         """Tokenize; on the model's thread.
 
         Raises:
-            WireError: the model does not fill in.
+            WireError: the model does not fill in, or the text is certainly longer than its context.
         """
+        if model.exceeds(self.prompt) or model.exceeds(self.suffix):
+            raise too_long(model)
         if not self.suffix:
             tokens = model.tokenize(self.prompt)
             return Plan([*self.before, *tokens], self.options, self.grammar)

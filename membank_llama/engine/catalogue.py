@@ -190,6 +190,7 @@ def _from_file(name: str, path: Path, origin: str) -> Entry | None:
             digest=hashlib.sha256(facts.encode("utf-8", "replace")).hexdigest(),
             size=sum(part.stat().st_size for part in parts),
             modified_at=max(part.stat().st_mtime for part in parts),
+            named=origin == "file",
         ),
         origin,
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..wire import WireError
 
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_LONGEST = 64
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FOREVER = timedelta(days=106_751)  # the longest that a duration of Go's can be
 
@@ -23,9 +24,10 @@ def keep_alive(value: Any) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and (isinstance(value, int) or math.isfinite(value)):
         return float(max(-1.0, min(value, 1e9)))
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= _LONGEST:
         found = _seconds(value.strip())
         if found is not None:
             return found

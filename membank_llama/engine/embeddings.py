@@ -12,12 +12,12 @@ import numpy as np
 
 from ..errors import EncodingError
 from ..types import Vector
-from ..wire import WireError, outward
+from ..wire import AbandonedError, WireError, outward
 from . import durations, fields
 from .bridge import Work
 from .embedder import Embedder
 from .exchange import Exchange
-from .native import AbandonedError, NativeModel
+from .native import NativeModel
 from .options import resolve
 from .serving import Kitchen
 

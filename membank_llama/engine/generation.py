@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
-from ..wire import WireError
-from .native import AbandonedError, NativeModel
+from ..wire import AbandonedError, WireError
+from .native import NativeModel
 from .options import Options
 from .sampling import Sampler
 
@@ -101,7 +101,7 @@ def generate(
             f"the input length exceeds the context length: {len(prompt):,} tokens, the context holds {model.n_ctx:,}; "
             "shorten it or ask for a larger num_ctx",
         )
-    with Sampler(model, options, grammar) as sampler:
+    with Sampler(model, options, grammar, cancelled) as sampler:
         started = time.perf_counter_ns()
         cost = model.evaluate(prompt, cancelled)
         tally.prompt_ns += time.perf_counter_ns() - started

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..trial import prove
 from ..wire import WireError
 from .bridge import Stream, Work
 from .embedder import Embedder
@@ -257,6 +258,8 @@ class Shelf:
 
         def make() -> None:
             path, n_threads, n_gpu_layers = wanted.served.path, settings.n_threads, settings.n_gpu_layers
+            if not wanted.served.named:
+                prove(path)
             if wanted.facts.embeds:
                 loaded.native = Embedder(path, n_threads, n_gpu_layers, loaded.n_ctx)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,18 +29,18 @@ def _number(messages: list[dict[str, Any]]) -> None:
 
     The same conversation gets the same ids, or its cached beginning would be lost.
     """
-    count, open_calls = 0, list[str]()
+    count, open_calls = 0, OrderedDict[str, None]()
     for message in messages:
         for call in message.get("tool_calls", ()):
             call.setdefault("id", f"call{count:05d}")
-            open_calls.append(call["id"])
+            open_calls[call["id"]] = None
             count += 1
         if message["role"] == "tool":
             given = message.get("tool_call_id")
-            if given in open_calls:
-                open_calls.remove(given)
+            if given is not None and given in open_calls:
+                del open_calls[given]
             elif given is None and open_calls:
-                message["tool_call_id"] = open_calls.pop(0)
+                message["tool_call_id"], _ = open_calls.popitem(last=False)
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -23,9 +23,13 @@ import numpy.typing as npt
 
 from ..capture import Weights, quiet
 from ..errors import ModelError
+from ..wire import AbandonedError
+from .grammars import Constraint, follower
+from .rendering import Renderer
 
 _BATCH = 512
 _NULL = -1
+_PLAIN = 8
 # control tokens that a reader of the answer has to see
 _SHOWN = frozenset(
     b"<think> </think> <tool_call> </tool_call> [TOOL_CALLS] [ARGS] <|python_tag|> <|tool_call|> <|/tool_call|> "
@@ -39,10 +43,6 @@ class Evaluated:
 
     fresh: int
     cached: int
-
-
-class AbandonedError(Exception):
-    """Nobody waits for this answer any more."""
 
 
 class NativeModel:
@@ -63,6 +63,10 @@ class NativeModel:
         self._stack = ExitStack()
         self._weights = Weights(path, n_gpu_layers=n_gpu_layers)
         self._stack.callback(self._weights.close)
+        self.renderer = Renderer()
+        self._stack.callback(self.renderer.close)
+        self._follower = follower()
+        self._stack.callback(self._follower.close)
         self._n_threads = n_threads or max(1, (os.cpu_count() or 2) // 2)
         try:
             self.ctx = self._open(n_ctx)
@@ -77,13 +81,16 @@ class NativeModel:
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         # llama.cpp rounds up; nobody gets more than was asked for
         self.n_ctx = min(n_ctx, int(llama_cpp.llama_n_ctx(self.ctx)))
-        self.nbytes = int(llama_cpp.llama_model_size(self._weights.handle)) + self._cache_bytes()
+        self.nbytes = int(llama_cpp.llama_model_size(self._weights.handle)) + self._cache_bytes(self.n_ctx)
         self.vram = int(self.nbytes * self._share(n_gpu_layers))
         self._held: list[int] = []
         self.bos = self._text(llama_cpp.llama_vocab_bos(self.vocab))
         self.eos = self._text(llama_cpp.llama_vocab_eos(self.vocab))
 
     def _open(self, n_ctx: int) -> Any:
+        free = available_memory()
+        if free is not None and self._is_plain() and self._cache_bytes(n_ctx) > free:
+            raise _no_memory(n_ctx)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = min(_BATCH, n_ctx)
@@ -92,14 +99,14 @@ class NativeModel:
         with quiet():
             ctx = llama_cpp.llama_init_from_model(self._weights.handle, params)
         if not ctx:
-            raise ModelError(f"there is no memory for a context of {n_ctx:,} tokens; ask for a smaller num_ctx")
+            raise _no_memory(n_ctx)
         self._stack.callback(llama_cpp.llama_free, ctx)
         return ctx
 
-    def _cache_bytes(self) -> int:
+    def _cache_bytes(self, n_ctx: int) -> int:
         heads = self._number("attention.head_count") or 1
         width = self._weights.n_embd * (self._number("attention.head_count_kv") or heads) // heads
-        return 2 * 2 * self._weights.n_layer * width * self.n_ctx
+        return 2 * 2 * self._weights.n_layer * width * n_ctx
 
     def _share(self, n_gpu_layers: int) -> float:
         """What part of the model a graphics card holds."""
@@ -110,7 +117,13 @@ class NativeModel:
 
     def _number(self, key: str) -> int:
         value = self._weights.meta(f"{self._weights.architecture}.{key}") or ""
-        return int(value) if value.isdigit() else 0
+        return int(value) if value.isascii() and value.isdigit() else 0
+
+    def _is_plain(self) -> bool:
+        """Whether the cache lies in main memory and holds all tokens in all layers, so that its size is known."""
+        saves = ("attention.sliding_window", "attention.kv_lora_rank", "ssm.state_size")
+        on_gpu = llama_cpp.llama_supports_gpu_offload()
+        return not (on_gpu or self._weights.is_recurrent or any(self._number(key) for key in saves))
 
     def _text(self, token: int) -> str:
         if token == _NULL:
@@ -131,6 +144,15 @@ class NativeModel:
             # the text began with it already
             return tokens[1:]
         return tokens
+
+    def exceeds(self, text: str) -> bool:
+        """Whether a text is certainly longer than the context, told by its bytes: nothing of it is tokenized."""
+        # few texts get to the second question, which looks through the whole vocabulary once
+        return len(text) > _PLAIN * self.n_ctx and len(text.encode()) > self._weights.tokenizer.longest * self.n_ctx
+
+    def constraint(self, grammar: str, cancelled: Event) -> Constraint:
+        """A grammar over this model's vocabulary; the one before it is given up."""
+        return Constraint(self._follower, str(self._weights.path), grammar, self.n_vocab, cancelled)
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for in an answer; none for most control tokens."""
@@ -170,7 +192,7 @@ class NativeModel:
 
     def threads(self, count: int | None) -> None:
         """Threads for the next evaluations; None: as it was loaded."""
-        number = max(1, min(count, 256)) if count and count > 0 else self._n_threads
+        number = max(1, min(count, 2 * (os.cpu_count() or 1))) if count and count > 0 else self._n_threads
         llama_cpp.llama_set_n_threads(self.ctx, number, number)
 
     def evaluate(self, tokens: Sequence[int], cancelled: Event) -> Evaluated:
@@ -229,3 +251,15 @@ class NativeModel:
         """Free the context, then the weights."""
         with quiet():
             self._stack.close()
+
+
+def available_memory() -> int | None:
+    """Bytes that can be taken without pushing anything out; None where the system does not say."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    return None
+
+
+def _no_memory(n_ctx: int) -> ModelError:
+    return ModelError(f"there is no memory for a context of {n_ctx:,} tokens; ask for a smaller num_ctx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +102,7 @@ async def _common(kitchen: Kitchen, x: Exchange, verb: str) -> _Common:
     name = fields.model(body)
     stream, keep_alive = fields.flag(body, "stream", True), durations.keep_alive(body.get("keep_alive"))
     think, given = Think.parse(body.get("think")), fields.mapping(body, "options")
-    grammar = grammars.of_format(body.get("format"))
+    grammar = await asyncio.to_thread(grammars.of_format, body.get("format"))
     target = await kitchen.find(name)
     if not target.facts.writes:
         raise WireError(400, f'"{name}" does not support {verb}')
@@ -129,12 +130,13 @@ async def chat(kitchen: Kitchen, x: Exchange) -> None:
     if not said:
         await _idle(kitchen, x, dress, common)
         return
+    tools = await asyncio.to_thread(Tools, given, style_of(target.facts.template)) if given else None
     ask = Ask(
         target=target,
         messages=conversation(target, said),
         options=common.options,
         grammar=common.grammar,
-        tools=Tools(given, style_of(target.facts.template)) if given else None,
+        tools=tools,
         think=common.think,
     )
     await kitchen.answer(ask, common.options.num_ctx, common.keep_alive, x, dress, common.stream)

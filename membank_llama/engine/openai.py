@@ -162,7 +162,8 @@ async def chat(kitchen: Kitchen, x: Exchange) -> None:
     said, stream = normalise(fields.objects(body, "messages")), fields.flag(body, "stream", False)
     if not said:
         raise WireError(400, "[] is too short - 'messages'")
-    dress, think, grammar = _Dress(name, usage=_wants_usage(body)), _think(body), _format(body)
+    dress, think = _Dress(name, usage=_wants_usage(body)), _think(body)
+    grammar = await asyncio.to_thread(_format, body)
     target = await kitchen.find(name)
     if not target.facts.writes:
         raise WireError(400, f'"{name}" does not support chat')
@@ -171,7 +172,7 @@ async def chat(kitchen: Kitchen, x: Exchange) -> None:
         messages=conversation(target, said),
         options=_options(target.served.parameters, body),
         grammar=grammar,
-        tools=_tools(body, target.facts.template),
+        tools=await asyncio.to_thread(_tools, body, target.facts.template),
         # an effort is a wish here: clients send it to every model
         think=think if target.facts.thinks else Think(),
     )

@@ -16,6 +16,7 @@ from ..wire import WireError
 
 _log = logging.getLogger("membank_llama")
 _MOST = 2**31 - 1
+_MOST_STOPS, _LONGEST_STOP = 256, 4096
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,11 @@ def _is_odd(value: float) -> bool:
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        return (value,) if value else ()
+        value = [value]
     if not isinstance(value, list | tuple):
         raise WireError(400, f'option "{name}" must be of type array')
     if not all(isinstance(one, str) for one in value):
         raise WireError(400, f'option "{name}" must be of an array of strings')
+    if len(value) > _MOST_STOPS or any(len(one) > _LONGEST_STOP for one in value):
+        raise WireError(400, f'option "{name}" takes {_MOST_STOPS} strings of {_LONGEST_STOP:,} characters at most')
     return tuple(one for one in value if one)

@@ -11,17 +11,18 @@ from __future__ import annotations
 import ctypes
 import random
 from contextlib import ExitStack
+from threading import Event
 from typing import Any
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import ModelError
-from ..wire import WireError
+from .grammar_worker import CANDIDATE, candidates
 from .native import NativeModel
 from .options import Options
 
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 _MIROSTAT_M = 100
 
 
@@ -29,25 +30,28 @@ class Sampler:
     """Chooses tokens for one answer; a context manager, used on the model's thread.
 
     Raises:
-        WireError: llama.cpp can't read the grammar.
+        WireError: llama.cpp can't read the grammar, or takes too long to follow it.
+        AbandonedError: `cancelled` was set meanwhile.
     """
 
-    def __init__(self, model: NativeModel, options: Options, grammar: str | None = None) -> None:
+    def __init__(
+        self, model: NativeModel, options: Options, grammar: str | None = None, cancelled: Event | None = None
+    ) -> None:
         self._model = model
         self._stack = ExitStack()
-        self._data = np.zeros(model.n_vocab, _CANDIDATE)
+        self._data = np.zeros(model.n_vocab, CANDIDATE)
         self._ids = np.arange(model.n_vocab, dtype=np.int32)
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self._stack.callback(llama_cpp.llama_sampler_free, self._chain)
         for sampler in _samplers(model, options):
             llama_cpp.llama_sampler_chain_add(self._chain, sampler)
-        self._grammar: Any = None
+        self._constraint = None
         if grammar is not None:
-            self._grammar = llama_cpp.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
-            if not self._grammar:
+            try:
+                self._constraint = model.constraint(grammar, cancelled or Event())
+            except BaseException:
                 self._stack.close()
-                raise WireError(400, "llama.cpp can't make a grammar of this format; simplify the schema")
-            self._stack.callback(llama_cpp.llama_sampler_free, self._grammar)
+                raise
 
     def __enter__(self) -> Sampler:
         return self
@@ -61,36 +65,26 @@ class Sampler:
         Raises:
             ModelError: the grammar admits none of the vocabulary's tokens.
         """
-        token = self._choose(constrained=False)
-        if self._grammar is not None:
-            if not self._admits(token):
-                token = self._choose(constrained=True)
-            llama_cpp.llama_sampler_accept(self._grammar, token)
+        token = self._choose()
+        if self._constraint is not None:
+            admitted = self._constraint.take(token)
+            if admitted is not None:
+                token = self._choose(admitted)
+                self._constraint.taken(token)
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
 
-    def _choose(self, *, constrained: bool) -> int:
+    def _choose(self, admitted: npt.NDArray[np.bool_] | None = None) -> int:
         data = self._data
         data["id"], data["logit"], data["p"] = self._ids, self._model.logits(), 0
-        array = _array(data)
-        if constrained:
-            llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(array))
+        if admitted is not None:
+            data["logit"][~admitted] = -np.inf
             if not np.isfinite(data["logit"].max()):
                 raise ModelError("the model's vocabulary cannot write what the format asks for; change the schema")
+        array = candidates(data)
         llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
         chosen = array.selected if 0 <= array.selected < array.size else 0
         return int(array.data[chosen].id)
-
-    def _admits(self, token: int) -> bool:
-        one = np.zeros(1, _CANDIDATE)
-        one["id"], one["logit"] = token, 1.0
-        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(_array(one)))
-        return bool(np.isfinite(one["logit"][0]))
-
-
-def _array(data: np.ndarray[Any, Any]) -> Any:
-    pointer = data.ctypes.data_as(llama_cpp.llama_token_data_p)
-    return llama_cpp.llama_token_data_array(pointer, len(data), -1, False)
 
 
 def _samplers(model: NativeModel, options: Options) -> list[Any]:

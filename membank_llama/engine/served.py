@@ -23,6 +23,7 @@ class ServedModel:
         template: the template of its Modelfile, in Go's language: shown, never run.
         license: the licences' texts.
         messages: the messages of its Modelfile.
+        named: whether the user named this very file; what lies in a store or a folder may come from anywhere.
     """
 
     name: str
@@ -35,3 +36,4 @@ class ServedModel:
     template: str | None = None
     license: tuple[str, ...] = ()
     messages: tuple[Mapping[str, Any], ...] = ()
+    named: bool = False

@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ModelFileError, ModelNotFoundError
-from ..wire import WireError, outward
+from ..wire import AbandonedError, WireError, outward
 from .answering import Delta, Plan, answer
 from .asking import Target
 from .bridge import Stream, Work
@@ -25,7 +25,7 @@ from .exchange import Exchange
 from .facts import read_facts
 from .generation import Tally
 from .loading import Loaded, Shelf, Wanted
-from .native import AbandonedError, NativeModel
+from .native import NativeModel
 from .served import ServedModel
 from .tools import Call
 
@@ -45,7 +45,7 @@ class Asking(Protocol):
 
     @property
     def target(self) -> Target: ...
-    def plan(self, model: NativeModel) -> Plan: ...
+    def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan: ...
 
 
 class Dress(Protocol):
@@ -125,7 +125,7 @@ def _work(ask: Asking) -> Any:
         def work(cancelled: Event) -> Iterator[Event_]:
             if not isinstance(native, NativeModel):
                 raise WireError(400, f'"{ask.target.name}" does not support generate')
-            yield from answer(native, ask.plan(native), cancelled)
+            yield from answer(native, ask.plan(native, cancelled), cancelled)
 
         return work
 

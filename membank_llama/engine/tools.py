@@ -121,7 +121,7 @@ class Tools:
             text = json.dumps({"name": name}) if not rest else f'{{"name": {json.dumps(name)}, "arguments": {rest}}}'
         try:
             parsed = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
         found = parsed if isinstance(parsed, list) else [parsed]
         return [Call(str(one.get("name")), one.get(style.key) or {}) for one in found if isinstance(one, dict)]

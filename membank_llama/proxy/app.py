@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ..intake import Intake
 from ..origins import LOOKING, answer_preflight, check_host, check_origin, for_page, is_preflight
 from ..wire import (
     MAX_BODY_BYTES,
@@ -21,7 +22,6 @@ from ..wire import (
     WireError,
     for_body,
     live,
-    read_body,
     read_json,
     replayed,
     send_error,
@@ -72,7 +72,7 @@ class Proxy:
         self.memory = memory
         self.metrics = Metrics()
         self._tokens = tokens or Tokens({})
-        self._max_body = max_body
+        self._intake = Intake(max_body)
         self._way: Way | None = None
         self._operations: Operations | None = None
         self._contexts: Contexts | None = None
@@ -80,7 +80,7 @@ class Proxy:
             self._contexts = Contexts(behind, memory.context)
             memory.context_of = self._contexts.of
             self._way = Way(behind, memory, self.metrics)
-            self._operations = Operations(memory, self.metrics, facts)
+            self._operations = Operations(memory, self.metrics, facts, self._intake)
             learner = memory.learner
             self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: learner.waiting)
             self.metrics.watch("membank_stored_memories", "Memories stored since the start.", lambda: learner.stored)
@@ -135,16 +135,16 @@ class Proxy:
             _check_change(visitor, scope)
             await self.behind(scope, receive, send)
             return
-        body = await read_body(receive, self._max_body)
-        parsed = _parsed(body)
-        by_model, body, parsed = _model_apart(body, parsed)
-        namespace = whose(visitor.namespace, *named, by_model)
-        if self._way is None or not is_asking(path):
-            await self.behind(for_body(scope, body), replayed(body, receive), send)
-        else:
-            await self._way.take(scope, receive, send, body, parsed, namespace)
-            if self._contexts is not None and parsed is not None and isinstance(parsed.get("model"), str):
-                self._contexts.answered(parsed["model"])
+        async with self._intake.body(scope, receive) as body:
+            parsed = _parsed(body)
+            by_model, body, parsed = _model_apart(body, parsed)
+            namespace = whose(visitor.namespace, *named, by_model)
+            if self._way is None or not is_asking(path):
+                await self.behind(for_body(scope, body), replayed(body, receive), send)
+            else:
+                await self._way.take(scope, receive, send, body, parsed, namespace)
+                if self._contexts is not None and parsed is not None and isinstance(parsed.get("model"), str):
+                    self._contexts.answered(parsed["model"])
 
     def _note(self, scope: Scope, timed: Timed) -> None:
         path = scope["path"]

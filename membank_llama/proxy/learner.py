@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..bank import MemBank
 from ..errors import InvalidInputError, MembankError
@@ -28,6 +28,10 @@ MOST_LESSONS = 64
 QUIET_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
 MOST_CHARACTERS = 64 * 1024
+"""Of one message; what is longer is remembered in its beginning."""
+MOST_WAITING = 32 * 1024 * 1024
+"""Characters that wait to be stored."""
+_TURN = 200
 AGAIN_SECONDS = 5.0
 MOST_TRIES = 6
 MOST_KEPT = 512
@@ -83,6 +87,8 @@ class Learner:
         self._closing = threading.Event()
         self._kept: list[_Kept] = []
         self._again_at = 0.0
+        self._lock = threading.Lock()
+        self._characters = 0
         self.stored = 0
         self.failed = 0
         self._thread = threading.Thread(target=self._work, name="membank-learn")
@@ -94,7 +100,14 @@ class Learner:
         return self._lessons.unfinished_tasks + len(self._kept)
 
     def learn(self, lesson: Lesson) -> None:
-        """Remember this, soon."""
+        """Remember this, soon; where too much waits already it is left out, and is new when it is sent again."""
+        lesson = _shortened(lesson)
+        size = _size(lesson)
+        with self._lock:
+            if self._characters and self._characters + size > MOST_WAITING:
+                logger.warning("a message was not remembered: %d characters wait to be stored", self._characters)
+                return
+            self._characters += size
         self._conversations.note(lesson.conversation, lesson.marks())
         self._lessons.put((time.monotonic(), lesson))
 
@@ -121,7 +134,10 @@ class Learner:
                 self._wait(first[0])
             taken = [first, *self._more()]
             going_on = None not in taken
-            self._take_in([entry[1] for entry in taken if entry is not None])
+            lessons = [entry[1] for entry in taken if entry is not None]
+            self._take_in(lessons)
+            with self._lock:
+                self._characters -= sum(map(_size, lessons))
             for _ in taken:
                 self._lessons.task_done()
         for kept in self._kept:
@@ -205,6 +221,19 @@ class Learner:
         self.stored += len(stored)
 
 
+def _shortened(lesson: Lesson) -> Lesson:
+    if all(len(turn.text) <= MOST_CHARACTERS for turn in lesson.turns):
+        return lesson
+    longest = max(len(turn.text) for turn in lesson.turns)
+    logger.warning("of a message of %d characters the first %d are remembered", longest, MOST_CHARACTERS)
+    return replace(lesson, turns=tuple(replace(turn, text=turn.text[:MOST_CHARACTERS]) for turn in lesson.turns))
+
+
+def _size(lesson: Lesson) -> int:
+    """Characters, and what a turn takes beside them."""
+    return sum(len(turn.text) + _TURN for turn in lesson.turns)
+
+
 def _items(lesson: Lesson, now: float) -> list[NewMemory]:
     return [
         NewMemory(
@@ -218,5 +247,5 @@ def _items(lesson: Lesson, now: float) -> list[NewMemory]:
             source="proxy",
         )
         for place, turn in enumerate(lesson.turns)
-        for passage in split_passages(clean_text(turn.text)[:MOST_CHARACTERS])
+        for passage in split_passages(clean_text(turn.text))
     ]

@@ -5,6 +5,7 @@ Everything but status and figures belongs to a namespace and shows nothing of an
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,8 @@ from datetime import tzinfo
 from typing import Any
 
 from .._version import __version__
-from ..wire import Receive, Scope, Send, WireError, parse_object, read_body, send_json, send_whole
+from ..intake import Intake
+from ..wire import Receive, Scope, Send, WireError, parse_object, send_json, send_whole
 from .dialects import Asked, open_request
 from .memory import ProxyMemory
 from .metrics import CONTENT_TYPE, Metrics
@@ -31,10 +33,14 @@ class Operations:
 
     Args:
         facts: what else belongs into the status.
+        intake: takes the bodies in.
     """
 
-    def __init__(self, memory: ProxyMemory, metrics: Metrics, facts: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, memory: ProxyMemory, metrics: Metrics, facts: Callable[[], Mapping[str, Any]], intake: Intake
+    ) -> None:
         self._memory = memory
+        self._intake = intake
         self._metrics = metrics
         self._facts = facts
         self._since = time.time()
@@ -61,9 +67,11 @@ class Operations:
         elif path == "/membank/why" and method in ("GET", "HEAD"):
             await _send(send, {"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
         elif path == "/membank/recall" and method == "POST":
-            await _send(send, await self._recall(*await _asked(receive, whose), zone_of(scope)))
+            async with self._intake.body(scope, receive) as body:
+                await _send(send, await self._recall(*_asked(body, whose), zone_of(scope)))
         elif path == "/membank/learn" and method == "POST":
-            await _send(send, self._learn(*await _asked(receive, whose)))
+            async with self._intake.body(scope, receive) as body:
+                await _send(send, await asyncio.to_thread(self._learn, *_asked(body, whose)))
         elif path in OWN:
             raise WireError(405, f"{method} is not allowed here")
         else:
@@ -101,9 +109,9 @@ class Operations:
         return {"queued": self._memory.learn_all(asked, namespace, Reply(whole=True))}
 
 
-async def _asked(receive: Receive, whose: Callable[[str | None], str]) -> tuple[Asked, str]:
+def _asked(raw: bytes, whose: Callable[[str | None], str]) -> tuple[Asked, str]:
     """The question in a request, and the namespace that it is for."""
-    body = parse_object(await read_body(receive))
+    body = parse_object(raw)
     name, body["model"] = split_model(body.get("model", ""))
     asked = open_request(_CHAT, body)
     if asked is None:

@@ -23,8 +23,9 @@ from llama_cpp._internals import LlamaModel
 from ..capture import quiet
 from ..errors import MembankError
 from ..families import COMMON, FORMS
-from ..gguf_file import read_header
+from ..gguf_checks import check_loadable
 from ..reminder import Tokens
+from ..trial import prove
 from ..vocabulary import Vocabulary
 
 logger = logging.getLogger("membank_llama")
@@ -65,7 +66,7 @@ class Exact:
     """The tokenizer of a GGUF, opened for its vocabulary alone."""
 
     def __init__(self, path: Path) -> None:
-        read_header(path)
+        check_loadable(path)
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
         with quiet():
@@ -156,6 +157,7 @@ class Vocabularies:
             with self._lock:
                 exact = None if path is None else self._opened.get(path)
             if path is not None and exact is None:
+                prove(path, vocabulary_only=True)
                 exact = Exact(path)
         except (MembankError, ValueError, OSError) as exc:
             logger.warning("tokens of %.200s are estimated: %s", model, exc)

@@ -9,19 +9,18 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import gguf
-import make_tiny
 import pytest
-from make_tiny import CHATML, make_model, vocabulary
+from hostile_gguf import Parts, changed
+from make_tiny import CHATML, make_model
 from running import Scripted, merged, running, user
 
 from membank_llama.engine import loading
 from membank_llama.engine.answering import Plan, answer
 from membank_llama.engine.generation import Tally
-from membank_llama.engine.native import AbandonedError
 from membank_llama.engine.options import Options
 from membank_llama.engine.tools import Style, Tools
 from membank_llama.errors import ModelError
+from membank_llama.wire import AbandonedError
 
 GREEDY = Options(temperature=0, num_predict=200, repeat_penalty=1.0)
 TOOLS: list[dict[str, Any]] = [
@@ -165,18 +164,15 @@ def test_cancelled_answers_end_at_once(tiny_gguf: Path) -> None:
             list(running_answer)
 
 
-def test_a_grammar_that_the_vocabulary_cannot_follow_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without_high_bytes(n_vocab: int = 0) -> tuple[list[bytes], list[float], list[int]]:
-        tokens, scores, types = vocabulary(n_vocab)
-        holes = [n for n, token in enumerate(tokens) if token[:3] == b"<0x" and int(token[3:5], 16) > 127]
-        for n in holes:
-            tokens[n], types[n] = b"<hole%d>" % n, int(gguf.TokenType.UNUSED)
-        return tokens, scores, types
+def test_a_grammar_that_the_vocabulary_cannot_follow_is_an_error(tmp_path: Path, recall_tiny: Path) -> None:
+    def without_a_byte(parts: Parts) -> None:
+        tokens = parts.array("tokenizer.ggml.tokens")
+        # æ stands for the byte 0xE6 there, with which 漢 begins
+        for n, token in enumerate(tokens):
+            if "æ".encode() in token:
+                tokens[n] = b"<hole%d>" % n
 
-    monkeypatch.setattr(make_tiny, "vocabulary", without_high_bytes)
-    with scripted(make_model(tmp_path / "holes.gguf"), "") as model:
+    with scripted(changed(recall_tiny, tmp_path / "holes.gguf", without_a_byte), "") as model:
         plan = Plan(model.tokenize("hello"), GREEDY, 'root ::= "a" "漢" [a-z]+')
         with pytest.raises(ModelError, match="vocabulary cannot write"):
             list(answer(model, plan, Event()))

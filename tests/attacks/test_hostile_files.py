@@ -1,0 +1,61 @@
+"""Every hostile GGUF: loaded straight, as the user's own, and answered with, it ends no process and fills no memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hostile_files import CHANGES, RAW
+from hostile_gguf import changed
+
+USED = """
+import os, resource, sys
+from pathlib import Path
+from threading import Event
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+from membank_llama.engine.answering import answer
+from membank_llama.engine.asking import Ask, Target
+from membank_llama.engine.embedder import Embedder
+from membank_llama.engine.facts import read_facts
+from membank_llama.engine.metadata import read_metadata
+from membank_llama.engine.native import NativeModel
+from membank_llama.engine.options import Options
+from membank_llama.engine.served import ServedModel
+from membank_llama.errors import MembankError
+from membank_llama.proxy.vocabularies import Exact
+from membank_llama.wire import WireError
+path = Path(sys.argv[1])
+try:
+    facts = read_facts(path)
+    read_metadata(path, arrays=True)
+    exact = Exact(path)
+    exact.count("hello <|im_end|> wörld \\U0001f600" * 50), exact.controls, exact.close()
+    if facts.embeds:
+        Embedder(path, 1, 0, 512).encode(["hello world" * 100])
+    else:
+        model = NativeModel(path, n_ctx=512, n_threads=1, n_gpu_layers=0)
+        target = Target("x", ServedModel(name="x", path=path, digest="0", size=1, modified_at=0.0), facts)
+        ask = Ask(target, [{"role": "user", "content": "hello there " * 20}], Options(num_predict=6, seed=1))
+        list(answer(model, ask.plan(model), Event()))
+        model.close()
+except (MembankError, WireError, ValueError) as exc:
+    print("told", type(exc).__name__)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+print("peak", peak)
+sys.stdout.flush()
+os._exit(0 if peak < 1024 else 9)
+"""
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", [*CHANGES, *RAW])
+def test_it_is_told_or_loaded(tmp_path: Path, recall_tiny: Path, name: str) -> None:
+    path = tmp_path / "m.gguf"
+    if name in RAW:
+        path.write_bytes(RAW[name])
+    else:
+        changed(recall_tiny, path, CHANGES[name])
+    ran = subprocess.run([sys.executable, "-c", USED, str(path)], capture_output=True, timeout=60)
+    assert ran.returncode == 0, (ran.stdout[-300:], ran.stderr[-1000:])

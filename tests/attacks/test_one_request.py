@@ -1,0 +1,120 @@
+"""One request of a stranger: it neither ends the server, nor freezes it for others, nor fills the memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from besieged import Siege, besieged, said
+
+from membank_llama.prompt import BLOCK_OPEN, HEADER
+
+MEGABYTE = 1 << 20
+FULL = 7 * MEGABYTE
+"""Nearly the largest body that is taken."""
+BLOCK = f"{BLOCK_OPEN}\n{HEADER[:19]}"
+
+TEXTS = {
+    "one word": lambda size: "a" * size,
+    "digits": lambda size: "1" * size,
+    "spaces": lambda size: "x" + " " * size,
+    "line breaks": lambda size: "x" + "\n" * (size // 2),
+    "punctuation": lambda size: "!" * size,
+    "chinese": lambda size: "中" * (size // 3),
+    "accents alone": lambda size: "\u0301" * (size // 2),
+    "emoji": lambda size: "\U0001f600" * (size // 4),
+    "words": lambda size: "word " * (size // 5),
+    "letters and an emoji": lambda size: "a b " * (size // 4) + "\U0001f600",
+    "openings of blocks": lambda size: BLOCK * (size // len(BLOCK)),
+    "what what": lambda size: "what " * (size // 5),
+    "you said": lambda size: "did you " * (size // 8),
+    "control tokens": lambda size: "<|im_start|>" * (size // 12),
+    "thoughts": lambda size: "<think>" * (size // 7),
+    "done": lambda size: '"done": true' * (size // 16),
+    "infill": lambda size: "<|fim_" * (size // 6),
+}
+BODIES: dict[str, Callable[[], Any]] = {
+    "150,000 messages": lambda: {"messages": [said("m", ("user", "assistant")[n % 2]) for n in range(150_001)]},
+    "100,000 messages of the system": lambda: {"messages": [said("m", "system")] * 100_000},
+    "60,000 calls and results": lambda: {
+        "messages": [
+            said("x"),
+            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}] * 60_000},
+            *[{"role": "tool", "content": "r"}] * 60_000,
+        ]
+    },
+    "a prompt of digits as keep_alive": lambda: {"messages": [said("x")], "keep_alive": "1" * FULL},
+    "empty lists": lambda: {"messages": [said("x")], "options": {"stop": [[]] * 2_000_000}},
+    "short strings": lambda: {"messages": [said("x")], "options": {"stop": ["ab"] * 1_000_000}},
+    "short keys": lambda: {"messages": [said("x")], "options": {f"{n:x}": 0 for n in range(600_000)}},
+    "a context of numbers": lambda: {"messages": [said("x")], "context": [7] * 2_000_000},
+    "an endless num_ctx": lambda: {"messages": [said("x")], "options": {"num_ctx": 2_000_000_000}},
+    "stops": lambda: {"messages": [said("x")], "options": {"stop": [f"x{n}" for n in range(100_000)]}},
+    "deep": lambda: ('{"model": "recall-tiny", "messages": ' + "[" * 3_000_000).encode(),
+    "parts of a content": lambda: {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 150_000}]
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def siege(tmp_path_factory: pytest.TempPathFactory, recall_tiny: Path) -> Iterator[Siege]:
+    with besieged(tmp_path_factory.mktemp("siege"), "--model", str(recall_tiny)) as server:
+        assert server.chat(said("Hello.")) == 200
+        yield server
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_long_message(siege: Siege, name: str) -> None:
+    for size in (100_000, FULL):
+        siege.slowest = 0.0
+        with siege.watched():
+            assert siege.chat(said(TEXTS[name](size))) == 400
+        siege.unharmed()
+    assert siege.chat(said("Hello.")) == 200
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("path", ["/api/generate", "/v1/completions", "/v1/chat/completions", "/membank/recall"])
+@pytest.mark.parametrize("name", ["one word", "openings of blocks", "what what", "control tokens"])
+def test_a_long_text_by_another_way(siege: Siege, path: str, name: str) -> None:
+    text, siege.slowest = TEXTS[name](FULL // 2), 0.0
+    body = {"model": "recall-tiny", "prompt": text, "messages": [said(text)], "raw": True, "max_tokens": 4}
+    if path == "/v1/chat/completions":
+        del body["prompt"]
+    with siege.watched():
+        assert siege.ask(path, body) in ((200,) if path == "/membank/recall" else (400,))
+    siege.unharmed()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_out_of_proportion(siege: Siege, name: str) -> None:
+    made, siege.slowest = BODIES[name](), 0.0
+    body = made if isinstance(made, bytes) else {"model": "recall-tiny", "stream": False, **made}
+    if isinstance(body, dict):
+        body["options"] = {"num_predict": 2, **body.get("options", {})}
+    with siege.watched():
+        assert siege.ask("/api/chat", body) in (200, 400, 413, 500, 503)
+    siege.unharmed()
+    assert siege.chat(said("Hello.")) == 200
+
+
+@pytest.mark.attack
+def test_bodies_too_large_and_many_at_once(siege: Siege) -> None:
+    siege.slowest = 0.0
+    with siege.watched():
+        assert siege.ask("/api/chat", b" " * (57 * MEGABYTE)) == 413
+        text = json.dumps({"model": "recall-tiny", "messages": [said("ab " * (FULL // 3))]}).encode()
+        with httpx.Client(base_url=siege.url, timeout=120) as client, ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(client.post, "/api/chat", content=text) for _ in range(12)]
+            statuses = {one.result().status_code for one in asked}
+    assert statuses <= {400, 503}
+    siege.unharmed()
+    assert siege.chat(said("Hello.")) == 200

@@ -1,0 +1,192 @@
+"""Whatever reads a text from outside does so in time that grows with its length, not with its square.
+
+Every pattern of the package that is compiled where its module is, and every function that takes a text: a new one is
+found by itself and tried, or the test says that it is to be entered here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import time
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import membank_llama
+from membank_llama import passages, prompt, reminder, timewords, wire
+from membank_llama.engine import grammars, messages
+from membank_llama.engine.generation import first_of, longest_overlap
+from membank_llama.engine.thinking import Trimmer
+from membank_llama.engine.tools import Style, Tools
+from membank_llama.proxy import replies, sidecalls
+from membank_llama.proxy.vocabularies import COMMON_CONTROLS, Estimated
+
+SIZE = 100_000
+QUICK = 0.1
+"""Seconds for `SIZE` that need no second look."""
+GROWTH = 3.2
+"""By how much the time may grow where the text doubles; 2 is linear, 4 is quadratic."""
+
+ATOMS = (
+    "a", "A", "1", " ", "\n", "\n ", "\t", ".", "…", "。", "!?", '."', "'", "’s", "-", "_", ":", "://", "/",
+    "@", "<", "<|", "[", "]", "(", ")", "[(", "[a]", "(a) ", "[a] ?", "{", "{1,2}", "{1,", '{"', "\\", "\\u",
+    "\\ud8", "A ", "A B C ", "A'", "A. ", "1 ", "1.", ".1", "12 jan ", "jan ", "may ", "2020-01-", "2020 ",
+    "last ", "a few ", "the day before ", "in early ", "one of ", "good ", "good morning", "how are ", "I ",
+    "my ", "you ", "you you ", "did you ", "what ", "what were you a ", "your ", "<memory>",
+    "<memory>\nNotes from earlier ", "</memory>", "<think>", "</think>", '"done": true', '"done":',
+    "data: [DONE]", "data: ", "### Task:\n", "Available Tools: Return ", "JSON", "give ",
+    "Based on the chat history", "<|fim_", "<｜fim▁", "<fim", "\u2028", "\u00a0", "\u0301", "e\u0301",
+    "\u200d", "\u202e", "\x00", "\ufffd", "中", "🙂", "<|im_<|im_start|>start|>", "<s", "<<s>s>", "User: ",
+    "Q: ", "[INST] ", "-00001-of-", ".gguf", "hf:a/", "sha256-", "root ::= ", "L1-", "mock-", "-mean", "5m",
+    "1h1m", "1ms", "session_", ";", ",", "é", "İ", "ß",
+)  # fmt: skip
+
+BOUNDED = {
+    # these are given a part of a text alone, of so many characters at most
+    "traits._ASIDE": 600,
+    "proxy.sidecalls._WORDED": 600,
+    "engine.grammars._PATTERN_PART": 1000,
+    "engine.grammars._unfolded": 1000,
+    "engine.durations._PART": 64,
+    "engine.durations._seconds": 64,
+    "timewords.spans": 8192,
+}
+WHOLE = {"recorded._CAPTURED", "sources._HUB_REF"}
+"""Patterns that a text is only ever held against as a whole."""
+NOT_FROM_OUTSIDE = {
+    # what the user types, writes in files of their own, or the package itself makes
+    "commands", "benching", "cli", "demo", "chat", "terminal", "conversation",
+}  # fmt: skip
+
+
+def modules() -> list[tuple[str, ModuleType]]:
+    found = []
+    for info in pkgutil.walk_packages(membank_llama.__path__, "membank_llama."):
+        name = info.name.removeprefix("membank_llama.")
+        if name.split(".")[0] not in NOT_FROM_OUTSIDE and name not in ("__main__", "adapters.huggingface"):
+            found.append((name, importlib.import_module(info.name)))
+    return found
+
+
+def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
+    for name, module in modules():
+        for key, value in vars(module).items():
+            if isinstance(value, re.Pattern):
+                yield f"{name}.{key}", value
+            elif isinstance(value, tuple | list | dict):
+                many = value.values() if isinstance(value, dict) else value
+                flat = [one for entry in many for one in (entry if isinstance(entry, tuple) else (entry,))]
+                yield from ((f"{name}.{key}[{n}]", one) for n, one in enumerate(flat) if isinstance(one, re.Pattern))
+
+
+def text_functions() -> Iterator[tuple[str, Callable[[str], Any]]]:
+    """Functions of a text alone."""
+    for name, module in modules():
+        for key, value in vars(module).items():
+            if inspect.isfunction(value) and value.__module__ == module.__name__ and _takes_a_text(value):
+                yield f"{name}.{key}", value
+
+
+def _takes_a_text(function: Callable[..., Any]) -> bool:
+    parameters = list(inspect.signature(function).parameters.values())
+    needed = [one for one in parameters if one.default is inspect.Parameter.empty]
+    return len(needed) == 1 and needed[0].annotation in ("str", str)
+
+
+NEUTRALISE = prompt.Neutraliser(COMMON_CONTROLS)
+TOOLS = Tools([{"function": {"name": "f"}}], Style(bare=True))
+MORE: dict[str, Callable[[str], Any]] = {
+    "timewords.spans": lambda text: timewords.spans(text, 1.7e9),
+    "passages.split_passages": passages.split_passages,
+    "prompt.Neutraliser": NEUTRALISE,
+    "reminder._is_shown": lambda text: reminder._is_shown(text, [text + "b", text[1:] + "b"]),
+    "reminder._counted": lambda text: reminder._counted(text, Estimated(4096)),
+    "wire.parse_object": lambda text: wire.parse_object(b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()),
+    "engine.messages.normalise": lambda text: messages.normalise([{"role": "user", "content": text}]),
+    "engine.messages, many": lambda text: messages.normalise(
+        [{"role": "user", "content": text[:9]}] * (len(text) // 20)
+    ),
+    "engine.messages, calls": lambda text: messages.normalise(_called(len(text) // 20)),
+    "engine.thinking.Trimmer": lambda text: Trimmer().push(text),
+    "engine.tools.read": TOOLS.read,
+    "engine.tools.leading": TOOLS.leading,
+    "engine.generation.first_of": lambda text: first_of(text, ["<think>", text + "b"]),
+    "engine.generation.longest_overlap": lambda text: longest_overlap(text[-8192:], ["aaab" * 1024, text[:4096] + "b"]),
+    "engine.grammars._check": lambda text: grammars._check({"pattern": text[:1000]}) if "{" not in text else None,
+    "proxy.sidecalls": lambda text: sidecalls.is_side_call([{"role": "user", "content": text}]),
+    "proxy.replies.reply_of": lambda text: replies.reply_of("/api/chat", text.encode("utf-8", "replace")),
+}
+
+
+def _called(count: int) -> list[dict[str, Any]]:
+    call = {"function": {"name": "f", "arguments": {}}}
+    results = [{"role": "tool", "content": "r"}] * count
+    return [{"role": "assistant", "content": "", "tool_calls": [call] * count}, *results]
+
+
+def seconds(function: Callable[[str], Any], text: str) -> float:
+    begun = time.process_time()
+    try:
+        function(text)
+    except Exception as exc:  # refusing a text is an answer, if a quick one
+        assert not isinstance(exc, RecursionError | MemoryError)
+    return time.process_time() - begun
+
+
+def assert_linear(name: str, function: Callable[[str], Any], *, all_of_it: bool, size: int = SIZE) -> None:
+    """`all_of_it`: every text in its whole length; else in that alone where a quarter of it is not quick enough."""
+    for atom in ATOMS:
+        text = (atom * (size // len(atom) + 1))[:size]
+        if not all_of_it and seconds(function, text[: size // 4]) < QUICK / 8:
+            continue
+        for _ in range(5):
+            whole = seconds(function, text)
+            if whole < QUICK or whole < GROWTH * seconds(function, text[: size // 2]):
+                break
+        else:
+            pytest.fail(f"{name} takes {whole:.2f} s for {size:,} characters of {atom!r}, and grows with the square")
+
+
+thoroughly = pytest.mark.parametrize(
+    "all_of_it", [pytest.param(False, id="quarter"), pytest.param(True, id="whole", marks=pytest.mark.attack)]
+)
+
+
+@thoroughly
+@pytest.mark.parametrize("name", sorted({name for name, _ in patterns()}))
+def test_patterns(name: str, all_of_it: bool) -> None:
+    pattern = dict(patterns())[name]
+    is_bytes = isinstance(pattern.pattern, bytes)
+
+    def tried(text: str) -> None:
+        given: Any = text.encode("utf-8", "surrogatepass") if is_bytes else text
+        pattern.fullmatch(given)
+        if name not in WHOLE:
+            sum(1 for _ in pattern.finditer(given))
+
+    assert_linear(name, tried, all_of_it=all_of_it, size=BOUNDED.get(name, SIZE))
+
+
+@thoroughly
+@pytest.mark.parametrize("name", sorted({*MORE, *(name for name, _ in text_functions())}))
+def test_functions(name: str, all_of_it: bool) -> None:
+    function = MORE.get(name) or dict(text_functions())[name]
+    assert_linear(name, function, all_of_it=all_of_it, size=BOUNDED.get(name, SIZE))
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_patterns_for_whole_texts_are_used_so(name: str) -> None:
+    room, _, pattern = name.rpartition(".")
+    source = inspect.getsource(importlib.import_module(f"membank_llama.{room}"))
+    assert set(re.findall(rf"\b{pattern}\.(\w+)\(", source)) == {"fullmatch"}
+
+
+def test_a_quadratic_one_would_be_found() -> None:
+    quadratic = re.compile(r"<memory>.*?</memory>", re.DOTALL)
+    with pytest.raises(pytest.fail.Exception, match="grows with the square"):
+        assert_linear("quadratic", lambda text: quadratic.sub("", text), all_of_it=False)
