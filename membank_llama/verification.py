@@ -34,6 +34,21 @@ class VerifyReport:
 def verify(store: Store, progress: Progress | None = None) -> VerifyReport:
     """Check the database, every row against its checksum, every activation against its pointer, reference counts and
     saved indexes."""
+    while True:
+        try:
+            store.follow()
+            at = store.activations
+            report = _verify(store, progress)
+            # switched to other files meanwhile: what was read before does not fit what was read after
+            if report.ok or store.is_current(at):
+                return report
+        except BankClosedError:
+            raise
+        except BankError as exc:
+            return VerifyReport(0, (str(exc),))
+
+
+def _verify(store: Store, progress: Progress | None) -> VerifyReport:
     checked, problems = 0, _found(_verify_database, store) + _found(row_problems, store.registry)
     problems += _found(_verify_words, store)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..adapters.llama_cpp import LlamaCppAdapter
+from ..errors import ModelFileError
 from ..types import Vector
 
 
@@ -18,9 +19,13 @@ class Embedder:
     """
 
     def __init__(self, path: Path, n_threads: int | None, n_gpu_layers: int, n_ctx: int) -> None:
+        # ahead of the model, which nobody would free if this failed
+        try:
+            self.nbytes = path.stat().st_size
+        except OSError as exc:
+            raise ModelFileError(f"{path} cannot be read: {exc.strerror or exc}") from exc
         self._adapter = LlamaCppAdapter(path, n_threads=n_threads, n_gpu_layers=n_gpu_layers, window=n_ctx)
         self.n_ctx = n_ctx
-        self.nbytes = path.stat().st_size
         self.vram = 0
 
     def count(self, text: str) -> int:
