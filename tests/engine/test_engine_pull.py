@@ -128,6 +128,8 @@ def registry(inner: str = "") -> Iterator[tuple[str, list[str]]]:
     """A registry's address, and the paths it was asked for."""
     seen: list[str] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Hostile,), {"seen": seen, "inner": inner}))
+    # closing waits for what is being answered
+    server.daemon_threads = False
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
