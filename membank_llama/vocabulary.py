@@ -42,7 +42,7 @@ class Vocabulary:
         """Token ids; `special` parses control tokens as prompts do."""
         if not text:
             return []
-        return list(self._llm.tokenize(text.encode("utf-8"), add_bos=False, special=special))
+        return list(self._llm.tokenize(text.encode("utf-8", "replace"), add_bos=False, special=special))
 
     def count(self, text: str) -> int:
         """Tokens of a text."""

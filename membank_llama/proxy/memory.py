@@ -22,10 +22,9 @@ from ..bank import MemBank
 from ..reminder import LastRecall, MemoryOptions, Reminder, without_echo
 from ..wire import outward
 from .conversations import Conversations, Recognised
-from .dialects import Asked
+from .dialects import Asked, Reply
 from .learner import Learner, Lesson
 from .polite import PoliteAdapter
-from .replies import Reply
 from .vocabularies import Vocabularies
 
 logger = logging.getLogger("membank_llama")
