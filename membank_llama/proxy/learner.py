@@ -24,6 +24,8 @@ from .conversations import Conversations, Turn
 logger = logging.getLogger("membank_llama")
 
 MOST_LESSONS = 64
+MOST_WAITING = 4096
+MOST_WAITING_CHARACTERS = 32 * 1024 * 1024
 QUIET_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
 MOST_CHARACTERS = 64 * 1024
@@ -38,6 +40,11 @@ class Lesson:
     turns: tuple[Turn, ...]
     partial: bool = False
     context_key: bytes | None = None
+
+    @property
+    def characters(self) -> int:
+        """How much text waits with it."""
+        return sum(len(turn.text) for turn in self.turns)
 
     def marks(self) -> list[tuple[bytes, int]]:
         """Keys of the turns, and of what a generate call is gone on from."""
@@ -67,6 +74,8 @@ class Learner:
         self._background = background
         self._lessons: queue.Queue[tuple[float, Lesson] | None] = queue.Queue()
         self._closing = threading.Event()
+        self._counting = threading.Lock()
+        self._characters = 0
         self.stored = 0
         self.failed = 0
         self._thread = threading.Thread(target=self._work, name="membank-learn")
@@ -77,10 +86,19 @@ class Learner:
         """Lessons that are not stored yet."""
         return self._lessons.unfinished_tasks
 
-    def learn(self, lesson: Lesson) -> None:
-        """Remember this, soon."""
+    def learn(self, lesson: Lesson) -> bool:
+        """Remember this, soon. Returns False where too much waits already: it is new when it comes again."""
+        with self._counting:
+            full = self._characters >= MOST_WAITING_CHARACTERS or self.waiting >= MOST_WAITING
+            if not full:
+                self._characters += lesson.characters
+        if full:
+            self.failed += 1
+            logger.warning("what was said is not remembered: %d lessons wait to be stored", self.waiting)
+            return False
         self._conversations.note(lesson.conversation, lesson.marks())
         self._lessons.put((time.monotonic(), lesson))
+        return True
 
     def flush(self) -> None:
         """Wait until everything so far is stored."""
@@ -103,6 +121,8 @@ class Learner:
             going_on = None not in taken
             lessons = [entry[1] for entry in taken if entry is not None]
             self._take_in(lessons)
+            with self._counting:
+                self._characters -= sum(lesson.characters for lesson in lessons)
             for _ in taken:
                 self._lessons.task_done()
 
