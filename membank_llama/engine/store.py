@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,7 +73,9 @@ class ModelStore:
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         path = self.blob(digest)
         if not path.is_file():
-            self._write(path, data)
+            with self._writing(path) as file:
+                file.write(data)
+            Path(file.name).replace(path)
         return Layer(kind, digest, len(data))
 
     async def receive(self, digest: str, parts: AsyncIterator[bytes]) -> None:
@@ -85,19 +87,23 @@ class ModelStore:
         path = self.blob(digest)
         self.check_room(0)
         digesting = hashlib.sha256()
+        file = self._writing(path)
         since = 0
         try:
-            with self._placed(path) as file:
+            with file:
                 async for part in parts:
                     digesting.update(part)
                     await asyncio.to_thread(file.write, part)
                     since += len(part)
                     if since >= _CHECKED_EVERY:
                         self.check_room(since := 0)
-                if digesting.hexdigest() != digest_hex(digest):
-                    raise WireError(400, f"digest mismatch, expected {digest!r}, got 'sha256:{digesting.hexdigest()}'")
+            if digesting.hexdigest() != digest_hex(digest):
+                raise WireError(400, f"digest mismatch, expected {digest!r}, got 'sha256:{digesting.hexdigest()}'")
+            Path(file.name).replace(path)
         except OSError as exc:
             raise self.no_room(exc) from exc
+        finally:
+            Path(file.name).unlink(missing_ok=True)
 
     def adopt(self, path: Path) -> Layer:
         """A file of somebody else's as a blob: the same file under another name where the disk allows it."""
@@ -113,12 +119,12 @@ class ModelStore:
                 try:
                     os.link(path, blob)
                 except OSError:
-                    self.check_room(path.stat().st_size)
-                    with self._placed(blob) as copy, path.open("rb") as file:
+                    with self._writing(blob) as copy, path.open("rb") as file:
                         shutil.copyfileobj(file, copy, _PIECE)
+                    Path(copy.name).replace(blob)
             return Layer("model", digest, path.stat().st_size)
         except OSError as exc:
-            raise ModelFileError(f"{path} could not be taken over: {exc.strerror or exc}; make room for it") from exc
+            raise ModelFileError(f"{path} could not be taken over: {exc.strerror or exc}") from exc
 
     def write(self, name: str, layers: Iterable[Layer], config: Layer) -> None:
         """Make these parts a model of this name."""
@@ -133,7 +139,10 @@ class ModelStore:
     def write_raw(self, name: str, manifest: bytes) -> None:
         """Keep a manifest as it came."""
         parse_manifest(manifest)
-        self._write(self.manifest(name), manifest)
+        path = self.manifest(name)
+        with self._writing(path) as file:
+            file.write(manifest)
+        Path(file.name).replace(path)
 
     def manifest(self, name: str) -> Path:
         """Where the manifest of a name lies or would lie.
@@ -163,24 +172,6 @@ class ModelStore:
             with suppress(ModelFileError):
                 found.append(read_manifest(path))
         return found
-
-    def _write(self, path: Path, data: bytes) -> None:
-        try:
-            with self._placed(path) as file:
-                file.write(data)
-        except OSError as exc:
-            raise self.no_room(exc) from exc
-
-    @contextmanager
-    def _placed(self, path: Path) -> Iterator[IO[bytes]]:
-        """A file that comes to its place when it is whole, and not at all otherwise."""
-        file = self._writing(path)
-        try:
-            with file:
-                yield file
-            Path(file.name).replace(path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
 
     def _writing(self, path: Path) -> IO[bytes]:
         """A new file beside this place, to be moved there."""

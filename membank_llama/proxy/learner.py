@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..bank import MemBank
 from ..errors import MembankError
@@ -41,7 +42,7 @@ class Lesson:
     partial: bool = False
     context_key: bytes | None = None
 
-    @property
+    @cached_property
     def characters(self) -> int:
         """How much text waits with it."""
         return sum(len(turn.text) for turn in self.turns)
@@ -74,8 +75,6 @@ class Learner:
         self._background = background
         self._lessons: queue.Queue[tuple[float, Lesson] | None] = queue.Queue()
         self._closing = threading.Event()
-        self._counting = threading.Lock()
-        self._characters = 0
         self.stored = 0
         self.failed = 0
         self._thread = threading.Thread(target=self._work, name="membank-learn")
@@ -88,13 +87,11 @@ class Learner:
 
     def learn(self, lesson: Lesson) -> bool:
         """Remember this, soon. Returns False where too much waits already: it is new when it comes again."""
-        with self._counting:
-            full = self._characters >= MOST_WAITING_CHARACTERS or self.waiting >= MOST_WAITING
-            if not full:
-                self._characters += lesson.characters
-        if full:
+        with self._lessons.mutex:
+            waiting = [entry[1].characters for entry in self._lessons.queue if entry is not None]
+        if len(waiting) >= MOST_WAITING or sum(waiting) >= MOST_WAITING_CHARACTERS:
             self.failed += 1
-            logger.warning("what was said is not remembered: %d lessons wait to be stored", self.waiting)
+            logger.warning("what was said is not remembered: %d lessons wait to be stored", len(waiting))
             return False
         self._conversations.note(lesson.conversation, lesson.marks())
         self._lessons.put((time.monotonic(), lesson))
@@ -121,8 +118,6 @@ class Learner:
             going_on = None not in taken
             lessons = [entry[1] for entry in taken if entry is not None]
             self._take_in(lessons)
-            with self._counting:
-                self._characters -= sum(lesson.characters for lesson in lessons)
             for _ in taken:
                 self._lessons.task_done()
 

@@ -23,7 +23,6 @@ from running import running
 
 from membank_llama.engine import downloads, remote, store
 from membank_llama.engine.remote import is_public
-from membank_llama.errors import ModelFileError
 from membank_llama.wire import WireError
 
 SECRET = "AWS_SECRET=abcd1234"
@@ -291,34 +290,6 @@ def test_a_disk_is_never_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         uploaded = client.post(f"/api/blobs/{DIGEST}", content=BLOB)
         assert uploaded.status_code == 507
     assert left(tmp_path) == []
-
-
-def test_a_disk_that_fails_leaves_nothing_half(
-    tmp_path: Path, recall_tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = store.tempfile.NamedTemporaryFile
-
-    def failing(**options: Any) -> Any:
-        file = real(**options)
-        monkeypatch.setattr(file, "write", _full, raising=False)
-        return file
-
-    own = store.ModelStore(tmp_path / "store")
-    own.put("system", b"before")
-    monkeypatch.setattr(store.tempfile, "NamedTemporaryFile", failing)
-    monkeypatch.setattr(store.os, "link", _full)
-    before = left(tmp_path)
-    for work in (lambda: own.put("system", b"x"), lambda: own.write("a", [], own.put("config", b"{}"))):
-        with pytest.raises(WireError) as refused:
-            work()
-        assert refused.value.status == 507
-    with pytest.raises(ModelFileError, match="could not be taken over"):
-        own.adopt(recall_tiny)
-    assert left(tmp_path) == before
-
-
-def _full(*_: Any) -> None:
-    raise OSError(28, "No space left on device")
 
 
 def test_old_beginnings_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
