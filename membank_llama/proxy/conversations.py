@@ -124,13 +124,13 @@ class Conversations:
             for key in keys:
                 self._recent.pop(key, None)
 
-    def keep(self, conversation: str, keys: Iterable[tuple[bytes, int]]) -> None:
-        """Write turns down; within a transaction, as one step with all else in it."""
+    def keep(self, turns: Iterable[tuple[str, bytes, int]]) -> None:
+        """Write (conversation, key, depth) down; within a transaction, as one step with all else in it."""
         now = time.time()
         with self._registry.transaction() as db:
             db.conn.executemany(
                 "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?)",
-                [(key, conversation, depth, now) for key, depth in keys],
+                [(key, conversation, depth, now) for conversation, key, depth in turns],
             )
 
     def _turns(self, start: bytes, messages: Sequence[Mapping[str, Any]]) -> list[Turn]:

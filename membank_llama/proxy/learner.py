@@ -160,17 +160,16 @@ class Learner:
     def _store(self, lessons: list[Lesson]) -> None:
         now = time.time()
         items = [item for place, lesson in enumerate(lessons) for item in _items(lesson, now + place * 1e-4)]
+        turns = [(lesson.conversation, *mark) for lesson in lessons for mark in lesson.marks()]
         if not items:
-            self._keep(lessons)
+            self._conversations.keep(turns)
             return
         with self._background():
             # one batch, so that the turns' keys come with all that was said, or not at all
-            stored = self._bank.ingest_many(items, batch_size=len(items), beside=lambda: self._keep(lessons))
+            stored = self._bank.ingest_many(
+                items, batch_size=len(items), beside=lambda: self._conversations.keep(turns)
+            )
         self.stored += len(stored)
-
-    def _keep(self, lessons: list[Lesson]) -> None:
-        for lesson in lessons:
-            self._conversations.keep(lesson.conversation, lesson.marks())
 
 
 def _items(lesson: Lesson, now: float) -> list[NewMemory]:

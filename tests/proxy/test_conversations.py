@@ -41,7 +41,8 @@ def learned(bank: MemBank, known: Conversations, *messages: list[dict[str, Any]]
 def test_turns_and_texts_are_one_step(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
     known = Conversations(bank.store.registry)
 
-    def fails(conversation: str, keys: Any) -> None:
+    def fails(turns: Any) -> None:
+        list(turns)
         raise BankStorageError("the disk is full")
 
     with monkeypatch.context() as patch:
@@ -60,8 +61,8 @@ def test_what_fails_after_them_takes_them_along(bank: MemBank, monkeypatch: pyte
     known = Conversations(bank.store.registry)
     kept: list[bool] = []
 
-    def keeps_and_fails(conversation: str, keys: Any) -> None:
-        Conversations.keep(known, conversation, keys)
+    def keeps_and_fails(turns: Any) -> None:
+        Conversations.keep(known, turns)
         kept.append(True)
         raise BankStorageError("the disk is full")
 
@@ -143,8 +144,7 @@ def test_many_turns_make_a_first_message_no_slower(bank: MemBank) -> None:
         return time.perf_counter() - start
 
     before = min(spent() for _ in range(3))
-    for name in range(100):
-        known.keep(f"conversation {name}", [((100 * n + name).to_bytes(16, "big"), n % 7) for n in range(600)])
+    known.keep((f"conversation {n}", n.to_bytes(16, "big"), n % 7) for n in range(60_000))
     known.note("conversation 3", [(n.to_bytes(16, "big"), 1) for n in range(60_000)])
     # each looked at every turn: some milliseconds apiece
     assert min(spent() for _ in range(3)) < 20 * before + 0.05
