@@ -44,7 +44,7 @@ FLOORS = {
     "engine": 6.5, "engine.served": 2, "engine.trial_worker": 3.6,
     "proxy": 6.5, "proxy.dialects": 6.1, "proxy.whose": 6, "proxy.sidecalls": 6, "proxy.conversations": 6.2,
     "proxy.vocabularies": 6, "proxy.learner": 6.3, "proxy.polite": 6, "proxy.memory": 6.4, "proxy.upstream": 6,
-    "proxy.metrics": 6, "proxy.contexts": 6, "proxy.targets": 6.1, "proxy.replies": 6,
+    "proxy.metrics": 6, "proxy.contexts": 6, "proxy.targets": 6.1, "proxy.replies": 6.15,
     "proxy.way": 6.6, "proxy.operations": 6.6, "proxy.app": 6.7, "proxy.server": 6,
     "reminder": 4.5, "session": 5, "tuning": 5, "benching.recall": 5.2, "traces": 5.2, "transfer": 5,
     "llama": 6, "terminal": 6, "conversation": 6,

@@ -21,6 +21,7 @@ from .remote import asked
 from .store import ModelStore
 
 TOLD_EVERY = 0.1
+MOST_RUNNING = 8
 KEPT_SECONDS = 14 * 86_400.0
 """How long the beginning of a download waits to be gone on with."""
 
@@ -47,6 +48,8 @@ class Downloads:
         partial = _partial(store, url, layer)
         download = self._running.get(partial)
         if download is None or download.task.done():
+            if len(self._running) >= MOST_RUNNING:
+                raise WireError(503, "pull model: too much is being pulled already; wait until some of it is done")
             pending = sum(other.missing for other in self._running.values())
             download = self._running[partial] = _Download(store, url, layer, partial, pending)
         download.watchers += 1

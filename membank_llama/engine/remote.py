@@ -15,6 +15,7 @@ import socket
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
@@ -25,9 +26,12 @@ from ..wire import WireError
 REGISTRY = "MEMBANK_REGISTRY"
 PRIVATE = "MEMBANK_PRIVATE_REGISTRIES"
 SECONDS = 30.0
+LOOKUP_SECONDS = 15.0
 MOST_REDIRECTS = 5
 _MOST_ADDRESSES = 4
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# names that nobody answers for must not keep the threads that everything else needs
+_lookups = ThreadPoolExecutor(4, thread_name_prefix="membank-lookup")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -112,13 +116,11 @@ async def _addresses(url: httpx.URL, *, proxied: bool) -> list[str]:
     """
     if url.scheme not in _PORTS or not url.host:
         raise WireError(400, "invalid model name: its host is none")
+    looking = asyncio.get_running_loop().run_in_executor(_lookups, _resolved, url.host, url.port or _PORTS[url.scheme])
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            url.host, url.port or _PORTS[url.scheme], type=socket.SOCK_STREAM
-        )
-    except (OSError, UnicodeError):
-        found = []
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        addresses = await asyncio.wait_for(looking, LOOKUP_SECONDS)
+    except (OSError, UnicodeError, asyncio.TimeoutError):
+        addresses = []
     allowed = all(is_public(address) for address in addresses) or _is_named(url)
     if not allowed or not (addresses or proxied):
         raise WireError(
@@ -127,6 +129,10 @@ async def _addresses(url: httpx.URL, *, proxied: bool) -> list[str]:
             f"private network is named when the server is started: {PRIVATE}={url.netloc.decode('ascii')}",
         )
     return addresses[:_MOST_ADDRESSES]
+
+
+def _resolved(host: str, port: int) -> list[str]:
+    return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
 def is_public(address: str) -> bool:

@@ -35,6 +35,15 @@ class Asked:
     context: bytes | None = None
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What was answered: its text, whether the answer came to its end, and Ollama's `context` of a generate call."""
+
+    text: str = ""
+    whole: bool = False
+    context: bytes | None = None
+
+
 def open_request(path: str, body: Body) -> Asked | None:
     """The question in a request; None where memory has no part in it."""
     opener = _OPENERS.get(path)

@@ -29,9 +29,9 @@ QUIET_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
 MOST_CHARACTERS = 64 * 1024
 """Of one message; what is longer is remembered in its beginning."""
-MOST_WAITING = 32 * 1024 * 1024
-"""Characters that wait to be stored."""
+MOST_WAITING_CHARACTERS = 32 * 1024 * 1024
 _TURN = 200
+"""What a turn takes beside its text, in characters."""
 AGAIN_SECONDS = 5.0
 MOST_TRIES = 6
 MOST_KEPT = 512
@@ -99,17 +99,19 @@ class Learner:
         """Lessons that are not stored yet."""
         return self._lessons.unfinished_tasks + len(self._kept)
 
-    def learn(self, lesson: Lesson) -> None:
-        """Remember this, soon; where too much waits already it is left out, and is new when it is sent again."""
+    def learn(self, lesson: Lesson) -> bool:
+        """Remember this, soon. Returns False where too much waits already: it is new when it is sent again."""
         lesson = _shortened(lesson)
         size = _size(lesson)
         with self._lock:
-            if self._characters and self._characters + size > MOST_WAITING:
-                logger.warning("a message was not remembered: %d characters wait to be stored", self._characters)
-                return
+            if self._characters and self._characters + size > MOST_WAITING_CHARACTERS:
+                self.failed += 1
+                logger.warning("what was said is not remembered: %d characters wait to be stored", self._characters)
+                return False
             self._characters += size
         self._conversations.note(lesson.conversation, lesson.marks())
         self._lessons.put((time.monotonic(), lesson))
+        return True
 
     def flush(self) -> None:
         """Wait until everything so far is stored, or was tried once."""

@@ -23,10 +23,9 @@ from ..bank import MemBank
 from ..reminder import LastRecall, MemoryOptions, Reminder, without_echo
 from ..wire import outward
 from .conversations import Conversations, Recognised
-from .dialects import Asked
+from .dialects import Asked, Reply
 from .learner import Learner, Lesson
 from .polite import PoliteAdapter
-from .replies import Reply
 from .vocabularies import Vocabularies
 
 logger = logging.getLogger("membank_llama")
@@ -184,8 +183,8 @@ class ProxyMemory:
             return 0
         key = None if reply.context is None else self.conversations.context_key(reminded.namespace, reply.context)
         cut = bool(said.strip()) and not reply.whole
-        self.learner.learn(Lesson(reminded.namespace, recognised.conversation, turns, cut, key))
-        return len(turns)
+        taken = self.learner.learn(Lesson(reminded.namespace, recognised.conversation, turns, cut, key))
+        return len(turns) if taken else 0
 
     def learn_all(self, asked: Asked, namespace: str, reply: Reply) -> int:
         """Remember whatever of a conversation is new; returns how many turns are."""

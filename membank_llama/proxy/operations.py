@@ -15,10 +15,9 @@ from typing import Any
 from .._version import __version__
 from ..intake import Intake
 from ..wire import Receive, Scope, Send, WireError, parse_object, send_json, send_whole
-from .dialects import Asked, open_request
+from .dialects import Asked, Reply, open_request
 from .memory import ProxyMemory
 from .metrics import CONTENT_TYPE, Metrics
-from .replies import Reply
 from .sidecalls import is_side_call
 from .whose import split_model, zone_of
 

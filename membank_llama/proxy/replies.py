@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..surrogates import repaired_text
+from .dialects import Reply
 
 MOST_LINE = 4 * 1024 * 1024
 """Bytes of one line, or of an answer that is not streamed; what is longer is not remembered."""
@@ -20,15 +20,6 @@ MOST_CHARACTERS = 256 * 1024
 """Characters of an answer that are kept, thoughts included."""
 
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)\s*", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What was answered: its text, whether the answer came to its end, and Ollama's `context` of a generate call."""
-
-    text: str = ""
-    whole: bool = False
-    context: bytes | None = None
 
 
 class ReplyReader:

@@ -76,6 +76,9 @@ class Upstream:
         headers = [(k, v) for k, v in scope["headers"] if k not in dropped and not k.startswith(b"x-membank")]
         length = next((v for k, v in scope["headers"] if k == b"content-length"), None)
         chunked = any(k == b"transfer-encoding" for k, _ in scope["headers"])
+        if chunked:
+            # it says where the body ends, whatever else is said of its length
+            length = None
         if length is not None:
             headers.append((b"content-length", length))
         query = b"?" + scope["query_string"] if scope["query_string"] else b""

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..wire import ASGIApp, Message, Receive, Scope, Send, for_body, header, replayed
-from .dialects import Asked, open_request
+from .dialects import Asked, Reply, open_request
 from .memory import ProxyMemory, Reminded
 from .metrics import Metrics
-from .replies import Reply, ReplyReader
+from .replies import ReplyReader
 from .sidecalls import is_side_call
 from .whose import zone_of
 

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -128,6 +129,8 @@ def registry(inner: str = "") -> Iterator[tuple[str, list[str]]]:
     """A registry's address, and the paths it was asked for."""
     seen: list[str] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Hostile,), {"seen": seen, "inner": inner}))
+    # closing waits for what is being answered
+    server.daemon_threads = False
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -305,22 +308,51 @@ def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The address that was checked is the one connected to: a name may lead elsewhere a moment later."""
     looked: list[str] = []
 
-    async def go(host: str, port: str) -> tuple[int, bytes]:
-        async def known_once(name: str, *_: Any, **__: Any) -> list[Any]:
-            looked.append(name)
-            return [(2, 1, 6, "", ("127.0.0.1", int(port)))]
+    def known_once(name: str, port: int) -> list[str]:
+        looked.append(name)
+        return ["127.0.0.1"]
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", known_once)
+    async def go(port: str) -> tuple[int, bytes]:
+        url = f"http://rebound.example:{port}/v2/x/toy/manifests/a"
         with pytest.raises(WireError) as refused:
-            async with remote.asked(f"http://rebound.example:{port}/v2/x/toy/manifests/a", {}):
+            async with remote.asked(url, {}):
                 pass
         assert refused.value.status == 403
         monkeypatch.setenv(remote.PRIVATE, f"rebound.example:{port}")
-        async with remote.asked(f"http://rebound.example:{port}/v2/x/toy/manifests/a", {}) as response:
+        async with remote.asked(url, {}) as response:
             return response.status_code, await response.aread()
 
+    monkeypatch.setattr(remote, "_resolved", known_once)
     with registry() as (host, _):
-        assert asyncio.run(go(*host.split(":"))) == (200, manifest())
-    # the second time by the resolver of the connection itself, for an address in figures
-    assert looked[:2] == ["rebound.example"] * 2
-    assert set(looked[2:]) <= {"127.0.0.1"}
+        assert asyncio.run(go(host.partition(":")[2])) == (200, manifest())
+    assert looked == ["rebound.example"] * 2
+
+
+def test_names_that_nobody_answers_for_hold_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+
+    def never(name: str, port: int) -> list[str]:
+        held.wait(30)
+        return []
+
+    monkeypatch.setattr(remote, "_resolved", never)
+    monkeypatch.setattr(remote, "LOOKUP_SECONDS", 5.0)
+    with running(tmp_path) as (_, client), ThreadPoolExecutor(20) as pool:
+        url = f"{client.base_url}/api/pull"
+        body = {"model": "slow.example/x/y", "stream": False}
+        asked = [pool.submit(httpx.post, url, json=body, timeout=60) for _ in range(20)]
+        try:
+            began = time.monotonic()
+            assert client.get("/api/tags").status_code == 200
+            assert client.post("/api/show", json={"model": "none"}).status_code == 404
+            assert time.monotonic() - began < 4
+        finally:
+            held.set()
+        assert {answer.result().status_code for answer in asked} == {403}
+
+
+def test_so_many_at_once_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "MOST_RUNNING", 0)
+    with registry() as (host, _), running(tmp_path) as (_, client):
+        monkeypatch.setenv(remote.PRIVATE, host)
+        assert pull(client, host, "toy").status_code == 503

@@ -12,6 +12,7 @@ from banking import open_bank
 
 from membank_llama.bank import MemBank
 from membank_llama.errors import BankStorageError
+from membank_llama.proxy import learner
 from membank_llama.proxy.conversations import Conversations
 from membank_llama.proxy.learner import Learner, Lesson
 
@@ -26,15 +27,15 @@ def bank(tmp_path: Path) -> Iterator[MemBank]:
 
 def learned(bank: MemBank, known: Conversations, *messages: list[dict[str, Any]]) -> Learner:
     """What was said in these requests, taken in together."""
-    learner = Learner(bank, known, is_busy=lambda: False)
+    taking = Learner(bank, known, is_busy=lambda: False)
     try:
         for said in messages:
             found = known.recognise("default", said)
-            learner.learn(Lesson("default", found.conversation, found.fresh))
-        learner.flush()
+            taking.learn(Lesson("default", found.conversation, found.fresh))
+        taking.flush()
     finally:
-        learner.close()
-    return learner
+        taking.close()
+    return taking
 
 
 def test_turns_and_texts_are_one_step(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +81,31 @@ def test_a_bad_lesson_takes_no_other_with_it(bank: MemBank) -> None:
     assert bank.store.registry.scalar("SELECT count(*) FROM turns") == 3
     again = Conversations(bank.store.registry)
     assert [again.recognise("default", said).fresh for said in (SAID, long)] == [(), ()]
+
+
+def test_what_waits_has_a_bound(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Conversations(bank.store.registry)
+    busy = True
+    monkeypatch.setattr(learner, "PATIENCE_SECONDS", 60.0)
+    taking = Learner(bank, known, is_busy=lambda: busy)
+    monkeypatch.setattr(learner, "MOST_WAITING_CHARACTERS", 2500)
+    try:
+        taken = []
+        for number in range(20):
+            found = known.recognise("default", [{"role": "user", "content": f"{number} " + "word " * 40}])
+            taken.append(taking.learn(Lesson("default", found.conversation, found.fresh)))
+        assert taken[:5] == [True] * 5 and taken[-10:] == [False] * 10
+        busy = False
+        taking.flush()
+        assert taking.stored == taken.count(True)
+        assert taking.failed == taken.count(False)
+        # what was turned away is new when it comes again
+        found = known.recognise("default", [{"role": "user", "content": "19 " + "word " * 40}])
+        assert taking.learn(Lesson("default", found.conversation, found.fresh))
+    finally:
+        busy = False
+        taking.close()
+    assert bank.store.registry.count() == taken.count(True) + 1
 
 
 def test_beside_is_written_with_the_last_batch_alone(bank: MemBank) -> None:

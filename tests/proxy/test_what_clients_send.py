@@ -13,6 +13,7 @@ from proxying import Running, engine_of, proxied, user
 
 from membank_llama.prompt import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 from membank_llama.proxy import replies
+from membank_llama.proxy.dialects import Reply
 from membank_llama.proxy.replies import ReplyReader, reply_of
 from membank_llama.wire import outward
 
@@ -148,7 +149,7 @@ def test_an_answer_is_read_however_it_is_cut() -> None:
     spread = json.dumps({"message": {"content": "yes"}, "done": True}, indent=2).encode()
     assert reply_of("/api/chat", spread).text == "yes"
     events = b'data: {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
-    assert reply_of("/v1/chat/completions", events) == replies.Reply("hi", True)
+    assert reply_of("/v1/chat/completions", events) == Reply("hi", True)
 
 
 def test_an_answer_without_end_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

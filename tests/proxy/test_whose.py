@@ -6,14 +6,17 @@ import json
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from proxying import Running, engine_of, proxied, user
 
 from membank_llama.errors import InvalidInputError
 from membank_llama.proxy.targets import located
-from membank_llama.proxy.whose import Tokens, named_by_header, split_model
+from membank_llama.proxy.whose import Tokens, checked_name, named_by_header, split_model
 from membank_llama.wire import WireError
 
 FACT = "My sister Ana lives in Porto."
@@ -184,6 +187,19 @@ def test_targets_that_are_refused(raw: str) -> None:
     with pytest.raises(WireError) as refused:
         located(at(raw))
     assert refused.value.status == 400
+
+
+@given(raw=st.binary(max_size=60) | st.text(max_size=30).map(lambda text: quote(f"/ns/{text}").encode()))
+@settings(max_examples=500, deadline=None)
+def test_any_target_is_a_path_or_refused(raw: bytes) -> None:
+    try:
+        name, scope = located({"path": "/", "raw_path": raw or b"/"})
+    except WireError as refused:
+        assert refused.status == 400
+        return
+    assert scope["path"].startswith("/")
+    assert not scope["raw_path"].startswith((b"//", b"/ns/" if name is None else b"//"))
+    assert name is None or checked_name(name) == name
 
 
 def test_such_a_target_is_told_and_goes_no_further(running: Running) -> None:
