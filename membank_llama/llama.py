@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import llama_cpp
+from jinja2 import TemplateError
 
 from .adapters.base import ModelAdapter
 from .adapters.llama_cpp import LlamaCppAdapter
 from .bank import MemBank
 from .errors import InvalidInputError
-from .gguf_checks import check_loadable
+from .gguf_checks import check_loadable, unreadable_template
 from .paths import default_bank
 from .recorded import captured_as, recorded_model
 from .reminder import MemoryOptions
@@ -185,7 +186,10 @@ class Llama(Remembering):
         if isinstance(memory, MemBank) and encoder is not None:
             raise InvalidInputError("an open MemBank brings its encoder; give memory as a path to choose another")
         check_loadable(model_path)
-        super().__init__(model_path, **kwargs)
+        try:
+            super().__init__(model_path, **kwargs)
+        except TemplateError as exc:
+            raise unreadable_template(model_path, exc) from exc
         try:
             if isinstance(memory, MemBank):
                 self._attach(memory, memory_options, own_bank=False)
