@@ -37,6 +37,11 @@ def check_loadable(path: str | Path) -> None:
     _check(path, status.st_size, status.st_mtime_ns)
 
 
+def unreadable_template(path: str | Path, error: Exception) -> ModelFileError:
+    """What to say of a file whose chat template cannot be read."""
+    return ModelFileError(f"the chat template of {path} cannot be read: {error}; choose another file of this model")
+
+
 @lru_cache(maxsize=64)
 def _check(path: Path, _size: int, _mtime: int) -> None:
     header = read_header(path)

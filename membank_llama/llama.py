@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import llama_cpp
+from jinja2 import TemplateError
 
 from .adapters.base import ModelAdapter
 from .adapters.llama_cpp import LlamaCppAdapter
 from .bank import MemBank
 from .errors import InvalidInputError
-from .gguf_checks import check_loadable
+from .gguf_checks import check_loadable, unreadable_template
 from .paths import default_bank
 from .recorded import captured_as, recorded_model
 from .reminder import MemoryOptions
 from .session import ChatMemory, Turn
 from .streams import CallQueue, Stream
 from .surrogates import repaired_text
-from .tokenizing import MOST_DIGITS, needs_cuts
+from .tokenizing import MOST_DIGITS, Tokenizer, needs_cuts
 from .vocabulary import Vocabulary
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
@@ -41,7 +42,26 @@ def _as(original: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     return wraps(original)
 
 
-class Remembering(llama_cpp.Llama):
+class Tokenizing(llama_cpp.Llama):
+    """A `llama_cpp.Llama` that no text ends: what its pre-tokenizer can't bear at once goes over in pieces."""
+
+    _pieces: Tokenizer
+
+    @_as(llama_cpp.Llama.tokenize)
+    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        said = text.decode("utf-8", "replace") if len(text) > MOST_DIGITS else ""
+        if not needs_cuts(said):
+            return list(super().tokenize(text, add_bos, special))
+        if "_pieces" not in self.__dict__:
+            this = weakref.proxy(self)
+            self._pieces = Tokenizer(lambda: llama_cpp.llama_model_get_vocab(this.model))
+        tokens = self._pieces.framing(first=True) if add_bos else []
+        for piece in self._pieces.pieces(said):
+            tokens += super().tokenize(piece.encode(), False, special)
+        return list(tokens + (self._pieces.framing(first=False) if add_bos else []))
+
+
+class Remembering(Tokenizing):
     """What is added to a `llama_cpp.Llama`; use `Llama` or `remember()`."""
 
     memory: ChatMemory
@@ -57,17 +77,6 @@ class Remembering(llama_cpp.Llama):
         self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank, settle=self._calls.settle)
         # whoever forgets close() loses nothing; finalizers run newest first, so the model is still open then
         weakref.finalize(self, _close_at_exit, weakref.ref(self))
-
-    @_as(llama_cpp.Llama.tokenize)
-    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
-        vocabulary = getattr(self, "_vocabulary", None)
-        said = text.decode("utf-8", "replace") if vocabulary is not None and len(text) > MOST_DIGITS else ""
-        if vocabulary is None or not needs_cuts(said):
-            return list(super().tokenize(text, add_bos, special))
-        tokens = vocabulary.tokenizer.framing(first=True) if add_bos else []
-        for piece in vocabulary.tokenizer.pieces(said):
-            tokens += super().tokenize(piece.encode(), False, special)
-        return list(tokens + (vocabulary.tokenizer.framing(first=False) if add_bos else []))
 
     @_as(llama_cpp.Llama.create_completion)
     def create_completion(self, *args: Any, **kwargs: Any) -> Any:
@@ -187,7 +196,10 @@ class Llama(Remembering):
         if isinstance(memory, MemBank) and encoder is not None:
             raise InvalidInputError("an open MemBank brings its encoder; give memory as a path to choose another")
         check_loadable(model_path)
-        super().__init__(model_path, **kwargs)
+        try:
+            super().__init__(model_path, **kwargs)
+        except TemplateError as exc:
+            raise unreadable_template(model_path, exc) from exc
         try:
             if isinstance(memory, MemBank):
                 self._attach(memory, memory_options, own_bank=False)

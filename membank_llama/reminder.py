@@ -45,6 +45,8 @@ REPLAYED_TURNS = 512
 QUERY_CHARACTERS = 2000
 CHARACTERS_COUNTED = 16
 """Characters a token of context beyond which a text is not counted any more, but taken to be longer than it."""
+MOST_COUNTED = 256 * 1024
+"""Characters of a request that are counted, whatever context it asks for; the rest is estimated."""
 CHARACTERS_A_TOKEN = 3
 
 Message = Mapping[str, Any]
@@ -182,7 +184,7 @@ class Reminder:
         text = strip_block(found.text).strip()
         if not text or not options.recall:
             return found.start, "", None
-        one, _ = _room(tokens.n_ctx, _counted(prompt, tokens), options, max_tokens)
+        one, _ = _room(tokens.n_ctx, _counted(prompt, tokens, _counted_at_most(tokens)), options, max_tokens)
         block, last = self._recall(text, [prompt], one, set(), tokens, options)
         return found.start, block.text, last
 
@@ -242,19 +244,23 @@ class Reminder:
 
 def _used(messages: Sequence[Message], tokens: Tokens) -> int:
     """Tokens of the messages, or some number above the context: beyond it nothing is counted."""
-    used = 0
+    used, left = 0, _counted_at_most(tokens)
     for message in messages:
-        used += _counted(text_of(message.get("content")), tokens) + MESSAGE_OVERHEAD
+        text = text_of(message.get("content"))
+        used += _counted(text, tokens, left) + MESSAGE_OVERHEAD
+        left -= len(text)
         if used > tokens.n_ctx:
             break
     return used
 
 
-def _counted(text: str, tokens: Tokens) -> int:
-    """Tokens of a text; of one that no context of this size holds, an estimate."""
-    if len(text) > CHARACTERS_COUNTED * tokens.n_ctx:
-        return len(text) // CHARACTERS_A_TOKEN
-    return tokens.count(text)
+def _counted_at_most(tokens: Tokens) -> int:
+    return min(CHARACTERS_COUNTED * tokens.n_ctx, MOST_COUNTED)
+
+
+def _counted(text: str, tokens: Tokens, most: int) -> int:
+    """Tokens of a text; of one that is longer than `most` characters an estimate."""
+    return len(text) // CHARACTERS_A_TOKEN if len(text) > most else tokens.count(text)
 
 
 def _choose(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from banking import open_bank
+from hostile_gguf import STRING, changed
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from terminals import environment, membank
@@ -60,6 +61,22 @@ def test_bytes_that_are_no_text_do_not_end_a_chat(tmp_path: Path, tiny_gguf: Pat
     assert done.code == 0, done.err
     assert "memories" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("memory", [(), ("--no-memory",)])
+def test_one_long_word_does_not_end_a_chat(tmp_path: Path, recall_tiny: Path, memory: tuple[str, ...]) -> None:
+    path = changed(recall_tiny, tmp_path / "v3.gguf", lambda p: p.set("tokenizer.ggml.pre", "deepseek-v3", STRING))
+    ran = membank("--bank", tmp_path / "bank", "chat", path, *memory, *CHAT, stdin=f"{'a' * 100_000}\nHello.\n")
+    assert ran.code == 0, ran.err
+    assert "does not fit into the context" in ran.err
+
+
+def test_a_template_that_cannot_be_read_is_one_line(tmp_path: Path, recall_tiny: Path) -> None:
+    cut = changed(recall_tiny, tmp_path / "cut.gguf", lambda p: p.set("tokenizer.chat_template", "{% for m in", STRING))
+    ran = membank("--bank", tmp_path / "bank", "chat", cut, *CHAT, stdin="Hello.\n")
+    assert ran.code == 1
+    assert "the chat template of" in ran.err
+    assert "Traceback" not in ran.err
 
 
 def test_no_memory_leaves_no_bank(tmp_path: Path, tiny_gguf: Path) -> None:

@@ -105,7 +105,7 @@ MORE: dict[str, Callable[[str], Any]] = {
     "passages.split_passages": passages.split_passages,
     "prompt.Neutraliser": NEUTRALISE,
     "reminder._is_shown": lambda text: reminder._is_shown(text, [text + "b", text[1:] + "b"]),
-    "reminder._counted": lambda text: reminder._counted(text, Estimated(4096)),
+    "reminder._counted": lambda text: reminder._counted(text, Estimated(4096), 10**9),
     "wire.parse_object": lambda text: wire.parse_object(b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()),
     "engine.messages.normalise": lambda text: messages.normalise([{"role": "user", "content": text}]),
     "engine.messages, many": lambda text: messages.normalise(

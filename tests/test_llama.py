@@ -14,6 +14,7 @@ from typing import Any
 
 import llama_cpp
 import pytest
+from hostile_gguf import STRING, changed
 
 import membank_llama
 from membank_llama.adapters.llama_cpp import LlamaCppAdapter
@@ -378,3 +379,11 @@ def test_dropping_the_object_frees_everything(stories_chatml_gguf: Path, tmp_pat
     gc.collect()
     with MemBank(None, tmp_path / "bank") as bank:
         assert next(iter(bank.memories())).text == "My parrot is called Rio."
+
+
+def test_a_chat_template_that_cannot_be_read(tmp_path: Path, recall_tiny: Path) -> None:
+    cut = changed(
+        recall_tiny, tmp_path / "cut.gguf", lambda p: p.set("tokenizer.chat_template", "{% for m in messages", STRING)
+    )
+    with pytest.raises(ModelFileError, match=r"the chat template of .* cannot be read"):
+        membank_llama.Llama(str(cut), memory=tmp_path / "bank", n_ctx=128, verbose=False)

@@ -145,15 +145,20 @@ def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:
 
 
 def _load(path: Path, options: dict[str, Any]) -> Any:
-    import llama_cpp
+    from jinja2 import TemplateError
 
+    from ..gguf_checks import check_loadable, unreadable_template
     from ..gguf_file import read_header
+    from ..llama import Tokenizing
 
+    check_loadable(path)
     header = read_header(path)
     if header.metadata.get(f"{header.architecture}.attention.causal") is False:
         raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
     try:
-        return llama_cpp.Llama(str(path), **options)
+        return Tokenizing(str(path), **options)
+    except TemplateError as exc:
+        raise unreadable_template(path, exc) from exc
     except (ValueError, RuntimeError, AssertionError) as exc:
         raise ModelFileError(
             f"llama.cpp cannot load {path}: {exc}. It may be of a kind this version does not know, or too large for "

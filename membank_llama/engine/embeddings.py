@@ -24,6 +24,8 @@ from .serving import Kitchen
 _MOST_TEXTS = 2048
 _Part: TypeAlias = tuple[Vector, int]
 _AT_ONCE = 16
+_LONGEST = 64
+"""Characters of a text a token of context; what is longer is cut there."""
 
 
 async def embed(kitchen: Kitchen, x: Exchange) -> None:
@@ -110,17 +112,33 @@ def _work(name: str, texts: Sequence[str], truncate: bool) -> Callable[[NativeMo
         def work(cancelled: Event) -> Iterator[_Part]:
             if not isinstance(native, Embedder):
                 raise WireError(400, f'"{name}" does not support embeddings')
-            for start in range(0, len(texts), _AT_ONCE):
+            for some in _batches(texts, native.n_ctx):
                 if cancelled.is_set():
                     raise AbandonedError
-                yield _encode(native, texts[start : start + _AT_ONCE], truncate)
+                yield _encode(native, some, truncate)
 
         return work
 
     return on
 
 
+def _batches(texts: Sequence[str], n_ctx: int) -> Iterator[list[str]]:
+    """So many texts that nobody waits long until it is asked whether anybody still listens."""
+    batch: list[str] = []
+    for text in texts:
+        if batch and (len(batch) == _AT_ONCE or sum(map(len, batch)) + len(text) > _LONGEST * n_ctx):
+            yield batch
+            batch = []
+        batch.append(text)
+    if batch:
+        yield batch
+
+
 def _encode(model: Embedder, texts: Sequence[str], truncate: bool) -> tuple[Vector, int]:
+    most = _LONGEST * model.n_ctx
+    if not truncate and any(len(text) > most for text in texts):
+        raise WireError(400, "the input length exceeds the context length")
+    texts = [text[:most] for text in texts]
     counts = [model.count(text) for text in texts]
     if max(counts) > model.n_ctx and not truncate:
         raise WireError(400, "the input length exceeds the context length")

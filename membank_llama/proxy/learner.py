@@ -27,8 +27,9 @@ logger = logging.getLogger("membank_llama")
 MOST_LESSONS = 64
 QUIET_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
-MOST_CHARACTERS = 64 * 1024
-"""Of one message; what is longer is remembered in its beginning."""
+MOST_CHARACTERS = 256 * 1024
+"""Of one message; of what is longer, its beginning and its end are remembered."""
+_END_CHARACTERS = 64 * 1024
 MOST_WAITING_CHARACTERS = 32 * 1024 * 1024
 _TURN = 200
 """What a turn takes beside its text, in characters."""
@@ -226,9 +227,19 @@ class Learner:
 def _shortened(lesson: Lesson) -> Lesson:
     if all(len(turn.text) <= MOST_CHARACTERS for turn in lesson.turns):
         return lesson
-    longest = max(len(turn.text) for turn in lesson.turns)
-    logger.warning("of a message of %d characters the first %d are remembered", longest, MOST_CHARACTERS)
-    return replace(lesson, turns=tuple(replace(turn, text=turn.text[:MOST_CHARACTERS]) for turn in lesson.turns))
+    return replace(lesson, turns=tuple(replace(turn, text=_beginning_and_end(turn.text)) for turn in lesson.turns))
+
+
+def _beginning_and_end(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    logger.warning(
+        "of a message of %d characters the first %d and the last %d are remembered",
+        len(text),
+        MOST_CHARACTERS - _END_CHARACTERS,
+        _END_CHARACTERS,
+    )
+    return f"{text[: MOST_CHARACTERS - _END_CHARACTERS]}\n\n{text[-_END_CHARACTERS:]}"
 
 
 def _size(lesson: Lesson) -> int:

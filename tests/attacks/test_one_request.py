@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from besieged import Siege, besieged, said
+from hostile_files import CHANGES
+from hostile_gguf import changed
 
 from membank_llama.prompt import BLOCK_OPEN, HEADER
 
@@ -18,6 +21,10 @@ MEGABYTE = 1 << 20
 FULL = 7 * MEGABYTE
 """Nearly the largest body that is taken."""
 BLOCK = f"{BLOCK_OPEN}\n{HEADER[:19]}"
+
+A = {"$ref": "#/$defs/a"}
+TWO_WAYS = {"anyOf": [{"type": "array", "items": A}, {"type": "array", "items": A}]}
+AMBIGUOUS = {"$defs": {"a": TWO_WAYS}, "type": "object", "properties": {"x": A}, "required": ["x"]}
 
 TEXTS = {
     "one word": lambda size: "a" * size,
@@ -118,3 +125,50 @@ def test_bodies_too_large_and_many_at_once(siege: Siege) -> None:
     assert statuses <= {400, 503}
     siege.unharmed()
     assert siege.chat(said("Hello.")) == 200
+
+
+@pytest.mark.attack
+def test_a_hostile_upload(tmp_path: Path, recall_tiny: Path) -> None:
+    """Uploaded, made a model, asked: an error for who asked, and everybody else is answered; at the next start too."""
+    for name in ("tokens all the same", "block_count = 4294967295", "tensor of another type", "template of 2 MB"):
+        data = changed(recall_tiny, tmp_path / "evil.gguf", CHANGES[name]).read_bytes()
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        folder = tmp_path / name
+        folder.mkdir()
+        for _ in range(2):
+            with besieged(folder, "--model", str(recall_tiny)) as siege:
+                with siege.watched():
+                    siege.ask(f"/api/blobs/{digest}", data)
+                    siege.ask("/api/create", {"model": "evil", "files": {"evil.gguf": digest}, "stream": False})
+                    for path in ("/api/chat", "/api/embed", "/api/show", "/api/generate"):
+                        body = {"model": "evil", "messages": [said("x")], "input": "x", "prompt": "x", "stream": False}
+                        assert siege.ask(path, {**body, "options": {"num_predict": 2}}) in (200, 400, 404, 500)
+                    assert siege.chat(said("Hello.")) == 200
+                siege.unharmed()
+
+
+@pytest.mark.attack
+def test_long_texts_to_embed(tmp_path: Path, minilm_gguf: Path, recall_tiny: Path) -> None:
+    with besieged(tmp_path, "--model", str(minilm_gguf), "--model", str(recall_tiny)) as siege:
+        name = minilm_gguf.stem
+        with siege.watched():
+            for text in ("word " * (FULL // 5), "a" * FULL, "中" * (FULL // 3)):
+                assert siege.ask("/api/embed", {"model": name, "input": text}) == 200
+                assert siege.ask("/api/embed", {"model": name, "input": text, "truncate": False}) == 400
+            # nobody waits for the rest of it
+            assert siege.ask("/api/embed", {"model": name, "input": ["word " * 6000] * 200}, timeout=3) == -1
+            assert siege.ask("/api/embed", {"model": name, "input": "a word"}, timeout=20) == 200
+        siege.unharmed()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("schema", [AMBIGUOUS, {"type": "string", "pattern": "^((a?){50}){39}$"}])
+def test_a_format_that_takes_for_ever(siege: Siege, schema: dict[str, Any]) -> None:
+    siege.slowest = 0.0
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    with siege.watched():
+        for more in ({"format": schema}, {"tools": tools}):
+            siege.chat(said("a"), timeout=2, options={"num_predict": 500}, **more)
+            # the client has hung up: its model is free
+            assert siege.chat(said("Hello."), timeout=20) == 200
+    siege.unharmed()
