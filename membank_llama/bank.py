@@ -17,11 +17,11 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
-from . import calibration, upkeep
+from . import upkeep
 from .adapters.base import ModelAdapter, check_vectors
 from .asking import Asker
+from .calibrator import Calibrator
 from .errors import BankStorageError, InvalidInputError, MemoryNotFoundError, ModelError
-from .hgns.axes import ANISOTROPIC, anisotropy
 from .hgns.hierarchy import DEFAULT_CODEC
 from .items import IngestResult, Integration, checked
 from .passages import encoded_text, passage_spans
@@ -91,10 +91,14 @@ class MemBank:
             self.path = Path(path)
             self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
             stack.callback(self._store.close)
-            self._asker = Asker(self._store, adapter, max_text_bytes)
+            self._ask_with(adapter)
             self._stack = stack.pop_all()
         if adapter is not None and not repair:
-            self._calibrate_soon()
+            self._calibrator.soon()
+
+    def _ask_with(self, adapter: ModelAdapter | None) -> None:
+        self._asker = Asker(self._store, adapter, self.max_text_bytes)
+        self._calibrator = Calibrator(self._store, self._asker)
 
     @property
     def read_only(self) -> bool:
@@ -178,24 +182,10 @@ class MemBank:
         texts = [text for item, cuts in zip(batch, spans, strict=True) for text in encoded_text(item.text, cuts)]
         vectors = check_vectors(adapter.encode_batch(texts), len(texts), adapter.hidden_dim, adapter.name)
         stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans, beside=beside)
-        self._calibrate_soon()
+        self._calibrator.soon()
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
         return [IngestResult(entry.memory_id, entry.pointers, entry.is_new, dims, spent) for entry in stored]
-
-    def _calibrate_soon(self) -> None:
-        if calibration.is_due(self._store):
-            self._store.worker.submit("calibrating", self._calibrating)
-
-    def _calibrating(self) -> Iterator[tuple[int, int]]:
-        """Find the bank's axes where it has grown; yields how many vectors are written along them, of how many."""
-        if not calibration.is_due(self._store):
-            return
-        for _ in self._asker.encoding_cohort():
-            yield 0, 0
-        cohort = self._asker.cohort()
-        correct = None if cohort is None else anisotropy(cohort) >= ANISOTROPIC
-        yield from calibration.recalibrating(self._store, correct=correct)
 
     def _need_adapter(self) -> ModelAdapter:
         if self.adapter is None:
@@ -365,48 +355,23 @@ class MemBank:
         adapter = adapter or self._need_adapter()
         done = upkeep.reencode(self._store, adapter, progress)
         self.adapter = adapter
-        self._asker = Asker(self._store, adapter, self.max_text_bytes)
-        self._calibrate(progress)
+        self._ask_with(adapter)
+        self._calibrator.now(progress)
         return done
-
-    def _calibrate(self, progress: Progress | None) -> None:
-        """Do now what the background was to do."""
-        self._store.worker.cancel("calibrating")
-        try:
-            for done, total in self._calibrating():
-                if progress is not None and total:
-                    progress("calibrating", done, total)
-        except BankStorageError as exc:
-            logger.warning("what was told is stored, along the axes the bank had; it tries again: %s", exc)
 
     def flush(self, progress: Progress | None = None) -> None:
         """Do now what is left to the background: find the bank's axes, finish and save the indexes, measure the
         gate."""
         self._store.registry.check_open()
         if not self.read_only:
-            self._calibrate(progress)
+            self._calibrator.now(progress)
         self._store.indexes.drain(progress)
         self._store.indexes.save()
         self._asker.settle(progress)
 
     def stats(self) -> dict[str, Any]:
         """Counts, bytes and the model, for people and monitoring."""
-        store = self._store
-        hierarchy = store.hierarchy
-        return {
-            "path": str(self.path),
-            "memories": store.registry.count(),
-            "namespaces": store.registry.namespaces(),
-            "model": vars(store.model),
-            "codec": hierarchy.spec(),
-            "axes": store.axes_facts(),
-            "bytes": store.nbytes(),
-            "level_bytes": {level: hierarchy.nbytes(level) for level in LEVELS},
-            "level_share": {level: hierarchy.nbytes(level) / (4 * hierarchy.dim) for level in LEVELS},
-            "slots": {"total": store.registry.next_slot(), "free": store.registry.free_count()},
-            "generation": store.registry.generation,
-            "indexes": store.indexes.stats(),
-        }
+        return self._store.facts()
 
     def close(self) -> None:
         """Save and let go; the adapter stays open. May be called twice."""

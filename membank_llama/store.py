@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from . import removal
 from .background import BackgroundWorker
@@ -36,11 +35,9 @@ from .bank_files import (
     check_database_is_there,
     check_files,
     check_is_new,
-    index_files,
     make_bank_directory,
     remove_leftovers,
     set_aside,
-    size_of,
 )
 from .bank_records import read_activations, read_calibration, read_model, read_rewrite
 from .buffer import MemMapBuffer
@@ -57,29 +54,26 @@ from .errors import (
 )
 from .expiry import ExpiredIds
 from .hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
-from .indexing import LINKS, IndexPlan, IndexSet
+from .index_plan import IndexPlan
+from .indexing import IndexSet
 from .lock import WriterLock
 from .placement import ModelCard, Stored, pack_records, place_records, plan, record
-from .pointer import PointerRecord
 from .registry import Registry
 from .roster import Rosters
-from .types import Codes, NewMemory, Progress, Spans, Vector
+from .stored_vectors import Slots as Slots
+from .stored_vectors import StoredVectors
+from .types import NewMemory, Progress, Spans, Vector
 
 FORMAT = 1
 INDEXED = 0.9
 """Share of the variance that the indexed axes hold, until there are so many memories that fewer must do."""
 
-HANDED_ON, MORE_HANDED_ON = 128, 1024
-"""Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""
-
 FIRST_ACTIVATIONS = "activations-1.bin"
 
 logger = logging.getLogger("membank_llama")
 
-Slots = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
-
-class Store:
+class Store(StoredVectors):
     """A bank's directory, opened.
 
     Args:
@@ -387,75 +381,6 @@ class Store:
                 self._erase(left)
             except BankStorageError as exc:
                 logger.warning("%s", exc)
-
-    # -- reading
-
-    def codes(self, slots: Slots, level: int) -> Codes:
-        """One level of many slots, shape ``(len(slots), nbytes(level))``."""
-        return self.buffer.rows(np.asarray(slots, np.int64), *self.hierarchy.offsets(level))
-
-    def _index_rows(self, slots: Slots, count: int) -> Vector:
-        """What is indexed of many slots, shape ``(len(slots), count)``."""
-        return self.hierarchy.index_rows(self.codes(slots, 2), count)
-
-    def nearest(self, namespace: str, vector: Vector, want: int) -> npt.NDArray[np.int64] | None:
-        """Ids of the `want` memories whose level 2 lies nearest to a vector, shape ``(dim,)``, best first; None where
-        the index is still being read.
-
-        Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
-        """
-        if not len(self.rosters.get(namespace)):
-            return np.zeros(0, np.int64)
-        index = self.indexes.ready(namespace)
-        if index is None:
-            return None
-        if self.hierarchy.axes is None:
-            return index.search(vector, want)[0]
-        asked = self.hierarchy.index_query(vector, index.dim)
-        handed_on = HANDED_ON if index.links == LINKS else MORE_HANDED_ON
-        ids = index.search(asked, max(handed_on, 2 * want))[0]
-        roster = self.rosters.get(namespace)
-        rows = roster.rows(ids)
-        best = np.argsort(-self.scores(vector, roster.slots[rows], 2), kind="stable")[:want]
-        chosen: npt.NDArray[np.int64] = roster.ids[rows[best]]
-        return chosen
-
-    def scores(self, query: Vector, slots: Slots, level: int) -> Vector:
-        """Cosine of the query, shape ``(dim,)``, with one level of many slots."""
-        return self.hierarchy.score(query, self.codes(slots, level), level)
-
-    def pointers(self, slots: Iterable[int]) -> dict[int, tuple[PointerRecord, PointerRecord, PointerRecord]]:
-        """slot → its pointers at levels 0, 1 and 2."""
-        packed = self.registry.pointers(slots)
-        return {
-            slot: (PointerRecord.unpack(a), PointerRecord.unpack(b), PointerRecord.unpack(c))
-            for slot, (a, b, c) in packed.items()
-        }
-
-    def pointer_ids(self, slots: Iterable[int]) -> dict[int, tuple[str, ...]]:
-        """slot → the names of its pointers at levels 0, 1 and 2."""
-        packed = self.registry.pointers(slots)
-        return {slot: tuple(record[:32].hex() for record in records) for slot, records in packed.items()}
-
-    def deref(self, pointer: PointerRecord) -> Codes:
-        """The bytes a pointer names: a read-only view into the file."""
-        slot, within = divmod(pointer.offset - self.buffer.offset(0), self.hierarchy.slot_bytes)
-        return self.buffer.read(slot, within, within + pointer.nbytes)
-
-    def nbytes(self) -> dict[str, int]:
-        """Bytes on disk of each part."""
-        activations = self.path / self.activations
-        return {
-            "database": sum(size_of(path) for path in self.path.glob(f"{DATABASE}*")),
-            "activations": size_of(activations),
-            "index": sum(size_of(path) for path in index_files(self.path / INDEX)),
-        }
-
-    def axes_facts(self) -> dict[str, int | bool] | None:
-        """From how many vectors the axes were found, whether they correct cosines, how many were removed for it."""
-        if (axes := self.hierarchy.axes) is None:
-            return None
-        return {"calibrated_at": self.calibrated_at, "corrects": axes.corrects, "removed": axes.removed}
 
     def check_writable(self) -> None:
         """Raises BankReadOnlyError where the bank was opened for reading, BankClosedError where it is closed."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from banking import FACTS, numbered, open_bank, open_store, python, texts, unit_vectors, wait_for
 
-from membank_llama import calibration, indexing
+from membank_llama import calibration, index_plan
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
 from membank_llama.errors import BankCorruptError, BankReadOnlyError
@@ -193,7 +193,7 @@ def test_vectors_that_all_point_one_way_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_index_of_leading_axes_finds_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "LARGE", ((1000, 4),))
+    monkeypatch.setattr(index_plan, "LARGE", ((1000, 4),))
     vectors = unit_vectors(1500, 64) * np.arange(1, 65) ** -0.7
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     store = open_store(tmp_path)
@@ -204,7 +204,7 @@ def test_the_index_of_leading_axes_finds_the_nearest(tmp_path: Path, monkeypatch
     store.add([NewMemory(f"text {n}") for n in range(900, 1500)], vectors[900:])
     store.indexes.drain()
     index = store.indexes.get("default")
-    assert (index.dim, index.links, index.tail_count) == (16, indexing.FEWER_LINKS, 0), "it has outgrown its axes"
+    assert (index.dim, index.links, index.tail_count) == (16, index_plan.FEWER_LINKS, 0), "it has outgrown its axes"
     found = 0
     for query in vectors[::15]:
         true = set((np.argsort(-(vectors @ query))[:5] + 1).tolist())
