@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from banking import FACTS, numbered, open_bank, open_store, python, texts, unit_vectors, wait_for
 
-from membank_llama import calibration, index_plan
+from membank_llama import background, calibration, index_plan
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
 from membank_llama.errors import BankCorruptError, BankReadOnlyError
@@ -220,6 +220,7 @@ def test_the_index_of_leading_axes_finds_the_nearest(tmp_path: Path, monkeypatch
 def test_what_is_told_and_forgotten_meanwhile_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slots are freed and taken again while they are being copied."""
     monkeypatch.setattr(calibration, "BATCH", 7)
+    monkeypatch.setattr(background, "BREATH", 0.01)
     rng = random.Random(3)
     with open_bank(tmp_path) as bank:
         bank.ingest_many(numbered(FEWEST))

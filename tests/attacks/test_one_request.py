@@ -20,7 +20,7 @@ from membank_llama.prompt import BLOCK_OPEN, HEADER
 MEGABYTE = 1 << 20
 FULL = 7 * MEGABYTE
 """Nearly the largest body that is taken."""
-BLOCK = f"{BLOCK_OPEN}\n{HEADER[:19]}"
+BLOCK = f"{BLOCK_OPEN}\n{HEADER}"
 
 A = {"$ref": "#/$defs/a"}
 TWO_WAYS = {"anyOf": [{"type": "array", "items": A}, {"type": "array", "items": A}]}

@@ -19,7 +19,7 @@ from membank_llama.proxy import learner as learning
 from membank_llama.proxy.conversations import Conversations, Turn
 from membank_llama.proxy.dialects import open_request
 from membank_llama.proxy.learner import Learner, Lesson
-from membank_llama.proxy.way import is_last
+from membank_llama.proxy.replies import ReplyReader
 from membank_llama.reminder import CHARACTERS_COUNTED, MOST_COUNTED, MemoryOptions, Reminder
 
 
@@ -95,7 +95,7 @@ def test_both_ends_of_a_long_message_are_remembered(
 def test_what_waits_to_be_stored_is_bounded(
     bank: MemBank, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(learning, "MOST_WAITING", 10_000)
+    monkeypatch.setattr(learning, "MOST_WAITING_CHARACTERS", 10_000)
     monkeypatch.setattr(learning, "PATIENCE_SECONDS", 3600.0)
     busy = [True]
     conversations = Conversations(bank.store.registry)
@@ -132,21 +132,24 @@ def test_a_context_of_thousands_of_digits_is_none() -> None:
         (b'{"done": true}', False),
         (b'{"done": false}\n', False),
         (b"data: [DONE]\n\n", True),
-        (b"data: x\ndata: [DONE]", True),
+        (b"data: x\ndata: [DONE]\n", True),
         (b"x data: [DONE]", False),
         (b'"done": true' * 100_000, False),
-        (b'"done": true' * 100_000 + b"\n", True),
+        (b'"done": true' * 100_000 + b"\n", False),
     ],
 )
 def test_the_last_piece_of_a_stream(part: bytes, last: bool) -> None:
-    assert is_last(part) is last
+    reader = ReplyReader("/api/chat")
+    for start in range(0, len(part), 1000):
+        reader.feed(part[start : start + 1000])
+    assert reader.over is last
 
 
 def test_messages_that_froze_the_server(tmp_path: Path, recall_tiny: Path) -> None:
     path = changed(recall_tiny, tmp_path / "recall-tiny.gguf", lambda p: p.set("tokenizer.ggml.pre", "tekken", STRING))
     with proxied(tmp_path, engine_of(tmp_path, path)) as running:
-        block = f"{BLOCK_OPEN}\n{HEADER[:19]}"
-        for text in (block * 8000, "a" * 100_000, "what " * 50_000, " " * 100_000 + "x", "中" * 50_000):
+        block = f"{BLOCK_OPEN}\n{HEADER}"
+        for text in (block * 2000, "a" * 100_000, "what " * 50_000, " " * 100_000 + "x", "中" * 50_000):
             assert running.chat(user(text), options={"num_predict": 2}).status_code == 400
         assert running.chat(user(f"{block} x {BLOCK_CLOSE} Hello."), options={"num_predict": 2}).status_code == 200
         assert "Hello." in running.texts()
