@@ -26,9 +26,8 @@ import numpy.typing as npt
 
 from .bank_files import (
     DATABASE,
+    FIRST_ACTIVATIONS,
     INDEX,
-    activation_files,
-    activation_number,
     check_database_is_there,
     check_files,
     check_is_new,
@@ -66,8 +65,6 @@ INDEXED = 0.9
 
 HANDED_ON, MORE_HANDED_ON = 128, 1024
 """Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""
-
-FIRST_ACTIVATIONS = "activations-1.bin"
 
 Slots = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
@@ -156,27 +153,15 @@ class Store:
         """Read how the bank is encoded and open its activations, all of one moment: a process that writes may be
         switching the bank over, and what was read in part before and in part after does not fit together."""
         while True:
-            name = self._activation_name()
+            name = read_activations(self.registry, repair=self._repair)
             self.model = self._recorded_model(self.model) or self.model
             try:
                 self.hierarchy = read_encoding(self.registry, self.model.dim, repair=self._repair)
                 self._open_activations()
                 return
             except BankError:
-                if self._activation_name() == name:
+                if read_activations(self.registry, repair=self._repair) == name:
                     raise
-
-    def _activation_name(self) -> str:
-        """The activation file that the bank names."""
-        try:
-            return read_activations(self.registry)
-        except BankCorruptError:
-            if not self._repair:
-                raise
-        names = [FIRST_ACTIVATIONS, *(path.name for path in activation_files(self.path))]
-        name = max(names, key=activation_number)
-        self.registry.set_meta("activations", name)
-        return name
 
     def _open_activations(self) -> None:
         self.calibrated_at = read_calibration(self.registry, repair=self._repair)
@@ -195,7 +180,7 @@ class Store:
 
     def _open_file(self) -> None:
         """Open the activation file that the registry names, and delete what an interrupted switch left behind."""
-        name = self._activation_name()
+        name = read_activations(self.registry, repair=self._repair)
         try:
             buffer = self.open_buffer(name, self.hierarchy)
             self._check_length(buffer)
