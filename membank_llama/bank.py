@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,8 +19,9 @@ from typing import Any
 from . import upkeep
 from .adapters.base import ModelAdapter, check_vectors
 from .asking import Asker
+from .bank_files import temporary_directory
 from .calibrator import Calibrator
-from .errors import BankStorageError, InvalidInputError, MemoryNotFoundError, ModelError
+from .errors import InvalidInputError, MemoryNotFoundError, ModelError
 from .hgns.hierarchy import DEFAULT_CODEC
 from .items import IngestResult, Integration, checked
 from .passages import encoded_text, passage_spans
@@ -81,7 +81,7 @@ class MemBank:
         self._min_score = min_recall_score
         with ExitStack() as stack:
             if path is None:
-                path = _temporary()
+                path = temporary_directory()
                 stack.callback(shutil.rmtree, path, ignore_errors=True)
             card = None
             if adapter is not None:
@@ -386,12 +386,3 @@ class MemBank:
 
 def _about(text: str) -> int:
     return len(text) // CHARACTERS_A_TOKEN
-
-
-def _temporary() -> str:
-    try:
-        return tempfile.mkdtemp(prefix="membank-")
-    except OSError as exc:
-        raise BankStorageError(
-            f"there is no room for a bank in {tempfile.gettempdir()}: {exc.strerror or exc}; name a directory for it"
-        ) from exc

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from .errors import BankCorruptError, BankFormatError, BankStorageError
 
 DATABASE = "bank.sqlite"
 INDEX = "index"
+FIRST_ACTIVATIONS = "activations-1.bin"
 NOTE = "bank.note"
 WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
 LAST_RECALL, HISTORY = "last-recall.json", "chat-history"
@@ -240,6 +242,16 @@ def make_bank_directory(path: Path) -> None:
     except OSError as exc:
         raise BankStorageError(
             f"cannot make {path}: {exc.strerror or exc}; choose a directory you may write to"
+        ) from exc
+
+
+def temporary_directory() -> str:
+    """A directory for a bank that nobody keeps; raises as `make_directory`."""
+    try:
+        return tempfile.mkdtemp(prefix="membank-")
+    except OSError as exc:
+        raise BankStorageError(
+            f"there is no room for a bank in {tempfile.gettempdir()}: {exc.strerror or exc}; name a directory for it"
         ) from exc
 
 

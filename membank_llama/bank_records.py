@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .bank_files import activation_name
+from .bank_files import FIRST_ACTIVATIONS, activation_files, activation_name, activation_number
 from .encoding import CALIBRATED_AT
 from .errors import BankCorruptError
 from .placement import ModelCard
@@ -43,13 +43,22 @@ def model_card(card: Any) -> ModelCard:
     )
 
 
-def read_activations(registry: Registry) -> str:
-    """The name of the activation file in use.
+def read_activations(registry: Registry, *, repair: bool = False) -> str:
+    """The name of the activation file in use; where what is recorded is none and the bank is to be repaired, that of
+    the newest file there, recorded from now on.
 
     Raises:
         BankCorruptError: it is no such name.
     """
-    return activation_name(registry.get_meta("activations"))
+    try:
+        return activation_name(registry.get_meta("activations"))
+    except BankCorruptError:
+        if not repair:
+            raise
+    there = [FIRST_ACTIVATIONS, *(path.name for path in activation_files(registry.path.parent))]
+    name = max(there, key=activation_number)
+    registry.set_meta("activations", name)
+    return name
 
 
 def read_calibration(registry: Registry, *, repair: bool = False) -> int:

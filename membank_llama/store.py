@@ -29,9 +29,8 @@ from . import removal
 from .background import BackgroundWorker
 from .bank_files import (
     DATABASE,
+    FIRST_ACTIVATIONS,
     INDEX,
-    activation_files,
-    activation_number,
     check_database_is_there,
     check_files,
     check_is_new,
@@ -67,8 +66,6 @@ from .types import NewMemory, Progress, Spans, Vector
 FORMAT = 1
 INDEXED = 0.9
 """Share of the variance that the indexed axes hold, until there are so many memories that fewer must do."""
-
-FIRST_ACTIVATIONS = "activations-1.bin"
 
 logger = logging.getLogger("membank_llama")
 
@@ -163,27 +160,15 @@ class Store(StoredVectors):
         switching the bank over, and what was read in part before and in part after does not fit together. `known`: the
         hierarchy that it has just been switched to."""
         while True:
-            name = self._activation_name()
+            name = read_activations(self.registry, repair=self._repair)
             self.model = self._recorded_model(self.model) or self.model
             try:
                 self.hierarchy = known or read_encoding(self.registry, self.model.dim, repair=self._repair)
                 self._open_activations()
                 return
             except BankError:
-                if self._activation_name() == name:
+                if read_activations(self.registry, repair=self._repair) == name:
                     raise
-
-    def _activation_name(self) -> str:
-        """The activation file that the bank names."""
-        try:
-            return read_activations(self.registry)
-        except BankCorruptError:
-            if not self._repair:
-                raise
-        names = [FIRST_ACTIVATIONS, *(path.name for path in activation_files(self.path))]
-        name = max(names, key=activation_number)
-        self.registry.set_meta("activations", name)
-        return name
 
     def _open_activations(self) -> None:
         self.calibrated_at = read_calibration(self.registry, repair=self._repair)
@@ -202,7 +187,7 @@ class Store(StoredVectors):
 
     def _open_file(self) -> None:
         """Open the activation file that the registry names, and delete what an interrupted switch left behind."""
-        name = self._activation_name()
+        name = read_activations(self.registry, repair=self._repair)
         try:
             buffer = self.open_buffer(name, self.hierarchy)
             self._check_length(buffer)

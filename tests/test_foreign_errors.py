@@ -161,7 +161,7 @@ def test_a_reader_that_meets_a_switch_opens_what_is_there_then(
                 now()
             return found
 
-        def read_activations(registry: object) -> str:
+        def read_activations(registry: object, **_: object) -> str:
             found = activation_name(registry.get_meta("activations"))  # type: ignore[attr-defined]
             if registry is not writer.store.registry and moment == "the name is read":
                 now()
