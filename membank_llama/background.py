@@ -41,6 +41,7 @@ class _State:
 
     wake: threading.Condition = field(default_factory=threading.Condition)
     jobs: dict[Hashable, _Job] = field(default_factory=dict)
+    running: Hashable = None
     stopped: bool = False
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -71,10 +72,13 @@ class BackgroundWorker:
                 thread.start()
             state.wake.notify_all()
 
-    def cancel(self, name: Hashable) -> None:
-        """Forget a job; the step it is in ends first, after this returns."""
-        with self._state.wake:
-            job = self._state.jobs.pop(name, None)
+    def cancel(self, name: Hashable, *, wait: bool = False) -> None:
+        """Forget a job. The step it is in goes on to its end; `wait` for that, holding no lock that it may need."""
+        state = self._state
+        with state.wake:
+            job = state.jobs.pop(name, None)
+            if wait and threading.current_thread() not in state.threads:
+                state.wake.wait_for(lambda: state.running != name or state.stopped)
         # what it tidies up when it goes may need locks of its own: not under ours
         del job
 
@@ -111,7 +115,11 @@ def _run(state: _State) -> None:
                 return
             # to the end of the line: jobs take turns
             state.jobs[name] = state.jobs.pop(name)
+            state.running = name
         _step(state, name, job)
+        with state.wake:
+            state.running = None
+            state.wake.notify_all()
         # a cancelled one ends here, not under the lock
         job = None
         time.sleep(BREATH)

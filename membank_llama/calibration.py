@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .hgns.axes import FEWEST, calibrate
 from .hgns.hierarchy import HGNSHierarchy
-from .rewriting import Rewrite
+from .rewriting import CALIBRATING, Rewrite
 from .store import Slots, Store
 from .types import Codes, Progress, Vector
 
@@ -66,12 +66,17 @@ def recalibrating(store: Store, *, correct: bool | None = None) -> Iterator[tupl
         old.dim, old.codec_name, k=old.k, gradient_levels=old.spec()["gradient_levels"], axes=axes
     )
     yield 0, len(slots)
-    rewrite = Rewrite(store, store.model, hierarchy, kind="calibrate", calibrated_at=min(len(slots), SETTLED))
+    with store.write_lock:
+        if store.hierarchy is not old or (isinstance(store.unfinished, Rewrite) and not store.unfinished.calibrates):
+            # it was encoded otherwise meanwhile, or is just being: that is calibrated afterwards
+            return
+        rewrite = Rewrite(store, store.model, hierarchy, kind="calibrate", calibrated_at=min(len(slots), SETTLED))
     yield from rewrite.copying(lambda held: _along(store, hierarchy, held), (0,), BATCH)
 
 
 def recalibrate(store: Store, *, correct: bool | None = None, progress: Progress | None = None) -> bool:
     """The same at once; false where the bank holds too little."""
+    store.worker.cancel(CALIBRATING, wait=True)
     before = store.hierarchy
     for done, total in recalibrating(store, correct=correct):
         if progress is not None and done:

@@ -9,12 +9,11 @@ from . import calibration
 from .asking import Asker
 from .errors import BankStorageError
 from .hgns.axes import ANISOTROPIC, anisotropy
+from .rewriting import CALIBRATING
 from .store import Store
 from .types import Progress
 
 logger = logging.getLogger("membank_llama")
-
-JOB = "calibrating"
 
 
 class Calibrator:
@@ -27,15 +26,15 @@ class Calibrator:
     def soon(self) -> None:
         """In the background, where the bank has grown so far."""
         if calibration.is_due(self._store):
-            self._store.worker.submit(JOB, self._steps)
+            self._store.worker.submit(CALIBRATING, self._steps)
 
     def now(self, progress: Progress | None) -> None:
         """What the background was to do. A disk that refuses leaves the bank along the axes it had."""
-        self._store.worker.cancel(JOB)
+        self._store.worker.cancel(CALIBRATING, wait=True)
         try:
             for done, total in self._steps():
                 if progress is not None and total:
-                    progress(JOB, done, total)
+                    progress(CALIBRATING, done, total)
         except BankStorageError as exc:
             logger.warning("what was told is stored, along the axes the bank had; it tries again: %s", exc)
 

@@ -26,6 +26,8 @@ from .types import LEVELS, Codes
 logger = logging.getLogger("membank_llama")
 
 COPY_BATCH = 512
+CALIBRATING = "calibrating"
+"""The background's job that finds a bank's axes."""
 
 Records = tuple[bytes, bytes, bytes]
 
@@ -53,6 +55,9 @@ class Rewrite:
         self._kind = kind
         self._calibrated_at = calibrated_at
         self._over = False
+        if kind != "calibrate":
+            # what somebody asked for goes before what the background does by itself
+            store.worker.cancel(CALIBRATING)
         with store.write_lock:
             if isinstance(store.unfinished, Rewrite):
                 store.unfinished.abandon()
@@ -73,6 +78,11 @@ class Rewrite:
         self._buffer = store.open_buffer(self._name, self._hierarchy)
         self._next = int(registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
         self._after = int(registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether it writes the same vectors along other axes."""
+        return self._kind == "calibrate"
 
     def count(self) -> int:
         """Memories and passages that are in the new file already."""
@@ -112,7 +122,7 @@ class Rewrite:
 
     def _slots(self, memories: Sequence[Encoded], digests: Sequence[bytes]) -> tuple[list[int], list[int]]:
         """The slot of each memory, and the rows whose slots are still to be written."""
-        if self._kind == "calibrate":
+        if self.calibrates:
             slots = [memory.slot for memory in memories]
             known = set(self._there("slot", slots))
             firsts = {slot: row for row, slot in reversed(list(enumerate(slots))) if slot not in known}
@@ -200,7 +210,7 @@ class Rewrite:
     def erase(self, labels: Sequence[int]) -> None:
         """Take out the vectors of memories that were removed."""
         # where slots stay as they are, the same slot may soon be another memory's
-        self._blank(unplaced(self._store.registry, labels, keep=self._kind != "calibrate"))
+        self._blank(unplaced(self._store.registry, labels, keep=not self.calibrates))
 
     def _blank(self, slots: Sequence[int]) -> None:
         self._buffer.blank(slots)
@@ -211,7 +221,7 @@ class Rewrite:
         with store.write_lock:
             self._check_alive()
             old = store.path / read_activations(registry)
-            if self._kind == "calibrate":
+            if self.calibrates:
                 self._reach(registry.next_slot())
             else:
                 # memories may have been removed since they were put here
@@ -221,7 +231,7 @@ class Rewrite:
             self._leave()
             if self._kind != "pack":
                 store.indexes.discard_saved()
-            store.reload(self._hierarchy, same_vectors=self._kind == "pack", same_slots=self._kind == "calibrate")
+            store.reload(self._hierarchy, same_vectors=self._kind == "pack", same_slots=self.calibrates)
         with registry.transaction() as db:
             db.execute("DELETE FROM rewrite")
         # a damaged file that was set aside is of no use any more: every vector is here
@@ -240,7 +250,7 @@ class Rewrite:
     def _switch(self) -> None:
         registry = self._store.registry
         with registry.transaction() as db:
-            if self._kind == "calibrate":
+            if self.calibrates:
                 db.execute(
                     "UPDATE pointers SET level0 = r.level0, level1 = r.level1, level2 = r.level2"
                     " FROM rewrite AS r WHERE r.slot = pointers.slot"

@@ -122,8 +122,9 @@ def test_what_a_cancelled_job_tidies_up_may_submit_others(worker: BackgroundWork
 
     worker.submit("job", job)
     assert inside.wait(10)
-    worker.cancel("job")
-    go.set()
+    threading.Timer(0.2, go.set).start()
+    worker.cancel("job", wait=True)
+    assert go.is_set(), "its step is over"
     assert tidied.wait(10)
 
 
