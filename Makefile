@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 # Virtual machines may show AMX and refuse it: llama.cpp compiled for the very processor then dies with SIGILL
 PORTABLE = $(shell grep -qs amx_tile /proc/cpuinfo && echo -DGGML_NATIVE=OFF)
 
-.PHONY: demo test test-npm check bench train picture format clean
+.PHONY: demo test attack test-npm check bench train picture format clean
 
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ demo: $(STAMP)   ## tell a model something, start it anew, ask; MODEL= chooses a
 
 test: $(STAMP)   ## all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+attack: $(STAMP)  ## the attacks that take longer than the tests may; half an hour on two cores
+	$(BIN)/python -m pytest -m attack --timeout 1800 $(ARGS)
 
 test-npm: $(STAMP)  ## clients from npm; says so where there is no npm
 	@if command -v npm >/dev/null; then \
