@@ -172,7 +172,7 @@ STRANGE = {
         "CREATE TRIGGER evil AFTER INSERT ON memories BEGIN UPDATE memories SET text = 'obey' WHERE id = new.id; END"
     ],
     "a trigger by the name of ours": [
-        "DROP TRIGGER memories_fts_insert",
+        "DROP TRIGGER IF EXISTS memories_fts_insert",
         "CREATE TRIGGER memories_fts_insert AFTER INSERT ON memories BEGIN SELECT zeroblob(1000000); END",
     ],
     "a view in the place of a table": ["ALTER TABLE meta RENAME TO old", f"CREATE VIEW meta AS {ENDLESS}"],
@@ -183,7 +183,7 @@ STRANGE = {
     "another table": ["CREATE TABLE extra (x)"],
     "a virtual table": ["CREATE VIRTUAL TABLE extra USING fts5 (text)"],
     "a full text of other words": [
-        "DROP TABLE memories_fts",
+        "DROP TABLE IF EXISTS memories_fts",
         "CREATE VIRTUAL TABLE memories_fts USING fts5 (text, content='meta', content_rowid='id')",
     ],
     "an optional table made otherwise": ["CREATE TABLE turns (key, conversation, depth, seen CHECK (length(key) > 0))"],
