@@ -61,6 +61,12 @@ def activation_files(bank: Path) -> list[Path]:
     return [path for path in bank.glob("activations-*.bin") if _ACTIVATIONS.fullmatch(path.name) and is_plain(path)]
 
 
+def damaged_files(bank: Path) -> list[Path]:
+    """Activation files that were set aside."""
+    found = bank.glob("activations-*.damaged")
+    return [path for path in found if _ACTIVATIONS.fullmatch(f"{path.stem}.bin") and is_plain(path)]
+
+
 def remove_leftovers(bank: Path, keep: set[str]) -> None:
     """Delete the activation files that an interrupted switch left behind, all but these."""
     for path in activation_files(bank):

@@ -3,8 +3,8 @@
 SQLite in WAL mode, one connection a thread, so that threads read beside the one that writes; writes of one
 process queue on a lock. SQLite's errors are translated here and nowhere else.
 
-A database may come from a stranger or be damaged: its schema is not trusted before it was compared with ours, nothing
-is mapped into memory, and cells are checked before they are read.
+A database may come from a stranger or be damaged: its schema is not trusted, nothing is mapped into memory, and cells
+are checked before they are read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .errors import BankClosedError, BankCorruptError, BankError, BankFormatErro
 BUSY_SECONDS = 10.0
 CHUNK = 500
 _T = TypeVar("_T", int, bytes)
-_CAREFUL = ("cell_size_check = ON", "mmap_size = 0")
+_CAREFUL = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0")
 _STORAGE = ("full", "disk i/o", "unable to open", "readonly", "read-only", "locked", "busy")
 
 
@@ -97,7 +97,6 @@ class BankDatabase:
         self._guard = threading.Lock()
         self._write = threading.RLock()
         self._closed = False
-        self._trusted = False
         if not read_only and not path.exists():
             # made before SQLite opens it, so that it and its -wal are private from the first byte
             try:
@@ -152,13 +151,6 @@ class BankDatabase:
                 ) from exc
             return self._open("ro&immutable=1")
 
-    def trust_schema(self) -> None:
-        """The schema has been compared with ours: let its triggers write the full text, which older versions of
-        SQLite count as unsafe in a schema that is not trusted. Where nothing is written nothing need be trusted."""
-        if not self.read_only:
-            self._trusted = True
-            self.rows("PRAGMA trusted_schema = ON")
-
     def _open(self, mode: str, *pragmas: str) -> sqlite3.Connection:
         uri = f"file:{quote(str(self.path.absolute()))}?mode={mode}"
         raw = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -166,8 +158,7 @@ class BankDatabase:
             if sys.version_info >= (3, 12):
                 raw.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
             # before the schema is read for the first time
-            trusted = f"trusted_schema = {'ON' if self._trusted else 'OFF'}"
-            for pragma in (trusted, *_CAREFUL, *pragmas, "cache_size = -16000"):
+            for pragma in (*_CAREFUL, *pragmas, "cache_size = -16000"):
                 raw.execute(f"PRAGMA {pragma}")
             raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error:

@@ -240,13 +240,13 @@ class VectorIndex:
         note_path = path.with_suffix(".json")
         try:
             note = json.loads(read_limited(note_path, _NOTE_LIMIT))
-            if blank_vectors(path, ids):
-                del note["check"]
-                note["crc32"] = _crc32(path)
-                _write_note(path, note)
+            whole = note.pop("check") == _check(note) and note["crc32"] == _crc32(path)
+            if blank_vectors(path, ids) and whole:
+                # else it was damaged before, and its checksum stays wrong
+                _write_note(path, {**note, "crc32": _crc32(path)})
         except FileNotFoundError:
             path.unlink(missing_ok=True)
-        except (BankCorruptError, BankFormatError, ValueError, KeyError, TypeError, RecursionError):
+        except (BankCorruptError, BankFormatError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             path.unlink(missing_ok=True)
             note_path.unlink(missing_ok=True)
 

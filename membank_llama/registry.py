@@ -64,7 +64,6 @@ class Registry(BankDatabase):
         connection = self.db.conn
         found = checked_version(connection, where)
         if not self.read_only:
-            self.trust_schema()
             migrate(connection, where, progress)
         elif found == 0:
             raise BankFormatError(f"{self.path} is not a bank of membank-llama")

@@ -59,7 +59,9 @@ def delete(registry: Registry, ids: Iterable[int]) -> Removal:
 
 
 def _delete(registry: Registry, marks: str, ids: Sequence[int], gone: Removal) -> None:
-    found = registry.rows(f"SELECT id, slot, namespace, text, text_hash FROM memories WHERE id IN ({marks})", ids)
+    # what is damaged must go too, be it no text any more
+    read = f"SELECT id, slot, namespace, CAST(text AS BLOB), text_hash FROM memories WHERE id IN ({marks})"
+    found = [(*row[:2], str(row[2]), _readable(row[3]), row[4]) for row in registry.rows(read, ids)]
     parts = registry.rows(f"SELECT id, slot, namespace FROM passages WHERE memory_id IN ({marks})", ids)
     labels = [row[:3] for row in (*found, *parts)]
     slots = [(slot,) for _, slot, _ in labels]
@@ -79,7 +81,11 @@ def _delete(registry: Registry, marks: str, ids: Sequence[int], gone: Removal) -
     gone.slots += freed
     for label, _, name in labels:
         gone.labels.setdefault(name, []).append(label)
-    gone.traces += [Trace(row[4], _bytes_of(row[3], row[4])) for row in found]
+    gone.traces += [Trace(row[4], _bytes_of(row[3], row[4])) for row in found if isinstance(row[4], bytes)]
+
+
+def _readable(text: object) -> str:
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
 def _bytes_of(text: str, digest: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .bank_files import activation_number, remove
+from .bank_files import activation_number, damaged_files, remove
 from .bank_records import read_activations, read_rewrite
 from .database import chunks
 from .encoding import record_encoding
@@ -149,7 +149,7 @@ class Rewrite:
         recorded = self._store.registry.pointers({memory.slot for memory in memories}) if kept else {}
         for row, memory in enumerate(memories):
             old = recorded.get(memory.slot)
-            if old is not None:
+            if old is not None and all(isinstance(record, bytes) and len(record) >= 32 for record in old):
                 names = [(old if level in kept else records[row])[level][:32] for level in LEVELS]
                 a, b, c = (name + record[32:] for name, record in zip(names, records[row], strict=True))
                 records[row] = a, b, c
@@ -235,7 +235,7 @@ class Rewrite:
         with registry.transaction() as db:
             db.execute("DELETE FROM rewrite")
         # a damaged file that was set aside is of no use any more: every vector is here
-        for path in [old, *store.path.glob("activations-*.damaged")]:
+        for path in [old, *damaged_files(store.path)]:
             try:
                 path.unlink(missing_ok=True)
             except OSError as exc:

@@ -110,7 +110,7 @@ def test_linked_graphs_and_drafts_are_not_followed(tmp_path: Path, bank: Path) -
 
 
 def test_files_that_are_not_ours_are_left_alone(bank: Path) -> None:
-    for name in ("photo.jpg", "notes.txt", "activations-x.bin", "activations-1.bin.bak"):
+    for name in ("photo.jpg", "notes.txt", "activations-x.bin", "activations-1.bin.bak", "activations-mine.damaged"):
         (bank / name).write_text(PRECIOUS)
         (bank / "index" / name).write_text(PRECIOUS)
     use_it_all(bank)
@@ -118,7 +118,7 @@ def test_files_that_are_not_ours_are_left_alone(bank: Path) -> None:
         opened.forget(namespace="default")
         opened.gc()
     kept = everything(bank)
-    for name in ("photo.jpg", "notes.txt", "activations-x.bin", "activations-1.bin.bak"):
+    for name in ("photo.jpg", "notes.txt", "activations-x.bin", "activations-1.bin.bak", "activations-mine.damaged"):
         assert kept[name] == kept[f"index/{name}"] == PRECIOUS.encode()
 
 
