@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from .bank_records import read_rewrite
 from .hgns.axes import FEWEST, calibrate
 from .hgns.hierarchy import HGNSHierarchy
 from .rewriting import CALIBRATING, Rewrite
@@ -38,7 +39,7 @@ def is_due(store: Store) -> bool:
     if store.registry.next_slot() < max(FEWEST, GROWTH * store.calibrated_at):
         return False
     # to be encoded anew is more than to be calibrated, and may have been interrupted
-    return bool(store.meta("rewrite", {}).get("kind") != "encode")
+    return bool(read_rewrite(store.registry).get("kind") != "encode")
 
 
 def recalibrating(store: Store, *, correct: bool | None = None) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .checksums import is_whole, row_checksum
 from .database import chunks
+from .errors import BankCorruptError
 from .full_text import filed_as, words_of_texts
 from .memory_rows import damaged
 from .registry import OF_MEMORIES, Registry
@@ -79,9 +80,12 @@ def encoded(registry: Registry, after: int, limit: int) -> list[Encoded]:
         (after, limit),
     )
     for row in rows:
-        if not isinstance(row[3], str) or not isinstance(row[1], int):
+        if not isinstance(row[3], str):
             raise damaged(row[0])
-    return [Encoded(row[0], row[1], row[3].strip() if row[2] else row[3]) for row in rows]
+    # a slot that is none is given anew with the vector
+    return [
+        Encoded(row[0], row[1] if isinstance(row[1], int) else -1, row[3].strip() if row[2] else row[3]) for row in rows
+    ]
 
 
 def placed(registry: Registry, after: int, limit: int) -> list[Encoded]:
@@ -90,7 +94,11 @@ def placed(registry: Registry, after: int, limit: int) -> list[Encoded]:
         "SELECT id, slot FROM memories WHERE id > ?1 UNION ALL SELECT id, slot FROM passages WHERE id > ?1"
         " ORDER BY 1 LIMIT ?2"
     )
-    return [Encoded(memory_id, slot, "") for memory_id, slot in registry.rows(sql, (after, limit))]
+    rows = registry.rows(sql, (after, limit))
+    for memory_id, slot in rows:
+        if not isinstance(slot, int):
+            raise BankCorruptError(f"memory {memory_id} has lost its activation; membank reencode mends it")
+    return [Encoded(memory_id, slot, "") for memory_id, slot in rows]
 
 
 def existing(registry: Registry, ids: Iterable[int]) -> set[int]:

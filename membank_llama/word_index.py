@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .database import CHUNK, BankDatabase, chunks
+from .errors import BankCorruptError
 from .full_text import WordKeys
+from .memory_rows import damaged
 
 Texts = Sequence[tuple[int, str, str]]
 """(id, namespace, text) of memories."""
@@ -64,6 +66,11 @@ class WordIndex:
     def _texts(self) -> Iterator[Texts]:
         after, sql = 0, "SELECT id, namespace, text FROM memories WHERE id > ? ORDER BY id LIMIT ?"
         while rows := self._database.rows(sql, (after, CHUNK)):
+            for memory_id, namespace, text in rows:
+                if not isinstance(text, str) or not isinstance(namespace, str):
+                    raise damaged(memory_id)
+            if rows[-1][0] <= after:
+                raise BankCorruptError(f"{self._database.path}: memories are out of order; restore it from a copy")
             yield rows
             after = rows[-1][0]
 

@@ -223,8 +223,9 @@ def test_what_is_told_and_forgotten_meanwhile_is_right(tmp_path: Path, monkeypat
     monkeypatch.setattr(background, "BREATH", 0.01)
     rng = random.Random(3)
     with open_bank(tmp_path) as bank:
-        bank.ingest_many(numbered(FEWEST))
-        ids, n = list(range(1, FEWEST + 1)), 0
+        # more than the fewest: what is forgotten first must not make them too few
+        bank.ingest_many(numbered(FEWEST + 8))
+        ids, n = list(range(1, FEWEST + 9)), 0
         while bank.store.worker.pending():
             n += 1
             if n % 2:

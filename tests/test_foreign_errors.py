@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import llama_cpp
@@ -178,6 +178,22 @@ def test_a_reader_that_meets_a_switch_opens_what_is_there_then(
                 now()
                 assert look()
             assert texts(reader.recall("Where does my sister Ana live?", 1)) == [FACTS[0]]
+
+
+def test_a_reencoding_is_not_given_up_for_new_axes(tmp_path: Path) -> None:
+    class Slow(MockAdapter):
+        """Others come in between its batches."""
+
+        def encode_batch(self, texts: Sequence[str]) -> Vector:
+            if len(texts) > 1:
+                assert not calibration.recalibrate(bank.store)
+            return super().encode_batch(texts)
+
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many([*FACTS, *numbered(300)])
+        bank.flush()
+        assert bank.reencode(Slow(64)) == len(FACTS) + 300
+        assert bank.verify().ok
 
 
 # -- what fails lets go
