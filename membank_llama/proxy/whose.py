@@ -22,8 +22,6 @@ from ..wire import Scope, WireError, headers
 HEADER = "x-membank-namespace"
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
 _DIGEST = re.compile(r"sha256[-:]")
-
-
 _ADMIN = "admin"
 
 
