@@ -25,8 +25,6 @@ HEADER = "x-membank-namespace"
 TIME_ZONE = "x-membank-timezone"
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
 _DIGEST = re.compile(r"sha256[-:]")
-
-
 _ADMIN = "admin"
 
 
