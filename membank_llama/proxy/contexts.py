@@ -75,7 +75,7 @@ class Contexts:
         try:
             await self._behind(scope, receive, send)
             self._known |= _contexts(json.loads(b"".join(parts)))
-        except ValueError:
+        except (ValueError, RecursionError):
             logger.debug("%s told no contexts", _PS)
 
 

@@ -160,7 +160,7 @@ def _parts(raw: bytes) -> Iterator[dict[str, Any]]:
             continue
         try:
             part = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             part = None
         if isinstance(part, dict):
             yield part
@@ -168,7 +168,7 @@ def _parts(raw: bytes) -> Iterator[dict[str, Any]]:
         # indented over several lines
         try:
             yield json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
 
 
