@@ -9,6 +9,7 @@ itself with its parent, and where it is still at work then, by its own alarm.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import struct
@@ -20,6 +21,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+_log = logging.getLogger("membank_llama")
 
 _HEAD = struct.Struct("<Q")
 _MOST_BYTES = 256 * 1024 * 1024
@@ -102,15 +105,19 @@ class Child:
             return self._process
         self._kill()
         path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
-        self._process = process = subprocess.Popen(  # noqa: S603  our own interpreter, our own module
-            [sys.executable, "-I", "-c", _BOOT, self._module, path, str(self._memory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **_ENVIRONMENT},
-            # Ctrl-C in a terminal is for the parent, which ends it
-            start_new_session=True,
-        )
+        try:
+            self._process = process = subprocess.Popen(  # noqa: S603  our own interpreter, our own module
+                [sys.executable, "-I", "-c", _BOOT, self._module, path, str(self._memory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_ENVIRONMENT},
+                # Ctrl-C in a terminal is for the parent, which ends it
+                start_new_session=True,
+            )
+        except OSError as exc:
+            _log.error("no child process could be started with %s: %s", sys.executable or "no interpreter", exc)
+            raise ChildError("ended") from exc
         self.starts += 1
         frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._frames = frames

@@ -90,7 +90,11 @@ def _wrong_tokens(header: GGUFHeader) -> str:
         return "it has no tokenizer"
     if _TOKENS not in header.metadata:
         return ""
-    tokens = read_strings(header.path, _TOKENS)
+    # as llama.cpp reads them: up to a NUL, and empty ones by their number
+    tokens = [
+        token.partition(b"\0")[0] or b"[EMPTY_%d]" % number
+        for number, token in enumerate(read_strings(header.path, _TOKENS))
+    ]
     known = set(tokens)
     if len(known) != len(tokens):
         return f"{len(tokens) - len(known):,} of its tokens are there twice"

@@ -269,7 +269,7 @@ def short_name(host: str, namespace: str, model: str, tag: str) -> str:
 def _gguf_of_manifest(store: Path, manifest: Path) -> Path:
     try:
         content = json.loads(manifest.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"Ollama's manifest {manifest} cannot be read: {error}; pull the model again") from error
     layer = _model_layer(content)
     digest = str(layer.get("digest", ""))

@@ -81,6 +81,8 @@ CHANGES: dict[str, Change] = {
     "no tokens": _of_tokens(lambda tokens: []),
     "tokens all the same": _of_tokens(lambda tokens: [b"a"] * len(tokens)),
     "two tokens the same": _of_tokens(lambda tokens: [*tokens[:-1], tokens[-2]]),
+    "tokens alike up to a NUL": _of_tokens(lambda tokens: [*tokens[:-1], tokens[-2] + b"\0x"]),
+    "a token called empty": _of_tokens(lambda tokens: [*tokens[:-2], b"[EMPTY_1023]", b""]),
     "tokens all empty": _of_tokens(lambda tokens: [b""] * len(tokens)),
     "tokens that are no UTF-8": _of_tokens(lambda tokens: [b"\xff\xfe%d" % n for n in range(len(tokens))]),
     "a token of 5 MB": _of_tokens(lambda tokens: [*tokens[:-1], b"z" * (5 << 20)]),
@@ -133,6 +135,6 @@ RAW: dict[str, bytes] = {
 ENDED_LLAMA_CPP = (
     "block_count = 0", "block_count = 1000", "block_count = 4294967295", "expert_count = 8",
     "expert_count = 2147483648", "expert_used_count = 9", "epsilon nan", "epsilon -1.0", "tokens all the same",
-    "two tokens the same", "tokenizer none", "tokenizer no_vocab", "tokenizer llama", "pooling_type = 65",
-    "nextn_predict_layers = 99",
+    "two tokens the same", "tokens alike up to a NUL", "a token called empty", "tokenizer none",
+    "tokenizer no_vocab", "tokenizer llama", "pooling_type = 65", "nextn_predict_layers = 99",
 )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hostile_files import CHANGES, ENDED_LLAMA_CPP, RAW
-from hostile_gguf import UINT32, changed
+from hostile_gguf import UINT32, Parts, changed
 
 from membank_llama import trial
 from membank_llama.capture import Weights
@@ -39,6 +39,15 @@ def test_what_is_no_file_at_all(tmp_path: Path, name: str) -> None:
     path.write_bytes(RAW[name])
     with pytest.raises(ModelFileError):
         check_loadable(path)
+
+
+def test_tokens_may_be_empty(tmp_path: Path, recall_tiny: Path) -> None:
+    def emptied(parts: Parts) -> None:
+        parts.array("tokenizer.ggml.tokens")[-3:] = [b"", b"", b"\0"]
+
+    path = changed(recall_tiny, tmp_path / "m.gguf", emptied)
+    check_loadable(path)
+    assert Weights(path).tokenize("hello", specials=False, add=False)
 
 
 def test_sound_files_pass(recall_tiny: Path, tiny_gguf: Path, shared_models: Path) -> None:

@@ -81,7 +81,7 @@ class Contexts:
             await asyncio.wait_for(self._behind(scope, receive, send), LOOK_SECONDS)
             found = _contexts(json.loads(b"".join(parts)))
             self._known = (self._known if len(self._known) < MOST_MODELS else {}) | found
-        except (ValueError, asyncio.TimeoutError):
+        except (ValueError, RecursionError, asyncio.TimeoutError):
             logger.debug("%s told no contexts", _PS)
 
 

@@ -17,7 +17,7 @@ from membank_llama.bank import MemBank
 from membank_llama.prompt import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 from membank_llama.proxy import learner as learning
 from membank_llama.proxy.conversations import Conversations, Turn
-from membank_llama.proxy.dialects import open_request
+from membank_llama.proxy.dialects import open_request, reply_of
 from membank_llama.proxy.learner import Learner, Lesson
 from membank_llama.proxy.replies import ReplyReader
 from membank_llama.reminder import CHARACTERS_COUNTED, MOST_COUNTED, MemoryOptions, Reminder
@@ -153,3 +153,9 @@ def test_messages_that_froze_the_server(tmp_path: Path, recall_tiny: Path) -> No
             assert running.chat(user(text), options={"num_predict": 2}).status_code == 400
         assert running.chat(user(f"{block} x {BLOCK_CLOSE} Hello."), options={"num_predict": 2}).status_code == 200
         assert "Hello." in running.texts()
+
+
+def test_an_answer_nested_too_deeply_holds_no_text() -> None:
+    for path in ("/api/chat", "/v1/chat/completions"):
+        for raw in (b'{"message": ' + b"[" * 100_000, b"{\n" + b'"a": {' * 100_000):
+            assert reply_of(path, raw).text == ""
