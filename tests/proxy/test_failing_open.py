@@ -202,7 +202,9 @@ def test_what_is_not_understood_goes_on_byte_for_byte(tmp_path: Path) -> None:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        seen.append((scope["method"], scope["raw_path"] + b"?" + scope["query_string"], body))
+        if scope["path"] != "/api/ps":
+            # that the proxy asks by itself, beside the answers
+            seen.append((scope["method"], scope["raw_path"] + b"?" + scope["query_string"], body))
         await send({"type": "http.response.start", "status": 418, "headers": [(b"x-kept", b"1")]})
         await send({"type": "http.response.body", "body": body[::-1]})
 
