@@ -117,6 +117,7 @@ class ModelStore:
                 try:
                     os.link(path, blob)
                 except OSError:
+                    self.check_room(path.stat().st_size)
                     self._copy(path, blob)
             return Layer("model", digest, path.stat().st_size)
         except OSError as exc:

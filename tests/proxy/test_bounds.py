@@ -17,9 +17,9 @@ from membank_llama.bank import MemBank
 from membank_llama.prompt import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 from membank_llama.proxy import learner as learning
 from membank_llama.proxy.conversations import Conversations, Turn
-from membank_llama.proxy.dialects import open_request, reply_of
+from membank_llama.proxy.dialects import open_request
 from membank_llama.proxy.learner import Learner, Lesson
-from membank_llama.proxy.replies import ReplyReader
+from membank_llama.proxy.replies import ReplyReader, reply_of
 from membank_llama.reminder import CHARACTERS_COUNTED, MOST_COUNTED, MemoryOptions, Reminder
 
 
@@ -105,7 +105,7 @@ def test_what_waits_to_be_stored_is_bounded(
             for number in range(50):
                 learner.learn(lesson(f"Fact {number}: " + "word " * 500, number))
         assert learner.waiting < 6
-        assert "was not remembered" in caplog.text
+        assert "is not remembered" in caplog.text
         busy[0] = False
         learner.flush()
         # it is stored, and there is room again
