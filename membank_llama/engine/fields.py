@@ -12,6 +12,9 @@ from typing import Any
 
 from ..wire import WireError, parse_object
 
+MOST_OBJECTS = 50_000
+"""Of one list: messages, tools, calls."""
+
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -85,6 +88,8 @@ def objects(body: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         return []
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise _wrong(name, "a list of objects", value)
+    if len(value) > MOST_OBJECTS:
+        raise WireError(400, f'"{name}" has {len(value):,} entries, at most {MOST_OBJECTS:,} are taken')
     return value
 
 
