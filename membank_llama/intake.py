@@ -13,6 +13,7 @@ from .wire import MAX_BODY_BYTES, Receive, Scope, WireError, header, parts_of_bo
 
 MOST_MEMORY = 256 * 1024 * 1024
 MOST_PARTS = 400_000
+MOST_KEYS = 100_000
 _COPIES = 4
 _DRAINED = 8
 _CONTAINER, _STRING = 200, 60
@@ -82,7 +83,9 @@ def _weight(body: bytes) -> int:
     """
     containers = body.count(b"{") + body.count(b"[")
     keys = body.count(b'":') - body.count(b'\\":')
-    if containers > MOST_PARTS or keys > MOST_PARTS:
-        raise WireError(400, f"the request has more than {MOST_PARTS:,} objects, lists or keys; send less at once")
+    if containers > MOST_PARTS or keys > MOST_KEYS:
+        raise WireError(
+            400, f"the request has more than {MOST_PARTS:,} objects and lists, or {MOST_KEYS:,} keys; send less at once"
+        )
     strings = (body.count(b'"') - body.count(b'\\"')) // 2
     return _CONTAINER * containers + _STRING * max(0, strings)

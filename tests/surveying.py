@@ -18,7 +18,7 @@ def work():
     counts, weights = Exact(Path(sys.argv[1])), Weights(sys.argv[1])
     for atom in atoms:
         text = (atom * size)[:size]
-        assert 0 < counts.count(text) <= len(text.encode()) + 1
+        assert counts.count(text) <= len(text.encode()) + 1
         assert weights.tokenize("<|im_start|>" + text, specials=True, add=True)
 thread = threading.Thread(target=work)  # with the stack that requests have
 thread.start()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from membank_llama import wire
-from membank_llama.intake import MOST_PARTS, Intake
+from membank_llama.intake import MOST_KEYS, MOST_PARTS, Intake
 from membank_llama.wire import ClientGoneError, Receive, WireError
 
 MEGABYTE = 1 << 20
@@ -110,10 +110,10 @@ def test_what_is_held_is_given_back_whatever_happens() -> None:
     run(work)
 
 
-@pytest.mark.parametrize("shape", [[], {}, {"a": 0}])
-def test_a_body_that_becomes_much_more_than_it_is(shape: Any) -> None:
-    body = json.dumps([shape] * MOST_PARTS).encode()
-    with pytest.raises(WireError, match="objects, lists or keys"):
+@pytest.mark.parametrize(("shape", "most"), [([], MOST_PARTS), ({}, MOST_PARTS), ({"a": 0}, MOST_KEYS)])
+def test_a_body_that_becomes_much_more_than_it_is(shape: Any, most: int) -> None:
+    body = json.dumps([shape] * (most + 1)).encode()
+    with pytest.raises(WireError, match="objects and lists"):
         run(lambda: taken(Intake(), given(body)))
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from ..wire import WireError
 
+MOST_OBJECTS = 50_000
+"""Of one list: messages, tools, calls."""
+
 
 def text(body: Mapping[str, Any], name: str, default: str = "") -> str:
     """A string."""
@@ -55,6 +58,8 @@ def objects(body: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         return []
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise _wrong(name, "a list of objects", value)
+    if len(value) > MOST_OBJECTS:
+        raise WireError(400, f'"{name}" has {len(value):,} entries, at most {MOST_OBJECTS:,} are taken')
     return value
 
 

@@ -15,6 +15,8 @@ from typing import Any
 MOST_TOKENS = 2**31 - 1
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
+_MOST_MESSAGES = 50_000
+
 Body = dict[str, Any]
 
 
@@ -109,7 +111,7 @@ _OPENERS: Mapping[str, Callable[[Body, str], Asked | None]] = {
 
 def _messages(body: Body) -> list[dict[str, Any]] | None:
     messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
+    if not isinstance(messages, list) or not 0 < len(messages) <= _MOST_MESSAGES:
         return None
     if not all(isinstance(message, dict) and message.get("role") in ROLES for message in messages):
         return None

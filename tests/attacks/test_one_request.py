@@ -22,6 +22,12 @@ FULL = 7 * MEGABYTE
 """Nearly the largest body that is taken."""
 BLOCK = f"{BLOCK_OPEN}\n{HEADER}"
 
+
+def spaced(messages: list[dict[str, str]]) -> bytes:
+    """A body whose keys are not found by looking for what stands behind them."""
+    return json.dumps({"model": "recall-tiny", "messages": messages}, separators=(",", " : ")).encode()
+
+
 A = {"$ref": "#/$defs/a"}
 TWO_WAYS = {"anyOf": [{"type": "array", "items": A}, {"type": "array", "items": A}]}
 AMBIGUOUS = {"$defs": {"a": TWO_WAYS}, "type": "object", "properties": {"x": A}, "required": ["x"]}
@@ -47,12 +53,14 @@ TEXTS = {
 }
 BODIES: dict[str, Callable[[], Any]] = {
     "150,000 messages": lambda: {"messages": [said("m", ("user", "assistant")[n % 2]) for n in range(150_001)]},
-    "100,000 messages of the system": lambda: {"messages": [said("m", "system")] * 100_000},
-    "60,000 calls and results": lambda: {
+    "150,000 messages, written otherwise": lambda: spaced([said("m")] * 150_001),
+    "49,000 messages": lambda: {"messages": [said("m", ("user", "assistant")[n % 2]) for n in range(49_001)]},
+    "49,000 messages of the system": lambda: {"messages": [said("m", "system")] * 49_000},
+    "20,000 calls and results": lambda: {
         "messages": [
             said("x"),
-            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}] * 60_000},
-            *[{"role": "tool", "content": "r"}] * 60_000,
+            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}] * 19_000},
+            *[{"role": "tool", "content": "r"}] * 19_000,
         ]
     },
     "a prompt of digits as keep_alive": lambda: {"messages": [said("x")], "keep_alive": "1" * FULL},
