@@ -50,3 +50,15 @@ def test_importing_the_package_prints_nothing() -> None:
         check=True,
     )
     assert done.stdout == ""
+
+
+def test_what_the_page_on_security_promises_is_tested() -> None:
+    """Each promise names the tests that hold it, and they are there."""
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    files = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    tests = {name for text in files.values() for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+    named = set(re.findall(r"`(test_\w+(?:\.py)?)`", page))
+    assert len(named) > 40
+    assert named <= tests | files.keys(), sorted(named - tests - files.keys())
+    promises = [line for line in page.splitlines() if line.startswith("| ") and "held by" not in line]
+    assert all(re.search(r"`test_\w+(?:\.py)?` \|$|– \|$", line) for line in promises)
