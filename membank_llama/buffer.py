@@ -211,8 +211,12 @@ class MemMapBuffer:
 
     def _check_there(self, count: int) -> None:
         """See that the file holds so many slots now."""
-        held = self.n_slots
-        if count > held:
+        try:
+            held = self.n_slots
+        except BankClosedError:
+            # by another thread meanwhile: what is mapped stays valid, and reading says so itself
+            return
+        if count > held and self._fd >= 0:
             raise _was_cut(self.path, count - 1, held)
 
     def _release(self, touched: int) -> None:
