@@ -7,9 +7,9 @@ interrupts is finished at the next opening.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from .database import chunks
@@ -19,6 +19,7 @@ from .registry import Registry
 LONG, HEAD, TAIL = 2000, 256, 16
 """Bytes from which a text may lie in several pages of the file, and how much of its beginning or end is looked for."""
 
+PIECE = 1 << 24
 MOST_SEARCHED = 16
 """Texts looked for in the file one by one; rewriting it is cheaper than to look for more."""
 
@@ -148,19 +149,22 @@ def is_left(registry: Registry, traces: Sequence[Trace]) -> bool:
     leaves behind where it moves rows between pages. Its log must be empty."""
     if len(traces) > MOST_SEARCHED:
         return True
-    if not traces:
-        return False
-    with registry.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return any(
-            _count(data, trace.data) > _living(registry, trace) for trace in traces if data.find(trace.data) >= 0
-        )
+    found = _counts(registry.path, [trace.data for trace in traces]) if traces else []
+    return any(count > _living(registry, trace) for count, trace in zip(found, traces, strict=True) if count)
 
 
-def _count(data: mmap.mmap, needle: bytes) -> int:
-    found, at = 0, data.find(needle)
-    while at >= 0:
-        found, at = found + 1, data.find(needle, at + 1)
-    return found
+def _counts(path: Path, needles: Sequence[bytes]) -> list[int]:
+    """How often a file holds each of some short texts. It is read and not mapped: it may be cut meanwhile."""
+    counts, rest = [0] * len(needles), b""
+    kept = max(map(len, needles)) - 1
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            data = rest + piece
+            rest = data[-kept:] if kept else b""
+            for at, needle in enumerate(needles):
+                # what lies in the rest alone was counted with the piece before
+                counts[at] += data.count(needle) - rest.count(needle)
+    return [count + rest.count(needle) for count, needle in zip(counts, needles, strict=True)]
 
 
 def _living(registry: Registry, trace: Trace) -> int:

@@ -13,7 +13,7 @@ import pytest
 from banking import FACTS, files_with, numbered, open_bank, python, texts
 from terminals import membank
 
-from membank_llama import database, indexing
+from membank_llama import database, indexing, removal
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.bank import MemBank
 from membank_llama.buffer import MemMapBuffer
@@ -147,6 +147,16 @@ def test_however_pages_were_moved_about(tmp_path: Path) -> None:
                 names |= {memory_id: count + n for n, memory_id in enumerate(more)}
                 ids, count = [*ids, *more], count + 3
         assert bank.stats()["memories"] == 0
+
+
+def test_a_text_is_found_wherever_it_lies_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "PIECE", 64)
+    rng = random.Random(1)
+    needles = [b"zanzibar", b"zan", b"quagga-and-a-longer-one"]
+    for _ in range(200):
+        parts = [rng.choice([*needles, bytes(rng.choices(b"abcxyz.", k=rng.randrange(1, 40)))]) for _ in range(30)]
+        (tmp_path / "file").write_bytes(data := b"|".join(parts))
+        assert removal._counts(tmp_path / "file", needles) == [data.count(needle) for needle in needles]
 
 
 KILLED = """
