@@ -19,7 +19,7 @@ from .registry import Registry
 LONG, HEAD, TAIL = 2000, 256, 16
 """Bytes from which a text may lie in several pages of the file, and how much of its beginning or end is looked for."""
 
-PIECE = 1 << 24
+PIECE = 1 << 22
 MOST_SEARCHED = 16
 """Texts looked for in the file one by one; rewriting it is cheaper than to look for more."""
 
@@ -155,16 +155,18 @@ def is_left(registry: Registry, traces: Sequence[Trace]) -> bool:
 
 def _counts(path: Path, needles: Sequence[bytes]) -> list[int]:
     """How often a file holds each of some short texts. It is read and not mapped: it may be cut meanwhile."""
-    counts, rest = [0] * len(needles), b""
-    kept = max(map(len, needles)) - 1
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            data = rest + piece
-            rest = data[-kept:] if kept else b""
+    counts, kept = [0] * len(needles), max(map(len, needles)) - 1
+    buffer, held = bytearray(kept + PIECE), 0
+    with path.open("rb", buffering=0) as file:
+        while read := file.readinto(memoryview(buffer)[held : held + PIECE]):
+            end = held + read
+            held = min(kept, end)
+            begin = end - held
             for at, needle in enumerate(needles):
-                # what lies in the rest alone was counted with the piece before
-                counts[at] += data.count(needle) - rest.count(needle)
-    return [count + rest.count(needle) for count, needle in zip(counts, needles, strict=True)]
+                # what lies in the end alone is counted again with what comes behind it
+                counts[at] += buffer.count(needle, 0, end) - buffer.count(needle, begin, end)
+            buffer[:held] = buffer[begin:end]
+    return [count + buffer.count(needle, 0, held) for count, needle in zip(counts, needles, strict=True)]
 
 
 def _living(registry: Registry, trace: Trace) -> int:
