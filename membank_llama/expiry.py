@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .registry import Registry
+from .roster import Roster
 
 Ids = npt.NDArray[np.int64]
 
-MOST_NAMESPACES = 256
-"""Namespaces whose expired memories are kept in mind."""
+MOST_NAMESPACES, MOST_MASKS = 256, 16
+"""Namespaces whose expired memories are kept in mind, and where they stand in a roster."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class _Known:
     lifetimes: int
     until: float
     ids: Ids
+
+
+@dataclass(frozen=True)
+class _Mask:
+    roster: Roster
+    ids: Ids
+    living: npt.NDArray[np.bool_] | None
 
 
 _NOTHING = _Known(-1, -math.inf, np.zeros(0, np.int64))
@@ -38,6 +46,7 @@ class ExpiredIds:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._masks: OrderedDict[str, _Mask] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, namespace: str, now: float) -> Ids:
@@ -56,3 +65,21 @@ class ExpiredIds:
             while len(self._known) > MOST_NAMESPACES:
                 self._known.popitem(last=False)
         return ids
+
+    def living(self, namespace: str, roster: Roster, now: float) -> npt.NDArray[np.bool_] | None:
+        """Which rows of a roster have not expired, not to be written to; None where all live."""
+        ids = self.get(namespace, now)
+        with self._lock:
+            mask = self._masks.get(namespace)
+        if mask is None or mask.roster is not roster or mask.ids is not ids:
+            hidden = roster.all_of(ids)
+            living = np.ones(len(roster), bool) if len(hidden) else None
+            if living is not None:
+                living[hidden] = False
+            mask = _Mask(roster, ids, living)
+            with self._lock:
+                self._masks[namespace] = mask
+                self._masks.move_to_end(namespace)
+                while len(self._masks) > MOST_MASKS:
+                    self._masks.popitem(last=False)
+        return mask.living

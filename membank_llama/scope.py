@@ -75,13 +75,13 @@ class Scope:
 def scope_of(store: Store, query: RecallQuery) -> Scope:
     """What a question may see."""
     roster = store.rosters.get(query.namespace)
-    barred = np.union1d(np.array(sorted(query.exclude), np.int64), store.expired.get(query.namespace, time.time()))
-    seen = roster.within(query.since, query.until)
-    hidden = roster.all_of(barred)
-    if len(hidden):
-        seen = np.ones(len(roster), bool) if seen is None else seen
-        seen[hidden] = False
-    return Scope(roster, seen)
+    parts = [roster.within(query.since, query.until), store.expired.living(query.namespace, roster, time.time())]
+    if query.exclude:
+        kept = np.ones(len(roster), bool)
+        kept[roster.all_of(np.array(sorted(query.exclude), np.int64))] = False
+        parts.append(kept)
+    masks = [mask for mask in parts if mask is not None]
+    return Scope(roster, np.logical_and.reduce(masks) if masks else None)
 
 
 def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
