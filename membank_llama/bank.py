@@ -29,7 +29,7 @@ from .placement import ModelCard
 from .prompt import Neutraliser, build_block, excerpted
 from .query import RecallQuery, RecallResult
 from .recall import Measured
-from .row_checks import check_rows, reindex
+from .row_checks import check_database, check_rows, reindex
 from .signals import Weights
 from .store import Store
 from .types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
@@ -344,6 +344,7 @@ class MemBank:
         reindex(self._store.registry)
         check_rows(self._store.registry)
         self._store.registry.words.rebuild()
+        check_database(self._store.registry)
         self._store.indexes.rebuild(progress)
 
     def reencode(self, adapter: ModelAdapter | None = None, progress: Progress | None = None) -> int:

@@ -51,6 +51,21 @@ def check_rows(registry: Registry) -> None:
         raise BankCorruptError(f"{registry.path.parent}: {problems[0]}. Nothing was made anew: that would hide it")
 
 
+def database_problems(registry: Registry, most: int = MOST_NAMED) -> list[str]:
+    """What SQLite itself finds wrong with the file: a page that is damaged may hold a row twice, or no more."""
+    found = [row[0] for row in registry.rows(f"PRAGMA integrity_check({int(most)})")]
+    return [f"database: {line}" for line in found if line != "ok"]
+
+
+def check_database(registry: Registry) -> None:
+    """Raises BankCorruptError where the file is damaged: rows may be missing, and what is made anew would hide that."""
+    if problems := database_problems(registry):
+        raise BankCorruptError(
+            f"{registry.path.parent}: {problems[0]}. Memories may be missing: restore the bank from a copy, or take "
+            "what is left along with membank export and membank import"
+        )
+
+
 def _damaged(registry: Registry, kind: str) -> Iterator[str]:
     select, key = _PARTS[kind]
     table = select.rsplit(" ", 1)[1]

@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import BankClosedError, BankCorruptError, BankError
 from .pointer import PointerRecord, level_dtype, model_tag
-from .row_checks import row_problems
+from .row_checks import database_problems, row_problems
 from .store import Store
 from .types import LEVELS, Progress
 
@@ -76,8 +76,7 @@ def _found(check: Callable[[Any], list[str]], where: Any) -> list[str]:
 
 
 def _verify_database(store: Store) -> list[str]:
-    found = [row[0] for row in store.registry.rows(f"PRAGMA integrity_check({MOST_PROBLEMS})")]
-    return [f"database: {line}" for line in found if line != "ok"]
+    return database_problems(store.registry, MOST_PROBLEMS)
 
 
 def _verify_words(store: Store) -> list[str]:

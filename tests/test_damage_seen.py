@@ -16,7 +16,7 @@ from damaging import change, copy_of, everything, make_bank
 from terminals import Membank
 
 from membank_llama.bank_files import NOTE
-from membank_llama.errors import BankCorruptError, BankLockedError, BankNotFoundError
+from membank_llama.errors import BankCorruptError, BankError, BankLockedError, BankNotFoundError
 from membank_llama.types import NewMemory
 
 TOLD = NewMemory(
@@ -285,3 +285,19 @@ def test_a_deleted_lock_file_lets_no_second_writer_in(bank: Path) -> None:
             with pytest.raises(BankLockedError):
                 open_bank(bank)
     open_bank(bank).close()
+
+
+def test_a_page_that_holds_a_row_twice_and_another_no_more(tmp_path: Path) -> None:
+    """Every row that is left matches its checksum, and one is missing."""
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many(numbered(60))
+    path = tmp_path / "bank.sqlite"
+    data = bytearray(path.read_bytes())
+    leaf = next(at for at in range(4096, len(data), 4096) if data[at] == 13 and b"note 7: the" in data[at : at + 4096])
+    data[leaf + 10 : leaf + 12] = data[leaf + 8 : leaf + 10]
+    path.write_bytes(data)
+    with open_bank(tmp_path) as bank:
+        assert any(problem.startswith("database: ") for problem in bank.verify().problems)
+        with pytest.raises(BankError):
+            bank.rebuild_indexes()
+        assert not bank.verify().ok, "and it is not hidden"
