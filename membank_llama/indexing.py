@@ -298,7 +298,7 @@ class IndexSet:
 
     def _finish(self, what: str, namespace: str, progress: Progress | None) -> None:
         """Do in the foreground what the background was to do."""
-        self._worker.cancel((what, namespace))
+        self._worker.cancel((what, namespace), wait=True)
         for done, total in self._steps(what)(namespace):
             if progress is not None:
                 progress(f"indexing {namespace}", done, total)
