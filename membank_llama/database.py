@@ -27,6 +27,9 @@ from .errors import BankClosedError, BankCorruptError, BankError, BankFormatErro
 
 BUSY_SECONDS = 10.0
 CHUNK = 500
+LOG_PAGES = 8000
+"""Pages of the write-ahead log, 32 MB, that are folded into the database at once: words are filed all over it, and a
+page that is written a hundred times in between is copied once."""
 _T = TypeVar("_T", int, bytes)
 _CAREFUL = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0")
 _STORAGE = ("full", "disk i/o", "unable to open", "readonly", "read-only", "locked", "busy")
@@ -135,7 +138,13 @@ class BankDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
-            return self._open("rw", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON")
+            return self._open(
+                "rw",
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                f"wal_autocheckpoint = {LOG_PAGES}",
+                "secure_delete = ON",
+            )
         try:
             return self._open("ro")
         except sqlite3.OperationalError as exc:

@@ -165,7 +165,7 @@ class Registry(BankDatabase):
             self.words.file([(memory_id, item.namespace, item.text) for memory_id, item, _, _ in new])
             soon = time.time() + CLOCK_SKEW
             if any(item.expires_at is not None and item.expires_at <= soon for _, item, _, _ in new):
-                self._lifetimes_changed()
+                self.lifetimes_changed()
 
     def seen_again(self, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
         """The same texts came once more: they live on at least as long as the new telling would."""
@@ -174,7 +174,7 @@ class Registry(BankDatabase):
                 # where it is damaged, `verify` says so
                 with suppress(BankCorruptError):
                     self._change(memory_id, partial(told_again, item=item, now=now))
-                    self._lifetimes_changed()
+                    self.lifetimes_changed()
 
     def _change(self, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
         """Set columns of one memory, from those it has; returns whether there is such a memory.
@@ -250,10 +250,10 @@ class Registry(BankDatabase):
 
     @property
     def lifetimes(self) -> int:
-        """Rises whenever a memory is pinned or unpinned, lives on longer, or comes expired."""
+        """Rises whenever a memory is removed, pinned or unpinned, lives on longer, or comes expired."""
         return self._counter("lifetimes")
 
-    def _lifetimes_changed(self) -> None:
+    def lifetimes_changed(self) -> None:
         with self.transaction() as db:
             db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
 
@@ -295,7 +295,7 @@ class Registry(BankDatabase):
     def set_pinned(self, memory_id: int, pinned: bool) -> bool:
         """Returns whether there is such a memory."""
         with self.transaction():
-            self._lifetimes_changed()
+            self.lifetimes_changed()
             return self._change(memory_id, lambda _: {"pinned": int(pinned)})
 
     def count(self, namespace: str | None = None) -> int:

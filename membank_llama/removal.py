@@ -56,6 +56,7 @@ def delete(registry: Registry, ids: Iterable[int]) -> Removal:
             _delete(registry, marks, piece, gone)
         if gone.memories:
             registry.bump()
+            registry.lifetimes_changed()
     return gone
 
 

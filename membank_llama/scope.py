@@ -87,7 +87,8 @@ def scope_of(store: Store, query: RecallQuery) -> Scope:
 def shared_words(store: Store, query: RecallQuery, scope: Scope) -> SharedWords:
     """Look the question's words up; a word in more than `COMMON_WORD` memories of the namespace is passed over."""
     asked = lexical.looked_up(query.text)
-    found = store.registry.words.postings(query.namespace, [term.forms for term in asked], COMMON_WORD)
+    wanted = [term.forms for term in asked]
+    found = store.registry.words.postings(query.namespace, wanted, COMMON_WORD, store.registry.lifetimes)
     known = [ids is not None for ids in found]
     postings = [
         # what may not be seen must not fill the candidates

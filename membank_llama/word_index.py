@@ -13,6 +13,9 @@ from .errors import BankCorruptError
 from .full_text import WordKeys
 from .memory_rows import damaged
 
+MOST_COMMON = 65_536
+"""Words known to be too common; past so many all are counted again."""
+
 Texts = Sequence[tuple[int, str, str]]
 """(id, namespace, text) of memories."""
 
@@ -23,6 +26,7 @@ class WordIndex:
     def __init__(self, database: BankDatabase, secret: str) -> None:
         self._database = database
         self._keys = WordKeys(secret)
+        self._common: tuple[int, set[tuple[str, tuple[str, ...], int]]] = (-1, set())
 
     def file(self, texts: Texts) -> None:
         """File the words of these memories."""
@@ -74,12 +78,14 @@ class WordIndex:
             yield rows
             after = rows[-1][0]
 
-    def postings(self, namespace: str, terms: Sequence[Sequence[str]], limit: int) -> list[str | None]:
+    def postings(self, namespace: str, terms: Sequence[Sequence[str]], limit: int, removals: int) -> list[str | None]:
         """For each word, given in all its forms, the ids of the memories with any of them as ``"1,5,12"``; None where
-        there are more than `limit`."""
+        there are more than `limit`: then it is not counted again before `removals` changes."""
+        common = self._known_common(removals)
+        asked = [forms for forms in terms if (namespace, tuple(forms), limit) not in common]
         parts: list[str] = []
         params: list[int] = [limit]
-        for forms in terms:
+        for forms in asked:
             ids, keys = _holding(self._keys.of_forms(namespace, forms))
             params += keys
             # one string a word: a row for each posting costs twice the time
@@ -87,7 +93,17 @@ class WordIndex:
                 "(SELECT CASE WHEN count(*) <= ?1 THEN coalesce(group_concat(memory_id), '') END"
                 f" FROM ({ids} LIMIT ?1 + 1))"
             )
-        return list(self._database.rows("SELECT " + ", ".join(parts), params)[0]) if parts else []
+        row = self._database.rows("SELECT " + ", ".join(parts), params)[0] if parts else ()
+        found = {tuple(forms): ids for forms, ids in zip(asked, row, strict=True)}
+        common.update((namespace, forms, limit) for forms, ids in found.items() if ids is None)
+        return [found.get(tuple(forms)) for forms in terms]
+
+    def _known_common(self, removals: int) -> set[tuple[str, tuple[str, ...], int]]:
+        """Words that are too common: more memories do not make them rarer, only fewer do."""
+        common = self._common
+        if common[0] != removals or len(common[1]) > MOST_COMMON:
+            self._common = common = (removals, set())
+        return common[1]
 
 
 def _holding(forms: Sequence[tuple[int, ...]]) -> tuple[str, list[int]]:

@@ -203,7 +203,7 @@ def test_a_namespace_is_read_without_a_look_at_its_neighbours(tmp_path: Path) ->
         "count": lambda: store.registry.count_vectors("mine"),
         "pinned": lambda: store.registry.pinned("mine"),
         "expired": lambda: store.registry.expired("mine", 0.0, 1e12),
-        "words": lambda: store.registry.words.postings("mine", [("river",), ("lamp", "lamps")], 100),
+        "words": lambda: store.registry.words.postings("mine", [("river",), ("lamp", "lamps")], 100, 0),
         "iterate": lambda: next(iter(store.registry.iterate("mine"))),
     }
     asked: list[str] = []

@@ -31,7 +31,7 @@ def put(registry: Registry, *items: NewMemory, slot: int = 0, now: float = 100.0
 
 
 def words(registry: Registry, *forms: str, namespace: str = "default") -> list[int]:
-    (found,) = registry.words.postings(namespace, [forms], 100)
+    (found,) = registry.words.postings(namespace, [forms], 100, registry.lifetimes)
     return [int(memory_id) for memory_id in (found or "").split(",") if memory_id]
 
 
@@ -111,18 +111,18 @@ def test_words_are_stemmed_and_folded(registry: Registry) -> None:
     assert words(registry, "green") == []
     assert words(registry, "blue door") == [other], "what is several words must all be there"
     assert words(registry, "?!") == []
-    found = registry.words.postings("default", [("run",), ("gone",), ("door",)], 9)
+    found = registry.words.postings("default", [("run",), ("gone",), ("door",)], 9, 0)
     assert found == [f"{running}", "", f"{other}"]
-    assert registry.words.postings("default", [("the", "a")], 1) == [None]
-    assert registry.words.postings("default", [], 9) == []
+    assert registry.words.postings("default", [("the", "a")], 1, 0) == [None]
+    assert registry.words.postings("default", [], 9, 0) == []
 
 
 def test_words_are_counted_within_their_namespace(registry: Registry) -> None:
     (mine,) = put(registry, NewMemory("the violin in the attic"))
     put(registry, *(NewMemory(f"violin {n}", namespace="work") for n in range(20)))
-    assert registry.words.postings("default", [("violin",)], 5) == [str(mine)]
-    assert registry.words.postings("work", [("violin",)], 5) == [None]
-    assert registry.words.postings("other", [("violin",)], 5) == [""]
+    assert registry.words.postings("default", [("violin",)], 5, 0) == [str(mine)]
+    assert registry.words.postings("work", [("violin",)], 5, 0) == [None]
+    assert registry.words.postings("other", [("violin",)], 5, 0) == [""]
 
 
 def test_arrivals_and_namespaces(registry: Registry) -> None:
