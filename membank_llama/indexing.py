@@ -16,14 +16,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from .background import BackgroundWorker
 from .bank_files import index_files, make_directory, remove
 from .errors import BankCorruptError
 from .index import VectorIndex
 from .index_plan import IndexPlan
+from .indexed_vectors import IndexedVectors
 from .registry import Registry
 from .types import Progress, Vector
 
@@ -37,7 +35,6 @@ RENEW_ABOVE = 0.2
 SAVE_AFTER = 2
 """Times the vectors of the saved graph at which a growing one is saved while the bank is open."""
 
-Fetch = Callable[[npt.NDArray[np.int64], int], Vector]
 Steps = Iterator[tuple[int, int]]
 """Work done a little at a time: vectors in the graph, and all of them."""
 
@@ -58,15 +55,21 @@ class _Entry:
 class IndexSet:
     """The vector indexes of one bank.
 
-    `fetch(slots, width)` gives what to index of level 2, shape ``(len(slots), width)``; `worker` fills the graphs.
+    `worker` fills the graphs with what `vectors` reads.
     """
 
     def __init__(
-        self, directory: Path, registry: Registry, fetch: Fetch, plan: IndexPlan, tag: str, worker: BackgroundWorker
+        self,
+        directory: Path,
+        registry: Registry,
+        vectors: IndexedVectors,
+        plan: IndexPlan,
+        tag: str,
+        worker: BackgroundWorker,
     ) -> None:
         self._directory = directory
         self._registry = registry
-        self._fetch = fetch
+        self._vectors = vectors
         self._plan = plan
         self._tag = tag
         self._worker = worker
@@ -176,11 +179,13 @@ class IndexSet:
 
     def _appending(self, namespace: str, index: VectorIndex, after: int) -> Steps:
         """Add what the registry has above an id to the tail; yields between reads, where there are several."""
-        while new := self._registry.live(namespace, after, FETCH_CHUNK):
-            slots = np.array([row[1] for row in new], np.int64)
-            index.add((row[0] for row in new), self._fetch(slots, index.dim))
-            after = new[-1][0]
-            if len(new) < FETCH_CHUNK:
+        while True:
+            ids, vectors = self._vectors.read(namespace, after, index.dim, FETCH_CHUNK)
+            if not len(ids):
+                return
+            index.add(ids, vectors)
+            after = ids[-1]
+            if len(ids) < FETCH_CHUNK:
                 return
             yield index.graph_count, index.graph_count + index.tail_count
 

@@ -54,6 +54,7 @@ from .errors import (
 from .expiry import ExpiredIds
 from .hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
 from .index_plan import IndexPlan
+from .indexed_vectors import IndexedVectors
 from .indexing import IndexSet
 from .lock import WriterLock
 from .placement import ModelCard, Stored, pack_records, place_records, plan, record
@@ -180,7 +181,8 @@ class Store(StoredVectors):
         shrinks, dim = self.hierarchy.axes is not None, self.hierarchy.dim
         plan = IndexPlan(self.hierarchy.axes_holding(INDEXED), shrinks, dim)
         try:
-            self.indexes = IndexSet(directory, self.registry, self._index_rows, plan, tag, self.worker)
+            vectors = IndexedVectors(self.registry, self._index_rows, self.is_current)
+            self.indexes = IndexSet(directory, self.registry, vectors, plan, tag, self.worker)
         except BaseException:
             self.buffer.close()
             raise

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from banking import numbered, open_store, unit_vectors, wait_for
 
-from membank_llama import indexing
+from membank_llama import indexing, upkeep
 from membank_llama.store import Store
 from membank_llama.types import Progress, Vector
 
@@ -219,4 +220,26 @@ def test_progress_counts_up(tmp_path: Path) -> None:
     store.indexes.rebuild(progress)
     assert steps == sorted(steps)
     assert steps[-1] == COUNT
+    store.close()
+
+
+def test_an_index_is_read_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packing gives slots another meaning between the look at the registry and that at the vectors."""
+    store = open_store(tmp_path)
+    vectors = fill(store, 120)
+    store.remove(range(1, 21))
+    original, packed = store.registry.live, [False]
+
+    def live(*given: Any) -> Any:
+        rows = original(*given)
+        if not packed[0]:
+            packed[0] = True
+            upkeep.collect(store)
+        return rows
+
+    monkeypatch.setattr(store.registry, "live", live)
+    store.indexes.close(save=False)
+    store.reload()
+    assert [nearest(store, vectors[n]) for n in range(20, 120)] == list(range(21, 121))
+    assert packed[0]
     store.close()
