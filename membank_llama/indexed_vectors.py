@@ -19,13 +19,13 @@ Fetch = Callable[[npt.NDArray[np.int64], int], Vector]
 
 
 class IndexedVectors:
-    """`fetch(slots, width)` gives what to index of level 2, shape ``(len(slots), width)``, from the activation file
-    that is open; `is_current()` says whether that is the one which the registry names."""
+    """What `fetch(slots, width)` gives of level 2 is of shape ``(len(slots), width)``; `file()` names the activation
+    file it reads, None where the registry names another one already."""
 
-    def __init__(self, registry: Registry, fetch: Fetch, is_current: Callable[[], bool]) -> None:
+    def __init__(self, registry: Registry, fetch: Fetch, file: Callable[[], str | None]) -> None:
         self._registry = registry
         self._fetch = fetch
-        self._is_current = is_current
+        self._file = file
 
     def read(self, namespace: str, after: int, width: int, limit: int) -> tuple[list[int], Vector]:
         """Ids above one, at most `limit`, and what to index of them, both of one moment: in another file slots have
@@ -35,15 +35,17 @@ class IndexedVectors:
             BankStorageError: the bank is being switched for long.
         """
         for _ in range(MOST_TRIES):
-            if self._is_current():
-                rows = self._registry.live(namespace, after, limit)
-                try:
-                    vectors = self._fetch(np.array([slot for _, slot in rows], np.int64), width)
-                except BankError:
-                    if self._is_current():
-                        raise
-                else:
-                    if self._is_current():
-                        return [memory_id for memory_id, _ in rows], vectors
-            time.sleep(SWITCH_SECONDS)
+            file = self._file()
+            if file is None:
+                time.sleep(SWITCH_SECONDS)
+                continue
+            rows = self._registry.live(namespace, after, limit)
+            try:
+                vectors = self._fetch(np.array([slot for _, slot in rows], np.int64), width)
+            except BankError:
+                if self._file() == file:
+                    raise
+                continue
+            if self._file() == file:
+                return [memory_id for memory_id, _ in rows], vectors
         raise BankStorageError(f"{self._registry.path.parent} is being switched to another activation file; try again")

@@ -181,7 +181,7 @@ class Store(StoredVectors):
         shrinks, dim = self.hierarchy.axes is not None, self.hierarchy.dim
         plan = IndexPlan(self.hierarchy.axes_holding(INDEXED), shrinks, dim)
         try:
-            vectors = IndexedVectors(self.registry, self._index_rows, self.is_current)
+            vectors = IndexedVectors(self.registry, self._index_rows, self._current_file)
             self.indexes = IndexSet(directory, self.registry, vectors, plan, tag, self.worker)
         except BaseException:
             self.buffer.close()
@@ -273,6 +273,11 @@ class Store(StoredVectors):
     def is_current(self, activations: str | None = None) -> bool:
         """Whether this activation file, by default the one in hand, is the one that the registry names."""
         return bool(self.registry.get_meta("activations") == (activations or self.activations))
+
+    def _current_file(self) -> str | None:
+        """The name of the activation file in hand; None where the registry names another."""
+        name = self.activations
+        return name if self.is_current(name) else None
 
     # -- writing
 
