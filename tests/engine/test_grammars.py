@@ -91,7 +91,9 @@ def test_the_converter_is_killed_where_it_never_ends(monkeypatch: pytest.MonkeyP
     of_schema({"type": "string"})
     monkeypatch.setattr(grammars, "_CONVERT_SECONDS", 0.0)
     with pytest.raises(WireError, match="simplify it"):
-        of_schema(nested(3))
+        # now and then the answer is there before anybody looks at the clock
+        for _ in range(50):
+            of_schema(nested(3))
     monkeypatch.undo()
     assert "root ::=" in of_schema({"type": "string"})
 
