@@ -412,7 +412,7 @@ def test_upkeep_on_a_full_disk(tmp_path: Path) -> None:
         """
         with open_bank(disk / "bank") as bank:
             bank.ingest_many([*FACTS, *numbered(2000)], batch_size=500)
-                bank.flush()
+            bank.flush()
             bank.forget(range(10, 500))
             left = bank.stats()["memories"]
             fill(65536)
