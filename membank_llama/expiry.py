@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .newest import keep_newest
 from .registry import Registry
 from .roster import Roster
 
@@ -60,10 +61,7 @@ class ExpiredIds:
         more = self._registry.expired(namespace, since, now)
         ids = np.union1d(known.ids, np.array(more, np.int64)) if more else known.ids
         with self._lock:
-            self._known[namespace] = _Known(lifetimes, now, ids)
-            self._known.move_to_end(namespace)
-            while len(self._known) > MOST_NAMESPACES:
-                self._known.popitem(last=False)
+            keep_newest(self._known, namespace, _Known(lifetimes, now, ids), MOST_NAMESPACES)
         return ids
 
     def living(self, namespace: str, roster: Roster, now: float) -> npt.NDArray[np.bool_] | None:
@@ -78,8 +76,5 @@ class ExpiredIds:
                 living[hidden] = False
             mask = _Mask(roster, ids, living)
             with self._lock:
-                self._masks[namespace] = mask
-                self._masks.move_to_end(namespace)
-                while len(self._masks) > MOST_MASKS:
-                    self._masks.popitem(last=False)
+                keep_newest(self._masks, namespace, mask, MOST_MASKS)
         return mask.living

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from .bank import MemBank
 from .errors import InvalidInputError, MembankError
+from .newest import keep_newest
 from .passages import clean_text
 from .prompt import (
     BLOCK_OPEN,
@@ -236,10 +237,7 @@ class Reminder:
 
     def _keep(self, key: str, block: Block, since: float) -> None:
         with self._lock:
-            self._blocks[key] = block, since
-            self._blocks.move_to_end(key)
-            while len(self._blocks) > self._replayed:
-                self._blocks.popitem(last=False)
+            keep_newest(self._blocks, key, (block, since), self._replayed)
 
 
 def _used(messages: Sequence[Message], tokens: Tokens) -> int:

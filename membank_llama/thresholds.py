@@ -19,6 +19,7 @@ from typing import Any
 
 from .errors import BankStorageError
 from .gate import COHORT_TAG, needed
+from .newest import keep_newest
 from .store import Store
 
 logger = logging.getLogger("membank_llama")
@@ -97,10 +98,7 @@ class Thresholds:
 
     def _keep(self, namespace: str, known: _Known) -> float:
         with self._lock:
-            self._known[namespace] = known
-            self._known.move_to_end(namespace)
-            while len(self._known) > MOST_NAMESPACES:
-                self._known.popitem(last=False)
+            keep_newest(self._known, namespace, known, MOST_NAMESPACES)
         return known.enough
 
     def _last(self, namespace: str) -> _Known | None:

@@ -21,7 +21,7 @@ FLOORS = {
     "gguf_checks": 1.1, "trial": 1.2, "sources": 1.2,
     "passages": 1, "forms": 0.5, "lexical": 1, "timewords": 1, "alike": 1.2, "streams": 1,
     "tokenizing": 1, "vocabulary": 1.2,
-    "days": 0.5, "background": 1, "full_text": 0.5, "word_index": 1.3, "removal": 1.5, "expiry": 1.7,
+    "days": 0.5, "background": 1, "full_text": 0.5, "word_index": 1.3, "removal": 1.5, "expiry": 1.7, "newest": 0.5,
     "database": 1.2, "registry": 1.4, "passage_rows": 1.5, "encoding": 1.6, "indexing": 1.6, "placement": 1.6,
     "roster": 1.6, "speakers": 1.8, "signals": 1.8, "query": 2,
     "store": 2, "watch": 1.8, "capture": 2,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import llama_cpp
 from llama_cpp._internals import LlamaModel
@@ -24,6 +24,7 @@ from ..capture import quiet
 from ..errors import MembankError
 from ..families import COMMON, FORMS
 from ..gguf_checks import check_loadable
+from ..newest import keep_newest
 from ..reminder import Tokens
 from ..trial import prove
 from ..vocabulary import Vocabulary
@@ -37,8 +38,6 @@ MOST_NAMES = 256
 AGAIN_SECONDS = 60.0
 """How long a model that could not be found or read is not looked for again."""
 
-K = TypeVar("K")
-V = TypeVar("V")
 
 COMMON_CONTROLS: tuple[str | re.Pattern[str], ...] = (*COMMON, *FORMS)
 """What may be a control token of some model."""
@@ -164,11 +163,11 @@ class Vocabularies:
         with self._lock:
             del self._opening[model]
             if path is None or exact is None:
-                _put(self._failed, model, time.monotonic(), MOST_NAMES)
+                keep_newest(self._failed, model, time.monotonic(), MOST_NAMES)
             else:
-                _put(self._places, model, path, MOST_NAMES)
+                keep_newest(self._places, model, path, MOST_NAMES)
                 # what is let go is freed with the last request that counts by it
-                _put(self._opened, path, exact, MOST_VOCABULARIES)
+                keep_newest(self._opened, path, exact, MOST_VOCABULARIES)
 
     def close(self) -> None:
         """Wait for those that are being read, and free all."""
@@ -181,11 +180,3 @@ class Vocabularies:
             for exact in self._opened.values():
                 exact.close()
             self._opened.clear()
-
-
-def _put(kept: OrderedDict[K, V], key: K, value: V, most: int) -> None:
-    """Keep a value as the newest of so many."""
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > most:
-        kept.popitem(last=False)
