@@ -13,7 +13,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -239,16 +239,10 @@ def sync_directory(directory: Path) -> None:
 
 def make_bank_directory(path: Path) -> None:
     """The bank's own directory, mode 0700 where it is new or empty; raises as `make_directory`."""
-    try:
+    with _making(path, "a bank is a directory", "choose a directory you may write to"):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not any(path.iterdir()):
             path.chmod(0o700)
-    except FileExistsError as exc:
-        raise BankFormatError(f"{path} is a file; a bank is a directory") from exc
-    except OSError as exc:
-        raise BankStorageError(
-            f"cannot make {path}: {exc.strerror or exc}; choose a directory you may write to"
-        ) from exc
 
 
 def temporary_directory() -> str:
@@ -268,14 +262,18 @@ def make_directory(path: Path) -> None:
         BankFormatError: something else is in its place.
         BankStorageError: the system refused.
     """
-    try:
+    with _making(path, "a directory belongs there: remove it", "check the disk and its permissions"):
         path.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextmanager
+def _making(path: Path, taken: str, refused: str) -> Iterator[None]:
+    try:
+        yield
     except FileExistsError as exc:
-        raise BankFormatError(f"{path} is a file; a directory belongs there: remove it") from exc
+        raise BankFormatError(f"{path} is a file; {taken}") from exc
     except OSError as exc:
-        raise BankStorageError(
-            f"cannot make {path}: {exc.strerror or exc}; check the disk and its permissions"
-        ) from exc
+        raise BankStorageError(f"cannot make {path}: {exc.strerror or exc}; {refused}") from exc
 
 
 def size_of(path: Path) -> int:
