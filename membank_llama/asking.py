@@ -18,13 +18,13 @@ from .adapters.base import ModelAdapter, check_vectors, stacked
 from .errors import BankCorruptError, BankStorageError
 from .gate import COHORT, COHORT_TAG, RelevanceGate
 from .hgns.hierarchy import HGNSHierarchy
-from .items import check_text
 from .query import RecallQuery, RecallResult
 from .recall import Measured, QueryEngine
 from .speakers import without_names
 from .store import Store
 from .thresholds import Thresholds
 from .types import Progress, Vector
+from .validation import check_text
 
 logger = logging.getLogger("membank_llama")
 

@@ -23,7 +23,7 @@ from .bank_files import temporary_directory
 from .calibrator import Calibrator
 from .errors import InvalidInputError, MemoryNotFoundError, ModelError
 from .hgns.hierarchy import DEFAULT_CODEC
-from .items import IngestResult, Integration, checked
+from .items import IngestResult, Integration
 from .passages import encoded_text, passage_spans
 from .placement import ModelCard
 from .prompt import Neutraliser, build_block, excerpted
@@ -33,6 +33,7 @@ from .row_checks import check_database, check_rows, reindex
 from .signals import Weights
 from .store import Store
 from .types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
+from .validation import checked
 
 logger = logging.getLogger("membank_llama")
 
