@@ -15,7 +15,7 @@ class BuildWithModel(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            shutil.copy2(MODEL, Path(self.build_lib) / "membank_llama" / MODEL.name)
+            shutil.copy2(MODEL, Path(self.build_lib) / "membank_llama" / "gguf" / MODEL.name)
 
 
 setup(cmdclass={"build_py": BuildWithModel})

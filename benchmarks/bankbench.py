@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from membank_llama.adapters.base import ModelAdapter
-from membank_llama.gate import COHORT
-from membank_llama.types import Vector
+from membank_llama.core.types import Vector
+from membank_llama.recall.relevance_gate import COHORT
 
 DIM = 768
 VOCABULARY = 20_000

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from bankbench import table, write_json
 
-from membank_llama.adapters.llama_cpp import LlamaCppAdapter
-from membank_llama.benching.questions import Conversation, read_conversations, shares_found
-from membank_llama.gate import COHORT
+from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+from membank_llama.cli.bench.locomo import Conversation, read_conversations, shares_found
+from membank_llama.core.types import Vector
 from membank_llama.hgns.axes import ANISOTROPIC, POWER, REMOVED, anisotropy, calibrate
-from membank_llama.hgns.base import scaled_to_unit
-from membank_llama.types import Vector
+from membank_llama.hgns.codec import scaled_to_unit
+from membank_llama.recall.relevance_gate import COHORT
 
 Correct = Callable[[Vector], Vector]
 

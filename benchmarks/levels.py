@@ -25,14 +25,14 @@ import numpy as np
 from bankbench import CONSOLE, Precomputed, table, write_json
 from levels_plot import draw
 
-from membank_llama.adapters.llama_cpp import LlamaCppAdapter
-from membank_llama.bank import MemBank
-from membank_llama.benching.questions import read_conversations
-from membank_llama.gate import COHORT
+from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+from membank_llama.cli.bench.locomo import read_conversations
+from membank_llama.core.types import Vector
 from membank_llama.hgns.axes import ANISOTROPIC, Axes, anisotropy, calibrate
 from membank_llama.hgns.hierarchy import CODECS, HGNSHierarchy
-from membank_llama.signals import Weights
-from membank_llama.types import Vector
+from membank_llama.memory.bank import MemBank
+from membank_llama.recall.relevance_gate import COHORT
+from membank_llama.recall.signals import Weights
 
 QUESTIONS = 300
 NEAREST = 5

@@ -23,7 +23,7 @@ from rich.table import Table
 
 import membank_llama
 from membank_llama.adapters.base import ModelAdapter
-from membank_llama.prompt import Neutraliser, build_block
+from membank_llama.memory.prompt_block import Neutraliser, build_block
 
 NAMES = [
     "Ana",

@@ -28,7 +28,7 @@ import numpy as np
 from bankbench import CONSOLE, sentences, table, write_json
 from proxybench import engram, role, run_proxy, run_stand_in
 
-from membank_llama.bank import MemBank
+from membank_llama.memory.bank import MemBank
 
 WARM_UP = 50
 QUESTION_WORDS = 12

@@ -27,15 +27,15 @@ import uvicorn
 from bankbench import sentences
 
 from membank_llama.adapters.base import ModelAdapter
-from membank_llama.adapters.llama_cpp import LlamaCppAdapter
+from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
 from membank_llama.adapters.mock import MockAdapter
-from membank_llama.bank import MemBank
-from membank_llama.proxy.app import Proxy
-from membank_llama.proxy.memory import ProxyMemory
-from membank_llama.proxy.polite import PoliteAdapter
-from membank_llama.proxy.server import configured
-from membank_llama.proxy.upstream import Upstream
-from membank_llama.types import NewMemory, Vector
+from membank_llama.core.types import NewMemory, Vector
+from membank_llama.memory.bank import MemBank
+from membank_llama.server.proxy.app import Proxy
+from membank_llama.server.proxy.priority_adapter import PoliteAdapter
+from membank_llama.server.proxy.recall_service import ProxyMemory
+from membank_llama.server.proxy.upstream import Upstream
+from membank_llama.server.proxy.uvicorn_config import configured
 
 WORDS = 20
 DIM = 384

@@ -27,8 +27,8 @@ from bankbench import (
     write_json,
 )
 
-from membank_llama.bank import MemBank
-from membank_llama.recall import CANDIDATES
+from membank_llama.memory.bank import MemBank
+from membank_llama.recall.engine import CANDIDATES
 
 QUESTIONS = 300
 TOP_K = 5

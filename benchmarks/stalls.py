@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from bankbench import Precomputed, falling, parser, seconds, sentences, table, write_json
 
-from membank_llama.bank import MemBank
-from membank_llama.types import NewMemory
+from membank_llama.core.types import NewMemory
+from membank_llama.memory.bank import MemBank
 
 DIM = 384
 BATCH = 512

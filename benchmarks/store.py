@@ -16,21 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bankbench import (
-    CONSOLE,
-    DIM,
-    Precomputed,
-    clustered,
-    parser,
-    seconds,
-    sentences,
-    table,
-    write_json,
-)
+from bankbench import CONSOLE, DIM, Precomputed, clustered, parser, seconds, sentences, table, write_json
 
-from membank_llama.adapters.llama_cpp import LlamaCppAdapter
-from membank_llama.bank import MemBank
-from membank_llama.types import LEVELS
+from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+from membank_llama.core.types import LEVELS
+from membank_llama.memory.bank import MemBank
 
 BATCH = 32
 PAIRS = 40

@@ -12,18 +12,18 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .adapters.base import ModelAdapter
-    from .adapters.llama_cpp import LlamaCppAdapter
+    from .adapters.llama_cpp.adapter import LlamaCppAdapter
     from .adapters.mock import MockAdapter
-    from .bank import MemBank
-    from .errors import MembankError
-    from .items import IngestResult, Integration
-    from .llama import Llama, remember
-    from .passages import split_passages
-    from .pointer import PointerRecord
-    from .query import RecallResult
-    from .reminder import LastRecall, MemoryOptions
-    from .session import ChatMemory
-    from .types import Memory, NewMemory
+    from .core.errors import MembankError
+    from .core.types import Memory, NewMemory
+    from .memory.bank import MemBank
+    from .memory.chat_memory import ChatMemory
+    from .memory.drop_in import Llama, remember
+    from .memory.ingest_results import IngestResult, Integration
+    from .memory.prompt_injection import LastRecall, MemoryOptions
+    from .memory.text_splitting import split_passages
+    from .recall.query import RecallResult
+    from .store.pointers import PointerRecord
 
 __all__ = [
     "ChatMemory",
@@ -47,23 +47,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ChatMemory": ".session",
-    "IngestResult": ".items",
-    "Integration": ".items",
-    "LastRecall": ".session",
-    "Llama": ".llama",
-    "LlamaCppAdapter": ".adapters.llama_cpp",
-    "MemBank": ".bank",
-    "MembankError": ".errors",
-    "Memory": ".types",
-    "MemoryOptions": ".session",
+    "ChatMemory": ".memory.chat_memory",
+    "IngestResult": ".memory.ingest_results",
+    "Integration": ".memory.ingest_results",
+    "LastRecall": ".memory.prompt_injection",
+    "Llama": ".memory.drop_in",
+    "LlamaCppAdapter": ".adapters.llama_cpp.adapter",
+    "MemBank": ".memory.bank",
+    "MembankError": ".core.errors",
+    "Memory": ".core.types",
+    "MemoryOptions": ".memory.prompt_injection",
     "MockAdapter": ".adapters.mock",
     "ModelAdapter": ".adapters.base",
-    "NewMemory": ".types",
-    "PointerRecord": ".pointer",
-    "RecallResult": ".recall",
-    "remember": ".llama",
-    "split_passages": ".passages",
+    "NewMemory": ".core.types",
+    "PointerRecord": ".store.pointers",
+    "RecallResult": ".recall.query",
+    "remember": ".memory.drop_in",
+    "split_passages": ".memory.text_splitting",
 }
 
 

@@ -28,8 +28,8 @@ from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from membank_llama.adapters.llama_cpp import LlamaCppAdapter  # noqa: E402
-from membank_llama.embedded import NOTED, UNKNOWN  # noqa: E402
+from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter  # noqa: E402
+from membank_llama.gguf.builtin import NOTED, UNKNOWN  # noqa: E402
 
 Case = tuple[list[dict[str, str]], str]
 FIFTY = 50

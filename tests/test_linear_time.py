@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 
 import membank_llama
-from membank_llama import passages, prompt, reminder, timewords, wire
-from membank_llama.engine import grammars, messages
-from membank_llama.engine.generation import first_of, longest_overlap
-from membank_llama.engine.thinking import Trimmer
-from membank_llama.engine.tools import Style, Tools
-from membank_llama.proxy import replies, sidecalls
-from membank_llama.proxy.vocabularies import COMMON_CONTROLS, Estimated
+from membank_llama.memory import prompt_block, prompt_injection, text_splitting
+from membank_llama.recall import time_expressions
+from membank_llama.server import asgi
+from membank_llama.server.engine.generation import grammars, message_format
+from membank_llama.server.engine.generation.decode import first_of, longest_overlap
+from membank_llama.server.engine.generation.reasoning import Trimmer
+from membank_llama.server.engine.generation.tool_calls import Style, Tools
+from membank_llama.server.proxy import auxiliary_calls, reply_reader
+from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, Estimated
 
 SIZE = 100_000
 QUICK = 0.1
@@ -98,28 +100,28 @@ def _takes_a_text(function: Callable[..., Any]) -> bool:
     return len(needed) == 1 and needed[0].annotation in ("str", str)
 
 
-NEUTRALISE = prompt.Neutraliser(COMMON_CONTROLS)
+NEUTRALISE = prompt_block.Neutraliser(COMMON_CONTROLS)
 TOOLS = Tools([{"function": {"name": "f"}}], Style(bare=True))
 MORE: dict[str, Callable[[str], Any]] = {
-    "timewords.spans": lambda text: timewords.spans(text, 1.7e9),
-    "passages.split_passages": passages.split_passages,
+    "timewords.spans": lambda text: time_expressions.spans(text, 1.7e9),
+    "passages.split_passages": text_splitting.split_passages,
     "prompt.Neutraliser": NEUTRALISE,
-    "reminder._is_shown": lambda text: reminder._is_shown(text, [text + "b", text[1:] + "b"]),
-    "reminder._counted": lambda text: reminder._counted(text, Estimated(4096), 10**9),
-    "wire.parse_object": lambda text: wire.parse_object(b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()),
-    "engine.messages.normalise": lambda text: messages.normalise([{"role": "user", "content": text}]),
-    "engine.messages, many": lambda text: messages.normalise(
+    "reminder._is_shown": lambda text: prompt_injection._is_shown(text, [text + "b", text[1:] + "b"]),
+    "reminder._counted": lambda text: prompt_injection._counted(text, Estimated(4096), 10**9),
+    "wire.parse_object": lambda text: asgi.parse_object(b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()),
+    "engine.messages.normalise": lambda text: message_format.normalise([{"role": "user", "content": text}]),
+    "engine.messages, many": lambda text: message_format.normalise(
         [{"role": "user", "content": text[:9]}] * (len(text) // 20)
     ),
-    "engine.messages, calls": lambda text: messages.normalise(_called(len(text) // 20)),
+    "engine.messages, calls": lambda text: message_format.normalise(_called(len(text) // 20)),
     "engine.thinking.Trimmer": lambda text: Trimmer().push(text),
     "engine.tools.read": TOOLS.read,
     "engine.tools.leading": TOOLS.leading,
     "engine.generation.first_of": lambda text: first_of(text, ["<think>", text + "b"]),
     "engine.generation.longest_overlap": lambda text: longest_overlap(text[-8192:], ["aaab" * 1024, text[:4096] + "b"]),
     "engine.grammars._check": lambda text: grammars._check({"pattern": text[:1000]}) if "{" not in text else None,
-    "proxy.sidecalls": lambda text: sidecalls.is_side_call([{"role": "user", "content": text}]),
-    "proxy.replies.reply_of": lambda text: replies.reply_of("/api/chat", text.encode("utf-8", "replace")),
+    "proxy.sidecalls": lambda text: auxiliary_calls.is_side_call([{"role": "user", "content": text}]),
+    "proxy.replies.reply_of": lambda text: reply_reader.reply_of("/api/chat", text.encode("utf-8", "replace")),
 }
 
 

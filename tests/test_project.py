@@ -44,7 +44,7 @@ def test_files_stay_small_and_say_what_they_are(path: Path) -> None:
 
 def test_importing_the_package_prints_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "import membank_llama.bank"],
+        [sys.executable, "-W", "error", "-c", "import membank_llama.memory.bank"],
         capture_output=True,
         text=True,
         check=True,

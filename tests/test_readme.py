@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from membank_llama.cli import app
-from membank_llama.embedded import embedded_model
+from membank_llama.cli.app import app
+from membank_llama.gguf.builtin import embedded_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

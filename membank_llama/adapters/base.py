@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import EncodingError
-from ..types import Vector
+from membank_llama.core.errors import EncodingError
+from membank_llama.core.types import Vector
 
 AnyAdapter = TypeVar("AnyAdapter", bound="ModelAdapter")
 

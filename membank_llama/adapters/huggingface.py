@@ -17,20 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EncodingError, InvalidInputError, MissingExtraError, ModelError, ModelNotFoundError
-from ..types import Vector
-from .base import ModelAdapter
-from .templates import Pooling, template_mark
-from .windows import (
-    TRIAL,
-    Reader,
-    Window,
-    check_options,
-    groups,
-    normalise,
-    pool,
-    resolve_layer,
+from membank_llama.core.errors import (
+    EncodingError,
+    InvalidInputError,
+    MissingExtraError,
+    ModelError,
+    ModelNotFoundError,
 )
+from membank_llama.core.types import Vector
+
+from .base import ModelAdapter
+from .pooling import TRIAL, Reader, Window, check_options, groups, normalise, pool, resolve_layer
+from .prompt_templates import Pooling, template_mark
 
 _SAMPLES = 64
 

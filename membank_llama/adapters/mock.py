@@ -14,8 +14,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..errors import InvalidInputError
-from ..types import Vector
+from membank_llama.core.errors import InvalidInputError
+from membank_llama.core.types import Vector
+
 from .base import ModelAdapter
 
 _WORD = re.compile(r"\w+")

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import numpy as np
 
-from ..errors import EncodingError, ModelError, ModelNotFoundError
-from ..types import Vector
+from membank_llama.core.errors import EncodingError, ModelError, ModelNotFoundError
+from membank_llama.core.types import Vector
+
 from .base import ModelAdapter
 
 PREFIX = "ollama-"

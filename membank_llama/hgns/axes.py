@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BankCorruptError, InvalidInputError
-from ..types import Vector
-from .base import scaled_to_unit, unit_rows
+from membank_llama.core.errors import BankCorruptError, InvalidInputError
+from membank_llama.core.types import Vector
+
+from .codec import scaled_to_unit, unit_rows
 
 DENSE = 1024
 LEADING = 512

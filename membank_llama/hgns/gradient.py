@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidInputError
+from membank_llama.core.errors import InvalidInputError
 
 DEFAULT_K = 10
 DEFAULT_LEVELS = 4

@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BankFormatError, InvalidInputError
-from ..types import LEVELS, Codes, Vector
+from membank_llama.core.errors import BankFormatError, InvalidInputError
+from membank_llama.core.types import LEVELS, Codes, Vector
+
 from .axes import Axes
-from .axial import AxesCodec, check_digit
-from .base import Codec, unit_rows
-from .digits import DigitsCodec
+from .axes_codec import AxesCodec, check_digit
+from .codec import Codec, unit_rows
+from .digits_codec import DigitsCodec
 from .gradient import DEFAULT_LEVELS, check_base
-from .selection import SelectionCodec
+from .selection_codec import SelectionCodec
 
 SPEC_FORMAT = 1
 CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (AxesCodec, DigitsCodec, SelectionCodec)}

@@ -1,7 +1,7 @@
 """Conversations to learn from: facts in memory blocks and in the window, questions with and without an answer.
 
-The block is the one that `membank_llama.prompt` writes, so that the model reads in training what it will read in use:
-dates, roles, the assistant's own acknowledgements, questions that were asked before.
+The block is the one that `membank_llama.memory.prompt_block` writes, so that the model reads in training what it will
+read in use: dates, roles, the assistant's own acknowledgements, questions that were asked before.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from membank_llama.embedded import NOTED, UNKNOWN
-from membank_llama.prompt import build_block
+from membank_llama.gguf.builtin import NOTED, UNKNOWN
+from membank_llama.memory.prompt_block import build_block
 
 from .facts import Fact, make, read_kinds
 from .words import Words

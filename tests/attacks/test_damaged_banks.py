@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage_cases import cases
+from support.damage_cases import cases
 
-HERE = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parent.parent
 SOME = 24
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each case runs in a process that was forked")
 
 
 def outcomes(folder: Path, first: int, count: int, step: int) -> list[dict[str, Any]]:
-    paths = os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent, HERE)))
+    paths = os.pathsep.join(map(str, (TESTS.parent, TESTS)))
     done = subprocess.run(
-        [sys.executable, str(HERE / "damage_cases.py"), *map(str, (folder, first, count, step))],
+        [sys.executable, "-m", "support.damage_cases", *map(str, (folder, first, count, step))],
         env={**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"},
         capture_output=True,
         text=True,

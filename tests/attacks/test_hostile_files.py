@@ -7,30 +7,30 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile_files import CHANGES, RAW
-from hostile_gguf import changed
+from support.hostile_files import CHANGES, RAW
+from support.hostile_gguf import changed
 
 USED = """
 import os, resource, sys
 from pathlib import Path
 from threading import Event
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-from membank_llama.engine.answering import answer
-from membank_llama.engine.asking import Ask, Target
-from membank_llama.engine.embedder import Embedder
-from membank_llama.engine.facts import read_facts
-from membank_llama.engine.metadata import read_metadata
-from membank_llama.engine.native import NativeModel
-from membank_llama.engine.options import Options
-from membank_llama.engine.served import ServedModel
-from membank_llama.errors import MembankError
-from membank_llama.proxy.vocabularies import Exact
-from membank_llama.wire import WireError
+from membank_llama.server.engine.generation.answer import answer
+from membank_llama.server.engine.generation.request import Ask, Target
+from membank_llama.server.engine.runtime.embedder import Embedder
+from membank_llama.gguf.capabilities import read_facts
+from membank_llama.gguf.metadata import read_metadata
+from membank_llama.server.engine.generation.generation_context import NativeModel
+from membank_llama.server.engine.generation.sampling_options import Options
+from membank_llama.server.engine.library.served_model import ServedModel
+from membank_llama.core.errors import MembankError
+from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
+from membank_llama.server.asgi import WireError
 path = Path(sys.argv[1])
 try:
     facts = read_facts(path)
     read_metadata(path, arrays=True)
-    exact = Exact(path)
+    exact = FileVocabulary(path)
     exact.count("hello <|im_end|> wörld \\U0001f600" * 50), exact.controls, exact.close()
     if facts.embeds:
         Embedder(path, 1, 0, 512).encode(["hello world" * 100])

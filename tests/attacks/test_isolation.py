@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from banking import open_bank
+from support.banks import open_bank
 
-from membank_llama.proxy.conversations import Conversations
-from membank_llama.proxy.vocabularies import Estimated
-from membank_llama.reminder import MemoryOptions, Reminder
-from membank_llama.signals import Weights
-from membank_llama.transfer import export_memories
-from membank_llama.types import NewMemory
+from membank_llama.core.types import NewMemory
+from membank_llama.memory.import_export import export_memories
+from membank_llama.memory.prompt_injection import MemoryOptions, Reminder
+from membank_llama.recall.signals import Weights
+from membank_llama.server.proxy.conversation_tracker import Conversations
+from membank_llama.server.proxy.tokenizers import Estimated
 
 pytestmark = pytest.mark.attack
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from besieged import Siege, besieged, said
-from hostile_files import CHANGES
-from hostile_gguf import changed
+from support.besieged import Siege, besieged, said
+from support.hostile_files import CHANGES
+from support.hostile_gguf import changed
 
-from membank_llama.prompt import BLOCK_OPEN, HEADER
+from membank_llama.memory.prompt_block import BLOCK_OPEN, HEADER
 
 MEGABYTE = 1 << 20
 FULL = 7 * MEGABYTE

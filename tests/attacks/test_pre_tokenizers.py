@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hostile_gguf import STRING, changed
-from surveying import survives
+from support.hostile_gguf import STRING, changed
+from support.tokenizer_survey import survives
 
 KNOWN = """
     a.x-4.0 afmoe bailingmoe bloom chatglm-bpe codeshell command-r dbrx deepseek-coder deepseek-llm deepseek-r1-qwen

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from typer.main import get_command
 
-from membank_llama.cli import app
+from membank_llama.cli.app import app
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "hooks" / "ollama"
 ROOT = FOLDER.parent.parent

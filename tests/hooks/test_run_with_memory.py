@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from membank_llama.adapters.mock import MockAdapter
-from membank_llama.bank import MemBank
+from membank_llama.memory.bank import MemBank
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LAUNCHER = ROOT / "hooks" / "run_with_memory.py"

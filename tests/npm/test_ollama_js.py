@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "proxy"))
-from proxying import Running, engine_of, proxied
+from support.proxies import Running, engine_of, proxied
 
 HERE = Path(__file__).resolve().parent
 FACT = "My sister Ana lives in Porto."

@@ -1,0 +1,1 @@
+"""llama.cpp as an encoder: hidden states of a layer, tokens, and the choice of the layer."""

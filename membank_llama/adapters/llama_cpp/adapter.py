@@ -1,0 +1,232 @@
+"""`LlamaCppAdapter`: one vector a text from a GGUF model, by llama.cpp on this machine.
+
+A decoder gives the residual stream of one layer (half depth by default), pooled over the text's tokens; a
+model made for embeddings gives the vector that its own file asks for. A text longer than the window is cut
+into windows whose results are combined, never dropped. All settings are resolved when the adapter is made,
+and `model_id()` names those that change a vector.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+
+from membank_llama.core.errors import EncodingError, InvalidInputError, ModelError
+from membank_llama.core.types import Progress, Vector
+from membank_llama.gguf.header import fingerprint
+
+from ..base import ModelAdapter
+from ..pooling import TRIAL, Reader, check_options, groups, normalise, pool, resolve_layer
+from ..prompt_templates import Pooling, pools_apart, template_mark
+from .capture import POOLING_NONE, POOLING_RANK, Context, Plan, Weights, quiet
+from .layer_choice import Choice, choose_layer
+
+_log = logging.getLogger("membank_llama")
+_told: set[str] = set()
+
+
+class LlamaCppAdapter(ModelAdapter):
+    """Encodes texts with a GGUF model; safe to call from several threads.
+
+    Args:
+        model: a loaded `llama_cpp.Llama`, whose weights are shared and whose context is left alone, or a
+        path.
+            A LoRA of that Llama is not applied: the vectors are those of the file.
+        layer: ``"auto"`` (half depth), a 0-based layer (negative: from the last), or a share of the depth,
+        0.0..1.0.
+            A model whose file names a pooling type gives its pooled output unless a layer is asked for.
+            ``"best"`` tries the layers on sentences of its own (see layers.py), once, which takes a moment: as
+            long as the whole model takes for 120 short texts. See `choice`.
+        pooling: over the tokens: ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position);
+        default: what belongs to the template, or ``"mean"``.
+        template: ``"echo"``, ``"one-word"`` (see templates.py), or text around the input, with ``{text}`` where
+        it goes; control tokens in it are parsed as such.
+        n_threads: default: as the given Llama, or half the processors.
+        n_gpu_layers: for a path: layers to put on the GPU, -1 for all.
+        window: longest stretch of tokens evaluated at once; at most what the model was trained for.
+        max_sequences: most texts in one evaluation.
+        name: how a person calls the model; default: the name in the file.
+        progress: told about the choice of a layer.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no GGUF.
+        ModelError: the model gives no vectors (a reranker).
+        InvalidInputError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        model: llama_cpp.Llama | str | Path,
+        *,
+        layer: str | int | float = "auto",
+        pooling: Pooling | None = None,
+        template: str | None = None,
+        n_threads: int | None = None,
+        n_gpu_layers: int = 0,
+        window: int = 512,
+        max_sequences: int = 16,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        counts = {"window": window, "max_sequences": max_sequences, "n_threads": n_threads}
+        self.pooling, wording = check_options(pooling, template, **counts)
+        self._weights = weights = Weights(model, n_gpu_layers=n_gpu_layers)
+        try:
+            plan = _plan(weights, "auto" if layer == "best" else layer, window, max_sequences, n_threads)
+            self._reader = Reader.of(weights.tokenize, wording, plan.window, adds_space=weights.adds_space)
+            self.choice = _chosen(weights, plan, self._reader, self.pooling, progress) if layer == "best" else None
+            if self.choice is not None:
+                plan = _plan(weights, self.choice.layer, window, max_sequences, n_threads)
+            self._context = _open_context(weights, plan)
+            if self._context.plan.pooled and pools_apart(template):
+                raise InvalidInputError(
+                    f"{weights.path} pools its states itself, over all tokens, which template {template!r} cannot do "
+                    "with; leave the template out, or choose a model that chats"
+                )
+            self._name = name or weights.meta("general.name") or weights.path.stem
+            self._id = self._identify(template)
+        except BaseException:
+            weights.close()
+            raise
+
+    choice: Choice | None
+    """What ``layer="best"`` found, where it was asked for and there was something to choose."""
+
+    def _identify(self, template: str | None) -> str:
+        plan = self._context.plan
+        state = "final" if plan.layer is None else f"L{plan.layer}"
+        what = "pooled" if plan.pooled else f"{state}-{self.pooling}"
+        return f"{self._weights.architecture}-{fingerprint(self._weights.path)[:16]}-{what}{template_mark(template)}"
+
+    @property
+    def hidden_dim(self) -> int:
+        return self._context.dim
+
+    @property
+    def layer(self) -> int | None:
+        """The layer captured, 0-based; None where the model's final state is taken."""
+        return self._context.plan.layer
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the model's file names a pooling, and its pooled output is taken."""
+        return self._context.plan.pooled
+
+    @property
+    def plan(self) -> Plan:
+        """What the capture context was made for."""
+        return self._context.plan
+
+    @property
+    def weights(self) -> Weights:
+        """The loaded model, for whoever captures other states of it; freed with the adapter."""
+        return self._weights
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def source(self) -> str | None:
+        return str(self._weights.path)
+
+    def model_id(self) -> str:
+        """Architecture, fingerprint of the file, what is captured of it, name or hash of the template."""
+        return self._id
+
+    def encode(self, text: str) -> Vector:
+        """Encode one text: float32 ``(hidden_dim,)``, of unit length.
+
+        Raises:
+            EncodingError: the text holds no token, or the model gave NaN.
+            ModelError: the adapter, or the Llama it was made from, is closed.
+        """
+        vector: Vector = self.encode_batch([text])[0]
+        return vector
+
+    def encode_batch(self, texts: Sequence[str]) -> Vector:
+        """Encode several texts, as many at once as fit: float32 ``(len(texts), hidden_dim)``."""
+        context, pooling = self._context, self.pooling
+        sums = np.zeros((len(texts), self.hidden_dim), np.float64)
+        windows = [window for number, text in enumerate(texts) for window in self._reader.windows(number, text)]
+        for group in groups(windows, context.capacity, context.plan.max_sequences):
+            states = context.states([window.tokens for window in group])
+            for window, rows in zip(group, states, strict=True):
+                # the file's own pooling leaves one row a window: "last" weighs it by its number of tokens
+                sums[window.text] += pool(window, rows, "last" if context.plan.pooled else pooling)
+        return normalise(sums, self.name)
+
+    def close(self) -> None:
+        """Free the capture context, and the weights if the adapter loaded them."""
+        self._context.close()
+        self._weights.close()
+
+
+def _plan(weights: Weights, layer: str | int | float, window: int, max_sequences: int, n_threads: int | None) -> Plan:
+    if weights.pooling == POOLING_RANK:
+        raise ModelError(
+            f"{weights.path} ranks pairs of texts and gives no vectors; choose a chat or an embedding model"
+        )
+    index = resolve_layer(layer, weights.n_layer)
+    pooled = layer == "auto" and weights.pooling != POOLING_NONE
+    return Plan(
+        layer=None if pooled else index,
+        window=min(window, weights.n_ctx_train or window),
+        max_sequences=1 if weights.is_recurrent else max_sequences,
+        n_threads=n_threads or _threads(weights.host),
+        pooled=pooled,
+        outputs=pooled or index == weights.n_layer - 1,
+    )
+
+
+def _chosen(weights: Weights, plan: Plan, reader: Reader, pooling: Pooling, progress: Progress | None) -> Choice | None:
+    """The best layer; None of a model that pools by itself, or whose graph does not name its layers."""
+    if plan.pooled:
+        return None
+    try:
+        return choose_layer(weights, plan, reader, pooling, progress)
+    except EncodingError:
+        # opening it at half depth says what there is to say
+        return None
+
+
+def _threads(host: llama_cpp.Llama | None) -> int:
+    return int(host.n_threads_batch) if host is not None else max(1, (os.cpu_count() or 2) // 2)
+
+
+def _plans(weights: Weights, plan: Plan) -> Iterator[Plan]:
+    """The plan, then what is left where the graph gives outputs alone, or does not name its layers."""
+    yield plan
+    if plan.layer is not None:
+        if not plan.outputs:
+            yield replace(plan, outputs=True)
+        yield replace(plan, layer=None, outputs=True, pooled=weights.pooling != POOLING_NONE)
+
+
+def _open_context(weights: Weights, plan: Plan) -> Context:
+    trial = weights.tokenize(TRIAL, specials=False, add=True)
+    cause: EncodingError | None = None
+    for choice in _plans(weights, plan):
+        context = Context(weights, choice)
+        try:
+            with quiet():
+                context.states([trial])
+        except EncodingError as error:
+            cause = error
+            context.close()
+            continue
+        if choice.layer != plan.layer and weights.architecture not in _told:
+            _told.add(weights.architecture)
+            _log.warning(
+                "the graph of architecture %s does not give the state after layer %s: taking the final state",
+                weights.architecture,
+                plan.layer,
+            )
+        return context
+    raise ModelError(f"{weights.path} ({weights.architecture}) gives no hidden states; choose another model") from cause

@@ -1,0 +1,36 @@
+"""The one file that touches what llama-cpp-python does not publish, so that a release that renames it breaks one file.
+
+Tried with 0.3.16 and everything newer; each function says what it relies on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import llama_cpp
+from llama_cpp import _ctypes_extensions
+from llama_cpp._internals import LlamaModel
+
+
+def is_llama(model: object) -> bool:
+    """Whether this is a `llama_cpp.Llama`, or stands for one: it has a loaded model in `_model`."""
+    return hasattr(model, "_model")
+
+
+def model_handle(llm: llama_cpp.Llama) -> Any:
+    """The ``llama_model *`` of a Llama: `_model.model`."""
+    return llm._model.model
+
+
+def vocabulary_of_file(path: Path) -> Any:
+    """A model opened without its weights, by `_internals.LlamaModel`: it tokenizes, detokenizes and closes as a Llama
+    does."""
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    return cast(Any, LlamaModel(path_model=str(path), params=params, verbose=False))
+
+
+def ggml_base() -> Any:
+    """libggml-base beside llama.cpp's own library, by `_ctypes_extensions.load_shared_library`."""
+    return _ctypes_extensions.load_shared_library("ggml-base", Path(llama_cpp.__file__).parent / "lib")

@@ -1,0 +1,118 @@
+"""`membank`: the command line.
+
+Commands live in `commands/`; this file puts them in order and turns the package's errors into one line and an exit
+code (2 for bad input, 1 otherwise). What is not of the package's error tree is a bug and keeps its traceback, as
+everything does with MEMBANK_DEBUG=1.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from membank_llama._version import __version__
+from membank_llama.core.errors import MembankError
+
+from .commands import bench_encoder, bench_recall, chat, maintenance, memories, serve, tune
+from .commands import options as base
+
+app = typer.Typer(
+    name="membank",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="[dim]membank chat model.gguf[/dim] is the place to start; every command has its own --help.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"membank-llama {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    bank: Annotated[
+        Path | None,
+        typer.Option(
+            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False,
+            help="The bank's directory. Default: one in your user data directory.",
+        ),
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Part of the bank to use.", show_default=False)
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Long-term memory for llama.cpp models, on your own machine."""
+    ctx.obj = base.Settings(bank, namespace)
+
+
+_TALK, _MEMORIES, _BANK = "Talk", "Memories", "The bank"
+
+app.command("chat", rich_help_panel=_TALK)(chat.chat)
+app.command("serve", rich_help_panel=_TALK)(serve.serve)
+app.command("demo", rich_help_panel=_TALK)(chat.demo)
+app.command("demo-tell", hidden=True)(chat.demo_tell)
+app.command("demo-ask", hidden=True)(chat.demo_ask)
+app.command("ingest", rich_help_panel=_MEMORIES)(memories.ingest)
+app.command("recall", rich_help_panel=_MEMORIES)(memories.recall)
+app.command("why", rich_help_panel=_MEMORIES)(memories.why)
+app.command("forget", rich_help_panel=_MEMORIES)(memories.forget)
+app.command("pin", rich_help_panel=_MEMORIES)(memories.pin)
+app.command("unpin", rich_help_panel=_MEMORIES)(memories.unpin)
+app.command("tune", rich_help_panel=_MEMORIES)(tune.tune)
+app.command("export", rich_help_panel=_MEMORIES)(maintenance.export_command)
+app.command("import", rich_help_panel=_MEMORIES)(maintenance.import_command)
+app.command("stats", rich_help_panel=_BANK)(maintenance.stats)
+app.command("verify", rich_help_panel=_BANK)(maintenance.verify)
+app.command("gc", rich_help_panel=_BANK)(maintenance.gc)
+app.command("rebuild", rich_help_panel=_BANK)(maintenance.rebuild)
+app.command("reencode", rich_help_panel=_BANK)(maintenance.reencode)
+
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure what a model or a bank is worth.")
+app.add_typer(bench, name="bench", rich_help_panel=_BANK)
+bench.command("encoder")(bench_encoder.encoder)
+bench.command("recall")(bench_recall.recall)
+
+
+class _Notes(logging.Handler):
+    """Shows the package's warnings as dim lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from membank_llama.core.logs import one_line
+
+        from .terminal import note
+
+        note(f"note: {one_line(record.getMessage())}")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; always ends in SystemExit."""
+    logger = logging.getLogger("membank_llama")
+    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
+        logger.addHandler(_Notes(logging.WARNING))
+    for stream in (sys.stdout, sys.stderr):
+        # a code page that lacks a letter: it shows as "?", and the command does its work
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        app(args=list(sys.argv[1:] if args is None else args), prog_name="membank")
+    except MembankError as exc:
+        if base.debugging():
+            raise
+        from .terminal import fail
+
+        fail(str(exc))
+        raise SystemExit(base.exit_code(exc)) from exc

@@ -1,0 +1,260 @@
+"""Commands that talk: chat and the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from membank_llama.core.errors import ModelError, ModelFileError
+
+from . import options as base
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+
+DEFAULT_CONTEXT = 4096
+DEFAULT_TEMPERATURE = 0.7
+
+
+def chat(
+    ctx: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A GGUF path, hf:owner/repo/file.gguf, or a model of Ollama's store. Default: a toy that comes along.",
+            metavar="[MODEL]", show_default=False,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder", help="An embedding GGUF to encode memories. Default: what made the bank, or MODEL itself.",
+            show_default=False,
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option("--ctx", help="Tokens of context.", min=64, show_default="4096, or what MODEL was made for"),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.", show_default=False)] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="0 is always the same reply.", min=0.0, show_default="0.7; 0 for the toy"),
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest reply, in tokens.", min=1, show_default="a quarter of the context")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="For replies that can be repeated.", show_default=False)] = None,
+    memory: Annotated[bool, typer.Option(" /--no-memory", help="Chat without a memory.", show_default=False)] = True,
+    bank: base.BankOption = None,
+    namespace: base.NamespaceOption = None,
+    layer: base.LayerOption = None,
+    pooling: base.PoolingOption = None,
+    template: base.TemplateOption = None,
+    threads: base.ThreadsOption = None,
+    gpu_layers: base.GpuOption = 0,
+) -> None:  # fmt: skip
+    """Talk to a model that remembers.
+
+    [dim]membank chat Qwen3-4B-Q4_K_M.gguf[/dim]
+
+    [dim]membank chat llama3.2:3b --encoder all-MiniLM-L6-v2-q8_0.gguf --bank ./work[/dim]
+    """
+    from membank_llama.gguf.builtin import NAME, embedded_model, is_embedded
+    from membank_llama.gguf.references import resolve_model
+
+    from ..conversation import Conversation, ReplyOptions
+    from ..terminal_chat import Chat
+
+    path = embedded_model() if model is None else resolve_model(model)
+    toy = is_embedded(path)
+    # a bank is made by one model: the toy's never stands in the way of a real one
+    where = base.bank_path(ctx, bank, NAME if toy else "default") if memory else None
+    if temperature is None:
+        temperature = 0.0 if toy else DEFAULT_TEMPERATURE
+    options: dict[str, Any] = {"n_ctx": context or _trained_context(path), "n_gpu_layers": gpu_layers}
+    options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
+    options |= {} if seed is None else {"seed": seed}
+    wanted = base.capture_wanted(layer, pooling, template)
+    with _opened(path, where, encoder, base.namespace_of(ctx, namespace), options, wanted) as llm:
+        replies = ReplyOptions(temperature, max_tokens, system, seed)
+        _greet(llm, path)
+        if toy:
+            _explain_toy()
+        Chat(Conversation(llm, replies), where).run()
+
+
+@contextmanager
+def _opened(
+    path: Path,
+    bank: Path | None,
+    encoder: str | None,
+    namespace: str,
+    options: dict[str, Any],
+    wanted: base.Capture | None,
+) -> Iterator[Any]:
+    """The model, with its memory where a bank is given; all of it is closed in order."""
+    from membank_llama.memory.drop_in import remember
+    from membank_llama.memory.prompt_injection import MemoryOptions
+    from membank_llama.store.model_record import made_by, recorded_model
+
+    with ExitStack() as stack:
+        if bank is None:
+            llm = _load(path, options)
+            stack.callback(llm.close)
+            yield llm
+            return
+        card = recorded_model(bank)
+        threads, gpu_layers = options["n_threads"], options["n_gpu_layers"]
+        adapter: LlamaCppAdapter | None = None
+        if encoder is not None or (card is not None and not made_by(card, path)):
+            adapter = base.encoder_for(bank, encoder, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
+        if adapter is not None:
+            # the bank first: where another process holds it, nobody waits for the chat model
+            opened = _bank(stack, adapter, bank)
+            llm = _load(path, options)
+            stack.callback(llm.close)
+        else:
+            llm = _load(path, options)
+            # closed last: the adapter's context lives on these weights
+            stack.callback(llm.close)
+            own = base.adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
+            opened = _bank(stack, own, bank)
+        base.prepare(opened, namespace)
+        remembering = remember(llm, opened, MemoryOptions(namespace=namespace))
+        stack.callback(remembering.memory.close)
+        yield remembering
+
+
+def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:
+    from membank_llama.memory.bank import MemBank
+
+    from ..terminal import progress_bar
+
+    stack.callback(adapter.close)
+    with progress_bar() as progress:
+        return stack.enter_context(MemBank(adapter, path, progress=progress))
+
+
+def _load(path: Path, options: dict[str, Any]) -> Any:
+    from jinja2 import TemplateError
+
+    from membank_llama.gguf.checks import check_loadable, unreadable_template
+    from membank_llama.gguf.header import read_header
+    from membank_llama.memory.drop_in import Tokenizing
+
+    check_loadable(path)
+    header = read_header(path)
+    if header.metadata.get(f"{header.architecture}.attention.causal") is False:
+        raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
+    try:
+        return Tokenizing(str(path), **options)
+    except TemplateError as exc:
+        raise unreadable_template(path, exc) from exc
+    except (ValueError, RuntimeError, AssertionError) as exc:
+        raise ModelFileError(
+            f"llama.cpp cannot load {path}: {exc}. It may be of a kind this version does not know, or too large for "
+            "this machine; pip install -U llama-cpp-python, or a smaller model or --ctx, may help"
+        ) from exc
+
+
+def _trained_context(path: Path) -> int:
+    from membank_llama.gguf.header import read_header
+
+    header = read_header(path)
+    trained = header.metadata.get(f"{header.architecture}.context_length")
+    return min(DEFAULT_CONTEXT, trained) if isinstance(trained, int) and trained > 0 else DEFAULT_CONTEXT
+
+
+def _greet(llm: Any, path: Path) -> None:
+    from rich.text import Text
+
+    from .. import terminal
+
+    memory = getattr(llm, "memory", None)
+    greeting = Text.assemble(("membank ", f"bold {terminal.ACCENT}"), (path.stem, "bold"))
+    if memory is None:
+        greeting.append(" · without memory", style="dim")
+    else:
+        bank = memory.bank
+        count = bank.store.registry.count(memory.options.namespace)
+        greeting.append(f" · {terminal.counted(count, 'memory')}", style="dim")
+        if bank.adapter.source != str(path.resolve()):
+            greeting.append(f" · encoded by {terminal.visible(bank.model.name)}", style="dim")
+    notes = _notes()
+    notes.print(greeting)
+    if memory is not None:
+        notes.print(Text(f"{memory.bank.path} · /help lists commands, Ctrl-D leaves", style="dim"))
+    notes.print()
+
+
+def _notes() -> Console:
+    """Where a greeting goes: not among the replies where those are read by a program."""
+    from .. import terminal
+
+    return terminal.out if terminal.out.is_terminal else terminal.err
+
+
+def _explain_toy() -> None:
+    from membank_llama.gguf.references import list_ollama_models
+
+    notes = _notes()
+    notes.print("A toy that shows what memory does: tell it facts, leave, come back and ask. It knows nothing else.")
+    here = [found for found in list_ollama_models() if "embed" not in found.name]
+    example = here[0].name if here else "llama3.2"
+    notes.print(
+        f"A real model: [bold]membank chat {example}[/bold] (from Ollama), model.gguf, or hf:owner/repo/file.gguf"
+    )
+    notes.print()
+
+
+# -- the demo
+
+
+def demo(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            envvar="MODEL",
+            help="The model that chats. Default: a toy that comes along.",
+            show_default=False,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            envvar="ENCODER",
+            help="The model that encodes. Default: the one that chats.",
+            show_default=False,
+        ),
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Without pauses.")] = False,
+) -> None:
+    """Tell a model things in one process, ask in another; fails where an answer is wrong."""
+    from ..demo import run
+
+    raise typer.Exit(run(model, encoder, fast=fast))
+
+
+def demo_tell(bank: Path, model: str, encoder: str, fast: bool = False) -> None:
+    """First process of the demo."""
+    from ..demo import tell
+
+    tell(bank, model, encoder, fast=fast)
+
+
+def demo_ask(bank: Path, model: str, encoder: str, fast: bool = False) -> None:
+    """Second process of the demo."""
+    from ..demo import ask
+
+    if not ask(bank, model, encoder, fast=fast):
+        raise typer.Exit(1)

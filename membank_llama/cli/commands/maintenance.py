@@ -1,0 +1,210 @@
+"""Commands about the bank itself: stats, verify, gc, rebuild, reencode, export, import."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from membank_llama.core.errors import BankCorruptError, BankStorageError, InvalidInputError
+
+from . import options as base
+
+
+def stats(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOption = False) -> None:
+    """Say what a bank holds, which model made it, and how big it is."""
+    from .. import terminal
+
+    with base.open_bank(base.bank_path(ctx, bank), read_only=True) as opened:
+        found = opened.stats()
+    if as_json:
+        base.echo_json(found, 2)
+    else:
+        terminal.out.print(terminal.facts_table(terminal.stats_facts(found)))
+
+
+def verify(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOption = False) -> None:
+    """Check every stored byte; exit with 1 where something is wrong."""
+    from .. import terminal
+
+    where = base.bank_path(ctx, bank)
+    checked, problems = 0, []
+    try:
+        with base.open_for_looking(where) as opened, terminal.progress_bar() as progress:
+            report = opened.verify(progress)
+            checked, problems = report.checked, list(report.problems)
+    except BankCorruptError as exc:
+        problems = [str(exc)]
+    if as_json:
+        base.echo_json({"ok": not problems, "checked": checked, "problems": problems}, 2)
+    elif problems:
+        for problem in problems:
+            terminal.wrong(problem)
+    else:
+        terminal.done(f"all is well: {terminal.counted(checked, 'activation')} checked")
+    if problems:
+        raise typer.Exit(1)
+
+
+def gc(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOption = False) -> None:
+    """Remove what has expired and pack the files."""
+    from .. import terminal
+
+    with base.open_bank(base.bank_path(ctx, bank)) as opened:
+        done = opened.gc()
+    if as_json:
+        base.echo_json(done)
+        return
+    terminal.done(f"{terminal.counted(done['expired'], 'memory')} expired, {terminal.size(done['freed_bytes'])} freed")
+
+
+def rebuild(ctx: typer.Context, bank: base.BankOption = None) -> None:
+    """Make the vector indexes anew, after damage to them."""
+    from .. import terminal
+
+    with base.open_bank(base.bank_path(ctx, bank)) as opened, terminal.progress_bar() as progress:
+        opened.rebuild_indexes(progress)
+        count = opened.stats()["memories"]
+    terminal.done(f"indexes of {terminal.counted(count, 'memory')} made anew")
+
+
+def reencode(
+    ctx: typer.Context,
+    model: Annotated[
+        str | None, typer.Argument(help="The model to move to.", show_default="the one that made the bank")
+    ] = None,
+    bank: base.BankOption = None,
+    layer: base.LayerOption = None,
+    pooling: base.PoolingOption = None,
+    template: base.TemplateOption = None,
+    threads: base.ThreadsOption = None,
+    gpu_layers: base.GpuOption = 0,
+) -> None:
+    """Compute every vector anew from the texts: with another model, from other states of it, or after damage.
+
+    May be interrupted: until it is done the bank stays as it was, and the next call goes on where it stopped.
+
+    [dim]membank reencode nomic-embed-text-v1.5.Q8_0.gguf[/dim]
+
+    [dim]membank reencode model.gguf --layer best[/dim]
+    """
+    from .. import terminal
+
+    where = base.bank_path(ctx, bank)
+    base.must_exist(where)
+    wanted = base.capture_wanted(layer, pooling, template)
+    if model is None:
+        adapter = base.needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
+    else:
+        adapter = base.open_model(model, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
+    with adapter, base.open_bank(where, adapter, repair=True) as opened, terminal.progress_bar() as progress:
+        opened.reencode(adapter, progress)
+        opened.flush(progress)
+        count = opened.stats()["memories"]
+        name = adapter.name
+    terminal.done(f"{terminal.counted(count, 'memory')} now encoded by {name}")
+
+
+def export_command(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(help="The file to write, or - for standard output.", metavar="FILE|-")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
+    bank: base.BankOption = None,
+    namespace: base.NamespaceOption = None,
+) -> None:
+    """Write every memory as a line of JSON, all fields, readable by import.
+
+    [dim]membank export memories.jsonl[/dim]
+    """
+    from membank_llama.memory.import_export import export_memories
+
+    from .. import terminal
+
+    named = base.named_namespace(ctx, namespace)
+    with base.open_bank(base.bank_path(ctx, bank), read_only=True) as opened:
+        if file == "-":
+            if hasattr(sys.stdout, "reconfigure"):
+                sys.stdout.reconfigure(encoding="utf-8")
+            export_memories(opened, sys.stdout, namespace=named)
+            return
+        target = Path(file).expanduser()
+        if target.exists() and not force:
+            raise InvalidInputError(f"{target} exists; name another file, or replace it with --force")
+        count = _export(opened, target, named)
+    terminal.done(f"{terminal.counted(count, 'memory')} written to {target}")
+
+
+def _export(opened: Any, target: Path, namespace: str | None) -> int:
+    """Whole or not at all: written beside the target, then put in its place. Mode 0600: it holds private text."""
+    from membank_llama.memory.import_export import export_memories
+
+    from ..terminal import progress_bar
+
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    except OSError as exc:
+        raise BankStorageError(f"cannot write to {target.parent}: {exc.strerror or exc}; name another place") from exc
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream, progress_bar() as progress:
+            count = export_memories(opened, stream, namespace=namespace, progress=progress)
+        Path(name).replace(target)
+    except OSError as exc:
+        Path(name).unlink(missing_ok=True)
+        raise BankStorageError(f"cannot write {target}: {exc.strerror or exc}; nothing was written") from exc
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return count
+
+
+def import_command(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(help="JSONL written by export, or - for standard input.", metavar="FILE|-")],
+    encoder: base.EncoderOption = None,
+    bank: base.BankOption = None,
+    namespace: base.NamespaceOption = None,
+    threads: base.ThreadsOption = None,
+    gpu_layers: base.GpuOption = 0,
+    as_json: base.JsonOption = False,
+) -> None:
+    """Read memories that export wrote: times and roles are kept, what is known already is skipped.
+
+    [dim]membank import memories.jsonl --bank ./new --model model.gguf[/dim]
+    """
+    from membank_llama.memory.bank import MemBank
+    from membank_llama.memory.import_export import import_memories
+
+    from .. import terminal
+
+    where = base.bank_path(ctx, bank)
+    lines = _lines(file)
+    with (
+        base.needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers) as adapter,
+        terminal.progress_bar() as progress,
+        MemBank(adapter, where, progress=progress) as opened,
+    ):
+        named = base.named_namespace(ctx, namespace)
+        results = import_memories(opened, lines, namespace=named, progress=progress)
+        new = sum(result.is_new for result in results)
+        base.finish(opened, new, progress)
+    if as_json:
+        base.echo_json({"new": new, "known": len(results) - new, "bank": str(where)})
+        return
+    known = f", {len(results) - new:,} known already" if new < len(results) else ""
+    terminal.done(f"{terminal.counted(new, 'memory')} imported{known}")
+
+
+def _lines(file: str) -> list[str]:
+    """The lines of a UTF-8 file or of standard input; JSON strings may hold what only looks like a line's end."""
+    name = "standard input" if file == "-" else file
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
+        return data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as exc:
+        raise InvalidInputError(f"{name} is not UTF-8 (byte {exc.start}); nothing was imported") from exc
+    except OSError as exc:
+        raise InvalidInputError(f"cannot read {name}: {exc.strerror or exc}") from exc

@@ -1,0 +1,284 @@
+"""Commands about memories: ingest, recall, why, forget, pin, unpin."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
+
+from . import options as base
+
+if TYPE_CHECKING:
+    from membank_llama.core.types import NewMemory
+    from membank_llama.memory.bank import MemBank
+    from membank_llama.recall.query import RecallResult
+
+
+def ingest(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, directories, .jsonl files, or - for standard input.", metavar="PATH…")
+    ],
+    encoder: base.EncoderOption = None,
+    role: Annotated[str, typer.Option(help="Who says it, as the prompt will tell the model.")] = "note",
+    source: Annotated[str | None, typer.Option(help="Where it is from.", show_default="the file's name")] = None,
+    bank: base.BankOption = None,
+    namespace: base.NamespaceOption = None,
+    layer: base.LayerOption = None,
+    pooling: base.PoolingOption = None,
+    template: base.TemplateOption = None,
+    threads: base.ThreadsOption = None,
+    gpu_layers: base.GpuOption = 0,
+    as_json: base.JsonOption = False,
+) -> None:
+    """Remember texts: long ones are cut into passages, JSONL is one memory a line.
+
+    [dim]membank ingest notes.md --model all-MiniLM-L6-v2-q8_0.gguf[/dim]
+
+    [dim]git log --format=%s | membank ingest - --source git[/dim]
+    """
+    from membank_llama.memory.bank import MemBank
+
+    from .. import terminal
+
+    where = base.bank_path(ctx, bank)
+    items = _read(paths, role, base.namespace_of(ctx, namespace), source)
+    if not items:
+        raise InvalidInputError(f"there is nothing to remember in {', '.join(paths)}")
+    wanted = base.capture_wanted(layer, pooling, template)
+    start = time.perf_counter()
+    with (
+        base.needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as adapter,
+        terminal.progress_bar() as progress,
+        MemBank(adapter, where, progress=progress) as opened,
+    ):
+        results = opened.ingest_many(items, progress=progress)
+        new = sum(result.is_new for result in results)
+        base.finish(opened, new, progress)
+    spent = time.perf_counter() - start
+    if as_json:
+        known = len(results) - new
+        base.echo_json({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)})
+        return
+    known_already = f", {len(results) - new:,} known already" if new < len(results) else ""
+    terminal.done(f"{terminal.counted(new, 'memory')} new{known_already}", f" in {spent:.1f} s")
+
+
+def _read(paths: list[str], role: str, namespace: str, source: str | None) -> list[NewMemory]:
+    from dataclasses import replace
+
+    from membank_llama.memory.text_splitting import read_items
+
+    items: list[NewMemory] = []
+    for path in paths:
+        for item in read_items(path, role=role, namespace=namespace):
+            items.append(item if source is None else replace(item, source=source))
+    return items
+
+
+def recall(
+    ctx: typer.Context,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="How many memories.")] = 5,
+    since: Annotated[str | None, typer.Option(help="Not older than: 2025-01-31, or 7d.")] = None,
+    until: Annotated[str | None, typer.Option(help="Older than: 2025-01-31, or 12h.")] = None,
+    level: Annotated[
+        list[int] | None, typer.Option(help="Level that takes part, 0 (full) to 2 (coarse); may be repeated.")
+    ] = None,
+    encoder: base.EncoderOption = None,
+    bank: base.BankOption = None,
+    namespace: base.NamespaceOption = None,
+    threads: base.ThreadsOption = None,
+    as_json: base.JsonOption = False,
+) -> None:
+    """Find memories. Works while a chat has the bank open.
+
+    [dim]membank recall "where did I park?"[/dim]
+
+    [dim]membank recall invoices --since 30d --json | jq -r '.[].text'[/dim]
+    """
+    from .. import terminal
+    from ..last_recall import recall_rows, save_recall
+
+    where = base.bank_path(ctx, bank)
+    now = time.time()
+    options: dict[str, Any] = {
+        "namespace": base.namespace_of(ctx, namespace),
+        "since": base.moment(since, now, name="--since"),
+        "until": base.moment(until, now, name="--until"),
+        "levels": tuple(sorted(set(level))) if level else None,
+    }
+    results, spent, encoded = _recall(where, query, top_k, encoder, threads, options)
+    save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
+    if as_json:
+        base.echo_json([_result_fields(result) for result in results], 2)
+        return
+    if results:
+        terminal.out.print(terminal.recall_table(results))
+    relevant = sum(result.relevant for result in results)
+    found = f"{terminal.counted(len(results), 'memory')}, {relevant} relevant" if results else "nothing found"
+    terminal.note(f"{found} · {spent:.1f} ms{f' · {encoded}' if encoded else ''}")
+
+
+def _recall(
+    where: Path, query: str, top_k: int, encoder: str | None, threads: int | None, options: dict[str, Any]
+) -> tuple[list[RecallResult], float, str]:
+    """Results, milliseconds, and the name of the model that encoded the question."""
+    from contextlib import ExitStack
+
+    from ..terminal import note
+
+    base.must_exist(where)
+    with ExitStack() as stack:
+        adapter = base.encoder_for(where, encoder, threads=threads)
+        if adapter is None:
+            note("the file of the model that made this bank is gone: searching by words alone (--model FILE helps)")
+        else:
+            stack.enter_context(adapter)
+        opened = stack.enter_context(base.open_bank(where, adapter, read_only=True))
+        start = time.perf_counter()
+        results = opened.recall(query, top_k, **options)
+        return results, 1000 * (time.perf_counter() - start), adapter.name if adapter else ""
+
+
+def _result_fields(result: RecallResult) -> dict[str, Any]:
+    fields = {name: result[name] for name in result.keys() if not name.startswith("ptr_")}  # noqa: SIM118
+    fields["metadata"] = dict(result.metadata)
+    fields["pointers"] = [result.ptr_level0.ptr_id, result.ptr_level1.ptr_id, result.ptr_level2.ptr_id]
+    return fields
+
+
+def why(
+    ctx: typer.Context,
+    query: Annotated[
+        str | None,
+        typer.Argument(help="A question to ask and explain; without it, the last recall.", show_default=False),
+    ] = None,
+    encoder: base.EncoderOption = None,
+    bank: base.BankOption = None,
+    namespace: base.NamespaceOption = None,
+    threads: base.ThreadsOption = None,
+    as_json: base.JsonOption = False,
+) -> None:
+    """Explain a recall: every score, what the gate said, what was injected.
+
+    [dim]membank why[/dim]
+
+    [dim]membank why "where did I park?"[/dim]
+    """
+    from ..last_recall import load_recall, recall_rows, save_recall
+
+    where = base.bank_path(ctx, bank)
+    base.must_exist(where)
+    if query is not None:
+        options = {"namespace": base.namespace_of(ctx, namespace)}
+        results, spent, _ = _recall(where, query, 10, encoder, threads, options)
+        save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank why")
+    record = load_recall(where)
+    if record is None:
+        raise InvalidInputError(f'nothing was recalled from {where} yet; ask something: membank why "QUESTION"')
+    with base.open_bank(where, read_only=True) as opened:
+        if as_json:
+            for row in record["results"]:
+                row["text"] = _text_of(opened, row["memory_id"])
+            base.echo_json(record, 2)
+        else:
+            _show_why(opened, record)
+
+
+def _text_of(bank: MemBank, memory_id: int) -> str | None:
+    try:
+        return bank.get(memory_id).text
+    except MemoryNotFoundError:
+        return None
+
+
+def _show_why(bank: MemBank, record: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    from .. import terminal
+
+    terminal.out.print(Text(terminal.visible(record["query"]), style="bold"))
+    if record["results"]:
+        table = terminal.why_table(record["results"], lambda i: _text_of(bank, i) or "(forgotten since)")
+        terminal.out.print(table)
+    else:
+        terminal.out.print("nothing came back", style="dim")
+    tokens = "" if record["tokens"] is None else f" · {terminal.counted(record['tokens'], 'token')} injected"
+    terminal.note(f"{record['program']}, {terminal.when(record['when'])} · {record['recall_ms']:.1f} ms{tokens}")
+    terminal.note(terminal.LEGEND)
+
+
+def forget(
+    ctx: typer.Context,
+    ids: Annotated[list[int] | None, typer.Argument(help="Ids, as recall shows them.", show_default=False)] = None,
+    conversation: Annotated[str | None, typer.Option(help="All of one conversation.", show_default=False)] = None,
+    before: Annotated[str | None, typer.Option(help="All older than: 2025-01-31, or 90d.", show_default=False)] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    bank: base.BankOption = None,
+    namespace: base.NamespaceOption = None,
+) -> None:
+    """Forget for good: text, index entry and activation are overwritten.
+
+    [dim]membank forget 12 13[/dim]
+
+    [dim]membank forget --before 90d --namespace work[/dim]
+    """
+    from .. import terminal
+    from ..last_recall import scrub
+
+    where = base.bank_path(ctx, bank)
+    conditions = {
+        "conversation": conversation,
+        "before": base.moment(before, time.time(), name="--before"),
+        "namespace": named if (named := base.named_namespace(ctx, namespace)) is not None and not ids else None,
+    }
+    given = any(value is not None for value in conditions.values())
+    if bool(ids) == given:
+        raise InvalidInputError("name either ids, or --conversation, --before or --namespace: nothing was forgotten")
+    with base.open_bank(where) as opened:
+        chosen = list(dict.fromkeys(ids)) if ids else opened.store.registry.select(**conditions)  # type: ignore[arg-type]
+        texts = [opened.get(memory_id).text for memory_id in chosen]
+        if not chosen:
+            terminal.note("there is nothing like that in the bank")
+            return
+        if not ids and not yes:
+            terminal.err.print(f"This forgets {terminal.counted(len(chosen), 'memory')} for good, the first being:")
+            terminal.err.print(terminal.plain(texts[0], "dim", terminal.LONGEST))
+            typer.confirm("Go on?", abort=True, err=True)
+        count = opened.forget(chosen)
+    scrub(where, texts)
+    terminal.done(f"{terminal.counted(count, 'memory')} forgotten")
+
+
+def pin(
+    ctx: typer.Context,
+    ids: Annotated[list[int], typer.Argument(help="Ids, as recall shows them.")],
+    bank: base.BankOption = None,
+) -> None:
+    """Keep memories past their expiry."""
+    _pin(base.bank_path(ctx, bank), ids, True)
+
+
+def unpin(
+    ctx: typer.Context,
+    ids: Annotated[list[int], typer.Argument(help="Ids, as recall shows them.")],
+    bank: base.BankOption = None,
+) -> None:
+    """Let memories expire again."""
+    _pin(base.bank_path(ctx, bank), ids, False)
+
+
+def _pin(where: Path, ids: list[int], pinned: bool) -> None:
+    from .. import terminal
+
+    with base.open_bank(where) as opened:
+        for memory_id in ids:
+            opened.get(memory_id)
+        for memory_id in ids:
+            opened.pin(memory_id, pinned)
+    terminal.done(f"{terminal.counted(len(ids), 'memory')} {'pinned' if pinned else 'no longer pinned'}")

@@ -1,0 +1,308 @@
+"""What the terminal shows: one calm style for the chat, the commands and the demo.
+
+Results go to standard output, everything about them (progress, notes, errors) to standard error, so that output
+can be piped. Text that came from a memory or a model is never read as markup, and its control characters, which
+could redraw the terminal, are shown and not obeyed.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from membank_llama.core.types import Progress as ProgressCallback
+from membank_llama.recall.query import RecallResult
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+ACCENT = "cyan"
+LONGEST = 200
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """The text with control characters and direction overrides replaced, safe to print."""
+    return _CONTROL.sub("�", text.replace("\r\n", "\n"))
+
+
+def plain(text: str, style: str = "", limit: int | None = None) -> Text:
+    """Text of a memory or a model as rich shows it: no markup, on one line, its beginning where it is long."""
+    line = " ".join(visible(text).split())
+    if limit is not None and len(line) > limit:
+        line = line[: limit - 2].rstrip() + " …"
+    return Text(line, style=style)
+
+
+def note(text: str) -> None:
+    """One dim line about what was done."""
+    err.print(Text(visible(text), style="dim"))
+
+
+def done(text: str, aside: str = "") -> None:
+    """One line about what was achieved."""
+    out.print(Text.assemble(("● ", "green"), visible(text), (aside, "dim")), soft_wrap=True)
+
+
+def wrong(text: str) -> None:
+    """One line about something that was found to be wrong."""
+    out.print(Text.assemble(("✗ ", "red"), visible(text)), soft_wrap=True)
+
+
+def fail(text: str) -> None:
+    """One clear red line."""
+    err.print(Text.assemble(("error: ", "bold red"), (visible(text), "red")), soft_wrap=True)
+
+
+def when(seconds: float) -> str:
+    """A moment as people read it, in local time."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:g}"
+
+
+def day(seconds: float) -> str:
+    """The time of a moment today, the date of any other."""
+    full = when(seconds)
+    return full[11:] if full[:10] == when(time.time())[:10] else full[:10]
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 memory``, ``2 memories``, ``1,200 tokens``."""
+    if count != 1:
+        noun = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{count:,} {noun}"
+
+
+@contextmanager
+def progress_bar() -> Iterator[ProgressCallback]:
+    """A bar for long work, gone when the work is done; nothing at all where standard error is not a terminal."""
+    columns = (
+        TextColumn("{task.description}", style="dim"),
+        BarColumn(bar_width=28, complete_style=ACCENT, finished_style=ACCENT),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(label, total=total or None)
+            bar.update(tasks[label], completed=done, total=total or None)
+
+        yield report
+
+
+# -- tables
+
+
+def _table(*columns: tuple[str, dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0), expand=False)
+    for name, options in columns:
+        table.add_column(name, **options)
+    return table
+
+
+_NUMBER: dict[str, Any] = {"justify": "right", "no_wrap": True}
+_FIXED: dict[str, Any] = {"no_wrap": True}
+
+
+def cosine(score: float | None) -> str:
+    return "–" if score is None else f"{score:.3f}"
+
+
+def recall_table(results: Sequence[RecallResult]) -> Table:
+    """What came back: a filled mark for what is relevant."""
+    table = _table(
+        ("", _FIXED), ("id", _NUMBER), ("when", _FIXED), ("who", _FIXED), ("memory", {"ratio": 1, "overflow": "fold"}),
+        ("cosine", _NUMBER), ("words", _NUMBER), ("score", _NUMBER),
+    )  # fmt: skip
+    for result in results:
+        dim = "" if result.relevant else "dim"
+        table.add_row(
+            Text("●", style="green") if result.relevant else Text("○", style="dim"),
+            str(result.memory_id),
+            day(result.created_at),
+            plain(result.role),
+            plain(result.passage_text, limit=LONGEST),
+            cosine(None if result.score_l0 is result.score_l1 is result.score_l2 is None else result.final_score),
+            f"{result.lexical_score:.1f}",
+            f"{result.fused_score:+.2f}",
+            style=dim,
+        )
+    return table
+
+
+def why_table(rows: Sequence[dict[str, Any]], text_of: Callable[[int], str]) -> Table:
+    """Every score of a saved recall, and what became of each memory (see traces.py for the rows)."""
+    table = _table(
+        ("id", _NUMBER), ("memory", {"ratio": 3, "min_width": 12, "overflow": "fold"}),
+        ("L2", _NUMBER), ("L1", _NUMBER), ("L0", _NUMBER), ("words", _NUMBER), ("score", _NUMBER),
+        ("what became of it", {"ratio": 2, "min_width": 16}),
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(
+            str(row["memory_id"]),
+            plain(text_of(row["memory_id"]), limit=LONGEST // 2),
+            cosine(row["score_l2"]),
+            cosine(row["score_l1"]),
+            cosine(row["score_l0"]),
+            f"{row['lexical_score']:.1f}",
+            f"{row['fused_score']:+.2f}",
+            outcome(row),
+            style="" if row["relevant"] else "dim",
+        )
+    return table
+
+
+def weights_table(before: Mapping[str, float], after: Mapping[str, float], default: Mapping[str, float]) -> Table:
+    """The weight of each signal before and after tuning, what changed in bold."""
+    table = _table(("signal", _FIXED), ("default", _NUMBER), ("before", _NUMBER), ("tuned", _NUMBER))
+    for name, value in after.items():
+        shown = (f"{default[name]:g}", f"{before[name]:g}", f"{value:g}")
+        table.add_row(name, *shown, style="bold" if value != before[name] else "")
+    return table
+
+
+def signals_of(row: Mapping[str, Any]) -> str:
+    """What each signal added to a score, the strongest first."""
+    parts = sorted((row.get("signals") or {}).items(), key=lambda part: -abs(part[1]))
+    return ", ".join(f"{name.replace('_', ' ')} {value:+.1f}" for name, value in parts if abs(value) >= 0.05)
+
+
+def outcome(row: dict[str, Any]) -> Text:
+    """Injected, or why not; then what the gate saw."""
+    if row.get("injected"):
+        head = Text("injected", style="green")
+    elif row.get("skipped"):
+        head = Text(visible(row["skipped"]), style="yellow")
+    else:
+        head = Text("relevant" if row["relevant"] else "not relevant", style="green" if row["relevant"] else "")
+    # the legend says what spreads are
+    reason = (row["reason"].partition(": ")[2] or row["reason"]).replace(" above unrelated text", "")
+    if row.get("skipped") == row["reason"]:
+        head = Text("not relevant")
+    if reason:
+        head.append(f" · {reason}", style="dim")
+    parts, twins = signals_of(row), row.get("duplicates")
+    if parts:
+        head.append(f" · score: {parts}", style="dim")
+    if twins:
+        head.append(f" · says the same as {', '.join(map(str, twins))}", style="dim")
+    return head
+
+
+LEGEND = (
+    "L2, L1, L0: cosine from coarse to full · words: rarity of shared words · spreads: cosine above unrelated texts · "
+    "score: what all signals add up to"
+)
+"""What the columns of `why_table` mean."""
+
+
+def facts_table(facts: Sequence[tuple[str, str]]) -> Table:
+    """Names and values, two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, Text(value))
+    return table
+
+
+def stats_facts(stats: dict[str, Any]) -> list[tuple[str, str]]:
+    """`MemBank.stats()` in words."""
+    model, codec = stats["model"], stats["codec"]
+    levels = ", ".join(
+        f"L{level} {size(count)} ({stats['level_share'][level]:.1%})" for level, count in stats["level_bytes"].items()
+    )
+    parts = ", ".join(f"{name} {size(count)}" for name, count in stats["bytes"].items())
+    facts = [
+        ("bank", stats["path"]),
+        ("memories", f"{stats['memories']:,}"),
+        ("namespaces", ", ".join(f"{visible(n)} ({c:,})" for n, c in stats["namespaces"].items()) or "none yet"),
+        ("model", f"{visible(model['name'])}, {model['dim']} dimensions"),
+        ("model id", model["id"]),
+        ("model file", visible(model["source"] or "not recorded")),
+        ("codec", f"{codec.get('codec', '?')}: {levels} of float32"),
+        ("on disk", f"{size(sum(stats['bytes'].values()))}: {parts}"),
+    ]
+    if stats["slots"]["free"]:
+        facts.append(("to collect", f"{counted(stats['slots']['free'], 'slot')} free; membank gc packs the files"))
+    return facts
+
+
+class StreamWriter:
+    """Writes a streamed reply, broken between words at the terminal's width; untouched where output is piped.
+
+    The last word is held back until what follows it is known, so that it never jumps to the next line.
+    """
+
+    def __init__(self, console: Console = out) -> None:
+        self._console = console
+        self._wrap = console.is_terminal
+        self._column = 0
+        self._space = ""
+        self._word = ""
+        self.text = ""
+
+    def write(self, piece: str) -> None:
+        """The next piece of the reply."""
+        self.text += piece
+        if not self._wrap:
+            self._print(visible(piece))
+            return
+        for character in visible(piece):
+            if not character.isspace():
+                self._word += character
+                continue
+            self._flush()
+            if character == "\n":
+                self._newline()
+            else:
+                self._space += " "
+
+    def close(self) -> None:
+        """Write what is held back and end the line."""
+        self._flush()
+        if not self._wrap or self._column:
+            self._newline()
+
+    def _flush(self) -> None:
+        word, self._word = self._word, ""
+        if not word:
+            return
+        length = cell_len(word)
+        # a terminal that is exactly full is left alone: each breaks the line at another moment
+        if self._column and self._column + len(self._space) + length >= self._console.width:
+            self._newline()
+        self._print(self._space + word)
+        self._column = (self._column + len(self._space) + length) % max(1, self._console.width)
+        self._space = ""
+
+    def _newline(self) -> None:
+        self._print("\n")
+        self._column, self._space = 0, ""
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text(text), end="", soft_wrap=True)
+        self._console.file.flush()

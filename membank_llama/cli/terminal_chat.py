@@ -1,0 +1,279 @@
+"""The chat in the terminal: a line in, a streamed reply, one dim line about memory; and slash commands.
+
+Ctrl-C stops a reply and not the program, Ctrl-D leaves. Without a terminal it reads plain lines, writes replies to
+standard output and everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import FileHistory, InMemoryHistory
+from prompt_toolkit.styles import Style
+from rich.console import Console
+from rich.text import Text
+
+from membank_llama.core.errors import InvalidInputError, MembankError
+
+from . import terminal
+from .conversation import Conversation, Reply
+from .last_recall import history_file, recall_rows, save_recall, scrub
+
+PROMPT = "› "
+RECALLED = 5
+
+HELP = {
+    "/recall": ("QUERY", "what the bank holds about something"),
+    "/why": ("", "what the last message recalled, and why"),
+    "/forget": ("ID|last", "forget a memory, or the last turn"),
+    "/pin": ("ID", "keep a memory past its expiry"),
+    "/new": ("", "start another conversation"),
+    "/stats": ("", "how much the bank holds"),
+    "/bank": ("", "where the bank is, and whose"),
+    "/help": ("", "this list"),
+    "/quit": ("", "leave; so does Ctrl-D"),
+}
+
+
+class _Slash(Completer):
+    """Completes the names of slash commands."""
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        typed = document.text_before_cursor
+        if typed.startswith("/") and " " not in typed:
+            for name, (argument, meaning) in HELP.items():
+                if name.startswith(typed):
+                    yield Completion(name, -len(typed), display=f"{name} {argument}", display_meta=meaning)
+
+
+class Chat:
+    """One person, one conversation, one terminal.
+
+    Args:
+        conversation: with or without memory.
+        bank: the bank's directory, for the history and the last recall; None without memory.
+    """
+
+    def __init__(self, conversation: Conversation, bank: Path | None) -> None:
+        self.conversation = conversation
+        self.memory: Any = conversation.memory
+        self._bank = bank
+        # notes stay out of what is piped on
+        self._notes: Console = terminal.out if terminal.out.is_terminal else terminal.err
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/recall": self._recall,
+            "/why": self._why,
+            "/forget": self._forget,
+            "/pin": self._pin,
+            "/new": self._new,
+            "/stats": self._stats,
+            "/bank": self._where,
+            "/help": self._help,
+        }
+
+    def run(self) -> None:
+        """Talk until the person leaves."""
+        for line in self._lines():
+            text = line.strip()
+            if text in ("/quit", "/exit"):
+                break
+            if text:
+                try:
+                    self._command(text) if text.startswith("/") else self._say(text)
+                except MembankError as exc:
+                    terminal.fail(str(exc))
+                if terminal.out.is_terminal:
+                    terminal.out.print()
+        if self.memory is not None:
+            if not self.memory.flush():
+                turns = terminal.counted(self.memory.unsaved, "turn")
+                terminal.fail(f"{turns} could not be remembered: {self.memory.failure}")
+            count = self.memory.bank.store.registry.count(self.memory.options.namespace)
+            self._dim(f"{terminal.counted(count, 'memory')} kept")
+
+    # -- input
+
+    def _lines(self) -> Iterator[str]:
+        if not sys.stdin.isatty():
+            for line in sys.stdin.buffer:
+                yield line.decode("utf-8", "replace")
+            return
+        history = InMemoryHistory() if self._bank is None else FileHistory(str(history_file(self._bank)))
+        session: PromptSession[str] = PromptSession(
+            FormattedText([("class:prompt", PROMPT)]),
+            history=history,
+            completer=_Slash(),
+            complete_while_typing=True,
+            reserve_space_for_menu=len(HELP),
+            style=Style.from_dict({"prompt": "ansicyan bold"}),
+        )
+        while True:
+            try:
+                yield session.prompt()
+            except KeyboardInterrupt:
+                self._dim("Ctrl-D leaves")
+            except EOFError:
+                return
+
+    # -- a turn
+
+    def _say(self, text: str) -> None:
+        writer = terminal.StreamWriter(terminal.out)
+        try:
+            with _interrupts(begun=lambda: bool(writer.text)) as interrupted:
+                reply = self.conversation.ask(text, writer.write, interrupted)
+        except KeyboardInterrupt:
+            self._dim("stopped before the reply")
+            return
+        finally:
+            if writer.text:
+                writer.close()
+        self._after(reply)
+
+    def _after(self, reply: Reply) -> None:
+        parts = []
+        if reply.ended == "stopped":
+            parts.append("stopped")
+        elif reply.ended == "length":
+            parts.append(f"cut at {self.conversation.max_tokens:,} tokens")
+        elif not reply.text.strip():
+            parts.append("no reply")
+        parts += self._about_memory(reply)
+        if self.memory is not None and self.memory.unsaved:
+            parts.append(f"{terminal.counted(self.memory.unsaved, 'turn')} not remembered yet: {self.memory.failure}")
+        if reply.dropped_turns:
+            turns = terminal.counted(reply.dropped_turns, "turn")
+            parts.append(f"the oldest {turns} left the context{'' if self.memory is None else ', not the memory'}")
+        if parts:
+            self._dim(" · ".join(parts))
+
+    def _about_memory(self, reply: Reply) -> list[str]:
+        last = reply.recalled
+        if last is None:
+            return []
+        if self._bank is not None and last.error is None:
+            rows = recall_rows(last.results, last.injected, last.skipped)
+            save_recall(
+                self._bank, last.query, rows, tokens=last.tokens, recall_ms=last.recall_ms, program="membank chat"
+            )
+        if last.error:
+            return ["no memory this time"]
+        if not last.injected:
+            return [f"no memory recalled · {last.recall_ms:.1f} ms"]
+        memories = terminal.counted(len(last.injected), "memory")
+        return [f"{memories} recalled · {terminal.counted(last.tokens, 'token')} · {last.recall_ms:.1f} ms"]
+
+    def _dim(self, text: str) -> None:
+        self._notes.print(Text(text, style="dim"))
+
+    # -- slash commands
+
+    def _command(self, line: str) -> None:
+        name, _, argument = line.partition(" ")
+        if name not in self._commands:
+            raise InvalidInputError(f"there is no {name}; /help lists what there is")
+        if self.memory is None and name not in ("/help", "/new"):
+            raise InvalidInputError("this chat has no memory; start it without --no-memory")
+        if self.memory is not None:
+            self.memory.flush()
+        self._commands[name](argument.strip())
+
+    def _recall(self, query: str) -> None:
+        if not query:
+            raise InvalidInputError("say what to look for: /recall QUERY")
+        results = self.memory.bank.recall(query, RECALLED, namespace=self.memory.options.namespace)
+        self._notes.print(terminal.recall_table(results) if results else Text("nothing found", style="dim"))
+
+    def _why(self, _: str) -> None:
+        last = self.memory.last
+        if last is None:
+            self._dim("nothing was asked yet")
+            return
+        self._notes.print(Text(terminal.visible(last.query), style="bold"))
+        if last.error:
+            self._dim(f"no memory: {last.error}")
+        elif not last.results:
+            self._dim("nothing came back")
+        else:
+            texts = {result.memory_id: result.passage_text for result in last.results}
+            rows = recall_rows(last.results, last.injected, last.skipped)
+            self._notes.print(terminal.why_table(rows, lambda memory_id: texts[memory_id]))
+            self._dim(f"{terminal.counted(last.tokens, 'token')} injected · {last.recall_ms:.1f} ms")
+
+    def _forget(self, what: str) -> None:
+        ids = self.conversation.last_ids() if what == "last" else [_id(what, "/forget ID, or /forget last")]
+        if not ids:
+            self._dim("the last turn added nothing")
+            return
+        texts = [self.memory.bank.get(memory_id).text for memory_id in ids]
+        count = self.memory.bank.forget(ids)
+        for text in texts:
+            self.conversation.unsay(text)
+        if self._bank is not None:
+            scrub(self._bank, texts)
+        self.memory.last = None
+        self._dim(f"{terminal.counted(count, 'memory')} forgotten")
+
+    def _pin(self, what: str) -> None:
+        memory_id = _id(what, "/pin ID")
+        self.memory.bank.pin(memory_id)
+        self._dim(f"memory {memory_id} pinned")
+
+    def _new(self, _: str) -> None:
+        self.conversation.start_anew()
+        self._dim("another conversation")
+
+    def _stats(self, _: str) -> None:
+        self._notes.print(terminal.facts_table(terminal.stats_facts(self.memory.bank.stats())))
+
+    def _where(self, _: str) -> None:
+        bank = self.memory.bank
+        facts = [
+            ("bank", str(bank.path)),
+            ("namespace", terminal.visible(self.memory.options.namespace)),
+            ("conversation", self.memory.conversation),
+            ("encoded by", terminal.visible(bank.model.name)),
+        ]
+        self._notes.print(terminal.facts_table(facts))
+
+    def _help(self, _: str) -> None:
+        facts = [(f"{name} {argument}".strip(), meaning) for name, (argument, meaning) in HELP.items()]
+        self._notes.print(terminal.facts_table(facts))
+
+
+def _id(text: str, usage: str) -> int:
+    try:
+        return int(text)
+    except ValueError as exc:
+        raise InvalidInputError(f"{text!r} is no id: {usage}; /recall shows ids") from exc
+
+
+@contextmanager
+def _interrupts(begun: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C sets a flag that is looked at between tokens. Before the first token, and twice, it interrupts."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set() or not begun():
+            raise KeyboardInterrupt
+        asked.set()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

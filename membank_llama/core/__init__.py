@@ -1,0 +1,1 @@
+"""What every room stands on: errors, values, texts, paths, child processes. Imports nothing of the package."""

@@ -1,0 +1,391 @@
+"""`MemBank`: tell it, ask it, close it, open it again.
+
+Encodes with an adapter, stores through `Store`, finds through `QueryEngine`. Without an adapter a bank can still
+be read and searched by its words.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any
+
+from membank_llama.adapters.base import ModelAdapter, check_vectors
+from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError, ModelError
+from membank_llama.core.types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
+from membank_llama.core.validation import checked
+from membank_llama.hgns.hierarchy import DEFAULT_CODEC
+from membank_llama.recall.engine import Measured
+from membank_llama.recall.query import RecallQuery, RecallResult
+from membank_llama.recall.question_encoder import Asker
+from membank_llama.recall.signals import Weights
+from membank_llama.store.bank_files import temporary_directory
+from membank_llama.store.maintenance import compact
+from membank_llama.store.maintenance.row_checks import check_database, check_rows, reindex
+from membank_llama.store.store import Store
+from membank_llama.store.write_plan import ModelCard
+
+from .calibrator import Calibrator
+from .ingest_results import IngestResult, Integration
+from .prompt_block import Neutraliser, build_block, excerpted
+from .text_splitting import encoded_text, passage_spans
+
+logger = logging.getLogger("membank_llama")
+
+MAX_TEXT_BYTES = 64 * 1024
+BATCH_SIZE = 32
+CHARACTERS_A_TOKEN = 4
+INTEGRATE_TOKENS = 512
+WEIGHTS = "weights"
+
+
+class MemBank:
+    """A bank of memories, made by one model.
+
+    Args:
+        adapter: encodes texts; None to read and search by words only.
+        path: the bank's directory, made where missing; None for one that is gone after `close()`.
+        read_only: open beside a process that writes.
+        codec: for a new bank, the HGNS codec of its levels.
+        candidate_multiplier: how many times `top_k` the coarse level hands on.
+        min_recall_score: results with a lower cosine are left out.
+        max_text_bytes: the longest text of one memory, in UTF-8 bytes.
+        progress: told about long work on opening: bringing a bank of an earlier format up to date.
+        repair: open a bank of another model or with damaged activations, to call `reencode()`.
+
+    Raises:
+        BankLockedError, BankNotFoundError, BankFormatError, BankStorageError, ModelMismatchError: see errors.py.
+    """
+
+    def __init__(
+        self,
+        adapter: ModelAdapter | None = None,
+        path: str | Path | None = None,
+        *,
+        read_only: bool = False,
+        codec: str = DEFAULT_CODEC,
+        candidate_multiplier: int = 5,
+        min_recall_score: float | None = None,
+        max_text_bytes: int = MAX_TEXT_BYTES,
+        auto_validate_adapter: bool = True,
+        progress: Progress | None = None,
+        repair: bool = False,
+    ) -> None:
+        self.adapter = adapter
+        self.max_text_bytes = max_text_bytes
+        self._multiplier = candidate_multiplier
+        self._min_score = min_recall_score
+        with ExitStack() as stack:
+            if path is None:
+                path = temporary_directory()
+                stack.callback(shutil.rmtree, path, ignore_errors=True)
+            card = None
+            if adapter is not None:
+                if auto_validate_adapter:
+                    adapter.validate()
+                card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
+            self.path = Path(path)
+            self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
+            stack.callback(self._store.close)
+            self._ask_with(adapter)
+            self._stack = stack.pop_all()
+        if adapter is not None and not repair:
+            self._calibrator.soon()
+
+    def _ask_with(self, adapter: ModelAdapter | None) -> None:
+        self._asker = Asker(self._store, adapter, self.max_text_bytes)
+        self._calibrator = Calibrator(self._store, self._asker)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the bank was opened for reading."""
+        return self._store.read_only
+
+    @property
+    def model(self) -> ModelCard:
+        """The model that made the bank."""
+        return self._store.model
+
+    @property
+    def store(self) -> Store:
+        """The storage below, for tools that look inside."""
+        return self._store
+
+    # -- writing
+
+    def ingest(
+        self,
+        text: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        role: str = "user",
+        namespace: str = DEFAULT_NAMESPACE,
+        conversation: str | None = None,
+        created_at: float | None = None,
+        source: str | None = None,
+        pinned: bool = False,
+        expires_at: float | None = None,
+    ) -> IngestResult:
+        """Remember one text.
+
+        Raises:
+            EmptyTextError, TextTooLongError, InvalidTextError: see errors.py; nothing is stored.
+            ModelError: the bank was opened without a model.
+        """
+        item = NewMemory(text, metadata, role, namespace, conversation, created_at, source, pinned, expires_at)
+        return self.ingest_many([item])[0]
+
+    def ingest_many(
+        self,
+        items: Iterable[str | NewMemory],
+        *,
+        batch_size: int = BATCH_SIZE,
+        progress: Progress | None = None,
+        beside: Callable[[], None] | None = None,
+    ) -> list[IngestResult]:
+        """Remember many texts, encoded and committed `batch_size` at a time.
+
+        A bad text raises before anything of its batch is stored; earlier batches stay.
+
+        Args:
+            beside: writes something else into the bank, in the transaction of the last batch.
+        """
+        self._store.check_writable()
+        if batch_size < 1:
+            raise InvalidInputError(f"batch_size is {batch_size}; use 1 or more")
+        total = len(items) if isinstance(items, Sequence) else 0
+        results: list[IngestResult] = []
+        batch: list[NewMemory] = []
+
+        def commit(beside: Callable[[], None] | None = None) -> None:
+            results.extend(self._ingest_batch(batch, beside))
+            batch.clear()
+            if progress is not None:
+                progress("remembering", len(results), total)
+
+        for item in items:
+            if len(batch) == batch_size:
+                commit()
+            batch.append(checked(item if isinstance(item, NewMemory) else NewMemory(item), self.max_text_bytes))
+        if batch:
+            commit(beside)
+        return results
+
+    def _ingest_batch(self, batch: list[NewMemory], beside: Callable[[], None] | None) -> list[IngestResult]:
+        start = time.perf_counter()
+        adapter = self._need_adapter()
+        spans = [passage_spans(item.text) for item in batch]
+        texts = [text for item, cuts in zip(batch, spans, strict=True) for text in encoded_text(item.text, cuts)]
+        vectors = check_vectors(adapter.encode_batch(texts), len(texts), adapter.hidden_dim, adapter.name)
+        stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans, beside=beside)
+        self._calibrator.soon()
+        spent = 1000 * (time.perf_counter() - start) / len(batch)
+        dims = self._store.hierarchy.dim
+        return [IngestResult(entry.memory_id, entry.pointers, entry.is_new, dims, spent) for entry in stored]
+
+    def _need_adapter(self) -> ModelAdapter:
+        if self.adapter is None:
+            raise ModelError(f"{self.path} was opened without a model; pass the adapter of {self.model.name}")
+        return self.adapter
+
+    # -- finding
+
+    def recall(
+        self,
+        query: str,
+        top_k: int = 5,
+        levels: Sequence[int] | None = None,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        since: float | None = None,
+        until: float | None = None,
+        exclude: Iterable[int] = (),
+        min_score: float | None = None,
+        now: float | None = None,
+        diversity: float = 0.0,
+        weights: Weights | None = None,
+        zone: tzinfo | None = None,
+    ) -> list[RecallResult]:
+        """The memories nearest to a question, best first, each with whether it is relevant and why.
+
+        Args:
+            levels: levels that take part, of 0 (full), 1 and 2 (coarse); all by default. Without 2 the search
+                is exact and reads every memory of the namespace.
+            since, until: only memories created in ``[since, until)``, seconds since 1970.
+            exclude: ids to leave out.
+            now: when it is asked, which "last May" in the question counts from; None for the clock's time.
+            diversity: 0 for the best, however alike, to 1 for each as unlike those before it as can be.
+            weights: what each signal counts for; None for those tuned for this bank, or else the default ones.
+            zone: whose "yesterday" is meant; None for this machine's.
+
+        Raises:
+            InvalidQueryError: impossible parameters, or nothing to look for.
+        """
+        asked = RecallQuery(
+            query,
+            top_k,
+            tuple(LEVELS if levels is None else levels),
+            namespace,
+            since,
+            until,
+            frozenset(exclude),
+            self._min_score if min_score is None else min_score,
+            self._multiplier,
+            now,
+            diversity,
+            weights or self.weights(),
+            zone,
+        )
+        return self._asker.search(asked)
+
+    def measured(self, asked: RecallQuery) -> Measured:
+        """The candidates of a question with every signal before it is weighed (tuning.py)."""
+        return self._asker.measured(asked)
+
+    def weights(self) -> Weights:
+        """What each signal counts for in this bank: as tuned, or else the default set."""
+        return Weights.of(self._store.meta(WEIGHTS, {}))
+
+    def tune(self, weights: Weights | None) -> None:
+        """Keep these weights with the bank; None goes back to the default ones."""
+        self._store.check_writable()
+        if weights is None:
+            self._store.registry.drop_meta(WEIGHTS)
+        else:
+            self._store.registry.set_meta(WEIGHTS, asdict(weights))
+
+    def encode(self, text: str) -> Vector | None:
+        """The vector of a question, shape ``(dim,)``; None without an adapter."""
+        return self._asker.encode(text)
+
+    def integrate(self, text: str, top_k: int = 3, **recall: Any) -> Integration:
+        """Recall what belongs to a text, put it ahead of the text, and remember the text."""
+        recalled = self.recall(text, top_k, **recall)
+        others = [result for result in recalled if result.relevant and result.text != text]
+        shown = [excerpted(result, INTEGRATE_TOKENS, _about) for result in others]
+        block = build_block(shown, INTEGRATE_TOKENS, _about, Neutraliser(()), recall.get("zone"))
+        stored = self.ingest(text, namespace=recall.get("namespace", DEFAULT_NAMESPACE))
+        return Integration(text, recalled, block.text + text, stored)
+
+    # -- single memories
+
+    def get(self, memory_id: int) -> Memory:
+        """One memory.
+
+        Raises:
+            MemoryNotFoundError: there is none with this id.
+        """
+        found = self._store.registry.get([memory_id]).get(memory_id)
+        if found is None:
+            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
+        return found
+
+    def memories(self, namespace: str | None = None) -> Iterator[Memory]:
+        """All memories in the order they came."""
+        return self._store.registry.iterate(namespace)
+
+    def forget(
+        self,
+        ids: int | Iterable[int] | None = None,
+        *,
+        namespace: str | None = None,
+        conversation: str | None = None,
+        before: float | None = None,
+    ) -> int:
+        """Remove memories by id, or all that fit every condition given; returns how many there were.
+
+        When it returns, no file of the bank holds anything of them: text, words and vectors are overwritten.
+
+        Raises:
+            BankStorageError: they are forgotten, but the disk refused to overwrite all of it; opening does it again.
+        """
+        self._store.check_writable()
+        conditions = (namespace, conversation, before)
+        if ids is None:
+            if all(condition is None for condition in conditions):
+                raise InvalidInputError("name ids, a namespace, a conversation or a time: nothing was forgotten")
+            return self._store.remove(
+                self._store.registry.select(namespace=namespace, conversation=conversation, before=before)
+            )
+        if any(condition is not None for condition in conditions):
+            raise InvalidInputError("give either ids or conditions, not both: nothing was forgotten")
+        return self._store.remove([ids] if isinstance(ids, int) else ids)
+
+    def pin(self, memory_id: int, pinned: bool = True) -> None:
+        """Keep a memory past its expiry, or no longer.
+
+        Raises:
+            MemoryNotFoundError: there is none with this id.
+        """
+        if not self._store.registry.set_pinned(memory_id, pinned):
+            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
+
+    # -- upkeep
+
+    def gc(self, progress: Progress | None = None) -> dict[str, int]:
+        """Remove what has expired and pack the files: ``{"expired", "freed_slots", "freed_bytes"}``."""
+        return compact.collect(self._store, progress)
+
+    def verify(self, progress: Progress | None = None) -> compact.VerifyReport:
+        """Hold every stored byte against the registry."""
+        return compact.verify(self._store, progress)
+
+    def rebuild_indexes(self, progress: Progress | None = None) -> None:
+        """Make the vector indexes and the index of words anew; not needed after opening, only after damage to them.
+
+        Raises:
+            BankCorruptError: memories are damaged; what is made of them would hide it.
+        """
+        self._store.check_writable()
+        reindex(self._store.registry)
+        check_rows(self._store.registry)
+        self._store.registry.words.rebuild()
+        check_database(self._store.registry)
+        self._store.indexes.rebuild(progress)
+
+    def reencode(self, adapter: ModelAdapter | None = None, progress: Progress | None = None) -> int:
+        """Compute every vector anew from the stored texts, with another model or after damage.
+
+        Can be interrupted and called again; until it is complete the bank stays as it was. Returns the number of
+        vectors computed in this call.
+        """
+        adapter = adapter or self._need_adapter()
+        done = compact.reencode(self._store, adapter, progress)
+        self.adapter = adapter
+        self._ask_with(adapter)
+        self._calibrator.now(progress)
+        return done
+
+    def flush(self, progress: Progress | None = None) -> None:
+        """Do now what is left to the background: find the bank's axes, finish and save the indexes, measure the
+        gate."""
+        self._store.registry.check_open()
+        if not self.read_only:
+            self._calibrator.now(progress)
+        self._store.indexes.drain(progress)
+        self._store.indexes.save()
+        self._asker.settle(progress)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, bytes and the model, for people and monitoring."""
+        return self._store.facts()
+
+    def close(self) -> None:
+        """Save and let go; the adapter stays open. May be called twice."""
+        self._stack.close()
+
+    def __enter__(self) -> MemBank:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _about(text: str) -> int:
+    return len(text) // CHARACTERS_A_TOKEN

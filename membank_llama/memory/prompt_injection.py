@@ -1,0 +1,342 @@
+"""`Reminder`: from the messages of a call to the same messages with memory in them.
+
+A block goes into the newest user message; blocks of earlier turns are put back where they were, found by a rolling
+hash of everything up to them, so that the prompt only ever grows at its end and the model's prompt cache holds. A
+bank that fails never breaks a call: it is logged and the messages go through without memory. Several threads may
+ask; nothing is locked while the bank is searched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from functools import lru_cache
+from typing import Any
+
+from membank_llama.core.bounded import keep_newest
+from membank_llama.core.errors import InvalidInputError, MembankError
+from membank_llama.core.types import DEFAULT_NAMESPACE, TokenCounter
+from membank_llama.recall.query import RecallResult
+
+from .bank import MemBank
+from .prompt_block import BLOCK_OPEN, HEADER, Block, Neutraliser, build_block, excerpted, find_user_turn, strip_block
+from .text_splitting import clean_text
+
+logger = logging.getLogger("membank_llama")
+
+MESSAGE_OVERHEAD = 12
+PROMPT_MARGIN = 16
+REPLY_RESERVE = 512
+REPLAYED_TURNS = 512
+QUERY_CHARACTERS = 2000
+CHARACTERS_COUNTED = 16
+"""Characters a token of context beyond which a text is not counted any more, but taken to be longer than it."""
+MOST_COUNTED = 256 * 1024
+"""Characters of a request that are counted, whatever context it asks for; the rest is estimated."""
+CHARACTERS_A_TOKEN = 3
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """How a conversation uses its bank.
+
+    Args:
+        namespace: whose memories.
+        top_k: most memories injected in one turn.
+        share: most of the context that one block may take; all blocks of a prompt take at most twice that.
+        budget: the same in tokens, in place of `share`.
+        recall, remember: switch one side off.
+        conversation: a fixed name for the conversation; by default each has its own.
+        zone: whose days are meant and shown; by default this machine's.
+    """
+
+    namespace: str = DEFAULT_NAMESPACE
+    top_k: int = 6
+    share: float = 0.25
+    budget: int | None = None
+    recall: bool = True
+    remember: bool = True
+    conversation: str | None = None
+    zone: tzinfo | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise InvalidInputError(f"top_k is {self.top_k}; use 1 or more, or recall=False for no memory")
+        if not 0 < self.share <= 0.5:
+            raise InvalidInputError(f"share is {self.share}; use a part of the context above 0 and up to 0.5")
+        if self.budget is not None and self.budget < 1:
+            raise InvalidInputError(f"budget is {self.budget}; use 1 token or more, or recall=False")
+
+
+@dataclass(frozen=True)
+class LastRecall:
+    """What the last call recalled, and what became of each memory."""
+
+    query: str
+    results: tuple[RecallResult, ...] = ()
+    injected: tuple[int, ...] = ()
+    skipped: dict[int, str] = field(default_factory=dict)
+    block: str = ""
+    tokens: int = 0
+    recall_ms: float = 0.0
+    error: str | None = None
+
+
+class Reminder:
+    """Puts memories of a bank into messages and prompts.
+
+    Args:
+        bank: where memories live.
+        replayed: the most blocks kept to be put back on later turns.
+    """
+
+    def __init__(self, bank: MemBank, replayed: int = REPLAYED_TURNS) -> None:
+        self.bank = bank
+        self._replayed = replayed
+        self._blocks: OrderedDict[str, tuple[Block, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def messages(
+        self,
+        messages: Sequence[Message],
+        tokens: TokenCounter,
+        options: MemoryOptions,
+        conversation: str,
+        *,
+        max_tokens: int | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> tuple[list[dict[str, Any]], LastRecall | None]:
+        """The messages with memory in them, and what was recalled; None where nothing was looked for.
+
+        The messages given are not changed. Without a user message to be answered nothing is recalled, and the blocks
+        of earlier turns are put back all the same.
+
+        Args:
+            tokens: the tokenizer of the model that is prompted.
+            conversation: where an earlier answer to this very message would have been kept.
+            wanted: asked once the memories are there; false where nobody waits for them any more.
+        """
+        plain = [dict(message) for message in messages]
+        if not options.recall:
+            return plain, None
+        newest = newest_user(plain)
+        keys = rolling_keys(plain, options.namespace)
+        one, together = _room(tokens.n_ctx, _used(plain, tokens), options, max_tokens)
+        earlier = self._kept(keys if newest is None else keys[: newest + 1])
+        kept = None if newest is None else earlier.pop(newest, None)
+        spent = sum(block.tokens for block, _ in earlier.values())
+        if spent > 0.75 * together:
+            # the blocks of old turns have filled their room: drop them all at once, the cache is lost but once
+            self._drop(keys[place] for place in earlier)
+            earlier, spent = {}, 0
+        shown = [text_of(message.get("content")) for message in plain]
+        text = "" if newest is None else strip_block(shown[newest])
+        last: LastRecall | None = None
+        if newest is not None and text.strip():
+            if kept is None or newest == len(plain) - 1 or spent + kept[0].tokens > together:
+                # a message that is sent again is asked again: something may have been told or forgotten since
+                known = {memory_id for old, _ in earlier.values() for memory_id in old.ids}
+                since = time.time() if kept is None else kept[1]
+                room = min(one, together - spent)
+                block, last = self._recall(text, shown, room, known, tokens, options, (conversation, since))
+                if wanted():
+                    self._keep(keys[newest], block, since)
+            else:
+                block, since = kept
+                last = LastRecall(text[:QUERY_CHARACTERS], (), block.ids, {}, block.text, block.tokens)
+            earlier[newest] = block, since
+        for index, (old, _) in earlier.items():
+            plain[index] = with_block(plain[index], old.text)
+        return plain, last
+
+    def prompt(
+        self, prompt: str, tokens: TokenCounter, options: MemoryOptions, max_tokens: int | None = None
+    ) -> tuple[int, str, LastRecall | None]:
+        """For a prompt templated elsewhere: where to insert, what to insert, and what was recalled."""
+        found = find_user_turn(prompt)
+        text = strip_block(found.text).strip()
+        if not text or not options.recall:
+            return found.start, "", None
+        one, _ = _room(tokens.n_ctx, _counted(prompt, tokens, _counted_at_most(tokens)), options, max_tokens)
+        block, last = self._recall(text, [prompt], one, set(), tokens, options)
+        return found.start, block.text, last
+
+    def _recall(
+        self,
+        text: str,
+        shown: Sequence[str],
+        room: int,
+        known: set[int],
+        tokens: TokenCounter,
+        options: MemoryOptions,
+        own: tuple[str, float] | None = None,
+    ) -> tuple[Block, LastRecall]:
+        start = time.perf_counter()
+        query = text[:QUERY_CHARACTERS]
+        try:
+            results = self.bank.recall(
+                clean_text(query), 2 * options.top_k, namespace=options.namespace, zone=options.zone
+            )
+        except MembankError as exc:
+            logger.warning("no memory for this call: %s", exc)
+            return Block(), LastRecall(query, error=str(exc))
+        spent = 1000 * (time.perf_counter() - start)
+        if own is not None:
+            known = known | {r.memory_id for r in results if _is_answer(r, *own)}
+        chosen, skipped = _choose(results, shown, known, options.top_k)
+        count = tokens.count
+        neutralise = _neutraliser(tuple(tokens.controls))
+        block = build_block([excerpted(r, room, count) for r in chosen], room, count, neutralise, options.zone)
+        if block.text and not tokens.is_clean(block.text):
+            logger.warning("a recalled memory still held a control token of the model; none was injected")
+            block = Block(skipped=dict.fromkeys((r.memory_id for r in chosen), "holds a control token"))
+        every = {**skipped, **block.skipped}
+        return block, LastRecall(query, tuple(results), block.ids, every, block.text, block.tokens, spent)
+
+    def _kept(self, keys: Sequence[str]) -> dict[int, tuple[Block, float]]:
+        """The blocks of these messages, by place; one that holds what was forgotten since is given up."""
+        with self._lock:
+            blocks = {place: self._blocks[key] for place, key in enumerate(keys) if key in self._blocks}
+        there = self.bank.store.registry.get({memory_id for block, _ in blocks.values() for memory_id in block.ids})
+        gone = [place for place, (block, _) in blocks.items() if not there.keys() >= set(block.ids)]
+        self._drop(keys[place] for place in gone)
+        return {place: kept for place, kept in blocks.items() if place not in gone}
+
+    def _drop(self, keys: Iterable[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._blocks.pop(key, None)
+
+    def _keep(self, key: str, block: Block, since: float) -> None:
+        with self._lock:
+            keep_newest(self._blocks, key, (block, since), self._replayed)
+
+
+def _used(messages: Sequence[Message], tokens: TokenCounter) -> int:
+    """Tokens of the messages, or some number above the context: beyond it nothing is counted."""
+    used, left = 0, _counted_at_most(tokens)
+    for message in messages:
+        text = text_of(message.get("content"))
+        used += _counted(text, tokens, left) + MESSAGE_OVERHEAD
+        left -= len(text)
+        if used > tokens.n_ctx:
+            break
+    return used
+
+
+def _counted_at_most(tokens: TokenCounter) -> int:
+    return min(CHARACTERS_COUNTED * tokens.n_ctx, MOST_COUNTED)
+
+
+def _counted(text: str, tokens: TokenCounter, most: int) -> int:
+    """Tokens of a text; of one that is longer than `most` characters an estimate."""
+    return len(text) // CHARACTERS_A_TOKEN if len(text) > most else tokens.count(text)
+
+
+def _choose(
+    results: Sequence[RecallResult], shown: Sequence[str], known: set[int], most: int
+) -> tuple[list[RecallResult], dict[int, str]]:
+    """What is injected, at most so many, and why each of the others is not."""
+    visible = [_plain(text) for text in shown]
+    chosen: list[RecallResult] = []
+    skipped: dict[int, str] = {}
+    for result in results:
+        if not result.relevant:
+            skipped[result.memory_id] = result.reason
+        elif result.memory_id in known or _is_shown(_plain(result.passage_text), visible):
+            skipped[result.memory_id] = "the conversation shows it already"
+        elif len(chosen) == most:
+            skipped[result.memory_id] = f"beyond the first {most}"
+        else:
+            chosen.append(result)
+    return chosen, skipped
+
+
+def _room(n_ctx: int, used: int, options: MemoryOptions, max_tokens: int | None) -> tuple[int, int]:
+    """Tokens that one block may take, and all blocks together: a share, and never what the reply needs."""
+    share = options.budget or int(options.share * n_ctx)
+    reserve = max_tokens if max_tokens is not None and max_tokens > 0 else min(REPLY_RESERVE, n_ctx // 4)
+    left = max(0, n_ctx - used - reserve - PROMPT_MARGIN)
+    return min(share, left), min(2 * share, left)
+
+
+@lru_cache(maxsize=16)
+def _neutraliser(controls: tuple[str | re.Pattern[str], ...]) -> Neutraliser:
+    return Neutraliser(controls)
+
+
+# -- messages
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: a string, or the text parts of a list."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence):
+        parts = (part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def without_echo(text: str) -> str:
+    """A reply without a block that the model repeats, to the end where it broke off in the middle of one."""
+    text = strip_block(text)
+    at = text.find(f"{BLOCK_OPEN}\n{HEADER}")
+    return text if at < 0 else text[:at].rstrip()
+
+
+def with_block(message: dict[str, Any], block: str) -> dict[str, Any]:
+    """The message with a block ahead of its text."""
+    if not block:
+        return message
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": block + content}
+    return {**message, "content": [{"type": "text", "text": block}, *(content or ())]}
+
+
+def newest_user(messages: Sequence[Message]) -> int | None:
+    """The user message that is to be answered: nothing but tool calls and their results may follow it."""
+    for index in range(len(messages) - 1, -1, -1):
+        role = messages[index].get("role")
+        if role == "user":
+            return index
+        if role == "assistant" and not messages[index].get("tool_calls"):
+            return None
+    return None
+
+
+def first_user(messages: Sequence[Message]) -> int:
+    return next(index for index, message in enumerate(messages) if message.get("role") == "user")
+
+
+def rolling_keys(messages: Sequence[Message], namespace: str) -> list[str]:
+    """For each message a hash of everything up to it."""
+    digest = hashlib.sha256(f"{namespace}\0".encode("utf-8", "replace"))
+    keys = []
+    for message in messages:
+        digest.update(f"{message.get('role')}\0{text_of(message.get('content'))}\0".encode("utf-8", "replace"))
+        keys.append(digest.hexdigest())
+    return keys
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _is_answer(result: RecallResult, conversation: str, since: float) -> bool:
+    """Whether this is what was answered to the same message before."""
+    return result.role == "assistant" and result.conversation == conversation and result.created_at >= since
+
+
+def _is_shown(text: str, visible: Sequence[str]) -> bool:
+    return any(text == other or (len(text) >= 16 and text in other) for other in visible)

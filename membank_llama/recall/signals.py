@@ -1,0 +1,193 @@
+"""The signals that rank memories: one small function each, one weight each.
+
+A memory's score is the sum over `SIGNALS` of weight × signal; a weight of 0 switches a signal off. `Weights` holds the
+documented default set, which `membank tune` fits anew to a person's own labelled questions. Every function takes the
+`Scene`, the candidates with what is known of them, and gives one value a row, around 1 where the signal speaks clearly
+(spreads and word weights go higher: they count evidence).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+
+import numpy as np
+
+from membank_llama.core.errors import InvalidInputError
+from membank_llama.core.types import Vector
+from membank_llama.store.namespace_snapshot import ALONE, Numbers, Rows, Times
+
+from .time_expressions import DAY, Span
+
+WORD_REACH = {1: 0.85, 2: 0.6, 3: 0.45, 4: 0.3, -1: 0.6, -2: 0.3, -3: 0.2}
+"""How much of a question's word counts where not the memory itself holds it, but the one so many places before it
+(after it, where negative): answers stand behind what they answer. Tuned on LoCoMo, docs/recall.md."""
+
+DENSE_REACH = {1: 0.3, 2: 0.1, -1: 0.3, -2: 0.1}
+"""The same for cosines."""
+
+SESSION_BEST = 2
+RECENT = 90 * DAY
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each signal counts for. The default set was tuned on the six LoCoMo conversations that
+    `benchmarks/` measures, by coordinate ascent, and rounded; docs/recall.md shows what each is worth.
+
+    Raises:
+        InvalidInputError: not a finite number.
+    """
+
+    dense: float = 0.72
+    nearby_dense: float = 0.5
+    words: float = 0.75
+    nearby_words: float = 0.75
+    session: float = 0.22
+    time: float = 7.5
+    speaker: float = 1.9
+    asks: float = -1.5
+    recency: float = 0.02
+    pinned: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (isinstance(value, (int, float)) and abs(value) < sys.float_info.max):
+                raise InvalidInputError(f"the weight of {name} is {value!r}; give a number, 0 to switch it off")
+
+    @classmethod
+    def of(cls, values: Mapping[str, float]) -> Weights:
+        """The default set with these values in it.
+
+        Raises:
+            InvalidInputError: a name that no signal has, or a value that is no number.
+        """
+        known = [f.name for f in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise InvalidInputError("weights are numbers by the names of their signals")
+        for name in values:
+            if name not in known:
+                raise InvalidInputError(f"there is no signal {name!r}; there are {', '.join(known)}")
+        return replace(cls(), **values)
+
+
+@dataclass
+class Scene:
+    """The candidates of one search, row by row, and what the question says beside its words.
+
+    Args:
+        rows: their rows in the roster, rising.
+        words: weight of the question's words that each holds.
+        nearby_words: what the words of its neighbours add to that.
+        spreads: cosines counted in spreads above unrelated text; None without an encoder.
+        near: for each distance of `DENSE_REACH` the place in this scene of the neighbour, -1 where there is none.
+        spans: the times that the question names.
+        speaking: numbers of those whom the question is about.
+        pinned: which are pinned.
+    """
+
+    rows: Rows
+    words: Vector
+    nearby_words: Vector
+    created: Times
+    session: Numbers
+    speaker: Numbers
+    asks: Vector
+    near: Mapping[int, Rows]
+    spans: list[Span]
+    speaking: frozenset[int]
+    pinned: Vector
+    now: float
+    spreads: Vector | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def zeros(self) -> Vector:
+        return np.zeros(len(self.rows), np.float32)
+
+
+def dense(scene: Scene) -> Vector:
+    """How near in meaning: spreads above unrelated text."""
+    return scene.zeros() if scene.spreads is None else scene.spreads
+
+
+def nearby_dense(scene: Scene) -> Vector:
+    """How near in meaning its neighbours in the session are."""
+    total = scene.zeros()
+    if scene.spreads is not None:
+        for distance, share in DENSE_REACH.items():
+            at = scene.near[distance]
+            total += np.float32(share) * np.where(at >= 0, scene.spreads[at], np.float32(0))
+    return total
+
+
+def words(scene: Scene) -> Vector:
+    """The question's words that it holds, each by its rarity."""
+    return scene.words
+
+
+def nearby_words(scene: Scene) -> Vector:
+    """The question's words that only its neighbours in the session hold."""
+    return scene.nearby_words
+
+
+def session(scene: Scene) -> Vector:
+    """How much of its session is about the question: the mean of the session's best `SESSION_BEST`."""
+    inside = np.flatnonzero(scene.session != ALONE)
+    result = scene.zeros()
+    if not len(inside):
+        return result
+    base = (scene.words + dense(scene))[inside]
+    order = np.lexsort((-base, scene.session[inside]))
+    numbers = scene.session[inside][order]
+    starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
+    sizes = np.diff(np.r_[starts, len(numbers)])
+    place = np.arange(len(numbers)) - np.repeat(starts, sizes)
+    best = np.add.reduceat(np.where(place < SESSION_BEST, base[order], np.float32(0)), starts)
+    result[inside[order]] = np.repeat(best / np.minimum(sizes, SESSION_BEST), sizes)
+    return result
+
+
+def time(scene: Scene) -> Vector:
+    """Whether it is of the time that the question names; 1 within, less outside."""
+    result = scene.zeros()
+    for span in scene.spans:
+        np.maximum(result, span.closeness(scene.created), out=result)
+    return result
+
+
+def speaker(scene: Scene) -> Vector:
+    """Whether it is said by the one whom the question is about."""
+    if not scene.speaking:
+        return scene.zeros()
+    return np.isin(scene.speaker, list(scene.speaking)).astype(np.float32)
+
+
+def asks(scene: Scene) -> Vector:
+    """Whether it only asks; a question seldom holds an answer."""
+    return scene.asks
+
+
+def recency(scene: Scene) -> Vector:
+    """1 for now, halved every `RECENT` seconds: of what is equal the newer comes first."""
+    age = np.maximum(0, scene.now - scene.created)
+    return np.exp2(-age / RECENT).astype(np.float32)
+
+
+def pinned(scene: Scene) -> Vector:
+    """Whether it was pinned."""
+    return scene.pinned
+
+
+SIGNALS: dict[str, Callable[[Scene], Vector]] = {
+    f.__name__: f for f in (dense, nearby_dense, words, nearby_words, session, time, speaker, asks, recency, pinned)
+}
+"""By the names of `Weights`."""
+
+
+def contributions(scene: Scene, weights: Weights) -> dict[str, Vector]:
+    """What each signal that is switched on adds to the score of each row."""
+    switched = ((name, getattr(weights, name)) for name in SIGNALS)
+    return {name: np.float32(value) * SIGNALS[name](scene) for name, value in switched if value}

@@ -1,0 +1,74 @@
+"""Whom a question is about, among those who speak in a namespace."""
+
+from __future__ import annotations
+
+import re
+
+from membank_llama.store.namespace_snapshot import Roster
+
+from .query_terms import terms
+
+_WORD = re.compile(r"[^\W_]+(?:[.'’-][^\W_]+)*")
+_POSSESSIVE = re.compile(r"['’]s?\Z")
+_OWN = re.compile(r"\b(?:i|me|my|mine|myself|we|our|us)\b", re.IGNORECASE)
+_ASKED = re.compile(r"\b(?:did|do|have|had|would|were|what|which)\b", re.IGNORECASE)
+_YOU_SAY = re.compile(
+    r"\byou (?:\w+ )?(?:say|said|tell|told|suggest|suggested|recommend|recommended|mention|mentioned|propose|proposed|"
+    r"explain|explained|list|listed|advise|advised|call|called)\b",
+    re.IGNORECASE,
+)
+_YOURS = re.compile(
+    r"\byou (?:said|told|suggested|recommended|mentioned|proposed|explained|listed|advised)\b|"
+    r"\byour (?:suggestion|recommendation|advice|answer|list|proposal|explanation)s?\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.?!]")
+
+
+def asks_assistant(text: str) -> bool:
+    """Whether a text asks for what the assistant said: "what did you suggest", "your advice"."""
+    if _YOURS.search(text):
+        return True
+    for sentence in _SENTENCE_END.split(text):
+        asked = _ASKED.search(sentence)
+        if asked and _YOU_SAY.search(sentence, asked.end()):
+            return True
+    return False
+
+
+def named_in(text: str, roster: Roster) -> list[str]:
+    """The speakers whose name, or the first word of it, stands in a text, written as they write it."""
+    said = {_POSSESSIVE.sub("", word) for word in _WORD.findall(text)}
+    return [name for name in roster.names if name in said or name.split()[0] in said]
+
+
+def speaking(text: str, roster: Roster) -> frozenset[int]:
+    """Numbers of those whose own words a question is about; none where it names several or nobody.
+
+    The one who is named; else the user for "I" and "my", the assistant for "did you suggest" and "your advice".
+    """
+    named = named_in(text, roster)
+    if named:
+        return frozenset({roster.speakers[named[0]]}) if len(named) == 1 else frozenset()
+    if asks_assistant(text):
+        roles: tuple[str, ...] = ("assistant", "ai", "model", "bot")
+    elif _OWN.search(text):
+        roles = ("user", "human")
+    else:
+        return frozenset()
+    # "Assistant: …" in a transcript is the assistant too
+    found = frozenset(number for name, number in roster.speakers.items() if name.casefold() in roles)
+    # where only one side speaks, that says nothing
+    return found if len(found) < len(roster.speakers) else frozenset()
+
+
+def without_names(text: str, roster: Roster) -> str:
+    """A question without the names of those who speak: nearly every memory is theirs, so a name in the question only
+    draws its vector towards whatever holds the name. The text itself where no content word would remain."""
+    named = named_in(text, roster)
+    if not named:
+        return text
+    words = sorted({part for name in named for part in (name, name.split()[0])}, key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?:['’]s?)?(?!\w),?")
+    rest = " ".join(pattern.sub(" ", text).split())
+    return rest if terms(rest) else text

@@ -1,0 +1,214 @@
+"""Ollama's own API for what is written: `/api/chat`, `/api/generate`, `/api/ps`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...asgi import WireError
+from .. import durations, fields
+from ..exchange import NDJSON, Exchange
+from ..generation import grammars
+from ..generation.answer import Delta
+from ..generation.decode import Tally
+from ..generation.message_format import normalise
+from ..generation.reasoning import Think
+from ..generation.request import Ask, RawAsk, Target, conversation
+from ..generation.sampling_options import Options, resolve
+from ..generation.tool_calls import Tools, style_of
+from ..runtime.service import Kitchen
+
+_PLAIN_TEMPLATE = "{{.Prompt}}"
+
+
+@dataclass
+class _Dress:
+    """What both answers share; `field_` names where the text goes."""
+
+    name: str
+    began: int = field(default_factory=time.perf_counter_ns)
+    kind: str = NDJSON
+
+    def _said(self, delta: Delta) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": delta.content}
+        if delta.thinking:
+            message["thinking"] = delta.thinking
+        if delta.calls:
+            message["tool_calls"] = [
+                {"id": call.id, "function": {"index": n, "name": call.name, "arguments": call.arguments}}
+                for n, call in enumerate(delta.calls)
+            ]
+        return {"message": message}
+
+    def _context(self, tally: Tally) -> dict[str, Any]:
+        return {}
+
+    def piece(self, delta: Delta) -> list[Any]:
+        return [{"model": self.name, "created_at": durations.now(), **self._said(delta), "done": False}]
+
+    def last(self, tally: Tally, load_ns: int) -> list[Any]:
+        return [self.whole(Delta(), tally, load_ns)]
+
+    def whole(self, delta: Delta, tally: Tally, load_ns: int) -> Any:
+        return {
+            "model": self.name,
+            "created_at": durations.now(),
+            **self._said(delta),
+            "done": True,
+            "done_reason": tally.reason,
+            **self._context(tally),
+            "total_duration": time.perf_counter_ns() - self.began,
+            "load_duration": load_ns,
+            "prompt_eval_count": tally.fresh_tokens,
+            "prompt_eval_duration": tally.prompt_ns,
+            "eval_count": len(tally.tokens),
+            "eval_duration": tally.eval_ns,
+        }
+
+    def idle(self, reason: str) -> Any:
+        """The answer to a request that only loads or unloads."""
+        said = self._said(Delta())
+        return {"model": self.name, "created_at": durations.now(), **said, "done": True, "done_reason": reason}
+
+
+@dataclass
+class _GenerateDress(_Dress):
+    """`/api/generate` has its text at the top, and the tokens of it all at the end, unless it was raw."""
+
+    raw: bool = False
+
+    def _said(self, delta: Delta) -> dict[str, Any]:
+        return {"response": delta.content} | ({"thinking": delta.thinking} if delta.thinking else {})
+
+    def _context(self, tally: Tally) -> dict[str, Any]:
+        return {} if self.raw else {"context": [*tally.prompt, *tally.tokens]}
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What every request says beside its words."""
+
+    target: Target
+    options: Options
+    keep_alive: float | None
+    stream: bool
+    think: Think
+    grammar: str | None
+
+
+async def _common(kitchen: Kitchen, x: Exchange, verb: str) -> _Common:
+    body = x.body
+    name = fields.model(body)
+    stream, keep_alive = fields.flag(body, "stream", True), durations.keep_alive(body.get("keep_alive"))
+    think, given = Think.parse(body.get("think")), fields.mapping(body, "options")
+    grammar = await asyncio.to_thread(grammars.of_format, body.get("format"))
+    target = await kitchen.find(name)
+    if not target.facts.writes:
+        raise WireError(400, f'"{name}" does not support {verb}')
+    think.check(target.facts, name)
+    return _Common(target, resolve(target.served.parameters, given), keep_alive, stream, think, grammar)
+
+
+async def _idle(kitchen: Kitchen, x: Exchange, dress: _Dress, common: _Common) -> None:
+    """Load, or unload, where there is nothing to answer."""
+    if common.keep_alive == 0:
+        kitchen.unload(common.target)
+        await x.reply(dress.idle("unload"))
+        return
+    await kitchen.load(common.target, common.options.num_ctx, common.keep_alive)
+    await x.reply(dress.idle("load"))
+
+
+async def chat(kitchen: Kitchen, x: Exchange) -> None:
+    """`POST /api/chat`."""
+    dress = _Dress(fields.text(x.body, "model"))
+    said = normalise(fields.objects(x.body, "messages"))
+    given = fields.objects(x.body, "tools")
+    common = await _common(kitchen, x, "chat")
+    target = common.target
+    if not said:
+        await _idle(kitchen, x, dress, common)
+        return
+    tools = await asyncio.to_thread(Tools, given, style_of(target.facts.template)) if given else None
+    ask = Ask(
+        target=target,
+        messages=conversation(target, said),
+        options=common.options,
+        grammar=common.grammar,
+        tools=tools,
+        think=common.think,
+    )
+    await kitchen.answer(ask, common.options.num_ctx, common.keep_alive, x, dress, common.stream)
+
+
+async def generate(kitchen: Kitchen, x: Exchange) -> None:
+    """`POST /api/generate`."""
+    body = x.body
+    raw, prompt, suffix = (
+        fields.flag(body, "raw", False),
+        fields.text(body, "prompt"),
+        fields.text(body, "suffix"),
+    )
+    system, template, context = (
+        fields.text(body, "system"),
+        fields.text(body, "template"),
+        _context(body),
+    )
+    dress = _GenerateDress(fields.text(body, "model"), raw=raw)
+    if raw and (system or template or context):
+        raise WireError(400, "raw mode does not support template, system, or context")
+    if template and "".join(template.split()) != _PLAIN_TEMPLATE:
+        raise WireError(
+            400, 'templates in Go\'s language are not run here; leave "template" out, or send the prompt raw'
+        )
+    if body.get("images"):
+        raise WireError(400, "this model does not support images")
+    common = await _common(kitchen, x, "generate")
+    if not prompt and not suffix:
+        await _idle(kitchen, x, dress, common)
+        return
+    ask: Ask | RawAsk
+    if raw or template or suffix:
+        ask = RawAsk(common.target, prompt, common.options, common.grammar, suffix, context)
+    else:
+        said = conversation(common.target, [{"role": "user", "content": prompt}], system=system, fresh=not context)
+        ask = Ask(common.target, said, common.options, common.grammar, think=common.think, before=context)
+    await kitchen.answer(ask, common.options.num_ctx, common.keep_alive, x, dress, common.stream)
+
+
+def _context(body: Any) -> list[int]:
+    context = body.get("context")
+    if context is None:
+        return []
+    if not isinstance(context, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in context):
+        raise WireError(400, '"context" must be a list of integers')
+    return context
+
+
+async def running(kitchen: Kitchen, x: Exchange) -> None:
+    """`GET /api/ps`."""
+    models = []
+    for loaded in kitchen.shelf.loaded():
+        served, facts = loaded.wanted.served, loaded.wanted.facts
+        models.append(
+            {
+                "name": served.name,
+                "model": served.name,
+                "size": loaded.nbytes,
+                "digest": served.digest,
+                "details": {
+                    "parent_model": "",
+                    "format": "gguf",
+                    "family": facts.architecture,
+                    "families": [facts.architecture],
+                    "parameter_size": "",
+                    "quantization_level": "",
+                },
+                "expires_at": durations.stamp(loaded.expires_at),
+                "size_vram": loaded.vram,
+                "context_length": loaded.n_ctx,
+            }
+        )
+    await x.reply({"models": models})

@@ -1,0 +1,266 @@
+"""`NativeModel`: one GGUF in llama.cpp, with one context whose KV cache is kept from answer to answer.
+
+A native context belongs to one thread: everything here but `cancelled` is called on the thread that the
+model was given (see loading.py). `evaluate()` keeps what the cache has in common with the prompt and
+evaluates the rest, so a conversation that grows at its end costs only its newest words. What the cache holds
+and `_held` say the same at all times; where llama.cpp fails, both are emptied.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from membank_llama.adapters.llama_cpp.capture import Weights, quiet
+from membank_llama.core.errors import ModelError
+
+from ...asgi import AbandonedError
+from .grammars import Constraint, follower
+from .template_renderer import Renderer
+
+_BATCH = 512
+_NULL = -1
+_PLAIN = 8
+# control tokens that a reader of the answer has to see
+_SHOWN = frozenset(
+    b"<think> </think> <tool_call> </tool_call> [TOOL_CALLS] [ARGS] <|python_tag|> <|tool_call|> <|/tool_call|> "
+    b"<TOOLCALL> </TOOLCALL>".split()
+)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a prompt cost: tokens that were evaluated, and those that the cache held already."""
+
+    fresh: int
+    cached: int
+
+
+class NativeModel:
+    """A loaded model that can write.
+
+    Args:
+        path: the GGUF.
+        n_ctx: tokens the context holds, prompt and answer together.
+        n_threads: None: half the processors.
+        n_gpu_layers: -1 for all.
+
+    Raises:
+        ModelFileError: the file is damaged, or llama.cpp can't load it.
+        ModelError: there is no memory for the context.
+    """
+
+    def __init__(self, path: Path, *, n_ctx: int, n_threads: int | None, n_gpu_layers: int) -> None:
+        self._stack = ExitStack()
+        self._weights = Weights(path, n_gpu_layers=n_gpu_layers)
+        self._stack.callback(self._weights.close)
+        self.renderer = Renderer()
+        self._stack.callback(self.renderer.close)
+        self._follower = follower()
+        self._stack.callback(self._follower.close)
+        self._n_threads = n_threads or max(1, (os.cpu_count() or 2) // 2)
+        try:
+            self.ctx = self._open(n_ctx)
+            self._look(n_ctx, n_gpu_layers)
+        except BaseException:
+            self.close()
+            raise
+
+    def _look(self, n_ctx: int, n_gpu_layers: int) -> None:
+        """What the model is and takes."""
+        self.vocab = llama_cpp.llama_model_get_vocab(self._weights.handle)
+        self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
+        # llama.cpp rounds up; nobody gets more than was asked for
+        self.n_ctx = min(n_ctx, int(llama_cpp.llama_n_ctx(self.ctx)))
+        self.nbytes = int(llama_cpp.llama_model_size(self._weights.handle)) + self._cache_bytes(self.n_ctx)
+        self.vram = int(self.nbytes * self._share(n_gpu_layers))
+        self._held: list[int] = []
+        self.bos = self._text(llama_cpp.llama_vocab_bos(self.vocab))
+        self.eos = self._text(llama_cpp.llama_vocab_eos(self.vocab))
+
+    def _open(self, n_ctx: int) -> Any:
+        free = available_memory()
+        if free is not None and self._is_plain() and self._cache_bytes(n_ctx) > free:
+            raise _no_memory(n_ctx)
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = params.n_ubatch = min(_BATCH, n_ctx)
+        params.n_threads = params.n_threads_batch = self._n_threads
+        params.no_perf = True
+        with quiet():
+            ctx = llama_cpp.llama_init_from_model(self._weights.handle, params)
+        if not ctx:
+            raise _no_memory(n_ctx)
+        self._stack.callback(llama_cpp.llama_free, ctx)
+        return ctx
+
+    def _cache_bytes(self, n_ctx: int) -> int:
+        heads = self._number("attention.head_count") or 1
+        width = self._weights.n_embd * (self._number("attention.head_count_kv") or heads) // heads
+        return 2 * 2 * self._weights.n_layer * width * n_ctx
+
+    def _share(self, n_gpu_layers: int) -> float:
+        """What part of the model a graphics card holds."""
+        if not llama_cpp.llama_supports_gpu_offload():
+            return 0.0
+        layers = self._weights.n_layer + 1
+        return 1.0 if n_gpu_layers < 0 else min(1.0, n_gpu_layers / layers)
+
+    def _number(self, key: str) -> int:
+        value = self._weights.meta(f"{self._weights.architecture}.{key}") or ""
+        return int(value) if value.isascii() and value.isdigit() else 0
+
+    def _is_plain(self) -> bool:
+        """Whether the cache lies in main memory and holds all tokens in all layers, so that its size is known."""
+        saves = ("attention.sliding_window", "attention.kv_lora_rank", "ssm.state_size")
+        on_gpu = llama_cpp.llama_supports_gpu_offload()
+        return not (on_gpu or self._weights.is_recurrent or any(self._number(key) for key in saves))
+
+    def _text(self, token: int) -> str:
+        if token == _NULL:
+            return ""
+        found = llama_cpp.llama_vocab_get_text(self.vocab, token)
+        return found.decode("utf-8", "replace") if found else ""
+
+    def meta(self, key: str) -> str | None:
+        """A value of the file's metadata as text, or None."""
+        return self._weights.meta(key)
+
+    def tokenize(self, text: str, *, whole: bool = True) -> list[int]:
+        """Token ids, control tokens read as such; BOS in front of a whole text that the model wants it for."""
+        adds = whole and bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
+        tokens = self._weights.tokenize(text, specials=True, add=whole)
+        bos = llama_cpp.llama_vocab_bos(self.vocab)
+        if adds and self.bos and tokens[:2] == [bos, bos]:
+            # the text began with it already
+            return tokens[1:]
+        return tokens
+
+    def exceeds(self, text: str) -> bool:
+        """Whether a text is certainly longer than the context, told by its bytes: nothing of it is tokenized."""
+        # few texts get to the second question, which looks through the whole vocabulary once
+        return len(text) > _PLAIN * self.n_ctx and len(text.encode()) > self._weights.tokenizer.longest * self.n_ctx
+
+    def constraint(self, grammar: str, cancelled: Event) -> Constraint:
+        """A grammar over this model's vocabulary; the one before it is given up."""
+        return Constraint(self._follower, str(self._weights.path), grammar, self.n_vocab, cancelled)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for in an answer; none for most control tokens."""
+        plain = self._piece(token, special=False)
+        if plain:
+            return plain
+        shown = self._piece(token, special=True)
+        return shown if shown in _SHOWN else b""
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, control tokens and all."""
+        return b"".join(self._piece(token, special=True) for token in tokens).decode("utf-8", "replace")
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+    def ends(self, token: int) -> bool:
+        """Whether a token ends the answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
+
+    def infill(self) -> tuple[int, int, int] | None:
+        """The tokens around prefix, suffix and middle, of a model that fills in; else None."""
+        c = llama_cpp
+        found = tuple(int(f(self.vocab)) for f in (c.llama_vocab_fim_pre, c.llama_vocab_fim_suf, c.llama_vocab_fim_mid))
+        return None if _NULL in found else (found[0], found[1], found[2])
+
+    @property
+    def room(self) -> int:
+        """Tokens that still fit behind what is held."""
+        return self.n_ctx - len(self._held)
+
+    def threads(self, count: int | None) -> None:
+        """Threads for the next evaluations; None: as it was loaded."""
+        number = max(1, min(count, 2 * (os.cpu_count() or 1))) if count and count > 0 else self._n_threads
+        llama_cpp.llama_set_n_threads(self.ctx, number, number)
+
+    def evaluate(self, tokens: Sequence[int], cancelled: Event) -> Evaluated:
+        """Make the context hold exactly `tokens`, at least one; the last one is always evaluated, for its logits.
+
+        Raises:
+            AbandonedError: `cancelled` was set meanwhile.
+            ModelError: llama.cpp failed.
+        """
+        common = 0
+        for held, wanted in zip(self._held, tokens, strict=False):
+            if held != wanted:
+                break
+            common += 1
+        kept = self._cut(min(common, len(tokens) - 1))
+        for start in range(kept, len(tokens), _BATCH):
+            if cancelled.is_set():
+                raise AbandonedError
+            self._decode(tokens[start : start + _BATCH])
+        return Evaluated(len(tokens) - kept, kept)
+
+    def push(self, token: int) -> None:
+        """Evaluate one token more."""
+        self._decode([token])
+
+    def _cut(self, keep: int) -> int:
+        """Forget all but the first `keep` tokens; how many are left."""
+        if keep == len(self._held):
+            return keep
+        memory = llama_cpp.llama_get_memory(self.ctx)
+        # a recurrent model can't go back: it starts over
+        if keep > 0 and llama_cpp.llama_memory_seq_rm(memory, 0, keep, -1):
+            del self._held[keep:]
+        else:
+            llama_cpp.llama_memory_clear(memory, True)
+            self._held.clear()
+        return len(self._held)
+
+    def _decode(self, tokens: Sequence[int]) -> None:
+        array = (llama_cpp.llama_token * len(tokens))(*tokens)
+        code = llama_cpp.llama_decode(self.ctx, llama_cpp.llama_batch_get_one(array, len(tokens)))
+        if code != 0:
+            self._cut(0)
+            raise ModelError(f"llama.cpp could not evaluate {len(tokens)} tokens (code {code})")
+        self._held.extend(tokens)
+
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Of the last token evaluated, ``(n_vocab,)``; a view that the next evaluation overwrites."""
+        pointer = llama_cpp.llama_get_logits_ith(self.ctx, -1)
+        if not pointer:
+            raise ModelError("llama.cpp gave no logits")
+        view: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, (self.n_vocab,))
+        return view
+
+    def close(self) -> None:
+        """Free the context, then the weights."""
+        with quiet():
+            self._stack.close()
+
+
+def available_memory() -> int | None:
+    """Bytes that can be taken without pushing anything out; None where the system does not say."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    return None
+
+
+def _no_memory(n_ctx: int) -> ModelError:
+    return ModelError(f"there is no memory for a context of {n_ctx:,} tokens; ask for a smaller num_ctx")

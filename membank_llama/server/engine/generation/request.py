@@ -1,0 +1,123 @@
+"""`Ask`: what a request wants written, whichever API it came by, and the plan that a loaded model makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+from membank_llama.gguf.capabilities import ModelFacts
+
+from ...asgi import WireError
+from ..library.served_model import ServedModel
+from .answer import Plan
+from .chat_template import Message
+from .context_window import fitting, too_long, with_system
+from .generation_context import NativeModel
+from .reasoning import OPEN, Think
+from .sampling_options import Options
+from .tool_calls import Tools
+
+_TAIL = 16
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model of a request: as the client named it, as it is served, and what its file says."""
+
+    name: str
+    served: ServedModel
+    facts: ModelFacts
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A conversation to go on with.
+
+    `before`: tokens of an earlier answer to go in front, of `/api/generate`'s `context`.
+    """
+
+    target: Target
+    messages: Sequence[Message]
+    options: Options
+    grammar: str | None = None
+    tools: Tools | None = None
+    think: Think = field(default_factory=Think)
+    before: Sequence[int] = ()
+
+    def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan:
+        """Render, tokenize and fit; on the model's thread."""
+        facts, tools = self.target.facts, self.tools
+        template = (facts.template, model.bos, model.eos)
+        given: Mapping[str, Any] = self.think.given(facts)
+        messages, shown = list(self.messages), (tools.given if tools is not None and facts.knows_tools else ())
+        if tools is not None and not shown:
+            messages = _with_note(messages, tools.note())
+
+        def render(some: Sequence[Message]) -> str:
+            return model.renderer.render(template, some, shown, given, cancelled)
+
+        tokens = fitting(model, messages, render, self.options.num_predict, cancelled)
+        if self.before:
+            tokens = [*self.before, *_without_bos(model, tokens)]
+        return Plan(
+            tokens=tokens,
+            options=self.options,
+            grammar=self.grammar,
+            tools=tools,
+            thinks=facts.thinks,
+            shows=self.think.wanted is not False,
+            opened=facts.thinks and model.spell(tokens[-_TAIL:]).rstrip().endswith(OPEN),
+        )
+
+
+@dataclass(frozen=True)
+class RawAsk:
+    """Text to go on with as it is; with a `suffix`, what lies between the two is written."""
+
+    target: Target
+    prompt: str
+    options: Options
+    grammar: str | None = None
+    suffix: str = ""
+    before: Sequence[int] = ()
+
+    def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan:
+        """Tokenize; on the model's thread.
+
+        Raises:
+            WireError: the model does not fill in, or the text is certainly longer than its context.
+        """
+        if model.exceeds(self.prompt) or model.exceeds(self.suffix):
+            raise too_long(model)
+        if not self.suffix:
+            tokens = model.tokenize(self.prompt)
+            return Plan([*self.before, *tokens], self.options, self.grammar)
+        marks = model.infill()
+        if marks is None:
+            raise WireError(400, f'"{self.target.name}" does not support insert')
+        prefix, suffix, middle = marks
+        head = model.tokenize("")
+        before, after = (model.tokenize(text, whole=False) for text in (self.prompt, self.suffix))
+        return Plan([*head, prefix, *before, suffix, *after, middle], self.options, self.grammar)
+
+
+def conversation(target: Target, messages: Sequence[Message], *, system: str = "", fresh: bool = True) -> list[Message]:
+    """The Modelfile's system message and examples before what the request says."""
+    said = [*(target.served.messages if fresh else ()), *messages]
+    if messages and messages[0]["role"] == "system":
+        examples = said[: len(said) - len(messages)]
+        return [messages[0], *examples, *messages[1:]]
+    return with_system(said, system or target.served.system)
+
+
+def _with_note(messages: list[Message], note: str) -> list[Message]:
+    if messages and messages[0]["role"] == "system":
+        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{note}"}, *messages[1:]]
+    return [{"role": "system", "content": note}, *messages]
+
+
+def _without_bos(model: NativeModel, tokens: list[int]) -> list[int]:
+    head = model.tokenize("")
+    return tokens[len(head) :] if head and tokens[: len(head)] == head else tokens

@@ -1,0 +1,1 @@
+"""The models that are loaded, and who may use them when."""

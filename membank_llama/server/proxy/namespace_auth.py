@@ -1,0 +1,176 @@
+"""Whose memory a request gets: by bearer token, path, header or the end of the model's name.
+
+Where tokens are given out, a request without one of them is refused, and nothing that it says of itself leads to
+another namespace; models, which all share, are changed by administrators alone. Without tokens whoever reaches the port
+may name any namespace. Two that disagree are an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any
+
+from membank_llama.core.days import zone_named
+from membank_llama.core.errors import InvalidInputError
+from membank_llama.core.types import DEFAULT_NAMESPACE
+
+from ..asgi import Scope, WireError, header, headers
+
+HEADER = "x-membank-namespace"
+TIME_ZONE = "x-membank-timezone"
+_NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
+_DIGEST = re.compile(r"sha256[-:]")
+_ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who a request comes from: the namespace that its token opens, None where none is asked for, and whether it may
+    change the models."""
+
+    namespace: str | None
+    is_admin: bool
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Bearer tokens and the namespaces they open, and those of administrators; none: no token is asked for."""
+
+    by_token: Mapping[str, str]
+    admins: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, path: Path | None) -> Tokens:
+        """From a file of lines ``NAMESPACE TOKEN`` or ``NAMESPACE TOKEN admin``; blank lines and those that begin with
+        # do not count.
+
+        Raises:
+            InvalidInputError: it cannot be read, or a line is none such.
+        """
+        if path is None:
+            return cls({})
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidInputError(f"{path} cannot be read: {exc}; give a file of lines NAMESPACE TOKEN") from exc
+        found: dict[str, str] = {}
+        admins = set()
+        for number, line in enumerate(lines, 1):
+            words = line.split()
+            if not words or words[0].startswith("#"):
+                continue
+            if words[2:] not in ([], [_ADMIN]) or len(words) < 2 or words[1] in found or not _is_name(words[0]):
+                raise InvalidInputError(
+                    f"{path}, line {number}: write a namespace and a token of its own, with {_ADMIN} after them where "
+                    "it may change models, and no more"
+                )
+            found[words[1]] = unicodedata.normalize("NFC", words[0])
+            if words[2:]:
+                admins.add(words[1])
+        if not found:
+            raise InvalidInputError(f"{path} holds no token; write lines NAMESPACE TOKEN, or leave --tokens out")
+        return cls(found, frozenset(admins))
+
+    def visitor(self, scope: Scope) -> Visitor:
+        """Whose token a request brings.
+
+        Raises:
+            WireError: 401, it is missing or none of these.
+        """
+        if not self.by_token:
+            return Visitor(None, True)
+        sent = set(headers(scope, "authorization"))
+        kind, _, given = (sent.pop() if len(sent) == 1 else b"").partition(b" ")
+        opened = None
+        for token, name in self.by_token.items():
+            # each is compared, so that time tells nothing
+            if hmac.compare_digest(token.encode(), given.strip()):
+                opened = Visitor(name, token in self.admins)
+        if kind.lower() != b"bearer" or opened is None:
+            raise WireError(401, "unauthorized: send one of this proxy's tokens as Authorization: Bearer TOKEN")
+        return opened
+
+
+def named_by_header(scope: Scope) -> str | None:
+    """The namespace in a request's header, which is UTF-8; Latin-1 where it cannot be.
+
+    Raises:
+        WireError: 400, it is none, or there are several.
+    """
+    names = {checked_name(_text(value).strip()) for value in headers(scope, HEADER)}
+    if len(names) > 1:
+        raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
+    return names.pop() if names else None
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def split_model(model: Any) -> tuple[str | None, Any]:
+    """The namespace at the end of a model's name, ``llama3.2@work``, and the name without it."""
+    if not isinstance(model, str) or "@" not in model:
+        return None, model
+    front, _, name = model.rpartition("@")
+    if not front or _DIGEST.match(name):
+        return None, model
+    return checked_name(name), front
+
+
+def checked_name(name: str) -> str:
+    """A namespace's name in its one spelling: composed (NFC), and no letter that is another one in disguise.
+
+    Raises:
+        WireError: 400, it can be none.
+    """
+    if not _is_name(name):
+        raise WireError(400, f"{name[:80]!r} is no namespace: use up to 64 letters, digits and . _ + -")
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_name(name: str) -> bool:
+    composed = unicodedata.normalize("NFC", name)
+    # full-width letters, ligatures and the like look as others do and would be namespaces of their own
+    return _NAME.fullmatch(composed) is not None and unicodedata.is_normalized("NFKC", composed)
+
+
+def whose(opened: str | None, *named: str | None) -> str:
+    """The one namespace that a request is for.
+
+    Args:
+        opened: by its token, where tokens are asked for.
+        named: in path, header and model.
+
+    Raises:
+        WireError: 400, they name different ones; 403, another than the token's.
+    """
+    names = {name for name in named if name is not None}
+    if opened is not None and names - {opened}:
+        raise WireError(403, "this token opens another namespace than the one the request names")
+    if len(names) > 1:
+        raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
+    return opened or next(iter(names), DEFAULT_NAMESPACE)
+
+
+def zone_of(scope: Scope) -> tzinfo | None:
+    """The time zone that a request names, whose days its questions mean; None for this machine's.
+
+    Raises:
+        WireError: 400, there is no such zone.
+    """
+    name = header(scope, TIME_ZONE)
+    if name is None:
+        return None
+    try:
+        return zone_named(name)
+    except InvalidInputError as exc:
+        raise WireError(400, f"{TIME_ZONE}: {exc}") from exc

@@ -1,0 +1,73 @@
+"""`PoliteAdapter`: an encoder that lets questions go first.
+
+A native context takes one call at a time. Whatever is learned in the background is encoded text by text, each only when
+no recall is under way or has kept it waiting for a moment, so that a question waits for one text at most.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from membank_llama.adapters.base import ModelAdapter, stacked
+from membank_llama.core.types import Vector
+
+STEP_SECONDS = 0.002
+PATIENCE_SECONDS = 0.25
+
+
+class PoliteAdapter(ModelAdapter):
+    """Wraps an adapter, which stays whoever's it is to close.
+
+    `is_busy` says whether a recall is under way.
+    """
+
+    def __init__(self, inner: ModelAdapter) -> None:
+        self.inner = inner
+        self.is_busy: Callable[[], bool] = lambda: False
+        self._local = threading.local()
+
+    @property
+    def hidden_dim(self) -> int:
+        return self.inner.hidden_dim
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def source(self) -> str | None:
+        return self.inner.source
+
+    def model_id(self) -> str:
+        """That of the adapter inside."""
+        return self.inner.model_id()
+
+    @contextmanager
+    def in_background(self) -> Iterator[None]:
+        """What this thread encodes meanwhile can wait."""
+        self._local.background = True
+        try:
+            yield
+        finally:
+            self._local.background = False
+
+    def encode(self, text: str) -> Vector:
+        return self.inner.encode(text)
+
+    def encode_batch(self, texts: Sequence[str]) -> Vector:
+        """Encode several texts, one after the other where they can wait: float32 ``(len(texts), hidden_dim)``."""
+        if not texts or not getattr(self._local, "background", False):
+            return self.inner.encode_batch(texts)
+        rows = []
+        for text in texts:
+            self._wait()
+            rows.append(self.inner.encode(text))
+        return stacked(rows, self.inner.name)
+
+    def _wait(self) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self.is_busy() and time.monotonic() < until:
+            time.sleep(STEP_SECONDS)

@@ -1,0 +1,129 @@
+"""The answer of an upstream, read as it goes by: streamed or whole, in any of the four dialects.
+
+A piece is read when its line is complete, so that no answer, however long, takes the event loop's time at its end; and
+no more of it is kept than is remembered of one turn.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from membank_llama.core.surrogates import repaired_text
+
+from .api_formats import Reply
+
+MOST_LINE = 4 * 1024 * 1024
+"""Bytes of one line, or of an answer that is not streamed; what is longer is not remembered."""
+MOST_CHARACTERS = 256 * 1024
+"""Characters of an answer that are kept, thoughts included."""
+
+_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)\s*", re.DOTALL)
+
+
+class ReplyReader:
+    """Reads an answer piece by piece."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._said: list[str] = []
+        self._characters = 0
+        self._whole = False
+        self._context: bytes | None = None
+        self._rest: list[bytes] = []
+        self._waiting = 0
+        self._spread: list[bytes] | None = None
+        self._spread_bytes = 0
+        self._begun = False
+        self.over = False
+        """Whether the last part of a stream has gone by: some clients hang up on it without waiting for the end."""
+
+    def feed(self, data: bytes) -> None:
+        """The next piece, cut anywhere."""
+        first, *lines = data.split(b"\n")
+        self._keep(first)
+        for line in lines:
+            self._line(b"".join(self._rest))
+            self._rest, self._waiting = [], 0
+            self._keep(line)
+
+    def reply(self) -> Reply:
+        """What has been said so far."""
+        self._line(b"".join(self._rest))
+        self._rest, self._waiting = [], 0
+        if self._spread is not None:
+            self._part(b"\n".join(self._spread))
+            self._spread = None
+        return Reply(without_thinking(repaired_text("".join(self._said))), self._whole, self._context)
+
+    def _keep(self, data: bytes) -> None:
+        self._waiting += len(data)
+        if self._waiting <= MOST_LINE:
+            self._rest.append(data)
+        else:
+            self._rest = []
+
+    def _line(self, line: bytes) -> None:
+        text = line.strip().removeprefix(b"data:").strip()
+        if self._spread is not None:
+            self._spread_bytes += len(line)
+            if self._spread_bytes <= MOST_LINE:
+                self._spread.append(line)
+        elif text == b"{" and not self._begun:
+            # one object, indented over several lines
+            self._spread = [line]
+        elif text.startswith(b"{"):
+            self._part(text)
+        elif text == b"[DONE]":
+            self.over = True
+        self._begun = self._begun or bool(text)
+
+    def _part(self, text: bytes) -> None:
+        try:
+            part = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(part, dict):
+            return
+        said, last = _piece(self._path, part)
+        room = MOST_CHARACTERS - self._characters
+        self._said.append(said[:room])
+        self._characters += len(said[:room])
+        self._whole = self._whole or last
+        self.over = self.over or part.get("done") is True
+        if part.get("context"):
+            self._context = json.dumps(part["context"], separators=(",", ":")).encode()
+
+
+def reply_of(path: str, raw: bytes) -> Reply:
+    """The reply in the bytes of a response; a stream that was cut off gives what it held so far."""
+    reader = ReplyReader(path)
+    reader.feed(raw)
+    return reader.reply()
+
+
+def without_thinking(text: str) -> str:
+    """A reply without what a model thought aloud before it."""
+    return _THINKING.sub("", text)
+
+
+def _piece(path: str, part: Mapping[str, Any]) -> tuple[str, bool]:
+    """The text of one part, and whether it says that the reply is over."""
+    if path == "/api/generate":
+        return _text(part.get("response")), part.get("done") is True
+    if path == "/api/chat":
+        message = part.get("message")
+        return _text(message.get("content") if isinstance(message, dict) else None), part.get("done") is True
+    choices = part.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return "", False
+    choice = choices[0]
+    inner = choice.get("delta") or choice.get("message") or {}
+    text = inner.get("content") if isinstance(inner, dict) and inner else choice.get("text")
+    return _text(text), choice.get("finish_reason") is not None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,124 @@
+"""`WriterLock`: one writing process a bank.
+
+The lock is the operating system's own (through filelock), so it goes away with the process that held it,
+`kill -9` included. Where the system can, the directory itself is locked too: a lock file that somebody deletes lets
+nobody in. A note beside it names the holder for the error message; the note proves nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+import filelock
+
+from membank_llama.core.errors import BankFormatError, BankLockedError, BankStorageError, MembankError
+
+from .bank_files import WRITER_LOCK, WRITER_NOTE, read_limited, write_private
+
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger("membank_llama")
+
+LOCK_NAME = WRITER_LOCK
+NOTE_NAME = WRITER_NOTE
+_NOTE_LIMIT = 4096
+
+
+class WriterLock:
+    """Held from `acquire()` to `release()`; never waits.
+
+    Raises:
+        BankLockedError: another process (or another object of this one) writes to the bank.
+        BankStorageError: the lock file cannot be made, as on a read-only disk.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._note = directory / NOTE_NAME
+        self._lock = filelock.FileLock(directory / LOCK_NAME, timeout=0, thread_local=False, mode=0o600)
+        self._held = -1
+
+    def acquire(self) -> None:
+        try:
+            self._lock.acquire()
+            self._hold_directory()
+        except (filelock.Timeout, BlockingIOError) as exc:
+            self._lock.release()
+            raise BankLockedError(
+                f"{self._directory} is being written by {self.holder()}. Close it there, or open the bank here "
+                "with read_only=True (membank recall, why, stats and export do so by themselves)"
+            ) from exc
+        except OSError as exc:
+            self._lock.release()
+            raise BankStorageError(
+                f"cannot write to {self._directory}: {exc.strerror or exc}. On a read-only disk open the bank with "
+                "read_only=True; otherwise check the directory's permissions"
+            ) from exc
+        self._write_note()
+
+    def _hold_directory(self) -> None:
+        """Lock the directory as well; not every file system can, and the lock file does without."""
+        if sys.platform == "win32":
+            # a file in use cannot be deleted there
+            return
+        held = os.open(self._directory, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(held)
+            if exc.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise BlockingIOError(exc.errno, exc.strerror) from exc
+            return
+        self._held = held
+
+    def _write_note(self) -> None:
+        note = {
+            "pid": os.getpid(),
+            "program": " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]).strip() or "python",
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        try:
+            write_private(self._note, json.dumps(note).encode())
+        except BankFormatError:
+            self._let_go()
+            raise
+        except OSError as exc:
+            self._let_go()
+            raise BankStorageError(
+                f"cannot write to {self._directory}: {exc.strerror or exc}. Free some space or check the "
+                "directory's permissions; nothing was changed"
+            ) from exc
+
+    def holder(self) -> str:
+        """Who holds the lock, as a person would say it."""
+        try:
+            note = json.loads(read_limited(self._note, _NOTE_LIMIT))
+            return f"process {note['pid']} ({note['program']}) on {note['host']} since {note['since']}"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, MembankError):
+            return "another process"
+
+    def release(self) -> None:
+        if self._lock.is_locked:
+            try:
+                self._note.unlink(missing_ok=True)
+            except OSError:
+                logger.warning("could not remove %s; it means nothing once the lock is free", self._note)
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, -1
+        if held >= 0 and sys.platform != "win32":
+            # closing alone would leave it to a child process that was forked meanwhile
+            fcntl.flock(held, fcntl.LOCK_UN)
+            os.close(held)
+        self._lock.release()

@@ -1,0 +1,1 @@
+"""Long work on a whole bank: verify, compact, calibrate, rewrite."""

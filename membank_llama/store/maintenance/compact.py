@@ -1,0 +1,89 @@
+"""Looking after a bank: collect what has expired, write the activation file anew. (verification.py checks it.)
+
+A rewrite fills the next activation file beside the one in use and records every step in the registry; the switch
+to it is one transaction. Interrupted anywhere, the bank is as it was and the rewrite goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+from membank_llama.adapters.base import ModelAdapter, check_vectors
+from membank_llama.core.types import LEVELS, Progress
+from membank_llama.hgns.hierarchy import HGNSHierarchy
+
+from ..store import Store
+from ..write_plan import ModelCard
+from .rewrite import Rewrite
+from .verify import VerifyReport as VerifyReport
+from .verify import verify as verify
+
+BATCH = 32
+
+
+def collect(store: Store, progress: Progress | None = None) -> dict[str, int]:
+    """Remove expired memories, then pack the files.
+
+    Threads may recall meanwhile; those that write wait.
+    """
+    store.check_writable()
+    with store.write_lock:
+        return _collect(store, progress)
+
+
+def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
+    expired = store.registry.select(namespace=None, conversation=None, before=None, expired_at=time.time())
+    store.remove(expired)
+    free = store.registry.free_count()
+    before = sum(store.nbytes().values())
+    if free:
+        _pack(store, progress)
+    store.indexes.purge(progress)
+    if store.registry.scalar("PRAGMA freelist_count"):
+        store.registry.rows("VACUUM")
+    store.registry.checkpoint()
+    return {
+        "expired": len(expired),
+        "freed_slots": free,
+        "freed_bytes": max(0, before - sum(store.nbytes().values())),
+    }
+
+
+def _pack(store: Store, progress: Progress | None) -> None:
+    """Copy the activations in use into a new file."""
+    rewrite = Rewrite(store, store.model, store.hierarchy, kind="pack", calibrated_at=store.calibrated_at)
+    for done, total in rewrite.copying(lambda slots: [store.codes(slots, level) for level in LEVELS], LEVELS):
+        if progress is not None:
+            progress("packing", done, total)
+
+
+def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = None) -> int:
+    """Compute every vector anew from the texts; returns how many were computed in this call."""
+    store.check_writable()
+    adapter.validate()
+    card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
+    spec = store.hierarchy
+    hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=spec.spec()["gradient_levels"])
+    with closing(Rewrite(store, card, hierarchy, kind="encode")) as rewrite:
+        return _encode_all(store, adapter, rewrite, hierarchy, progress)
+
+
+def _encode_all(
+    store: Store, adapter: ModelAdapter, rewrite: Rewrite, hierarchy: HGNSHierarchy, progress: Progress | None
+) -> int:
+    total, done, computed = store.registry.count_vectors(), rewrite.count(), 0
+    while True:
+        batch = rewrite.missing(BATCH)
+        if not batch:
+            with store.write_lock:
+                if not rewrite.missing(1):
+                    rewrite.finish()
+                    return computed
+            continue
+        vectors = adapter.encode_batch([memory.text for memory in batch])
+        vectors = check_vectors(vectors, len(batch), hierarchy.dim, adapter.name)
+        rewrite.put(batch, hierarchy.compress(vectors))
+        computed += len(batch)
+        if progress is not None:
+            progress("re-encoding", done + computed, total)

@@ -1,0 +1,271 @@
+"""`Rewrite`: the next activation file of a bank, filled beside the one in use.
+
+Every step is recorded in the registry and the switch is one transaction: interrupted anywhere, the bank is as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from membank_llama.core.errors import BankCorruptError, BankStorageError
+from membank_llama.core.types import LEVELS, Codes
+from membank_llama.hgns.hierarchy import HGNSHierarchy
+
+from ..bank_files import activation_number, damaged_files, remove
+from ..bank_records import read_activations, read_rewrite
+from ..codec_record import record_encoding
+from ..database import chunks
+from ..passage_rows import Encoded, encoded, existing, placed
+from ..removal import unplaced
+from ..store import Slots, Store
+from ..write_plan import ModelCard, pack_records, place_records
+
+logger = logging.getLogger("membank_llama")
+
+COPY_BATCH = 512
+CALIBRATING = "calibrating"
+"""The background's job that finds a bank's axes."""
+
+Records = tuple[bytes, bytes, bytes]
+
+# ids of passages are no memory's: one column names both
+_THERE = (
+    "(EXISTS (SELECT 1 FROM memories WHERE id = r.memory_id) OR EXISTS (SELECT 1 FROM passages WHERE id = r.memory_id))"
+)
+
+
+class Rewrite:
+    """The next activation file of a bank, being filled. One at a time: a new one puts an end to the one before.
+
+    Of kind "encode" it goes on where an earlier one with the same model stopped; of kind "pack" (the same bytes) or
+    "calibrate" (the same vectors along other axes, in the same slots) it starts anew, since it may have copied from
+    slots that changed.
+    `calibrated_at` is the number of vectors that the hierarchy's axes were found from.
+    """
+
+    def __init__(
+        self, store: Store, card: ModelCard, hierarchy: HGNSHierarchy, *, kind: str, calibrated_at: int = 0
+    ) -> None:
+        self._store = store
+        self._card = card
+        self._hierarchy = hierarchy
+        self._kind = kind
+        self._calibrated_at = calibrated_at
+        self._over = False
+        if kind != "calibrate":
+            # what somebody asked for goes before what the background does by itself
+            store.worker.cancel(CALIBRATING)
+        with store.write_lock:
+            if isinstance(store.unfinished, Rewrite):
+                store.unfinished.abandon()
+            self._begin()
+            store.unfinished = self
+
+    def _begin(self) -> None:
+        store, registry = self._store, self._store.registry
+        self._name = f"activations-{1 + activation_number(registry.get_meta('activations'))}.bin"
+        plan = {
+            "kind": self._kind, "model": self._card.id, "hgns": self._hierarchy.spec(), "activations": self._name
+        }  # fmt: skip
+        if self._kind != "encode" or read_rewrite(registry) != plan:
+            with registry.transaction() as db:
+                db.execute("DELETE FROM rewrite")
+                registry.set_meta("rewrite", plan)
+            remove(store.path / self._name)
+        self._buffer = store.open_buffer(self._name, self._hierarchy)
+        self._next = int(registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
+        self._after = int(registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether it writes the same vectors along other axes."""
+        return self._kind == "calibrate"
+
+    def count(self) -> int:
+        """Memories and passages that are in the new file already."""
+        return int(self._store.registry.scalar("SELECT count(*) FROM rewrite"))
+
+    def missing(self, limit: int) -> list[Encoded]:
+        """Memories and passages that are not, oldest first; with their texts where those are to be encoded."""
+        return (encoded if self._kind == "encode" else placed)(self._store.registry, self._after, limit)
+
+    def put(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int] = ()) -> None:
+        """Write the levels of these memories, shape ``(n, nbytes(level))`` each.
+
+        Levels in `kept` are copies: their pointers keep the name that is recorded, so that damage stays damage.
+        """
+        registry = self._store.registry
+        with self._store.write_lock, registry.transaction() as db:
+            self._check_alive()
+            if memories[-1].id <= self._after:
+                raise BankCorruptError(f"{self._store.path}: memories are out of order; restore it from a copy")
+            self._after = memories[-1].id
+            there = existing(registry, [memory.id for memory in memories])
+            # what was removed meanwhile must not come into a new file
+            rows_kept = [row for row, memory in enumerate(memories) if memory.id in there]
+            memories = [memories[row] for row in rows_kept]
+            levels = [level[rows_kept] for level in levels]
+            records = self._records(memories, levels, kept)
+            slots, fresh = self._slots(memories, [record[0][:32] for record in records])
+            rows = []
+            for memory, record, slot in zip(memories, records, slots, strict=True):
+                placed_at = place_records(record, self._buffer.offset(slot), self._hierarchy)
+                rows.append((memory.id, slot, record[0][:32], *placed_at))
+            db.conn.executemany("INSERT INTO rewrite VALUES (?, ?, ?, ?, ?, ?)", rows)
+            if fresh:
+                at = np.array([slots[row] for row in fresh], np.int64)
+                self._buffer.write_at(at, np.concatenate(levels, axis=1)[fresh])
+                self._buffer.flush()
+
+    def _slots(self, memories: Sequence[Encoded], digests: Sequence[bytes]) -> tuple[list[int], list[int]]:
+        """The slot of each memory, and the rows whose slots are still to be written."""
+        if self.calibrates:
+            slots = [memory.slot for memory in memories]
+            known = set(self._there("slot", slots))
+            firsts = {slot: row for row, slot in reversed(list(enumerate(slots))) if slot not in known}
+            return slots, sorted(firsts.values(), key=lambda row: slots[row])
+        held = self._there("digest", digests)
+        fresh = []
+        for row, digest in enumerate(digests):
+            if digest not in held:
+                held[digest] = self._next
+                self._next += 1
+                fresh.append(row)
+        return [held[digest] for digest in digests], fresh
+
+    def _there(self, column: str, values: Iterable[Any]) -> dict[Any, int]:
+        """Value → slot, of those values of a column that are in the new file already."""
+        found: dict[Any, int] = {}
+        for marks, piece in chunks(set(values)):
+            sql = f"SELECT {column}, slot FROM rewrite WHERE {column} IN ({marks})"
+            found.update(self._store.registry.rows(sql, piece))
+        return found
+
+    def _records(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int]) -> list[Records]:
+        records = pack_records(levels, self._card, self._hierarchy)
+        recorded = self._store.registry.pointers({memory.slot for memory in memories}) if kept else {}
+        for row, memory in enumerate(memories):
+            old = recorded.get(memory.slot)
+            if old is not None and all(isinstance(record, bytes) and len(record) >= 32 for record in old):
+                names = [(old if level in kept else records[row])[level][:32] for level in LEVELS]
+                a, b, c = (name + record[32:] for name, record in zip(names, records[row], strict=True))
+                records[row] = a, b, c
+        return records
+
+    def _check_alive(self) -> None:
+        if self._over:
+            raise BankStorageError(
+                f"{self._store.path} is being written anew by another operation; wait for it and try again"
+            )
+
+    def copying(
+        self, levels_of: Callable[[Slots], Sequence[Codes]], kept: Sequence[int], batch_size: int = COPY_BATCH
+    ) -> Iterator[tuple[int, int]]:
+        """Put everything here a batch at a time, with levels made of what its slots hold now, and switch over; or give
+        all of it up. Yields how many are here, of how many."""
+
+        def copy() -> int:
+            batch = self.missing(batch_size)
+            if batch:
+                self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)), kept)
+            return len(batch)
+
+        total, done = self._store.registry.count_vectors(), 0
+        try:
+            while copied := copy():
+                done += copied
+                yield done, max(done, total)
+            with self._store.write_lock:
+                self._check_alive()
+                # what was told since the last look
+                while copy():
+                    continue
+                self.finish()
+        finally:
+            self.abandon()
+
+    def close(self) -> None:
+        """Let go of the new file; what is in it stays, for the next try."""
+        with self._store.write_lock:
+            if not self._over:
+                self._leave()
+
+    def abandon(self) -> None:
+        """Give it up and the room it took, unless it is finished."""
+        with self._store.write_lock:
+            if self._over:
+                return
+            self._leave()
+            remove(self._store.path / self._name)
+
+    def _leave(self) -> None:
+        self._over = True
+        self._buffer.close()
+        if self._store.unfinished is self:
+            self._store.unfinished = None
+
+    def erase(self, labels: Sequence[int]) -> None:
+        """Take out the vectors of memories that were removed."""
+        # where slots stay as they are, the same slot may soon be another memory's
+        self._blank(unplaced(self._store.registry, labels, keep=not self.calibrates))
+
+    def _blank(self, slots: Sequence[int]) -> None:
+        self._buffer.blank(slots)
+
+    def finish(self) -> None:
+        """Switch the bank over, then delete the old file."""
+        store, registry = self._store, self._store.registry
+        with store.write_lock:
+            self._check_alive()
+            old = store.path / read_activations(registry)
+            if self.calibrates:
+                self._reach(registry.next_slot())
+            else:
+                # memories may have been removed since they were put here
+                gone = registry.rows(f"SELECT slot FROM rewrite AS r GROUP BY slot HAVING sum({_THERE}) = 0")
+                self._blank([row[0] for row in gone])
+            self._switch()
+            self._leave()
+            if self._kind != "pack":
+                store.indexes.discard_saved()
+            store.reload(self._hierarchy, same_vectors=self._kind == "pack", same_slots=self.calibrates)
+        with registry.transaction() as db:
+            db.execute("DELETE FROM rewrite")
+        # a damaged file that was set aside is of no use any more: every vector is here
+        for path in [old, *damaged_files(store.path)]:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                # where a file in use cannot be deleted, the next start does it
+                logger.warning("could not delete %s: %s", path, exc)
+
+    def _reach(self, count: int) -> None:
+        """Make the new file hold so many slots, where the last ones are free."""
+        if self._buffer.n_slots < count:
+            self._blank([count - 1])
+
+    def _switch(self) -> None:
+        registry = self._store.registry
+        with registry.transaction() as db:
+            if self.calibrates:
+                db.execute(
+                    "UPDATE pointers SET level0 = r.level0, level1 = r.level1, level2 = r.level2"
+                    " FROM rewrite AS r WHERE r.slot = pointers.slot"
+                )
+            else:
+                db.execute("DELETE FROM pointers")
+                db.execute(
+                    "INSERT INTO pointers SELECT r.slot, r.digest, r.level0, r.level1, r.level2,"
+                    f" sum({_THERE}) FROM rewrite AS r GROUP BY r.slot"
+                )
+                for table in ("memories", "passages"):
+                    db.execute(f"UPDATE {table} SET slot = (SELECT slot FROM rewrite WHERE memory_id = {table}.id)")
+            registry.drop_meta("rewrite")
+            registry.set_meta("model", vars(self._card))
+            record_encoding(registry, self._hierarchy, self._calibrated_at)
+            registry.set_meta("activations", self._name)
+            registry.bump()

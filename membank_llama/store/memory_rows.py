@@ -1,0 +1,93 @@
+"""A memory as a row of the registry: its columns, its checksum, and what makes it a `Memory` again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from membank_llama.core.errors import BankCorruptError
+from membank_llama.core.text_features import asks, speaker_of
+from membank_llama.core.types import Memory, NewMemory
+
+from .checksums import CHECKED, is_whole, row_checksum
+
+COLUMNS = f"{CHECKED}, checksum, slot"
+NAMES = tuple(CHECKED.split(", "))
+_KINDS: tuple[Any, ...] = (
+    int, str, bytes, str, str, str | None, float, str | None, str, int, float | None, int, float, str | None, int,
+)  # fmt: skip
+
+
+def text_hash(text: str) -> bytes:
+    """SHA-256 of the text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode("utf-8")).digest()
+
+
+def damaged(memory_id: Any) -> BankCorruptError:
+    """What to say of a memory that is not what was stored."""
+    return BankCorruptError(
+        f"memory {memory_id} is damaged: it does not match its checksum. membank verify names all that are; restore "
+        f"the bank from a copy, or give this memory up with: membank forget {memory_id}"
+    )
+
+
+def memory_of(row: Sequence[Any]) -> Memory:
+    """A memory of its columns.
+
+    Raises:
+        BankCorruptError: they are not what was stored.
+    """
+    *fields, _, slot = row
+    memory_id, text, digest, role, namespace, conversation, created, source, metadata, pinned, expires = fields[:11]
+    try:
+        if not is_whole(row[:-1]) or not all(map(isinstance, fields, _KINDS)) or digest != text_hash(text):
+            raise damaged(memory_id)
+        known = json.loads(metadata)
+    except (ValueError, RecursionError) as exc:
+        raise damaged(memory_id) from exc
+    if not (isinstance(known, dict) and math.isfinite(created) and math.isfinite(expires or 0)):
+        raise damaged(memory_id)
+    return Memory(
+        id=memory_id,
+        text=text,
+        text_hash=digest.hex(),
+        role=role,
+        namespace=namespace,
+        conversation=conversation,
+        created_at=created,
+        source=source,
+        metadata=known,
+        pinned=bool(pinned),
+        expires_at=expires,
+        slot=slot,
+    )
+
+
+def _created(item: NewMemory, now: float) -> float:
+    # no negative zero: SQLite gives back a plain one
+    return float(now if item.created_at is None else item.created_at) + 0.0
+
+
+def row_of(memory_id: int, item: NewMemory, digest: bytes, slot: int, now: float) -> tuple[Any, ...]:
+    metadata = json.dumps(dict(item.metadata), ensure_ascii=False) if item.metadata else "{}"
+    created = _created(item, now)
+    expires = None if item.expires_at is None else float(item.expires_at) + 0.0
+    fields = (
+        memory_id, item.text, digest, item.role, item.namespace, item.conversation, created, item.source, metadata,
+        int(item.pinned), expires, 1, created, speaker_of(item.text, item.role, item.metadata), int(asks(item.text)),
+    )  # fmt: skip
+    return (*fields, row_checksum(*fields), slot)
+
+
+def told_again(row: Mapping[str, Any], item: NewMemory, now: float) -> dict[str, Any]:
+    """What changes of a memory whose text comes once more."""
+    expires = row["expires_at"]
+    return {
+        "seen": row["seen"] + 1,
+        "last_seen": max(row["last_seen"], _created(item, now)),
+        "pinned": max(row["pinned"], int(item.pinned)),
+        "expires_at": None if expires is None or item.expires_at is None else max(expires, float(item.expires_at)),
+    }

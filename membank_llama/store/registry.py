@@ -1,0 +1,361 @@
+"""`Registry`: memories, their pointers and where their words stand. The truth of a bank.
+
+The activation file and the vector indexes are derived: whatever they hold can be checked against these tables
+and made again from the text in them. A memory is unique by its text within a namespace; a slot of the activation
+file is shared by all memories with the same activation and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from membank_llama.core.errors import BankCorruptError, BankFormatError, BankNotFoundError
+from membank_llama.core.types import Memory, NewMemory, Progress
+
+from .checksums import CHECKED, is_whole, row_checksum
+from .commit_note import CommitNote
+from .database import BankDatabase, chunks, translating
+from .memory_rows import COLUMNS, NAMES, damaged, memory_of, row_of, told_again
+from .schema import VERSION, migrate
+from .schema_check import checked_version
+from .word_index import WordIndex
+
+CLOCK_SKEW = 2.0
+"""Seconds by which the clocks of two processes may differ."""
+
+OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id"
+"""Passages with their memories, read in the order of the passages' ids."""
+
+Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int]
+"""id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to."""
+
+
+class Registry(BankDatabase):
+    """The tables of one bank.
+
+    Raises:
+        BankNotFoundError: opened for reading where there is no bank.
+        BankFormatError: the bank is newer than this package, or the file is not a bank.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, progress: Progress | None = None) -> None:
+        if read_only and not path.exists():
+            raise BankNotFoundError(f"there is no bank at {path.parent}; make one with: membank ingest or membank chat")
+        self._note = CommitNote(path.parent)
+        # before the database is read: it may come further meanwhile
+        noted = self._note.read()
+        self._bumped = False
+        super().__init__(path, read_only=read_only)
+        try:
+            with translating(path):
+                self._check_tables(str(path.parent), progress)
+            self._note.check(noted, self.generation)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_tables(self, where: str, progress: Progress | None) -> None:
+        """See that the tables are ours and of the newest format, to which a writing process brings them."""
+        connection = self.db.conn
+        found = checked_version(connection, where)
+        if not self.read_only:
+            migrate(connection, where, progress)
+        elif found == 0:
+            raise BankFormatError(f"{self.path} is not a bank of membank-llama")
+        elif found < VERSION:
+            raise BankFormatError(
+                f"{where} is of an earlier format ({found}, now {VERSION}): open it once for writing, which "
+                "brings it up to date, as membank stats does"
+            )
+
+    @cached_property
+    def words(self) -> WordIndex:
+        """Where the words of the memories stand."""
+        return WordIndex(self, self.get_meta("words_secret"))
+
+    # -- what the bank knows of itself
+
+    def get_meta(self, key: str, default: Any = None) -> Any:
+        """A value stored under `key`, JSON-decoded.
+
+        Raises:
+            BankCorruptError: it is not what was stored.
+        """
+        rows = self.rows("SELECT key, value, checksum FROM meta WHERE key = ?", (key,))
+        if not rows:
+            return default
+        try:
+            if not is_whole(rows[0]):
+                raise ValueError("it does not match its checksum")
+            return json.loads(rows[0][1])
+        except (ValueError, TypeError, RecursionError) as exc:
+            raise BankCorruptError(
+                f"what {self.path.parent} records of its {key} is damaged ({exc}). The texts are not touched by that: "
+                "restore the bank from a copy, or make the rest anew with membank reencode MODEL"
+            ) from exc
+
+    def set_meta(self, key: str, value: Any) -> None:
+        row = (key, json.dumps(value))
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO meta (key, value, checksum) VALUES (?, ?, ?)", (*row, row_checksum(*row))
+            )
+
+    def drop_meta(self, key: str) -> None:
+        with self.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    @property
+    def generation(self) -> int:
+        """Rises with every transaction that adds or removes memories."""
+        return self._counter("generation")
+
+    def _counter(self, name: str) -> int:
+        found = self.scalar("SELECT value FROM meta WHERE key = ?", (name,))
+        try:
+            return int(found)
+        except (TypeError, ValueError) as exc:
+            raise BankCorruptError(
+                f"{self.path} does not say how often it was changed ({str(found)[:40]!r}): it is damaged. Restore it "
+                "from a copy"
+            ) from exc
+
+    def bump(self) -> None:
+        with self.transaction() as db:
+            db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+            self._bumped = True
+
+    def _ended(self, *, committed: bool) -> None:
+        bumped, self._bumped = self._bumped, False
+        if bumped and committed:
+            self._note.write(self.generation)
+
+    # -- memories
+
+    def find(self, namespace: str, digests: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
+        """text hash → (id, slot) of those texts that the namespace holds."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for marks, piece in chunks(digests):
+            sql = f"SELECT text_hash, id, slot FROM memories WHERE namespace = ? AND text_hash IN ({marks})"
+            found.update({row[0]: (row[1], row[2]) for row in self.rows(sql, (namespace, *piece))})
+        return found
+
+    def last_id(self) -> int:
+        """The highest id ever given."""
+        sql = (
+            "SELECT max((SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'memories'),"
+            " (SELECT coalesce(max(id), 0) FROM memories), (SELECT coalesce(max(id), 0) FROM passages))"
+        )
+        return int(self.scalar(sql))
+
+    def insert(self, rows: Iterable[tuple[int, NewMemory, bytes, int]], now: float) -> None:
+        """Store memories given as (id, memory, text hash, slot); ids must be above `last_id()`.
+
+        Reference counts are the caller's to raise.
+        """
+        sql = f"INSERT INTO memories ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"
+        new = list(rows)
+        with self.transaction() as db:
+            db.conn.executemany(sql, (row_of(*row, now) for row in new))
+            self.words.file([(memory_id, item.namespace, item.text) for memory_id, item, _, _ in new])
+            soon = time.time() + CLOCK_SKEW
+            if any(item.expires_at is not None and item.expires_at <= soon for _, item, _, _ in new):
+                self.lifetimes_changed()
+
+    def seen_again(self, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
+        """The same texts came once more: they live on at least as long as the new telling would."""
+        with self.transaction():
+            for memory_id, item in tellings:
+                # where it is damaged, `verify` says so
+                with suppress(BankCorruptError):
+                    self._change(memory_id, partial(told_again, item=item, now=now))
+                    self.lifetimes_changed()
+
+    def _change(self, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+        """Set columns of one memory, from those it has; returns whether there is such a memory.
+
+        Raises:
+            BankCorruptError: it is damaged, and a new checksum would hide that.
+        """
+        with self.transaction() as db:
+            rows = self.rows(f"SELECT {CHECKED}, checksum FROM memories WHERE id = ?", (memory_id,))
+            if not rows:
+                return False
+            if not is_whole(rows[0]):
+                raise damaged(memory_id)
+            old = dict(zip(NAMES, rows[0], strict=False))
+            new = change(old)
+            values = (*new.values(), row_checksum(*(old | new).values()))
+            columns = ", ".join(f"{name} = ?" for name in (*new, "checksum"))
+            db.execute(f"UPDATE memories SET {columns} WHERE id = ?", (*values, memory_id))
+        return True
+
+    def get(self, ids: Iterable[int]) -> dict[int, Memory]:
+        """Memories by id; ids that do not exist are left out."""
+        found: dict[int, Memory] = {}
+        for marks, piece in chunks(ids):
+            for row in self.rows(f"SELECT {COLUMNS} FROM memories WHERE id IN ({marks})", piece):
+                found[row[0]] = memory_of(row)
+        return found
+
+    def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:
+        """All memories in order of id, read in pages so that a writer is never held up."""
+        where = "" if namespace is None else "namespace = ? AND "
+        given = () if namespace is None else (namespace,)
+        while True:
+            rows = self.rows(
+                f"SELECT {COLUMNS} FROM memories WHERE {where}id > ? ORDER BY id LIMIT ?", (*given, after, page)
+            )
+            if not rows:
+                return
+            for row in rows:
+                yield memory_of(row)
+            if rows[-1][0] <= after:
+                raise BankCorruptError(f"{self.path}: memories are out of order; restore it from a copy")
+            after = rows[-1][0]
+
+    def live(self, namespace: str, after: int = 0, limit: int = -1) -> list[tuple[int, int]]:
+        """(id, slot) of every memory and passage of a namespace above an id, in order of id; at most `limit`."""
+        found = self.rows(
+            "SELECT id, slot FROM memories WHERE namespace = ?1 AND id > ?2"
+            " UNION ALL SELECT id, slot FROM passages WHERE namespace = ?1 AND id > ?2 ORDER BY 1 LIMIT ?3",
+            (namespace, after, limit),
+        )
+        if not all(isinstance(slot, int) for _, slot in found):
+            raise BankCorruptError(f"{self.path}: memories have no slot that is a number; membank verify names them")
+        return found
+
+    def arrivals(self, namespace: str, after: int, limit: int) -> list[Arrival]:
+        """Memories and passages above an id, in order of id."""
+        what = "m.created_at, coalesce(m.conversation, m.source), coalesce(m.speaker, m.role), m.asks, m.id"
+        return self.rows(
+            # an index that holds id and slot is read in order; the others would be sorted
+            f"SELECT m.id, m.slot, {what} FROM memories AS m INDEXED BY memories_namespace"
+            " WHERE m.namespace = ?1 AND m.id > ?2"
+            f" UNION ALL SELECT p.id, p.slot, {what} FROM passages AS p INDEXED BY passages_namespace"
+            " CROSS JOIN memories AS m ON m.id = p.memory_id WHERE p.namespace = ?1 AND p.id > ?2"
+            " ORDER BY 1 LIMIT ?3",
+            (namespace, after, limit),
+        )
+
+    def pinned(self, namespace: str) -> list[int]:
+        """Ids of what is pinned in a namespace, rising."""
+        sql = "SELECT id FROM memories INDEXED BY memories_pinned WHERE namespace = ? AND pinned ORDER BY id"
+        return [row[0] for row in self.rows(sql, (namespace,))]
+
+    @property
+    def lifetimes(self) -> int:
+        """Rises whenever a memory is removed, pinned or unpinned, lives on longer, or comes expired."""
+        return self._counter("lifetimes")
+
+    def lifetimes_changed(self) -> None:
+        with self.transaction() as db:
+            db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
+
+    def expired(self, namespace: str, since: float, until: float) -> list[int]:
+        """Ids of a namespace that expired after `since` and by `until` and are not pinned."""
+        sql = "SELECT id FROM memories WHERE namespace = ? AND expires_at > ? AND expires_at <= ? AND NOT pinned"
+        return [row[0] for row in self.rows(sql, (namespace, since, until))]
+
+    def select(
+        self,
+        *,
+        namespace: str | None,
+        conversation: str | None,
+        before: float | None,
+        expired_at: float | None = None,
+    ) -> list[int]:
+        """Ids that fit every condition given."""
+        sql = "SELECT id FROM memories WHERE 1"
+        params: list[Any] = []
+        for condition, value in (
+            ("namespace = ?", namespace),
+            ("conversation = ?", conversation),
+            ("created_at < ?", before),
+            ("pinned = 0 AND expires_at <= ?", expired_at),
+        ):
+            if value is not None:
+                sql += f" AND {condition}"
+                params.append(value)
+        return [row[0] for row in self.rows(sql, params)]
+
+    def unreferenced(self, slots: Iterable[int]) -> list[int]:
+        """Those of some slots that nothing points at."""
+        found: list[int] = []
+        for marks, piece in chunks(slots):
+            sql = f"SELECT slot FROM pointers WHERE ref_count <= 0 AND slot IN ({marks})"
+            found += [row[0] for row in self.rows(sql, piece)]
+        return found
+
+    def set_pinned(self, memory_id: int, pinned: bool) -> bool:
+        """Returns whether there is such a memory."""
+        with self.transaction():
+            self.lifetimes_changed()
+            return self._change(memory_id, lambda _: {"pinned": int(pinned)})
+
+    def count(self, namespace: str | None = None) -> int:
+        return self._count("memories", namespace)
+
+    def _count(self, table: str, namespace: str | None) -> int:
+        if namespace is None:
+            return int(self.scalar(f"SELECT count(*) FROM {table}"))
+        return int(self.scalar(f"SELECT count(*) FROM {table} WHERE namespace = ?", (namespace,)))
+
+    def namespaces(self) -> dict[str, int]:
+        """Namespace → number of memories."""
+        found = dict(self.rows("SELECT namespace, count(*) FROM memories GROUP BY namespace ORDER BY namespace"))
+        if not all(isinstance(name, str) for name in found):
+            raise BankCorruptError(f"{self.path}: memories have no namespace that is a text; membank verify names them")
+        return found
+
+    def count_vectors(self, namespace: str | None = None) -> int:
+        """Memories and passages: what has a vector of its own."""
+        return self._count("memories", namespace) + self._count("passages", namespace)
+
+    # -- pointers
+
+    def slots_with(self, digests: Iterable[bytes]) -> dict[bytes, int]:
+        """SHA-256 of an activation → the slot that holds it, for those in use."""
+        found: dict[bytes, int] = {}
+        for marks, piece in chunks(digests):
+            sql = f"SELECT digest, slot FROM pointers WHERE digest IN ({marks}) AND ref_count > 0"
+            found.update(self.rows(sql, piece))
+        return found
+
+    def free_slots(self, limit: int) -> list[int]:
+        """Slots that may be written again."""
+        rows = self.rows("SELECT slot FROM pointers WHERE ref_count <= 0 ORDER BY slot LIMIT ?", (limit,))
+        return [row[0] for row in rows]
+
+    def free_count(self) -> int:
+        """How many slots may be written again."""
+        return int(self.scalar("SELECT count(*) FROM pointers WHERE ref_count <= 0"))
+
+    def next_slot(self) -> int:
+        """The first slot never used."""
+        return int(self.scalar("SELECT coalesce(max(slot) + 1, 0) FROM pointers"))
+
+    def put_pointers(self, rows: Iterable[tuple[int, Sequence[bytes], int]]) -> None:
+        """Write (slot, its three packed records, references); the first record names the activation."""
+        sql = "INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?, ?, ?)"
+        with self.transaction() as db:
+            db.conn.executemany(sql, ((slot, records[0][:32], *records, count) for slot, records, count in rows))
+
+    def refer(self, more: Mapping[int, int]) -> None:
+        """slot → how many more memories and passages point at it."""
+        with self.transaction() as db:
+            db.conn.executemany("UPDATE pointers SET ref_count = ref_count + ?2 WHERE slot = ?1", tuple(more.items()))
+
+    def pointers(self, slots: Iterable[int]) -> dict[int, tuple[bytes, bytes, bytes]]:
+        """slot → its packed records at levels 0, 1 and 2."""
+        found: dict[int, tuple[bytes, bytes, bytes]] = {}
+        for marks, piece in chunks(slots):
+            sql = f"SELECT slot, level0, level1, level2 FROM pointers WHERE slot IN ({marks})"
+            found.update({row[0]: (row[1], row[2], row[3]) for row in self.rows(sql, piece)})
+        return found

@@ -1,0 +1,126 @@
+"""`StoredVectors`: what is read of a store's vectors, by slot and by nearness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from membank_llama.core.types import LEVELS, Codes, Vector
+from membank_llama.hgns.hierarchy import HGNSHierarchy
+
+from .activations import MemMapBuffer
+from .bank_files import DATABASE, INDEX, index_files, size_of
+from .index_plan import LINKS
+from .index_set import IndexSet
+from .namespace_snapshot import Rosters
+from .pointers import PointerRecord
+from .registry import Registry
+from .write_plan import ModelCard
+
+HANDED_ON, MORE_HANDED_ON = 128, 1024
+"""Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""
+
+Slots = npt.NDArray[np.int64] | npt.NDArray[np.int32]
+
+
+class StoredVectors:
+    """The reading half of `Store`, which opens what is named here."""
+
+    path: Path
+    registry: Registry
+    rosters: Rosters
+    hierarchy: HGNSHierarchy
+    buffer: MemMapBuffer
+    indexes: IndexSet
+    activations: str
+    calibrated_at: int
+    model: ModelCard
+
+    def codes(self, slots: Slots, level: int) -> Codes:
+        """One level of many slots, shape ``(len(slots), nbytes(level))``."""
+        return self.buffer.rows(np.asarray(slots, np.int64), *self.hierarchy.offsets(level))
+
+    def _index_rows(self, slots: Slots, count: int) -> Vector:
+        """What is indexed of many slots, shape ``(len(slots), count)``."""
+        return self.hierarchy.index_rows(self.codes(slots, 2), count)
+
+    def nearest(self, namespace: str, vector: Vector, want: int) -> npt.NDArray[np.int64] | None:
+        """Ids of the `want` memories whose level 2 lies nearest to a vector, shape ``(dim,)``, best first; None where
+        the index is still being read.
+
+        Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
+        """
+        if not len(self.rosters.get(namespace)):
+            return np.zeros(0, np.int64)
+        index = self.indexes.ready(namespace)
+        if index is None:
+            return None
+        if self.hierarchy.axes is None:
+            return index.search(vector, want)[0]
+        asked = self.hierarchy.index_query(vector, index.dim)
+        handed_on = HANDED_ON if index.links == LINKS else MORE_HANDED_ON
+        ids = index.search(asked, max(handed_on, 2 * want))[0]
+        roster = self.rosters.get(namespace)
+        rows = roster.rows(ids)
+        best = np.argsort(-self.scores(vector, roster.slots[rows], 2), kind="stable")[:want]
+        chosen: npt.NDArray[np.int64] = roster.ids[rows[best]]
+        return chosen
+
+    def scores(self, query: Vector, slots: Slots, level: int) -> Vector:
+        """Cosine of the query, shape ``(dim,)``, with one level of many slots."""
+        return self.hierarchy.score(query, self.codes(slots, level), level)
+
+    def pointers(self, slots: Iterable[int]) -> dict[int, tuple[PointerRecord, PointerRecord, PointerRecord]]:
+        """slot → its pointers at levels 0, 1 and 2."""
+        packed = self.registry.pointers(slots)
+        return {
+            slot: (PointerRecord.unpack(a), PointerRecord.unpack(b), PointerRecord.unpack(c))
+            for slot, (a, b, c) in packed.items()
+        }
+
+    def pointer_ids(self, slots: Iterable[int]) -> dict[int, tuple[str, ...]]:
+        """slot → the names of its pointers at levels 0, 1 and 2."""
+        packed = self.registry.pointers(slots)
+        return {slot: tuple(record[:32].hex() for record in records) for slot, records in packed.items()}
+
+    def deref(self, pointer: PointerRecord) -> Codes:
+        """The bytes a pointer names: a read-only view into the file."""
+        slot, within = divmod(pointer.offset - self.buffer.offset(0), self.hierarchy.slot_bytes)
+        return self.buffer.read(slot, within, within + pointer.nbytes)
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes on disk of each part."""
+        activations = self.path / self.activations
+        return {
+            "database": sum(size_of(path) for path in self.path.glob(f"{DATABASE}*")),
+            "activations": size_of(activations),
+            "index": sum(size_of(path) for path in index_files(self.path / INDEX)),
+        }
+
+    def axes_facts(self) -> dict[str, int | bool] | None:
+        """From how many vectors the axes were found, whether they correct cosines, how many were removed for it."""
+        if (axes := self.hierarchy.axes) is None:
+            return None
+        return {"calibrated_at": self.calibrated_at, "corrects": axes.corrects, "removed": axes.removed}
+
+    def facts(self) -> dict[str, Any]:
+        """Counts, bytes and the model."""
+        hierarchy, registry = self.hierarchy, self.registry
+        return {
+            "path": str(self.path),
+            "memories": registry.count(),
+            "namespaces": registry.namespaces(),
+            "model": vars(self.model),
+            "codec": hierarchy.spec(),
+            "axes": self.axes_facts(),
+            "bytes": self.nbytes(),
+            "level_bytes": {level: hierarchy.nbytes(level) for level in LEVELS},
+            "level_share": {level: hierarchy.nbytes(level) / (4 * hierarchy.dim) for level in LEVELS},
+            "slots": {"total": registry.next_slot(), "free": registry.free_count()},
+            "generation": registry.generation,
+            "indexes": self.indexes.stats(),
+        }

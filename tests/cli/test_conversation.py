@@ -1,0 +1,144 @@
+"""Turns of a chat on a real model: they stay within the context, can be stopped, and can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.banks import open_bank
+
+from membank_llama.cli.conversation import Conversation, ReplyOptions
+from membank_llama.core.errors import InvalidInputError, ModelError
+from membank_llama.memory.bank import MemBank
+from membank_llama.memory.drop_in import Llama
+
+
+def never() -> bool:
+    return False
+
+
+def nowhere(piece: str) -> None:
+    pass
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Iterator[MemBank]:
+    with open_bank(tmp_path / "bank") as opened:
+        yield opened
+
+
+@pytest.fixture
+def llm(tiny_gguf: Path, bank: MemBank) -> Iterator[Any]:
+    model = Llama(str(tiny_gguf), memory=bank, n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False, seed=3)
+    yield model
+    model.close()
+
+
+def test_a_turn_streams_remembers_and_says_what_came_back(llm: Any, bank: MemBank) -> None:
+    bank.ingest("The wifi password is heron-blue.")
+    talk = Conversation(llm, ReplyOptions(temperature=0.0, max_tokens=6))
+    pieces: list[str] = []
+    reply = talk.ask("What is the wifi password?", pieces.append, never)
+    assert "".join(pieces) == reply.text
+    assert reply.ended == "length"
+    assert reply.recalled is not None
+    assert reply.recalled.injected == (1,)
+    assert "heron-blue" in reply.recalled.block
+    talk.memory.flush()
+    said = [memory for memory in bank.memories() if memory.conversation == talk.memory.conversation]
+    assert [memory.role for memory in said][:1] == ["user"]
+    assert said[0].text == "What is the wifi password?"
+
+
+def test_stopped_keeps_what_was_said_as_partial(llm: Any, bank: MemBank) -> None:
+    talk = Conversation(llm, ReplyOptions(temperature=1.5, max_tokens=200, seed=1))
+    pieces: list[str] = []
+    reply = talk.ask("Tell me a long story.", pieces.append, lambda: len("".join(pieces)) > 8)
+    assert reply.ended == "stopped"
+    assert 8 < len(reply.text) < 200
+    assert talk.messages[-1] == {"role": "assistant", "content": reply.text}
+    talk.memory.flush()
+    replies = [memory for memory in bank.memories() if memory.role == "assistant"]
+    assert [memory.metadata.get("partial") for memory in replies] == [True]
+    # and the model can go on
+    assert talk.ask("Go on.", nowhere, lambda: True).ended in ("stopped", "stop")
+
+
+def test_the_oldest_turns_leave_the_context_and_not_the_bank(llm: Any, bank: MemBank) -> None:
+    talk = Conversation(llm, ReplyOptions(temperature=0.0, max_tokens=4, system="Be brief."))
+    dropped = 0
+    for number in range(8):
+        text = f"Fact number {number}: " + "the river is long and the lamp is bright. " * 3
+        dropped += talk.ask(text, nowhere, never).dropped_turns
+    assert dropped > 0
+    assert talk.messages[0] == {"role": "system", "content": "Be brief."}
+    assert talk.messages[1]["role"] == "user"
+    roles = [message["role"] for message in talk.messages[1:]]
+    assert roles == ["user", "assistant"] * (len(roles) // 2)
+    talk.memory.flush()
+    told = [memory for memory in bank.memories() if memory.role == "user"]
+    assert len(told) == 8
+    assert {memory.conversation for memory in told} == {talk.memory.conversation}
+
+
+def test_a_message_that_never_fits_is_refused_and_taken_back(llm: Any, bank: MemBank) -> None:
+    talk = Conversation(llm, ReplyOptions(max_tokens=4))
+    talk.ask("hello", nowhere, never)
+    before = list(talk.messages)
+    with pytest.raises(InvalidInputError, match="does not fit"):
+        talk.ask("walnut " * 900, nowhere, never)
+    assert talk.messages == before
+    talk.memory.flush()
+    assert not any("walnut" in memory.text for memory in bank.memories())
+    assert talk.ask("still there?", nowhere, never).ended in ("length", "stop")
+
+
+def test_what_the_model_refuses_is_an_error_of_our_own_and_taken_back(llm: Any) -> None:
+    def refuse(**_: Any) -> Any:
+        raise ValueError("System role not supported")
+
+    talk = Conversation(llm, ReplyOptions(max_tokens=4))
+    llm.chat_handler = refuse
+    with pytest.raises(ModelError, match="System role not supported"):
+        talk.ask("hello", nowhere, never)
+    llm.chat_handler = None
+    assert talk.messages == []
+    assert talk.ask("hello", nowhere, never).ended in ("length", "stop")
+
+
+def test_the_last_turn_can_be_forgotten_everywhere(llm: Any, bank: MemBank) -> None:
+    talk = Conversation(llm, ReplyOptions(temperature=1.0, max_tokens=8, seed=2))
+    talk.ask("The first thing.", nowhere, never)
+    talk.ask("The secret thing.", nowhere, never)
+    ids = talk.last_ids()
+    texts = [bank.get(memory_id).text for memory_id in ids]
+    assert texts[0] == "The secret thing."
+    bank.forget(ids)
+    for text in texts:
+        talk.unsay(text)
+    assert not any("secret" in message["content"] for message in talk.messages)
+    assert any("first" in message["content"] for message in talk.messages)
+    assert talk.last_ids() == []
+
+
+def test_another_conversation_begins_without_what_was_said(llm: Any, bank: MemBank) -> None:
+    talk = Conversation(llm, ReplyOptions(max_tokens=4, system="Be brief."))
+    first = talk.memory.conversation
+    talk.ask("Hello.", nowhere, never)
+    talk.start_anew()
+    assert talk.memory.conversation != first
+    assert talk.messages == [{"role": "system", "content": "Be brief."}]
+    assert Conversation(llm).max_tokens == 128
+
+
+def test_without_a_memory_it_is_a_plain_chat(tiny_gguf: Path) -> None:
+    import llama_cpp
+
+    plain = llama_cpp.Llama(str(tiny_gguf), n_ctx=256, n_threads=1, n_threads_batch=1, verbose=False)
+    try:
+        reply = Conversation(plain, ReplyOptions(max_tokens=4)).ask("Hello.", nowhere, never)
+    finally:
+        plain.close()
+    assert reply.recalled is None

@@ -1,0 +1,148 @@
+"""The chat in a real terminal: tell, leave, start again, ask, and see why."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.terminals import environment
+
+pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+PATIENCE = 30
+
+
+class Terminal:
+    """One program in a terminal of 100 × 50 characters, in a tmux server of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        config = directory / "tmux.conf"
+        config.write_text("set -g remain-on-exit on\nset -g default-terminal screen\n", encoding="utf-8")
+        self._server = ["tmux", "-u", "-L", f"membank-{uuid.uuid4().hex[:8]}", "-f", str(config)]
+        # the terminal's own size counts, not what the tests set for pipes
+        self._environment = {name: value for name, value in environment().items() if name != "COLUMNS"}
+        self._running = False
+
+    def _tmux(self, *arguments: str) -> str:
+        command = [*self._server, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=self._environment).stdout
+
+    def chat(self, bank: Path, *arguments: object) -> None:
+        """Start the chat, in place of whatever ran before, and wait for its prompt."""
+        command = shlex.join([sys.executable, "-m", "membank_llama", "--bank", str(bank), "chat", *map(str, arguments)])
+        command += '; echo "left with $?"'
+        if self._running:
+            self._tmux("respawn-pane", "-k", command)
+            self._tmux("clear-history")
+        else:
+            self._tmux("new-session", "-d", "-x", "100", "-y", "50", command)
+            self._running = True
+        self.wait(lambda shown: "/help lists commands" in shown and prompted(shown))
+
+    def type(self, text: str) -> None:
+        self._tmux("send-keys", "-l", text)
+        self.press("Enter")
+
+    def begin(self, text: str) -> None:
+        """Type without sending."""
+        self._tmux("send-keys", "-l", text)
+
+    def press(self, key: str) -> None:
+        self._tmux("send-keys", key)
+
+    def ask(self, text: str, answered: str) -> str:
+        """Say something; the screen once the answer is there and the chat waits for more."""
+        self.type(text)
+        return self.wait(lambda shown: answered in after(shown, text) and prompted(shown))
+
+    def screen(self) -> str:
+        return self._tmux("capture-pane", "-p", "-S", "-200")
+
+    def wait(self, ready: Callable[[str], bool]) -> str:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            shown = self.screen()
+            if ready(shown):
+                return shown
+            time.sleep(0.05)
+        return pytest.fail(f"not seen within {PATIENCE} s; the screen is:\n{self.screen()}")
+
+    def left(self) -> str:
+        """The screen once the program has ended well."""
+        shown = self.wait(lambda shown: "left with " in shown)
+        assert "left with 0" in shown, shown
+        return shown
+
+    def close(self) -> None:
+        subprocess.run([*self._server, "kill-server"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    opened = Terminal(tmp_path)
+    yield opened
+    opened.close()
+
+
+def after(shown: str, text: str) -> str:
+    """What follows the last appearance of a text; nothing while it is not there."""
+    return shown.rpartition(text)[2] if text in shown else ""
+
+
+def prompted(shown: str) -> bool:
+    """The chat waits for a line."""
+    lines = [line for line in shown.splitlines() if line.strip()]
+    return bool(lines) and lines[-1].strip() == "›"
+
+
+OPTIONS = ("--threads", "1", "--ctx", "1024", "--max-tokens", "12", "--temperature", "0")
+
+
+@pytest.mark.parametrize("model", ["stories260K.gguf", "stories260K-chatml.gguf"])
+def test_tell_leave_start_again_ask(
+    terminal: Terminal, tmp_path: Path, shared_models: Path, minilm_gguf: Path, model: str
+) -> None:
+    if not (shared_models / model).exists():
+        pytest.skip(f"needs {model}")
+    bank = tmp_path / "bank"
+    terminal.chat(bank, shared_models / model, "--encoder", minilm_gguf, *OPTIONS)
+    terminal.ask("The code of my bicycle lock is 4719.", "no memory recalled")
+    terminal.ask("My sister keeps bees behind the mill.", "recalled")
+    terminal.type("/quit")
+    assert "memories kept" in terminal.left()
+
+    # the bank itself knows its encoder now
+    terminal.chat(bank, shared_models / model, *OPTIONS)
+    shown = terminal.ask("What is the code of my bicycle lock?", "1 memory recalled")
+    assert "4719" not in shown.split("What is the code")[-1]
+    explained = terminal.ask("/why", "injected").split("/why")[-1]
+    row = next(line for line in explained.splitlines() if "The code of my" in line)
+    assert "injected" in row
+    assert all("not relevant" in line for line in explained.splitlines() if "My sister" in line)
+    terminal.ask("/recall bees", "bees behind the mill")
+    terminal.press("C-d")
+    assert "memories kept" in terminal.left()
+
+
+def test_completion_and_ctrl_c(terminal: Terminal, tmp_path: Path, tiny_gguf: Path) -> None:
+    options = ("--threads", "1", "--ctx", "32768", "--max-tokens", "30000", "--temperature", "1.5", "--seed", "1")
+    terminal.chat(tmp_path / "bank", tiny_gguf, *options)
+    terminal.begin("/rec")
+    terminal.wait(lambda shown: "what the bank holds" in shown)
+    terminal.press("Tab")
+    terminal.wait(lambda shown: "› /recall" in shown)
+    terminal.press("C-c")
+    terminal.wait(lambda shown: "Ctrl-D leaves" in after(shown, "› /recall") and prompted(shown))
+    terminal.type("Tell me a story.")
+    terminal.wait(lambda shown: len(after(shown, "Tell me a story.").strip()) > 20)
+    terminal.press("C-c")
+    terminal.wait(lambda shown: "stopped ·" in shown and prompted(shown))
+    terminal.ask("/stats", "dimensions")
+    terminal.press("C-d")
+    assert "2 memories kept" in terminal.left()

@@ -1,0 +1,106 @@
+"""Whom a question is about, among those who speak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.banks import open_bank
+
+from membank_llama.core.types import NewMemory
+from membank_llama.memory.bank import MemBank
+from membank_llama.recall.speakers import named_in, speaking, without_names
+from membank_llama.store.namespace_snapshot import Roster
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Iterator[MemBank]:
+    with open_bank(tmp_path / "bank") as opened:
+        yield opened
+
+
+def roster_of(bank: MemBank, *roles: str) -> Roster:
+    bank.ingest_many([NewMemory(f"A word of {role}.", role=role) for role in roles])
+    return bank.store.rosters.get("default")
+
+
+def asked(text: str, roster: Roster) -> set[str]:
+    numbers = speaking(text, roster)
+    return {name for name, number in roster.speakers.items() if number in numbers}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("What did Ana bake?", ["Ana"]),
+        ("What is Ana's cake made of?", ["Ana"]),
+        ("Is it the boys' or James’ cake?", ["James"]),
+        ("What did Jon tell Ana?", ["Ana", "Jon Smith"]),
+        ("Does Jon Smith bake?", ["Jon Smith"]),
+        ("What did ana bake?", []),
+        ("Is Anabel here?", []),
+        ("Did the user bake?", []),
+    ],
+)
+def test_names_in_a_question(bank: MemBank, text: str, named: list[str]) -> None:
+    assert named_in(text, roster_of(bank, "Ana", "Jon Smith", "James", "user")) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "whose"),
+    [
+        ("What is the dog called?", set()),
+        ("What is my dog called?", {"user"}),
+        ("Where did I leave it?", {"user"}),
+        ("What did you suggest for dinner?", {"assistant"}),
+        ("Which book did you recommend to me?", {"assistant"}),
+        ("What was your advice on sleep?", {"assistant"}),
+        ("What did Ana tell me?", {"Ana"}),
+        ("What did Ana tell Jon?", set()),
+        ("What do you think?", set()),
+    ],
+)
+def test_whose_words_a_question_is_about(bank: MemBank, text: str, whose: set[str]) -> None:
+    assert asked(text, roster_of(bank, "user", "assistant", "Ana", "Jon")) == whose
+
+
+def test_a_transcript_writes_its_roles_large(bank: MemBank) -> None:
+    bank.ingest_many(["User: what shall we eat?", "Assistant: try the soup."])
+    roster = bank.store.rosters.get("default")
+    assert asked("What did you suggest?", roster) == {"Assistant"}
+    assert asked("What did I ask?", roster) == {"User"}
+    assert roster.names == []
+
+
+def test_where_one_side_speaks_that_says_nothing(bank: MemBank) -> None:
+    roster = roster_of(bank, "user")
+    assert asked("What is my dog called?", roster) == set()
+    assert asked("What did you suggest?", roster) == set()
+
+
+def test_telling_speakers_apart(bank: MemBank) -> None:
+    assert not roster_of(bank, "user", "assistant", "Ana").tells_speakers_apart
+    assert roster_of(bank, "Jon").tells_speakers_apart
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("What did Ana bake on Sunday?", "What did bake on Sunday?"),
+        ("Ana's cake: who ate it?", "cake: who ate it?"),
+        ("Ana, who ate the cake?", "who ate the cake?"),
+        ("Does Jon Smith bake?", "Does bake?"),
+        ("Is Anabel baking?", "Is Anabel baking?"),
+        ("Who is Ana?", "Who is Ana?"),
+        ("Who bakes?", "Who bakes?"),
+    ],
+)
+def test_a_question_without_the_names(bank: MemBank, text: str, rest: str) -> None:
+    assert without_names(text, roster_of(bank, "Ana", "Jon Smith")) == rest
+
+
+def test_a_name_is_text_and_no_pattern(bank: MemBank) -> None:
+    roster = roster_of(bank, "A.*", "B(")
+    assert named_in("What of A and B?", roster) == []
+    assert without_names("What of Apples?", roster) == "What of Apples?"
