@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support.made_models import make_tiny
 
-import membank_llama.adapters.llama_cpp as llama_cpp_module
+import membank_llama.adapters.llama_cpp.adapter as llama_cpp_module
 from membank_llama.adapters import LlamaCppAdapter, MockAdapter
 from membank_llama.adapters.huggingface import HuggingFaceAdapter
 from membank_llama.adapters.pooling import Reader, groups, normalise, pool, resolve_layer
