@@ -1,6 +1,6 @@
 """`MemBank`: tell it, ask it, close it, open it again.
 
-Encodes with an adapter, stores through `Store`, finds through `QueryEngine`. Without an adapter a bank can still
+Encodes with an adapter, stores through `Store`, finds through `RecallEngine`. Without an adapter a bank can still
 be read and searched by its words.
 """
 
@@ -21,9 +21,9 @@ from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError, Mo
 from membank_llama.core.types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 from membank_llama.core.validation import checked
 from membank_llama.hgns.hierarchy import DEFAULT_CODEC
-from membank_llama.recall.engine import Measured
+from membank_llama.recall.engine import Measured, RecallEngine
 from membank_llama.recall.query import RecallQuery, RecallResult
-from membank_llama.recall.question_encoder import Asker
+from membank_llama.recall.question_encoder import QuestionEncoder
 from membank_llama.recall.signals import Weights
 from membank_llama.store.bank_files import temporary_directory
 from membank_llama.store.maintenance import compact
@@ -99,8 +99,9 @@ class MemBank:
             self._calibrator.soon()
 
     def _ask_with(self, adapter: ModelAdapter | None) -> None:
-        self._asker = Asker(self._store, adapter, self.max_text_bytes)
-        self._calibrator = Calibrator(self._store, self._asker)
+        self._encoder = QuestionEncoder(self._store, adapter, self.max_text_bytes)
+        self._engine = RecallEngine(self._store, self._encoder)
+        self._calibrator = Calibrator(self._store, self._encoder)
 
     @property
     def read_only(self) -> bool:
@@ -239,14 +240,14 @@ class MemBank:
             self._multiplier,
             now,
             diversity,
-            weights or self.weights(),
+            weights,
             zone,
         )
-        return self._asker.search(asked)
+        return self._engine.search(asked)
 
     def measured(self, asked: RecallQuery) -> Measured:
         """The candidates of a question with every signal before it is weighed (tuning.py)."""
-        return self._asker.measured(asked)
+        return self._engine.measured(asked)
 
     def weights(self) -> Weights:
         """What each signal counts for in this bank: as tuned, or else the default set."""
@@ -262,7 +263,7 @@ class MemBank:
 
     def encode(self, text: str) -> Vector | None:
         """The vector of a question, shape ``(dim,)``; None without an adapter."""
-        return self._asker.encode(text)
+        return self._encoder.encode(text)
 
     def integrate(self, text: str, top_k: int = 3, **recall: Any) -> Integration:
         """Recall what belongs to a text, put it ahead of the text, and remember the text."""
@@ -370,7 +371,7 @@ class MemBank:
             self._calibrator.now(progress)
         self._store.indexes.drain(progress)
         self._store.indexes.save()
-        self._asker.settle(progress)
+        self._engine.settle(progress)
 
     def stats(self) -> dict[str, Any]:
         """Counts, bytes and the model, for people and monitoring."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from membank_llama.core.types import Vector
 
-from .query_terms import words_of
-
 SAME = 0.9
 """The cosine from which on two memories of the same words say the same."""
 
+_WORD = re.compile(r"[^\W_]+")
 _FILLERS = frozenset(
     ("a", "an", "the", "oh", "well", "so", "just", "really", "very", "hey", "hi", "please", "ok", "yes")
 )
@@ -27,7 +27,7 @@ def collapsed(texts: Sequence[str], vectors: Vector | None) -> list[int]:
     places: list[int] = []
     first: dict[tuple[str, ...], int] = {}
     for place, text in enumerate(texts):
-        key = tuple(word for word in words_of(text) if word not in _FILLERS)
+        key = tuple(word for word in _WORD.findall(text.casefold()) if word not in _FILLERS)
         other = first.setdefault(key, place) if key else place
         if other != place and vectors is not None and float(vectors[other] @ vectors[place]) < SAME:
             other = place

@@ -66,22 +66,10 @@ COHORT_TAG = hashlib.sha256("\n".join(COHORT).encode()).hexdigest()[:8]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a memory is relevant, and the numbers that decided it."""
+    """Whether a memory is relevant, and for people what spoke for it or against it."""
 
     relevant: bool
-    spreads: float
-    words: float
-    evidence: float
-    needed: float
-
-    @property
-    def reason(self) -> str:
-        """For people: what spoke for it or against it."""
-        side = "relevant" if self.relevant else "not relevant"
-        return (
-            f"{side}: {self.spreads:+.1f} spreads above unrelated text, {self.words:.0%} of the words; "
-            f"evidence {self.evidence:.1f} of {self.needed:.1f}"
-        )
+    reason: str
 
 
 class RelevanceGate:
@@ -144,7 +132,16 @@ def needed(unrelated: Sequence[float]) -> float:
     return FLOOR + RISE * float(np.quantile(unrelated, QUANTILE)) if len(unrelated) else FLOOR
 
 
-def judge(spreads: float, share: float, enough: float, *, content: bool = True) -> Verdict:
-    """Decide on one memory; `content`: whether the question has content words at all."""
+def judged(spreads: Vector, shares: Vector, enough: float, *, content: bool = True) -> list[Verdict]:
+    """Decide on some memories; `content`: whether the question has content words at all."""
+    return [_judged(*one, enough, content) for one in zip(spreads.tolist(), shares.tolist(), strict=True)]
+
+
+def _judged(spreads: float, share: float, enough: float, content: bool) -> Verdict:
     found = evidence(spreads, share)
-    return Verdict(content and found >= enough, spreads, share, found, enough)
+    relevant = content and found >= enough
+    return Verdict(
+        relevant,
+        f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {share:.0%} of "
+        f"the words; evidence {found:.1f} of {enough:.1f}",
+    )

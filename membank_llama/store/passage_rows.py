@@ -1,7 +1,7 @@
 """The passages of long memories in the registry: rows of their own beside that of their memory.
 
 A passage's id is drawn from the ids of memories, right after its memory's own, so that the labels of an index and the
-rows of a roster never collide and only rise. The first passage is the memory's own row; it ends where the second
+rows of a snapshot never collide and only rise. The first passage is the memory's own row; it ends where the second
 starts.
 """
 
@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from membank_llama.core.errors import BankCorruptError
 
-from .checksums import is_whole, row_checksum
 from .database import chunks
 from .full_text import filed_as, words_of_texts
-from .memory_rows import damaged
 from .registry import OF_MEMORIES, Registry
+from .rows import damaged, is_whole, row_checksum
 
 PassageRow = tuple[int, int, int, int, int, str]
 """id, the memory's id, start, stop, slot, namespace."""

@@ -8,20 +8,20 @@ file is shared by all memories with the same activation and counted.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankNotFoundError
 from membank_llama.core.types import Memory, NewMemory, Progress
 
-from .checksums import CHECKED, is_whole, row_checksum
 from .commit_note import CommitNote
 from .database import BankDatabase, chunks, translating
-from .memory_rows import COLUMNS, NAMES, damaged, memory_of, row_of, told_again
+from .rows import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum, row_of, told_again
 from .schema import VERSION, migrate
 from .schema_check import checked_version
 from .word_index import WordIndex
@@ -34,6 +34,19 @@ OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id
 
 Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int]
 """id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to."""
+
+
+STATE = ("activations", "weights", "generation", "lifetimes")
+
+
+class BankState(NamedTuple):
+    """What a search depends on beside the memories, of one moment: the name of the activation file, the weights tuned
+    for the bank (None where none were), and the registry's two counters."""
+
+    activations: str | None
+    weights: Any
+    generation: int
+    lifetimes: int
 
 
 class Registry(BankDatabase):
@@ -88,17 +101,26 @@ class Registry(BankDatabase):
             BankCorruptError: it is not what was stored.
         """
         rows = self.rows("SELECT key, value, checksum FROM meta WHERE key = ?", (key,))
-        if not rows:
-            return default
+        return self._decoded(rows[0]) if rows else default
+
+    def _decoded(self, row: Sequence[Any]) -> Any:
         try:
-            if not is_whole(rows[0]):
+            if not is_whole(row):
                 raise ValueError("it does not match its checksum")
-            return json.loads(rows[0][1])
+            return json.loads(row[1])
         except (ValueError, TypeError, RecursionError) as exc:
             raise BankCorruptError(
-                f"what {self.path.parent} records of its {key} is damaged ({exc}). The texts are not touched by that: "
-                "restore the bank from a copy, or make the rest anew with membank reencode MODEL"
+                f"what {self.path.parent} records of its {row[0]} is damaged ({exc}). The texts are not touched by "
+                "that: restore the bank from a copy, or make the rest anew with membank reencode MODEL"
             ) from exc
+
+    def state(self) -> BankState:
+        """What a search depends on beside the memories, in one statement; raises as `get_meta`."""
+        sql = f"SELECT key, value, checksum FROM meta WHERE key IN {STATE}"
+        found = {row[0]: row for row in self.rows(sql)}
+        activations, weights = (self._decoded(found[key]) if key in found else None for key in STATE[:2])
+        generation, lifetimes = (self._counted(found[key][1] if key in found else None) for key in STATE[2:])
+        return BankState(activations, weights, generation, lifetimes)
 
     def set_meta(self, key: str, value: Any) -> None:
         row = (key, json.dumps(value))
@@ -117,7 +139,9 @@ class Registry(BankDatabase):
         return self._counter("generation")
 
     def _counter(self, name: str) -> int:
-        found = self.scalar("SELECT value FROM meta WHERE key = ?", (name,))
+        return self._counted(self.scalar("SELECT value FROM meta WHERE key = ?", (name,)))
+
+    def _counted(self, found: Any) -> int:
         try:
             return int(found)
         except (TypeError, ValueError) as exc:
@@ -189,7 +213,7 @@ class Registry(BankDatabase):
                 return False
             if not is_whole(rows[0]):
                 raise damaged(memory_id)
-            old = dict(zip(NAMES, rows[0], strict=False))
+            old = dict(zip(COLUMN_NAMES, rows[0], strict=False))
             new = change(old)
             values = (*new.values(), row_checksum(*(old | new).values()))
             columns = ", ".join(f"{name} = ?" for name in (*new, "checksum"))
@@ -200,8 +224,8 @@ class Registry(BankDatabase):
         """Memories by id; ids that do not exist are left out."""
         found: dict[int, Memory] = {}
         for marks, piece in chunks(ids):
-            for row in self.rows(f"SELECT {COLUMNS} FROM memories WHERE id IN ({marks})", piece):
-                found[row[0]] = memory_of(row)
+            rows = self.rows(f"SELECT {COLUMNS} FROM memories WHERE id IN ({marks})", piece)
+            found.update((memory.id, memory) for memory in memories_of(rows))
         return found
 
     def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:
@@ -215,7 +239,7 @@ class Registry(BankDatabase):
             if not rows:
                 return
             for row in rows:
-                yield memory_of(row)
+                yield from memories_of([row])
             if rows[-1][0] <= after:
                 raise BankCorruptError(f"{self.path}: memories are out of order; restore it from a copy")
             after = rows[-1][0]
@@ -244,11 +268,6 @@ class Registry(BankDatabase):
             (namespace, after, limit),
         )
 
-    def pinned(self, namespace: str) -> list[int]:
-        """Ids of what is pinned in a namespace, rising."""
-        sql = "SELECT id FROM memories INDEXED BY memories_pinned WHERE namespace = ? AND pinned ORDER BY id"
-        return [row[0] for row in self.rows(sql, (namespace,))]
-
     @property
     def lifetimes(self) -> int:
         """Rises whenever a memory is removed, pinned or unpinned, lives on longer, or comes expired."""
@@ -258,10 +277,20 @@ class Registry(BankDatabase):
         with self.transaction() as db:
             db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
 
-    def expired(self, namespace: str, since: float, until: float) -> list[int]:
-        """Ids of a namespace that expired after `since` and by `until` and are not pinned."""
-        sql = "SELECT id FROM memories WHERE namespace = ? AND expires_at > ? AND expires_at <= ? AND NOT pinned"
-        return [row[0] for row in self.rows(sql, (namespace, since, until))]
+    def lifetimes_of(self, namespace: str, since: float, until: float) -> tuple[list[int], list[int], float]:
+        """Ids of a namespace that expired after `since` and by `until`, those that are pinned and never expire, rising,
+        and when the next one expires (infinity: none)."""
+        ends = "expires_at FROM memories WHERE namespace = ?1 AND NOT pinned AND expires_at >"
+        rows = self.rows(
+            f"SELECT id, {ends} ?2 AND expires_at <= ?3"
+            f" UNION ALL SELECT NULL, * FROM (SELECT {ends} ?3 ORDER BY expires_at LIMIT 1)"
+            " UNION ALL SELECT * FROM (SELECT id, NULL FROM memories INDEXED BY memories_pinned"
+            " WHERE namespace = ?1 AND pinned ORDER BY id)",
+            (namespace, since, until),
+        )
+        expired = sorted(row[0] for row in rows if row[0] is not None and row[1] is not None)
+        following = next((row[1] for row in rows if row[0] is None), math.inf)
+        return expired, [row[0] for row in rows if row[1] is None], following
 
     def select(
         self,

@@ -54,12 +54,11 @@ from .bank_files import (
 )
 from .bank_records import read_activations, read_calibration, read_model, read_rewrite
 from .codec_record import read_encoding, record_encoding
-from .expiry import ExpiredIds
 from .index_plan import IndexPlan
 from .index_set import IndexSet
 from .indexed_vectors import IndexedVectors
 from .lock import WriterLock
-from .namespace_snapshot import Rosters
+from .namespace_snapshot import NamespaceSnapshots
 from .registry import Registry
 from .stored_vectors import Slots as Slots
 from .stored_vectors import StoredVectors
@@ -112,8 +111,7 @@ class Store(StoredVectors):
                 stack.callback(lock.release)
             self.registry = Registry(path / DATABASE, read_only=read_only, progress=progress)
             stack.callback(self.registry.close)
-            self.rosters = Rosters(self.registry)
-            self.expired = ExpiredIds(self.registry)
+            self.snapshots = NamespaceSnapshots(self.registry)
             self.worker = BackgroundWorker("membank-index")
             self._adopt(model, codec)
             self._open_encoding()
@@ -247,7 +245,7 @@ class Store(StoredVectors):
         with self.write_lock:
             old = self.buffer
             if not same_slots:
-                self.rosters.clear()
+                self.snapshots.clear()
             if same_vectors:
                 self._open_file()
             else:
@@ -255,13 +253,6 @@ class Store(StoredVectors):
                 self.model = self._recorded_model(None) or self.model
                 self._open_encoding(hierarchy)
             old.close()
-
-    def follow(self) -> None:
-        """Notice that another process, or another thread, moved the bank to another activation file."""
-        if not self.is_current():
-            with self.write_lock:
-                if not self.is_current():
-                    self.reload()
 
     def check_model(self, model_id: str) -> None:
         """Raises ModelMismatchError where vectors of this model are not those of the bank, or no longer."""
@@ -339,7 +330,7 @@ class Store(StoredVectors):
             gone = removal.delete(self.registry, ids)
             if gone.memories:
                 for namespace, labels in gone.labels.items():
-                    self.rosters.drop(namespace, labels)
+                    self.snapshots.drop(namespace, labels)
                 self._erase(gone)
         return gone.memories
 

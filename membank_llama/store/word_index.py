@@ -12,7 +12,7 @@ from membank_llama.core.errors import BankCorruptError
 
 from .database import CHUNK, BankDatabase, chunks
 from .full_text import WordKeys
-from .memory_rows import damaged
+from .rows import damaged
 
 MOST_COMMON = 65_536
 """Words known to be too common; past so many all are counted again."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from membank_llama.core.types import LEVELS, Codes, NewMemory, Spans
 from membank_llama.hgns.hierarchy import HGNSHierarchy
 
-from .memory_rows import text_hash
 from .passage_rows import PassageRow, insert_passages
 from .pointers import level_dtype, pack_many, relocate
 from .registry import Registry
+from .rows import text_hash
 
 
 @dataclass(frozen=True)

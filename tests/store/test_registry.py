@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from membank_llama.core.errors import BankFormatError, BankNotFoundError
 from membank_llama.core.types import NewMemory
 from membank_llama.store.database import chunks
-from membank_llama.store.memory_rows import text_hash
 from membank_llama.store.registry import Registry
 from membank_llama.store.removal import delete
+from membank_llama.store.rows import text_hash
 
 
 @pytest.fixture
@@ -149,12 +150,13 @@ def test_expired_memories_unless_pinned(registry: Registry) -> None:
         NewMemory("kept", expires_at=150.0, pinned=True),
         NewMemory("young", expires_at=250.0),
     )
-    assert registry.expired("default", 0.0, 200.0) == [gone]
+    assert registry.lifetimes_of("default", 0.0, 200.0) == ([gone], [kept], 250.0)
     assert registry.select(namespace=None, conversation=None, before=None, expired_at=200.0) == [gone]
     assert registry.set_pinned(kept, False)
     assert not registry.set_pinned(999, True)
-    assert registry.expired("default", 0.0, 200.0) == [gone, kept]
-    assert registry.expired("default", 0.0, 300.0) == [gone, kept, young]
+    assert registry.lifetimes_of("default", 0.0, 200.0) == ([gone, kept], [], 250.0)
+    assert registry.lifetimes_of("default", 0.0, 300.0) == ([gone, kept, young], [], math.inf)
+    assert registry.lifetimes_of("default", 200.0, 240.0) == ([], [], 250.0)
 
 
 def test_select_joins_conditions(registry: Registry) -> None:

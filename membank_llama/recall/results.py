@@ -1,0 +1,70 @@
+"""From what a search found to `RecallResult`s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from membank_llama.core.types import Memory
+from membank_llama.store.pointers import PointerRecord
+
+from .best_passages import Best
+from .query import RecallResult
+from .ranking import Ranking
+from .relevance_gate import Verdict
+
+
+@dataclass(frozen=True)
+class Found:
+    """A memory that is returned: its place in the scene, the pointers of what was found of it at levels 0, 1 and 2,
+    the gate's verdict, its best passage where it is a long one, and the ids of those that say the same."""
+
+    memory: Memory
+    place: int
+    pointers: tuple[PointerRecord, PointerRecord, PointerRecord]
+    verdict: Verdict
+    passage: Best | None
+    duplicates: tuple[int, ...]
+
+
+def results_of(found: Sequence[Found], ranking: Ranking) -> list[RecallResult]:
+    """The results of a search, best first."""
+    dense = ranking.dense()
+    return [
+        RecallResult(
+            rank=rank,
+            final_score=0.0 if dense is None else float(dense[one.place]),
+            score_l0=_cosine(ranking, 0, one.place),
+            score_l1=_cosine(ranking, 1, one.place),
+            score_l2=_cosine(ranking, 2, one.place),
+            ptr_level0=one.pointers[0],
+            ptr_level1=one.pointers[1],
+            ptr_level2=one.pointers[2],
+            source_text_hash=one.memory.text_hash,
+            memory_id=one.memory.id,
+            text=one.memory.text,
+            role=one.memory.role,
+            created_at=one.memory.created_at,
+            namespace=one.memory.namespace,
+            conversation=one.memory.conversation,
+            source=one.memory.source,
+            lexical_score=float(ranking.scene.words[one.place]),
+            fused_score=float(ranking.fused[one.place]),
+            relevant=one.verdict.relevant,
+            reason=one.verdict.reason,
+            metadata=one.memory.metadata,
+            signals={name: float(part[one.place]) for name, part in ranking.parts.items() if part[one.place]},
+            duplicates=one.duplicates,
+            passage=None if one.passage is None else one.passage.span,
+            borders=() if one.passage is None else one.passage.borders,
+        )
+        for rank, one in enumerate(found)
+    ]
+
+
+def _cosine(ranking: Ranking, level: int, place: int) -> float | None:
+    """The cosine at a level; None where it was not scored there."""
+    values = ranking.levels.get(level)
+    return None if values is None or np.isnan(values[place]) else float(values[place])
