@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class HGNSHierarchy:
         check_base(2, gradient_levels)
         self._codec, self._turned = _build(kind, dim, base, gradient_levels, axes)
         sizes = [self._codec.nbytes(level) for level in LEVELS]
-        self._spans = [(sum(sizes[:level]), sum(sizes[: level + 1])) for level in LEVELS]
+        self.spans: Sequence[tuple[int, int]] = [(sum(sizes[:level]), sum(sizes[: level + 1])) for level in LEVELS]
         self.dim = dim
         self.codec_name = codec
         self.k = base
@@ -115,7 +115,7 @@ class HGNSHierarchy:
     @property
     def slot_bytes(self) -> int:
         """Bytes of the three levels together."""
-        return self._spans[-1][1]
+        return self.spans[-1][1]
 
     @property
     def tag(self) -> bytes:
@@ -129,7 +129,7 @@ class HGNSHierarchy:
 
     def offsets(self, level: int) -> tuple[int, int]:
         """Where a level lies within a slot: start and stop."""
-        return self._spans[level]
+        return self.spans[level]
 
     def compress(self, vectors: Vector) -> tuple[Codes, Codes, Codes]:
         """The codes of levels 0, 1 and 2 of rows (n, dim); rows of another length are brought to 1.

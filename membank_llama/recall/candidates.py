@@ -7,6 +7,7 @@ the session; in a small namespace all that may be seen.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,20 +47,14 @@ class Candidates:
         returned: which places of `rows` may be returned.
         around: the rows from `BACK` places before each to `AHEAD` after it, shape ``(BACK + 1 + AHEAD, n)``; -1 where
             there is none that may be seen.
+        near: for each distance of `DENSE_REACH` the place in `rows` of what stands so far after each; -1 where it is
+            not among them.
     """
 
     rows: Rows
     returned: Rows
     around: Rows
-
-    def near(self, distance: int) -> Rows:
-        """For each row the place in `rows` of what stands so far after it; -1 where it is not among them."""
-        wanted: Rows = self.around[BACK + distance]
-        if not len(self.rows):
-            return wanted
-        at = np.minimum(np.searchsorted(self.rows, wanted), len(self.rows) - 1)
-        found: Rows = np.where(self.rows[at] == wanted, at, -1)
-        return found
+    near: Mapping[int, Rows]
 
 
 def best_of_each(snapshot: NamespaceSnapshot, rows: Rows, order: Rows, most: int = 1) -> Rows:
@@ -94,7 +89,9 @@ def candidates_of(
         # what stands beside a candidate helps to score it
         rows = everyone if vector is None else _listed(_masked(snapshot.around(everyone, 2, 2), seen))
         returned = np.searchsorted(rows, everyone)
-    return Candidates(rows, returned, _masked(snapshot.around(rows, BACK, AHEAD), seen))
+    around = _masked(snapshot.around(rows, BACK, AHEAD), seen)
+    near = {distance: _near(rows, around[BACK + distance]) for distance in DENSE_REACH}
+    return Candidates(rows, returned, around, near)
 
 
 def _nearest(store: Store, query: RecallQuery, vector: Vector, snapshot: NamespaceSnapshot, seen: Mask | None) -> Ids:
@@ -131,6 +128,14 @@ def _scanned(
         piece = rows[start : start + SCAN_CHUNK]
         scores[start : start + SCAN_CHUNK] = store.scores(vector, snapshot.slots[piece], level)
     return snapshot.ids[rows[np.argsort(-scores, kind="stable")[:want]]]
+
+
+def _near(rows: Rows, wanted: Rows) -> Rows:
+    """Places of some rows among others; -1 where they are not."""
+    if not len(rows):
+        return wanted
+    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return np.where(rows[at] == wanted, at, -1)
 
 
 def _listed(table: Rows) -> Rows:

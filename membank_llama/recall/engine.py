@@ -179,7 +179,9 @@ class RecallEngine:
         for level in sorted(ranked.question.query.levels, reverse=True):
             if ranking.levels:
                 if len(places) > keep:
-                    places = best_of_each(snapshot, candidates.rows, ranking.best(places), FEW)
+                    places = ranking.best(places)
+                    if snapshot.passages:
+                        places = best_of_each(snapshot, candidates.rows, places, FEW)
                     places = places[: keep * FEW if snapshot.passages else keep]
                     keep = max(16, 2 * most)
                 scored = places
@@ -192,7 +194,10 @@ class RecallEngine:
     def _results(self, ranked: _Ranked, gate: RelevanceGate) -> tuple[list[RecallResult], set[int]]:
         """The results, and the ids that turned out to be removed."""
         ranking, snapshot, query = ranked.ranking, ranked.words.snapshot, ranked.question.query
-        order = best_of_each(snapshot, ranking.scene.rows, ranked.order)[: 2 * query.top_k + 8]
+        order = ranked.order
+        if snapshot.passages:
+            order = best_of_each(snapshot, ranking.scene.rows, order)
+        order = order[: 2 * query.top_k + 8]
         ids = snapshot.owner[ranking.scene.rows[order]].tolist()
         memories = self._store.registry.get(ids)
         gone = set(ids) - memories.keys()

@@ -53,11 +53,8 @@ class QuestionEncoder:
         self._store = store
         self._adapter = adapter
         self._max_bytes = max_bytes
-
-    @property
-    def model_id(self) -> str | None:
+        self.model_id = None if adapter is None else adapter.model_id()
         """The model that encodes; None without one."""
-        return None if self._adapter is None else self._adapter.model_id()
 
     def checked(self, query: RecallQuery) -> RecallQuery:
         """The query, cut to what is looked at.

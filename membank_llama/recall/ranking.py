@@ -12,7 +12,7 @@ from membank_llama.store.namespace_snapshot import ALONE, NamespaceSnapshot
 
 from .candidates import BACK, Candidates
 from .question_encoder import Question
-from .signals import DENSE_REACH, WORD_REACH, Scene, Weights, contributions
+from .signals import WORD_REACH, Scene, Weights, contributions
 from .time_expressions import spans
 from .word_matches import WordMatches
 
@@ -80,7 +80,7 @@ def ranking_of(question: Question, words: WordMatches, candidates: Candidates, w
         session=snapshot.session[rows],
         speaker=snapshot.speaker[rows],
         asks=snapshot.asks[rows].astype(np.float32),
-        near={distance: candidates.near(distance) for distance in DENSE_REACH},
+        near=candidates.near,
         spans=spans(query.text, now, query.zone),
         speaking=question.mentions.about,
         pinned=np.isin(snapshot.owner[rows], snapshot.pinned).astype(np.float32),

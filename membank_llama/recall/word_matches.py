@@ -78,11 +78,12 @@ def match_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
     holds = np.zeros((len(columns), len(rows)), np.bool_)
     holds[word, at] = True
     memories = len(snapshot) - snapshot.passages
-    rarity = rarities(holds.sum(axis=1), memories)
+    *found_in, nowhere = rarities(np.append(holds.sum(axis=1), 0), memories)
+    rarity = np.array(found_in, np.float32)
     names = {part.casefold() for name in question.mentions.names for part in name.split()}
     named = np.array([term.word in names for term in terms], np.bool_)
     emphasis = np.array([term.emphasis for term in terms], np.float32)
-    counted: Vector = np.where(named, rarities(np.zeros(1), memories), rarity)
+    counted: Vector = np.where(named, nowhere, rarity)
     counted *= np.where((emphasis > 1) | named, np.float32(NAMES), np.float32(1))
     if not snapshot.tells_speakers_apart:
         counted[named] = 0

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sqlite_utils import Database
 
 from membank_llama.core.errors import BankCorruptError
 
@@ -40,16 +41,15 @@ class Passage(NamedTuple):
     stop: int
 
 
-def insert_passages(registry: Registry, rows: Sequence[PassageRow]) -> None:
+def insert_passages(db: Database, rows: Sequence[PassageRow]) -> None:
     """Store passages in order of id, after their memories."""
     if not rows:
         return
-    with registry.transaction() as db:
-        db.conn.executemany(
-            "INSERT INTO passages (id, memory_id, start, stop, slot, namespace, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((*row, row_checksum(*row[:4])) for row in rows),
-        )
-        db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'memories'", (rows[-1][0],))
+    db.conn.executemany(
+        "INSERT INTO passages (id, memory_id, start, stop, slot, namespace, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((*row, row_checksum(*row[:4])) for row in rows),
+    )
+    db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'memories'", (rows[-1][0],))
 
 
 def passages_of(registry: Registry, ids: Iterable[int]) -> dict[int, list[Passage]]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,6 +174,21 @@ def _unpacked(data: bytes) -> PointerRecord:
             f"pointer with dtype {code}, level {level}, padding {zero} is damaged; run `membank verify`"
         )
     return PointerRecord(digest, offset, dims, dtype, level, model, nbytes, flags)
+
+
+def pack_levels(levels: Sequence[Codes], *, dims: int, codec: str, model_id: str) -> list[tuple[bytes, ...]]:
+    """Packed pointers of the levels of n vectors, one tuple a vector, their offsets still 0."""
+    nowhere = [0] * len(levels[0])
+    packed = [
+        pack_many(codes, nowhere, dims=dims, dtype=level_dtype(codec, level), level=level, model_id=model_id)
+        for level, codes in enumerate(levels)
+    ]
+    return list(zip(*packed, strict=True))
+
+
+def placed_at(records: Sequence[bytes], starts: Sequence[int], base: int) -> tuple[bytes, ...]:
+    """The same pointers, to bytes that begin `base` after `starts`, one a level."""
+    return tuple(relocate(record, base + start) for record, start in zip(records, starts, strict=True))
 
 
 def relocate(record: bytes, offset: int) -> bytes:

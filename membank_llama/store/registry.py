@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankNotFoundError
-from membank_llama.core.types import Memory, NewMemory, Progress
+from membank_llama.core.types import Memory, Progress
 
 from .commit_note import CommitNote
 from .database import BankDatabase, chunks, translating
-from .rows import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum, row_of, told_again
+from .rows import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum
 from .schema import VERSION, migrate
 from .schema_check import checked_version
 from .word_index import WordIndex
-
-CLOCK_SKEW = 2.0
-"""Seconds by which the clocks of two processes may differ."""
 
 OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id"
 """Passages with their memories, read in the order of the passages' ids."""
@@ -162,46 +157,7 @@ class Registry(BankDatabase):
 
     # -- memories
 
-    def find(self, namespace: str, digests: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
-        """text hash → (id, slot) of those texts that the namespace holds."""
-        found: dict[bytes, tuple[int, int]] = {}
-        for marks, piece in chunks(digests):
-            sql = f"SELECT text_hash, id, slot FROM memories WHERE namespace = ? AND text_hash IN ({marks})"
-            found.update({row[0]: (row[1], row[2]) for row in self.rows(sql, (namespace, *piece))})
-        return found
-
-    def last_id(self) -> int:
-        """The highest id ever given."""
-        sql = (
-            "SELECT max((SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'memories'),"
-            " (SELECT coalesce(max(id), 0) FROM memories), (SELECT coalesce(max(id), 0) FROM passages))"
-        )
-        return int(self.scalar(sql))
-
-    def insert(self, rows: Iterable[tuple[int, NewMemory, bytes, int]], now: float) -> None:
-        """Store memories given as (id, memory, text hash, slot); ids must be above `last_id()`.
-
-        Reference counts are the caller's to raise.
-        """
-        sql = f"INSERT INTO memories ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"
-        new = list(rows)
-        with self.transaction() as db:
-            db.conn.executemany(sql, (row_of(*row, now) for row in new))
-            self.words.file([(memory_id, item.namespace, item.text) for memory_id, item, _, _ in new])
-            soon = time.time() + CLOCK_SKEW
-            if any(item.expires_at is not None and item.expires_at <= soon for _, item, _, _ in new):
-                self.lifetimes_changed()
-
-    def seen_again(self, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
-        """The same texts came once more: they live on at least as long as the new telling would."""
-        with self.transaction():
-            for memory_id, item in tellings:
-                # where it is damaged, `verify` says so
-                with suppress(BankCorruptError):
-                    self._change(memory_id, partial(told_again, item=item, now=now))
-                    self.lifetimes_changed()
-
-    def _change(self, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+    def change(self, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
         """Set columns of one memory, from those it has; returns whether there is such a memory.
 
         Raises:
@@ -289,7 +245,8 @@ class Registry(BankDatabase):
             (namespace, since, until),
         )
         expired = sorted(row[0] for row in rows if row[0] is not None and row[1] is not None)
-        following = next((row[1] for row in rows if row[0] is None), math.inf)
+        # of a damaged row it may be a text, which comes behind all numbers
+        following = next((row[1] for row in rows if row[0] is None and isinstance(row[1], (int, float))), math.inf)
         return expired, [row[0] for row in rows if row[1] is None], following
 
     def select(
@@ -326,7 +283,7 @@ class Registry(BankDatabase):
         """Returns whether there is such a memory."""
         with self.transaction():
             self.lifetimes_changed()
-            return self._change(memory_id, lambda _: {"pinned": int(pinned)})
+            return self.change(memory_id, lambda _: {"pinned": int(pinned)})
 
     def count(self, namespace: str | None = None) -> int:
         return self._count("memories", namespace)
@@ -349,19 +306,6 @@ class Registry(BankDatabase):
 
     # -- pointers
 
-    def slots_with(self, digests: Iterable[bytes]) -> dict[bytes, int]:
-        """SHA-256 of an activation → the slot that holds it, for those in use."""
-        found: dict[bytes, int] = {}
-        for marks, piece in chunks(digests):
-            sql = f"SELECT digest, slot FROM pointers WHERE digest IN ({marks}) AND ref_count > 0"
-            found.update(self.rows(sql, piece))
-        return found
-
-    def free_slots(self, limit: int) -> list[int]:
-        """Slots that may be written again."""
-        rows = self.rows("SELECT slot FROM pointers WHERE ref_count <= 0 ORDER BY slot LIMIT ?", (limit,))
-        return [row[0] for row in rows]
-
     def free_count(self) -> int:
         """How many slots may be written again."""
         return int(self.scalar("SELECT count(*) FROM pointers WHERE ref_count <= 0"))
@@ -369,17 +313,6 @@ class Registry(BankDatabase):
     def next_slot(self) -> int:
         """The first slot never used."""
         return int(self.scalar("SELECT coalesce(max(slot) + 1, 0) FROM pointers"))
-
-    def put_pointers(self, rows: Iterable[tuple[int, Sequence[bytes], int]]) -> None:
-        """Write (slot, its three packed records, references); the first record names the activation."""
-        sql = "INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?, ?, ?)"
-        with self.transaction() as db:
-            db.conn.executemany(sql, ((slot, records[0][:32], *records, count) for slot, records, count in rows))
-
-    def refer(self, more: Mapping[int, int]) -> None:
-        """slot → how many more memories and passages point at it."""
-        with self.transaction() as db:
-            db.conn.executemany("UPDATE pointers SET ref_count = ref_count + ?2 WHERE slot = ?1", tuple(more.items()))
 
     def pointers(self, slots: Iterable[int]) -> dict[int, tuple[bytes, bytes, bytes]]:
         """slot → its packed records at levels 0, 1 and 2."""

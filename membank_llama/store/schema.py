@@ -14,8 +14,9 @@ from membank_llama.core.errors import BankFormatError
 from membank_llama.core.text_features import asks, speaker_of
 from membank_llama.core.types import Progress
 
-from .full_text import TOKENIZER, sql_function
+from .full_text import TOKENIZER
 from .rows import CHECKED, row_checksum
+from .word_index import sql_function
 
 _FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",

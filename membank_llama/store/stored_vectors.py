@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from membank_llama.core.errors import ModelMismatchError
 from membank_llama.core.types import LEVELS, Codes, Ids, Vector
 from membank_llama.hgns.hierarchy import HGNSHierarchy
 
@@ -57,6 +58,18 @@ class StoredVectors:
                     self.reload()
             state = self.registry.state()
         return state
+
+    def check_model(self, model_id: str) -> None:
+        """Raises ModelMismatchError where vectors of this model are not those of the bank, or no longer."""
+        if model_id != self.model.id:
+            raise ModelMismatchError(
+                f"{self.path} was moved from {model_id} to {self.model.name} ({self.model.id}) meanwhile; "
+                "close it and open it with that model"
+            )
+
+    def is_current(self, activations: str | None = None) -> bool:
+        """Whether this activation file, by default the one in hand, is the one that the registry names."""
+        return bool(self.registry.get_meta("activations") == (activations or self.activations))
 
     def codes(self, slots: Slots, level: int) -> Codes:
         """One level of many slots, shape ``(len(slots), nbytes(level))``."""

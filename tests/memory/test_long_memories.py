@@ -22,6 +22,7 @@ from membank_llama.memory.prompt_block import Neutraliser, build_block, excerpte
 from membank_llama.memory.prompt_injection import MemoryOptions, text_of
 from membank_llama.memory.text_splitting import LONG, MAX_CHARS, encoded_text, passage_spans
 from membank_llama.recall.query import RecallResult
+from membank_llama.store.write_plan import Places
 
 DIM = 256
 NEEDLE = "The spare key of the cottage lies beneath the blue flowerpot on the veranda."
@@ -208,7 +209,7 @@ def test_rows_slots_and_ids(bank: MemBank) -> None:
     assert {row[1] for row in passages} == {2}
     assert [(0, passages[0][2]), *(row[2:4] for row in passages)] == list(passage_spans(TEXT))
     assert bank.get(2).text == TEXT
-    assert bank.store.registry.last_id() == 2 + COUNT
+    assert Places(bank.store.registry.db, 0).next_id == 3 + COUNT
     assert references(bank) == 2 + COUNT
     stats = bank.stats()
     assert stats["memories"] == 3

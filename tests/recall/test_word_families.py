@@ -10,7 +10,7 @@ import pytest
 from support.banks import open_bank
 
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall.query_terms import EMPHASIS, FAMILIES, UNIT, forms_of, looked_up
+from membank_llama.recall.query_terms import EMPHASIS, FAMILIES, UNIT, forms_of, looked_up, rarities
 
 
 @pytest.mark.parametrize(
