@@ -64,6 +64,9 @@ class HGNSHierarchy:
         self._codec, self._turned = _build(kind, dim, base, gradient_levels, axes)
         sizes = [self._codec.nbytes(level) for level in LEVELS]
         self.spans: Sequence[tuple[int, int]] = [(sum(sizes[:level]), sum(sizes[: level + 1])) for level in LEVELS]
+        """Where each level lies within a slot: start and stop."""
+        self.slot_bytes = sum(sizes)
+        """Bytes of the three levels together."""
         self.dim = dim
         self.codec_name = codec
         self.k = base
@@ -111,11 +114,6 @@ class HGNSHierarchy:
     def index_query(self, query: Vector, count: int) -> Vector:
         """The question, (dim,), as `index_rows` are to be asked, (count,)."""
         return np.ascontiguousarray(self.asked(query)[:count])
-
-    @property
-    def slot_bytes(self) -> int:
-        """Bytes of the three levels together."""
-        return self.spans[-1][1]
 
     @property
     def tag(self) -> bytes:

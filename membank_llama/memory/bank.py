@@ -34,7 +34,7 @@ from membank_llama.store.write_plan import ModelCard
 from .calibrator import Calibrator
 from .ingest_results import IngestResult, Integration
 from .prompt_block import Neutraliser, build_block, excerpted
-from .text_splitting import encoded_text, passage_spans
+from .text_splitting import passages_of_texts
 
 logger = logging.getLogger("membank_llama")
 
@@ -85,11 +85,9 @@ class MemBank:
             if path is None:
                 path = temporary_directory()
                 stack.callback(shutil.rmtree, path, ignore_errors=True)
-            card = None
-            if adapter is not None:
-                if auto_validate_adapter:
-                    adapter.validate()
-                card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
+            if adapter is not None and auto_validate_adapter:
+                adapter.validate()
+            card = None if adapter is None else _card_of(adapter)
             self.path = Path(path)
             self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
             stack.callback(self._store.close)
@@ -99,6 +97,7 @@ class MemBank:
             self._calibrator.soon()
 
     def _ask_with(self, adapter: ModelAdapter | None) -> None:
+        self._card = None if adapter is None else _card_of(adapter)
         self._encoder = QuestionEncoder(self._store, adapter, self.max_text_bytes)
         self._engine = RecallEngine(self._store, self._encoder)
         self._calibrator = Calibrator(self._store, self._encoder)
@@ -180,12 +179,11 @@ class MemBank:
 
     def _ingest_batch(self, batch: list[NewMemory], beside: Callable[[], None] | None) -> list[IngestResult]:
         start = time.perf_counter()
-        adapter = self._need_adapter()
-        spans = [passage_spans(item.text) for item in batch]
-        texts = [text for item, cuts in zip(batch, spans, strict=True) for text in encoded_text(item.text, cuts)]
-        vectors = check_vectors(adapter.encode_batch(texts), len(texts), adapter.hidden_dim, adapter.name)
-        stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans, beside=beside)
-        self._calibrator.soon()
+        adapter, card = self._need_adapter(), self._card or self._store.model
+        spans, texts = passages_of_texts([item.text for item in batch])
+        vectors = check_vectors(adapter.encode_batch(texts), len(texts), card.dim, card.name)
+        stored = self._store.add(batch, vectors, model_id=card.id, spans=spans, beside=beside)
+        self._calibrator.soon(len(texts))
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
         return [IngestResult(entry.memory_id, entry.pointers, entry.is_new, dims, spent) for entry in stored]
@@ -386,6 +384,10 @@ class MemBank:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _card_of(adapter: ModelAdapter) -> ModelCard:
+    return ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
 
 
 def _about(text: str) -> int:

@@ -22,11 +22,16 @@ class Calibrator:
     def __init__(self, store: Store, encoder: QuestionEncoder) -> None:
         self._store = store
         self._encoder = encoder
+        self._until_due = 0
 
-    def soon(self) -> None:
-        """In the background, where the bank has grown so far."""
+    def soon(self, told: int = 0) -> None:
+        """In the background, where the bank has grown so far by `told` vectors more."""
+        self._until_due -= told
+        if self._until_due > 0:
+            return
         if calibrate.is_due(self._store):
             self._store.worker.submit(CALIBRATING, self._steps)
+        self._until_due = calibrate.until_due(self._store)
 
     def now(self, progress: Progress | None) -> None:
         """What the background was to do. A disk that refuses leaves the bank along the axes it had."""

@@ -42,9 +42,7 @@ class Passage(NamedTuple):
 
 
 def insert_passages(db: Database, rows: Sequence[PassageRow]) -> None:
-    """Store passages in order of id, after their memories."""
-    if not rows:
-        return
+    """Store some passages in order of id, after their memories."""
     db.conn.executemany(
         "INSERT INTO passages (id, memory_id, start, stop, slot, namespace, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
         ((*row, row_checksum(*row[:4])) for row in rows),

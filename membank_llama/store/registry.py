@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from sqlite_utils import Database
+
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankNotFoundError
 from membank_llama.core.types import Memory, Progress
 
@@ -58,7 +60,7 @@ class Registry(BankDatabase):
         self._note = CommitNote(path.parent)
         # before the database is read: it may come further meanwhile
         noted = self._note.read()
-        self._bumped = False
+        self._bumped: int | None = None
         super().__init__(path, read_only=read_only)
         try:
             with translating(path):
@@ -145,15 +147,15 @@ class Registry(BankDatabase):
                 "from a copy"
             ) from exc
 
-    def bump(self) -> None:
-        with self.transaction() as db:
-            db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
-            self._bumped = True
+    def bump(self, db: Database) -> None:
+        """Raise the generation, in the transaction that `db` is in."""
+        db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+        self._bumped = self._counted(db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
 
     def _ended(self, *, committed: bool) -> None:
-        bumped, self._bumped = self._bumped, False
-        if bumped and committed:
-            self._note.write(self.generation)
+        bumped, self._bumped = self._bumped, None
+        if bumped is not None and committed:
+            self._note.write(bumped)
 
     # -- memories
 

@@ -288,7 +288,8 @@ class Store(StoredVectors):
             hierarchy = self.hierarchy
             levels = hierarchy.compress(vectors)
             records = pack_levels(levels, dims=hierarchy.dim, codec=hierarchy.codec_name, model_id=self.model.id)
-            starts = [self.buffer.offset(0) + start for start, _ in hierarchy.spans]
+            first = self.buffer.offset(0)
+            starts = [first + start for start, _ in hierarchy.spans]
             with self.registry.transaction() as db:
                 plan = make_plan(db, items, spans, records)
                 if plan.writes:

@@ -153,10 +153,11 @@ def record_plan(
     refer(db, {slot: count for slot, count in plan.references.items() if slot not in plan.writes})
     if plan.new:
         insert_memories(registry, db, plan.new, now)
-        insert_passages(db, plan.passages)
+        if plan.passages:
+            insert_passages(db, plan.passages)
     seen_again(registry, plan.again, now)
     if plan.new:
-        registry.bump()
+        registry.bump(db)
 
 
 def put_pointers(db: Database, rows: Iterable[tuple[int, Sequence[bytes], int]]) -> None:

@@ -20,7 +20,7 @@ from membank_llama.memory.chat_memory import ChatMemory
 from membank_llama.memory.import_export import export_memories, import_memories
 from membank_llama.memory.prompt_block import Neutraliser, build_block, excerpted
 from membank_llama.memory.prompt_injection import MemoryOptions, text_of
-from membank_llama.memory.text_splitting import LONG, MAX_CHARS, encoded_text, passage_spans
+from membank_llama.memory.text_splitting import LONG, MAX_CHARS, passage_spans, passages_of_texts
 from membank_llama.recall.query import RecallResult
 from membank_llama.store.write_plan import Places
 
@@ -93,7 +93,7 @@ def bank(tmp_path: Path) -> Iterator[MemBank]:
 @pytest.mark.parametrize("text", ["short", "x" * LONG, "a b " * 400, " " * LONG + "end"])
 def test_a_short_text_is_one_passage(text: str) -> None:
     assert len(passage_spans(text)) == 1
-    assert encoded_text(text, passage_spans(text)) == [text]
+    assert passages_of_texts([text]) == ([passage_spans(text)], [text])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_passages_are_all_of_the_text_in_order(text: str) -> None:
     assert len(spans) > 1
     assert "".join(text[start:stop] for start, stop in spans) == text
     assert spans[0][0] == 0
-    for piece in encoded_text(text, spans):
+    for piece in passages_of_texts([text])[1]:
         assert 0 < len(piece) <= MAX_CHARS
         assert piece == piece.strip()
 
@@ -417,7 +417,7 @@ def test_the_passage_and_its_neighbours_are_injected(bank: MemBank, budget: int,
     for far in (TEXT[:60], TEXT[-60:]):
         assert far not in line
     at = best.borders.index(best.passage[0] if best.passage else 0)
-    pieces = [" ".join(piece.split()) for piece in encoded_text(TEXT, passage_spans(TEXT))]
+    pieces = [" ".join(piece.split()) for piece in passages_of_texts([TEXT])[1]]
     assert [place for place, piece in enumerate(pieces) if piece in line] == {
         2: [at - 1, at, at + 1], 1: [at, at + 1], 0: [at]
     }[beside]  # fmt: skip

@@ -37,7 +37,7 @@ def put(registry: Registry, *items: NewMemory, slot: int = 0, now: float = 100.0
     rows = [(first + n, item, text_hash(item.text), slot + n) for n, item in enumerate(items)]
     with registry.transaction() as db:
         insert_memories(registry, db, rows, now)
-    registry.bump()
+        registry.bump(db)
     return [row[0] for row in rows]
 
 

@@ -112,7 +112,8 @@ class Rewrite:
             levels = [level[rows_kept] for level in levels]
             records = self._records(memories, levels, kept)
             slots, fresh = self._slots(memories, [record[0][:32] for record in records])
-            starts = [self._buffer.offset(0) + start for start, _ in self._hierarchy.spans]
+            first = self._buffer.offset(0)
+            starts = [first + start for start, _ in self._hierarchy.spans]
             rows = []
             for memory, record, slot in zip(memories, records, slots, strict=True):
                 pointers = placed_at(record, starts, slot * self._hierarchy.slot_bytes)
@@ -270,4 +271,4 @@ class Rewrite:
             registry.set_meta("model", vars(self._card))
             record_encoding(registry, self._hierarchy, self._calibrated_at)
             registry.set_meta("activations", self._name)
-            registry.bump()
+            registry.bump(db)
