@@ -27,13 +27,11 @@ from membank_llama.store.store import Store
 
 from .best_passages import best_passages
 from .candidates import FEW, Candidates, best_of_each, candidates_of
-from .diversity import collapsed, diversified
-from .gate_thresholds import Thresholds
 from .query import RecallQuery, RecallResult
 from .question_encoder import Question, QuestionEncoder
 from .ranking import Ranking, ranking_of
-from .relevance_gate import COHORT, RelevanceGate, evidence, judged
-from .results import Found, results_of
+from .relevance_gate import COHORT, GateThresholds, RelevanceGate, evidence, judged
+from .results import Found, collapsed, diversified, results_of
 from .signals import SIGNALS, Weights
 from .word_matches import WordMatches, match_words
 
@@ -70,7 +68,7 @@ class RecallEngine:
         self._encoder = encoder
         self._lock = threading.Lock()
         self._gate: tuple[HGNSHierarchy, RelevanceGate] | None = None
-        self._thresholds = Thresholds(store, encoder.model_id or "words")
+        self._thresholds = GateThresholds(store, encoder.model_id or "words")
 
     def search(self, query: RecallQuery) -> list[RecallResult]:
         """The best memories, best first.

@@ -186,6 +186,13 @@ class Registry(BankDatabase):
             found.update((memory.id, memory) for memory in memories_of(rows))
         return found
 
+    def existing(self, ids: Iterable[int]) -> set[int]:
+        """Those of some ids that there are memories of."""
+        found: set[int] = set()
+        for marks, piece in chunks(ids):
+            found.update(row[0] for row in self.rows(f"SELECT id FROM memories WHERE id IN ({marks})", piece))
+        return found
+
     def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:
         """All memories in order of id, read in pages so that a writer is never held up."""
         where = "" if namespace is None else "namespace = ? AND "

@@ -14,7 +14,7 @@ from support.banks import FACTS, numbered, open_bank, open_store, texts, unit_ve
 from membank_llama.core.types import NewMemory
 from membank_llama.hgns.axes import FEWEST
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall import gate_thresholds
+from membank_llama.recall import relevance_gate
 from membank_llama.recall.candidates import WHOLE_BELOW
 from membank_llama.recall.engine import RecallEngine
 from membank_llama.store import index_set
@@ -121,12 +121,12 @@ def test_measuring_the_gate_holds_nobody_up(two: Path, gate: Gate, monkeypatch: 
     monkeypatch.setattr(RecallEngine, "_reached", reached)
     with open_bank(two) as bank:
         (first,) = bank.recall("note 12: the violin beside the lamp", 1, namespace="mine")
-        assert f"of {gate_thresholds.PROVISIONAL:.1f}" in first.reason
+        assert f"of {relevance_gate.PROVISIONAL:.1f}" in first.reason
         assert gate.reached.wait(10)
         gate.open()
         wait_for(lambda: not bank.store.worker.pending())
         (second,) = bank.recall("note 12: the violin beside the lamp", 1, namespace="mine")
-        assert f"of {gate_thresholds.PROVISIONAL:.1f}" not in second.reason
+        assert f"of {relevance_gate.PROVISIONAL:.1f}" not in second.reason
         assert measured_by == {"membank-index"}
     measured_by.clear()
     with open_bank(two) as bank:
