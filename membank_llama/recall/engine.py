@@ -79,6 +79,8 @@ class RecallEngine:
         """
         query = self._encoder.checked(query)
         state = self._store.current()
+        if query.weights is None and state.weights:
+            query = replace(query, weights=Weights.of(state.weights))
         question = self._encoder.question(query, self._store.snapshots.get(query.namespace, state))
         while True:
             try:
@@ -156,8 +158,7 @@ class RecallEngine:
         snapshot = store.snapshots.get(query.namespace, state)
         words = match_words(store.registry.words, question, snapshot, state.lifetimes)
         candidates = candidates_of(store, query, question.vector, snapshot, words)
-        weights = Weights.of(state.weights or {}) if query.weights is None else query.weights
-        ranking = ranking_of(question, words, candidates, weights)
+        ranking = ranking_of(question, words, candidates, query.weights or Weights())
         ranked = _Ranked(question, words, ranking, candidates.returned)
         if not len(candidates.returned):
             return ranked
