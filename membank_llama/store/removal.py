@@ -49,7 +49,7 @@ class Removal:
     traces: list[Trace] = field(default_factory=list)
 
 
-def delete(registry: Registry, ids: Iterable[int]) -> Removal:
+def delete_memories(registry: Registry, ids: Iterable[int]) -> Removal:
     """Remove memories with their passages, words and pointers, and note what is left to overwrite."""
     gone = Removal()
     with registry.transaction() as db:

@@ -203,7 +203,7 @@ def check_version(connection: sqlite3.Connection, where: str) -> int:
 def migrate(connection: sqlite3.Connection, where: str, progress: Progress | None = None) -> int:
     """Bring the tables to `VERSION`; returns how many migrations ran. A bank that exists may take some seconds."""
     start = check_version(connection, where)
-    prepare(connection)
+    add_functions(connection)
     for number in range(start, VERSION):
         if progress is not None and start:
             progress("bringing the bank up to date", number - start, VERSION - start)
@@ -219,7 +219,7 @@ def migrate(connection: sqlite3.Connection, where: str, progress: Progress | Non
     return VERSION - start
 
 
-def prepare(connection: sqlite3.Connection) -> None:
+def add_functions(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that migrations use."""
     for name, count, function in (
         ("membank_speaker", 3, _speaker),

@@ -318,7 +318,7 @@ class Store(StoredVectors):
         """
         self.check_writable()
         with self.write_lock:
-            gone = removal.delete(self.registry, ids)
+            gone = removal.delete_memories(self.registry, ids)
             if gone.memories:
                 for namespace, labels in gone.labels.items():
                     self.snapshots.drop(namespace, labels)

@@ -12,7 +12,7 @@ from membank_llama.core.errors import BankFormatError, BankNotFoundError
 from membank_llama.core.types import NewMemory
 from membank_llama.store.database import chunks
 from membank_llama.store.registry import Registry
-from membank_llama.store.removal import delete
+from membank_llama.store.removal import delete_memories
 from membank_llama.store.rows import text_hash
 from membank_llama.store.write_plan import (
     Places,
@@ -66,7 +66,7 @@ def test_a_memory_comes_back_whole(registry: Registry) -> None:
 
 def test_ids_are_never_given_twice(registry: Registry) -> None:
     ids = put(registry, NewMemory("one"), NewMemory("two"))
-    delete(registry, ids)
+    delete_memories(registry, ids)
     assert Places(registry.db, 0).next_id == 3
     assert put(registry, NewMemory("three")) == [3]
 
@@ -107,11 +107,11 @@ def test_pointers_are_64_bytes_and_counted(registry: Registry) -> None:
     assert registry.next_slot() == 8
     ids = put(registry, NewMemory("a"), slot=7) + put(registry, NewMemory("b"), slot=7)
     refer(db, {7: 1})
-    first = delete(registry, ids[:1])
+    first = delete_memories(registry, ids[:1])
     assert (first.memories, first.slots) == (1, [])
     assert Places(db, 10).free == []
     refer(db, {7: -1})
-    second = delete(registry, [*ids, 555])
+    second = delete_memories(registry, [*ids, 555])
     assert (second.memories, second.slots) == (1, [7])
     assert Places(db, 10).free == [7]
     assert held_activations(db, [records[0][:32]]) == {}
@@ -152,7 +152,7 @@ def test_arrivals_and_namespaces(registry: Registry) -> None:
 
 def test_words_follow_removal(registry: Registry) -> None:
     ids = put(registry, NewMemory("river"), NewMemory("lamp"))
-    delete(registry, ids[:1])
+    delete_memories(registry, ids[:1])
     assert words(registry, "river") == []
     assert registry.words.is_sound()
     assert registry.scalar("SELECT count(*) FROM postings") == 1
@@ -200,7 +200,7 @@ def test_more_ids_than_sqlite_takes_at_once(registry: Registry) -> None:
     put(registry, *(NewMemory(str(n)) for n in range(1100)))
     assert len(registry.get(range(1, 2000))) == 1100
     put_pointers(registry.db, [(n, (bytes(64),) * 3, 1) for n in range(1100)])
-    gone = delete(registry, range(1, 1101))
+    gone = delete_memories(registry, range(1, 1101))
     assert (gone.memories, sorted(gone.slots)) == (1100, list(range(1100)))
 
 
