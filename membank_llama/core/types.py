@@ -19,6 +19,16 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 Codes: TypeAlias = npt.NDArray[np.uint8]
 """Encoded vectors of one level, shape ``(n, nbytes)``; uint8."""
 
+Ids: TypeAlias = npt.NDArray[np.int64]
+"""Ids of memories, shape ``(n,)``."""
+
+Rows: TypeAlias = npt.NDArray[np.intp]
+"""Places in a `NamespaceSnapshot`, shape ``(n,)``; -1 where there is none."""
+
+Times: TypeAlias = npt.NDArray[np.float64]
+Numbers: TypeAlias = npt.NDArray[np.int32]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
 Spans: TypeAlias = tuple[tuple[int, int], ...]
 """The passages of a text, in characters: where each begins and the next one does; together all of it."""
 

@@ -43,10 +43,10 @@ class DigitsCodec(Codec):
             raise InvalidInputError(f"the digits codec needs k from 2 to 256, got {k}")
         per_byte = next(p for p in range(8, 0, -1) if k**p <= 256)
         budget = max(1, 34 * dim // 100)
-        self.digits1 = per_byte
         self.digits2 = max(1, per_byte * budget // dim)
         self._dims_per_byte = per_byte // self.digits2
         self._bytes2 = min(budget, -(-dim // self._dims_per_byte))
+        self._sizes = (4 * dim, dim, self._bytes2)
         self._dims2 = min(dim, self._bytes2 * self._dims_per_byte)
         self._quantiser = Quantiser(k**per_byte, dim)
         self._centroids1 = centroids(k**per_byte)
@@ -57,7 +57,7 @@ class DigitsCodec(Codec):
         self._wide = np.pad(self._group, ((0, 0), (0, width - self._dims_per_byte)))
 
     def nbytes(self, level: int) -> int:
-        return (4 * self.dim, self.dim, self._bytes2)[check_level(level)]
+        return self._sizes[check_level(level)]
 
     def encode(self, vectors: Vector) -> tuple[Codes, Codes, Codes]:
         rows = unit_rows(vectors, self.dim)
@@ -71,11 +71,11 @@ class DigitsCodec(Codec):
 
     def score(self, query: Vector, codes: Codes, level: int) -> Vector:
         unit = unit_rows(np.asarray(query)[np.newaxis], self.dim)[0]
-        if check_level(level) == 0:
+        if level == 0:
             return cosines(full_decode(codes, self.dim), unit)
         if level == 1:
             return cosines(self._centres(codes, level), unit)
-        return self._score_coarse(unit, check_codes(codes, self._bytes2))
+        return self._score_coarse(unit, check_codes(codes, self.nbytes(level)))
 
     def _score_coarse(self, unit: Vector, codes: Codes) -> Vector:
         """Cosines with level 2, as `cosines(self._centres(codes, 2), unit)` gives them but for the order of sums."""
@@ -99,7 +99,7 @@ class DigitsCodec(Codec):
         return np.ascontiguousarray(packed)
 
     def _centres(self, codes: Codes, level: int) -> Vector:
-        codes = check_codes(codes, self.nbytes(level))
+        codes = check_codes(codes, self._sizes[level])
         if level == 1:
             return np.take(self._centroids1, codes, mode="clip")
         rows = np.take(self._group, codes, axis=0, mode="clip").reshape(len(codes), self._bytes2 * self._dims_per_byte)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,11 @@ class HGNSHierarchy:
         check_base(base, 1)
         check_base(2, gradient_levels)
         self._codec, self._turned = _build(kind, dim, base, gradient_levels, axes)
+        sizes = [self._codec.nbytes(level) for level in LEVELS]
+        self.spans: Sequence[tuple[int, int]] = [(sum(sizes[:level]), sum(sizes[: level + 1])) for level in LEVELS]
+        """Where each level lies within a slot: start and stop."""
+        self.slot_bytes = sum(sizes)
+        """Bytes of the three levels together."""
         self.dim = dim
         self.codec_name = codec
         self.k = base
@@ -81,6 +86,11 @@ class HGNSHierarchy:
         """Rows (n, dim) as unit rows of the space that cosines are taken in; raises as `compress`."""
         unit = unit_rows(rows, self.dim)
         return unit if self._turned is None else self._turned.corrected(unit)
+
+    def asked(self, query: Vector) -> Vector:
+        """A question, (dim,), of unit length in the space that cosines are taken in; computed once for the levels of
+        one search."""
+        return unit_rows(query[np.newaxis], self.dim)[0] if self._turned is None else self._turned.asked(query)
 
     def axes_holding(self, share: float) -> int:
         """How many leading axes hold this share of the variance; all dimensions where there are no axes."""
@@ -103,13 +113,7 @@ class HGNSHierarchy:
 
     def index_query(self, query: Vector, count: int) -> Vector:
         """The question, (dim,), as `index_rows` are to be asked, (count,)."""
-        asked = self.corrected(query[np.newaxis])[0] if self._turned is None else self._turned.asked(query)
-        return np.ascontiguousarray(asked[:count])
-
-    @property
-    def slot_bytes(self) -> int:
-        """Bytes of the three levels together."""
-        return sum(self.nbytes(level) for level in LEVELS)
+        return np.ascontiguousarray(self.asked(query)[:count])
 
     @property
     def tag(self) -> bytes:
@@ -123,8 +127,7 @@ class HGNSHierarchy:
 
     def offsets(self, level: int) -> tuple[int, int]:
         """Where a level lies within a slot: start and stop."""
-        stop = sum(self.nbytes(lower) for lower in range(level + 1))
-        return stop - self.nbytes(level), stop
+        return self.spans[level]
 
     def compress(self, vectors: Vector) -> tuple[Codes, Codes, Codes]:
         """The codes of levels 0, 1 and 2 of rows (n, dim); rows of another length are brought to 1.

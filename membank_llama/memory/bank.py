@@ -1,6 +1,6 @@
 """`MemBank`: tell it, ask it, close it, open it again.
 
-Encodes with an adapter, stores through `Store`, finds through `QueryEngine`. Without an adapter a bank can still
+Encodes with an adapter, stores through `Store`, finds through `RecallEngine`. Without an adapter a bank can still
 be read and searched by its words.
 """
 
@@ -17,24 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.adapters.base import ModelAdapter, check_vectors
-from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError, ModelError
+from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
 from membank_llama.core.types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 from membank_llama.core.validation import checked
 from membank_llama.hgns.hierarchy import DEFAULT_CODEC
 from membank_llama.recall.engine import Measured
 from membank_llama.recall.query import RecallQuery, RecallResult
-from membank_llama.recall.question_encoder import Asker
 from membank_llama.recall.signals import Weights
 from membank_llama.store.bank_files import temporary_directory
-from membank_llama.store.maintenance import compact
-from membank_llama.store.maintenance.row_checks import check_database, check_rows, reindex
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 from membank_llama.store.write_plan import ModelCard
 
-from .calibrator import Calibrator
+from .bank_maintenance import BankMaintenance, card_of
 from .ingest_results import IngestResult, Integration
 from .prompt_block import Neutraliser, build_block, excerpted
-from .text_splitting import encoded_text, passage_spans
+from .text_splitting import passages_of_texts
 
 logger = logging.getLogger("membank_llama")
 
@@ -45,7 +43,7 @@ INTEGRATE_TOKENS = 512
 WEIGHTS = "weights"
 
 
-class MemBank:
+class MemBank(BankMaintenance):
     """A bank of memories, made by one model.
 
     Args:
@@ -77,7 +75,6 @@ class MemBank:
         progress: Progress | None = None,
         repair: bool = False,
     ) -> None:
-        self.adapter = adapter
         self.max_text_bytes = max_text_bytes
         self._multiplier = candidate_multiplier
         self._min_score = min_recall_score
@@ -85,22 +82,16 @@ class MemBank:
             if path is None:
                 path = temporary_directory()
                 stack.callback(shutil.rmtree, path, ignore_errors=True)
-            card = None
-            if adapter is not None:
-                if auto_validate_adapter:
-                    adapter.validate()
-                card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
+            if adapter is not None and auto_validate_adapter:
+                adapter.validate()
+            card = None if adapter is None else card_of(adapter)
             self.path = Path(path)
             self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
             stack.callback(self._store.close)
-            self._ask_with(adapter)
+            self.use(adapter)
             self._stack = stack.pop_all()
         if adapter is not None and not repair:
             self._calibrator.soon()
-
-    def _ask_with(self, adapter: ModelAdapter | None) -> None:
-        self._asker = Asker(self._store, adapter, self.max_text_bytes)
-        self._calibrator = Calibrator(self._store, self._asker)
 
     @property
     def read_only(self) -> bool:
@@ -138,7 +129,17 @@ class MemBank:
             EmptyTextError, TextTooLongError, InvalidTextError: see errors.py; nothing is stored.
             ModelError: the bank was opened without a model.
         """
-        item = NewMemory(text, metadata, role, namespace, conversation, created_at, source, pinned, expires_at)
+        item = NewMemory(
+            text,
+            metadata,
+            role=role,
+            namespace=namespace,
+            conversation=conversation,
+            created_at=created_at,
+            source=source,
+            pinned=pinned,
+            expires_at=expires_at,
+        )
         return self.ingest_many([item])[0]
 
     def ingest_many(
@@ -179,20 +180,14 @@ class MemBank:
 
     def _ingest_batch(self, batch: list[NewMemory], beside: Callable[[], None] | None) -> list[IngestResult]:
         start = time.perf_counter()
-        adapter = self._need_adapter()
-        spans = [passage_spans(item.text) for item in batch]
-        texts = [text for item, cuts in zip(batch, spans, strict=True) for text in encoded_text(item.text, cuts)]
-        vectors = check_vectors(adapter.encode_batch(texts), len(texts), adapter.hidden_dim, adapter.name)
-        stored = self._store.add(batch, vectors, model_id=adapter.model_id(), spans=spans, beside=beside)
-        self._calibrator.soon()
+        adapter, card = self.adapter or self.need_adapter(), self._card or self._store.model
+        spans, texts = passages_of_texts([item.text for item in batch])
+        vectors = check_vectors(adapter.encode_batch(texts), len(texts), card.dim, card.name)
+        stored = self._store.add(batch, vectors, model_id=card.id, spans=spans, beside=beside)
+        self._calibrator.soon(len(texts))
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
         return [IngestResult(entry.memory_id, entry.pointers, entry.is_new, dims, spent) for entry in stored]
-
-    def _need_adapter(self) -> ModelAdapter:
-        if self.adapter is None:
-            raise ModelError(f"{self.path} was opened without a model; pass the adapter of {self.model.name}")
-        return self.adapter
 
     # -- finding
 
@@ -231,22 +226,22 @@ class MemBank:
             query,
             top_k,
             tuple(LEVELS if levels is None else levels),
-            namespace,
-            since,
-            until,
-            frozenset(exclude),
-            self._min_score if min_score is None else min_score,
-            self._multiplier,
-            now,
-            diversity,
-            weights or self.weights(),
-            zone,
+            namespace=namespace,
+            since=since,
+            until=until,
+            exclude=frozenset(exclude),
+            min_score=self._min_score if min_score is None else min_score,
+            candidate_multiplier=self._multiplier,
+            now=now,
+            diversity=diversity,
+            weights=weights,
+            zone=zone,
         )
-        return self._asker.search(asked)
+        return self._engine.search(asked)
 
     def measured(self, asked: RecallQuery) -> Measured:
         """The candidates of a question with every signal before it is weighed (tuning.py)."""
-        return self._asker.measured(asked)
+        return self._engine.measured(asked)
 
     def weights(self) -> Weights:
         """What each signal counts for in this bank: as tuned, or else the default set."""
@@ -262,7 +257,7 @@ class MemBank:
 
     def encode(self, text: str) -> Vector | None:
         """The vector of a question, shape ``(dim,)``; None without an adapter."""
-        return self._asker.encode(text)
+        return self._encoder.encode(text)
 
     def integrate(self, text: str, top_k: int = 3, **recall: Any) -> Integration:
         """Recall what belongs to a text, put it ahead of the text, and remember the text."""
@@ -290,6 +285,24 @@ class MemBank:
         """All memories in the order they came."""
         return self._store.registry.iterate(namespace)
 
+    def count(self, namespace: str | None = None) -> int:
+        """How many memories there are."""
+        return self._store.registry.count(namespace)
+
+    def exists(self, ids: Iterable[int]) -> set[int]:
+        """Those of some ids that there are memories of."""
+        return self._store.registry.existing(ids)
+
+    def select(
+        self, *, namespace: str | None = None, conversation: str | None = None, before: float | None = None
+    ) -> list[int]:
+        """Ids of the memories that fit every condition given."""
+        return self._store.registry.select(namespace=namespace, conversation=conversation, before=before)
+
+    def snapshot(self, namespace: str = DEFAULT_NAMESPACE) -> NamespaceSnapshot:
+        """What a namespace holds now: ids, times, sessions and speakers, as arrays."""
+        return self._store.snapshots.get(namespace)
+
     def forget(
         self,
         ids: int | Iterable[int] | None = None,
@@ -310,9 +323,7 @@ class MemBank:
         if ids is None:
             if all(condition is None for condition in conditions):
                 raise InvalidInputError("name ids, a namespace, a conversation or a time: nothing was forgotten")
-            return self._store.remove(
-                self._store.registry.select(namespace=namespace, conversation=conversation, before=before)
-            )
+            return self._store.remove(self.select(namespace=namespace, conversation=conversation, before=before))
         if any(condition is not None for condition in conditions):
             raise InvalidInputError("give either ids or conditions, not both: nothing was forgotten")
         return self._store.remove([ids] if isinstance(ids, int) else ids)
@@ -325,56 +336,6 @@ class MemBank:
         """
         if not self._store.registry.set_pinned(memory_id, pinned):
             raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
-
-    # -- upkeep
-
-    def gc(self, progress: Progress | None = None) -> dict[str, int]:
-        """Remove what has expired and pack the files: ``{"expired", "freed_slots", "freed_bytes"}``."""
-        return compact.collect(self._store, progress)
-
-    def verify(self, progress: Progress | None = None) -> compact.VerifyReport:
-        """Hold every stored byte against the registry."""
-        return compact.verify(self._store, progress)
-
-    def rebuild_indexes(self, progress: Progress | None = None) -> None:
-        """Make the vector indexes and the index of words anew; not needed after opening, only after damage to them.
-
-        Raises:
-            BankCorruptError: memories are damaged; what is made of them would hide it.
-        """
-        self._store.check_writable()
-        reindex(self._store.registry)
-        check_rows(self._store.registry)
-        self._store.registry.words.rebuild()
-        check_database(self._store.registry)
-        self._store.indexes.rebuild(progress)
-
-    def reencode(self, adapter: ModelAdapter | None = None, progress: Progress | None = None) -> int:
-        """Compute every vector anew from the stored texts, with another model or after damage.
-
-        Can be interrupted and called again; until it is complete the bank stays as it was. Returns the number of
-        vectors computed in this call.
-        """
-        adapter = adapter or self._need_adapter()
-        done = compact.reencode(self._store, adapter, progress)
-        self.adapter = adapter
-        self._ask_with(adapter)
-        self._calibrator.now(progress)
-        return done
-
-    def flush(self, progress: Progress | None = None) -> None:
-        """Do now what is left to the background: find the bank's axes, finish and save the indexes, measure the
-        gate."""
-        self._store.registry.check_open()
-        if not self.read_only:
-            self._calibrator.now(progress)
-        self._store.indexes.drain(progress)
-        self._store.indexes.save()
-        self._asker.settle(progress)
-
-    def stats(self) -> dict[str, Any]:
-        """Counts, bytes and the model, for people and monitoring."""
-        return self._store.facts()
 
     def close(self) -> None:
         """Save and let go; the adapter stays open. May be called twice."""

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,16 @@ def passage_spans(text: str) -> Spans:
     return tuple(zip(starts, [*starts[1:], len(text)], strict=True))
 
 
-def encoded_text(text: str, spans: Spans) -> list[str]:
-    """What is encoded of a memory: itself, or its passages without the white space around them."""
-    return [text] if len(spans) == 1 else [text[start:stop].strip() for start, stop in spans]
+def passages_of_texts(texts: Sequence[str]) -> tuple[list[Spans], list[str]]:
+    """The passages of each text, and what is encoded of all of them in order: the text itself, or its passages without
+    the white space around them."""
+    spans = [passage_spans(text) for text in texts]
+    encoded = [
+        text if len(cuts) == 1 else text[start:stop].strip()
+        for text, cuts in zip(texts, spans, strict=True)
+        for start, stop in cuts
+    ]
+    return spans, encoded
 
 
 def read_items(

@@ -111,8 +111,8 @@ def measure(bank: MemBank, labelled: Sequence[Labelled], progress: Progress | No
     for number, label in enumerate(labelled, 1):
         query = RecallQuery(label.question, 50, LEVELS, label.namespace, now=label.now)
         found = bank.measured(query)
-        roster = bank.store.rosters.get(label.namespace)
-        answering = roster.session[roster.rows(np.array(sorted(label.ids), np.int64))]
+        snapshot = bank.store.snapshots.get(label.namespace)
+        answering = snapshot.session[snapshot.rows(np.array(sorted(label.ids), np.int64))]
         cases.append(_case(found, label, frozenset(answering.tolist()) - {ALONE}))
         if progress is not None:
             progress("measuring", number, len(labelled))

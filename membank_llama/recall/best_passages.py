@@ -11,16 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from membank_llama.core.types import Memory
-from membank_llama.store.namespace_snapshot import Roster, Rows
+from membank_llama.core.types import Memory, Rows
 from membank_llama.store.passage_rows import passages_of, words_in
 from membank_llama.store.store import Store
 
 from .ranking import Ranking
-from .scope import SharedWords
-
-FEW = 3
-"""Passages of one memory that go on to the next finer level."""
+from .word_matches import WordMatches
 
 
 @dataclass(frozen=True)
@@ -32,38 +28,26 @@ class Best:
     borders: tuple[int, ...]
 
 
-def best_of_each(roster: Roster, rows: Rows, order: Rows, most: int = 1) -> Rows:
-    """Of some places in `rows`, best first, those that are among the best `most` of their memory."""
-    if not roster.passages:
-        return order
-    owners = roster.owner[rows[order]]
-    together = np.argsort(owners, kind="stable")
-    sorted_owners = owners[together]
-    starts = np.flatnonzero(np.r_[True, sorted_owners[1:] != sorted_owners[:-1]])
-    nth = np.arange(len(owners)) - np.repeat(starts, np.diff(np.r_[starts, len(owners)]))
-    kept: Rows = order[np.sort(together[nth < most])]
-    return kept
-
-
 def best_passages(
-    store: Store, shared: SharedWords, ranking: Ranking, order: Rows, memories: Iterable[Memory]
+    store: Store, words: WordMatches, ranking: Ranking, order: Rows, memories: Iterable[Memory]
 ) -> Mapping[int, Best]:
     """memory id → its best passage of those in `order`, for the long ones among some memories."""
-    roster = shared.roster
-    if not roster.passages:
+    snapshot = words.snapshot
+    if not snapshot.passages:
         return {}
     texts = {memory.id: memory.text for memory in memories}
     found: dict[int, Best] = {}
     rows = ranking.scene.rows[order]
     for owner, passages in passages_of(store.registry, texts).items():
         spans = {passage.id: (passage.start, passage.stop) for passage in passages}
-        mine = [place for place in np.flatnonzero(roster.owner[rows] == owner) if int(roster.ids[rows[place]]) in spans]
+        listed = np.flatnonzero(snapshot.owner[rows] == owner)
+        mine = [place for place in listed if int(snapshot.ids[rows[place]]) in spans]
         if not mine:
             continue
-        cuts = [spans[int(roster.ids[rows[place]])] for place in mine]
-        own = shared.worth @ words_in([texts[owner][slice(*cut)] for cut in cuts], shared.forms)
+        cuts = [spans[int(snapshot.ids[rows[place]])] for place in mine]
+        own = words.worth @ words_in([texts[owner][slice(*cut)] for cut in cuts], words.forms)
         at = order[mine]
-        others = ranking.fused[at] - ranking.parts.get("words", ranking.scene.zeros())[at]
+        others = ranking.fused[at] - ranking.parts.get("words", np.zeros(len(ranking.fused), np.float32))[at]
         best = int(np.argmax(others + np.float32(ranking.weights.words) * own))
         found[owner] = Best(int(at[best]), cuts[best], tuple(passage.start for passage in passages))
     return found

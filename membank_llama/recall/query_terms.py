@@ -1,18 +1,21 @@
 """From a question to the words that are looked up.
 
 Words that carry no content are left out, greetings and thanks among them. Stemming is FTS5's own (Porter), the same
-for questions and memories (full_text.py); what it cannot bring together, forms.py does. A shared word is worth the
-more the fewer memories hold it: `weight` is the square of BM25's inverse document frequency, and names and numbers
-weigh more.
+for questions and memories (store/full_text.py); what it cannot bring together, `FAMILIES` does. A
+shared word is worth the more the fewer memories hold it: the square of BM25's inverse document frequency; names and
+numbers weigh more.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from .irregular_forms import forms_of
+import numpy as np
+import numpy.typing as npt
+
+from membank_llama.core.types import Vector
 
 MAX_TERMS = 24
 
@@ -45,6 +48,42 @@ _STOP = """
 """
 STOP_WORDS = frozenset(_STOP.split())
 
+# a family a piece: everyday words whose forms mean the same and no stemmer brings together, and none that Porter cuts
+# down to a word without content ("ate" to "at", "one" to "on")
+_FAMILIES = """
+    become became / begin began begun / bend bent / bite bit bitten / blow blew blown / break broke broken /
+    bring brought / build built / buy bought / catch caught / choose chose chosen / come came / deal dealt / dig dug /
+    draw drew drawn / dream dreamt / drink drank drunk / drive drove driven / eat eaten / fall fell fallen /
+    feed fed / feel felt / fight fought / find found / fly flew flown / forget forgot forgotten /
+    forgive forgave forgiven / freeze froze frozen / give gave given / grow grew grown / hang hung / hear heard /
+    hide hid hidden / hold held / keep kept / know knew known / lead led / learn learnt / leave left / lend lent /
+    lose lost / make made / mean meant / meet met / pay paid / ride rode ridden / ring rang rung / rise rose risen /
+    run ran / say said / see saw seen / sell sold / send sent / sew sewn / shake shook shaken / shine shone /
+    shoot shot / show shown / sing sang sung / sink sank sunk / sit sat / sleep slept / speak spoke spoken speech /
+    spend spent / stand stood / steal stole stolen / stick stuck / strike struck / swear swore sworn / sweep swept /
+    swim swam swum / swing swung / take took taken / teach taught / tear tore torn / tell told /
+    think thought thoughts /
+    throw threw thrown / understand understood / wake woke woken / wear wore worn / win won / write wrote written /
+    child children kid kids / man men / woman women / person people / foot feet / tooth teeth / mouse mice /
+    wife wives / life lives / knife knives / leaf leaves / mother mom mum mama / father dad papa /
+    grandmother grandma granny / grandfather grandpa / photo photograph picture / movie film / bike bicycle /
+    tv television / phone telephone / fridge refrigerator / marry marriage wedding / die death dead /
+    birth born / choice choose / flight fly / gift present / begin start /
+    two 2 / three 3 / four 4 / five 5 / six 6 / seven 7 / eight 8 / nine 9 / ten 10 / twelve 12
+"""
+
+
+def _families() -> dict[str, tuple[str, ...]]:
+    members: dict[str, dict[str, None]] = {}
+    for line in _FAMILIES.split("/"):
+        family = line.split()
+        for word in family:
+            members.setdefault(word, {}).update(dict.fromkeys(family))
+    return {word: tuple(other for other in family if other != word) for word, family in members.items()}
+
+
+FAMILIES = _families()
+
 
 def terms(text: str) -> list[str]:
     """The words of a text that carry content, lower-cased, each once, in order; at most `MAX_TERMS`."""
@@ -73,17 +112,22 @@ def looked_up(text: str) -> list[Term]:
     return [Term(word, (word, *forms_of(word)), EMPHASIS if word in stressed else 1.0) for word in terms(text)]
 
 
-def rarity(holding: int, memories: int) -> float:
-    """BM25's inverse document frequency, in nats, of a word that `holding` of a bank's `memories` have."""
+def rarities(holding: npt.NDArray[Any], memories: int) -> Vector:
+    """BM25's inverse document frequency, in nats, of words that so many of a bank's `memories` have, shape ``(n,)``."""
     total = memories + IMAGINED
-    return math.log1p((total - holding + 0.5) / (holding + 0.5))
+    rare: Vector = np.log1p((total - holding + 0.5) / (holding + 0.5)).astype(np.float32)
+    return rare
 
 
-def weight(holding: int, memories: int) -> float:
-    """What a shared word weighs in the ranking: its rarity squared, over `UNIT`."""
-    return rarity(holding, memories) ** 2 / UNIT
-
-
-def words_of(text: str) -> list[str]:
-    """All words of a text, case-folded, in order."""
-    return _WORD.findall(text.casefold())
+def forms_of(word: str) -> tuple[str, ...]:
+    """The other members of a word's family, given in lower case, with or without a plural's or verb's ending."""
+    for stem in (word, word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ing")):
+        if stem in FAMILIES:
+            return FAMILIES[stem]
+    if word.endswith("ing"):
+        # "making" → "make", "running" → "run"
+        stem = word[:-3]
+        for other in (stem + "e", stem[:-1] if stem[-1:] == stem[-2:-1] else stem):
+            if other in FAMILIES:
+                return FAMILIES[other]
+    return ()

@@ -6,17 +6,15 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from membank_llama.core.types import Vector
-from membank_llama.store.namespace_snapshot import ALONE, Roster, Rows
-from membank_llama.store.store import Store
+from membank_llama.core.types import Mask, Rows, Vector
+from membank_llama.store.namespace_snapshot import ALONE, NamespaceSnapshot
 
-from .query import RecallQuery
-from .scope import Scope, SharedWords
-from .signals import DENSE_REACH, WORD_REACH, Scene, Weights, contributions
-from .speakers import named_in, speaking
+from .candidates import BACK, Candidates
+from .question_encoder import Question
+from .signals import WORD_REACH, Scene, Weights, contributions
 from .time_expressions import spans
+from .word_matches import WordMatches
 
 
 @dataclass
@@ -31,9 +29,23 @@ class Ranking:
     fused: Vector
     share: Vector
 
+    def score(self, level: int, scored: Rows, cosines: Vector, spreads: Vector) -> None:
+        """Take in the cosines of some places at a level, and score all anew.
+
+        Args:
+            spreads: the same counted in spreads above unrelated text.
+        """
+        self.levels[level] = values = np.full(len(self.scene.rows), np.nan, np.float32)
+        values[scored] = cosines
+        if self.scene.spreads is None:
+            self.scene.spreads = np.zeros(len(self.scene.rows), np.float32)
+        self.scene.spreads[scored] = spreads
+        self.rescore()
+
     def rescore(self) -> None:
-        self.parts = contributions(self.scene, self.weights)
-        self.fused = sum(self.parts.values(), self.scene.zeros())
+        """Add up what the signals say now."""
+        self.parts = contributions(self.scene, self.weights, self.parts)
+        self.fused = sum(self.parts.values(), np.zeros(len(self.scene.rows), np.float32))
 
     def best(self, places: Rows) -> Rows:
         """Places best first; equal scores go to the newer memory."""
@@ -44,62 +56,53 @@ class Ranking:
         """Cosines at the finest level scored, of each row."""
         if not self.levels:
             return None
-        result = self.scene.zeros()
+        result = np.zeros(len(self.scene.rows), np.float32)
         for level in sorted(self.levels, reverse=True):
             np.copyto(result, self.levels[level], where=~np.isnan(self.levels[level]))
         return result
 
 
-def weighed(worth: Vector, held: Vector) -> Vector:
+def ranking_of(question: Question, words: WordMatches, candidates: Candidates, weights: Weights) -> Ranking:
+    """The candidates with all that the signals ask for."""
+    query, snapshot, rows = question.query, words.snapshot, candidates.rows
+    # which word each of them holds, and each of those around it: (words, places around, n)
+    held = words.held(candidates.around).astype(np.float32)
+    own = held[:, BACK]
+    covered = own.copy()
+    for distance, share in WORD_REACH.items():
+        np.maximum(covered, np.float32(share) * held[:, BACK - distance], out=covered)
+    now = time.time() if query.now is None else query.now
+    scene = Scene(
+        rows=rows,
+        words=_weighed(words.worth, own),
+        nearby_words=_weighed(words.worth, covered - own),
+        created=snapshot.created[rows],
+        session=snapshot.session[rows],
+        speaker=snapshot.speaker[rows],
+        asks=snapshot.asks[rows].astype(np.float32),
+        near=candidates.near,
+        spans=spans(query.text, now, query.zone),
+        speaking=question.mentions.about,
+        pinned=np.isin(snapshot.owner[rows], snapshot.pinned).astype(np.float32),
+        now=now,
+    )
+    if words.named.any():
+        # a name of those who speak here is known, whether the memory holds it or not
+        own[np.ix_(words.named, _talks_of(question.mentions.names, snapshot, rows))] = 1
+    return Ranking(scene, weights, {}, {}, np.zeros(len(rows), np.float32), _weighed(words.evidence, own))
+
+
+def _weighed(worth: Vector, held: Vector) -> Vector:
     """Worth (words,) times held (words, n), summed over the words; n is small, and not every BLAS takes a matrix of no
     words, or a few, without a false alarm."""
     total: Vector = np.einsum("w,wn->n", worth, held)
     return total
 
 
-def ranking_of(
-    store: Store, query: RecallQuery, scope: Scope, shared: SharedWords, candidates: Rows, *, dense: bool
-) -> Ranking:
-    """The candidates, and for their sake their neighbours, with all that the signals ask for."""
-    roster = scope.roster
-    beside = [scope.neighbours(candidates, distance) for distance in DENSE_REACH] if dense else []
-    rows = np.unique(np.concatenate([candidates, *beside]))
-    rows = rows[rows >= 0]
-    near = {}
-    for distance in DENSE_REACH:
-        wanted = scope.neighbours(rows, distance)
-        at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
-        near[distance] = np.where(rows[at] == wanted, at, -1)
-    held = shared.held(rows).astype(np.float32)
-    covered = held.copy()
-    for distance, share in WORD_REACH.items():
-        there = shared.held(scope.neighbours(rows, -distance))
-        np.maximum(covered, np.float32(share) * there, out=covered)
-    now = time.time() if query.now is None else query.now
-    scene = Scene(
-        rows=rows,
-        words=weighed(shared.worth, held),
-        nearby_words=weighed(shared.worth, covered - held),
-        created=roster.created[rows],
-        session=roster.session[rows],
-        speaker=roster.speaker[rows],
-        asks=roster.asks[rows].astype(np.float32),
-        near=near,
-        spans=spans(query.text, now, query.zone),
-        speaking=speaking(query.text, roster),
-        pinned=np.isin(roster.owner[rows], store.registry.pinned(query.namespace)).astype(np.float32),
-        now=now,
-    )
-    if shared.named.any():
-        # a name of those who speak here is known, whether the memory holds it or not
-        held[np.ix_(shared.named, _theirs(query.text, roster, rows))] = 1
-    return Ranking(scene, query.weights or Weights(), {}, {}, scene.zeros(), weighed(shared.evidence, held))
-
-
-def _theirs(text: str, roster: Roster, rows: Rows) -> npt.NDArray[np.bool_]:
+def _talks_of(names: tuple[str, ...], snapshot: NamespaceSnapshot, rows: Rows) -> Mask:
     """Which memories are of a talk in which somebody speaks whom the question names. A note "Recipe: …" looks like a
     speaker; that makes it no part of other notes."""
-    said = np.isin(roster.speaker, [roster.speakers[name] for name in named_in(text, roster)])
-    talks = np.setdiff1d(roster.session[said], [ALONE])
-    theirs: npt.NDArray[np.bool_] = said[rows] | np.isin(roster.session[rows], talks)
+    said = np.isin(snapshot.speaker, [snapshot.speakers[name] for name in names])
+    talks = np.setdiff1d(snapshot.session[said], [ALONE])
+    theirs: Mask = said[rows] | np.isin(snapshot.session[rows], talks)
     return theirs

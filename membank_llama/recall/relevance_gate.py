@@ -10,18 +10,32 @@ speaker verification does it: Auckenthaler et al. 2000, doi:10.1006/dspr.1999.03
 How much is enough the bank says itself: the same sentences are asked of it as questions, each judged by the others,
 and what they reach is what chance reaches in this bank with this encoder. A memory must go beyond it: FLOOR + RISE ×
 the evidence that `QUANTILE` of the unrelated questions stay below. A text without content words recalls nothing.
+
+To measure it takes as many searches as there are sentences. Small namespaces are measured at once; a large one in the
+background, and until then it goes by what it was measured at before, or else by `PROVISIONAL`. What was measured is
+kept with the bank.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from membank_llama.core.bounded import keep_newest
+from membank_llama.core.errors import BankStorageError
 from membank_llama.core.types import Vector
+from membank_llama.store.store import Store
+
+logger = logging.getLogger("membank_llama")
 
 FULL_WORDS = 15.0
 """Spreads that a memory with all of the question's content words is worth, each word by its rarity."""
@@ -64,24 +78,29 @@ COHORT_TAG = hashlib.sha256("\n".join(COHORT).encode()).hexdigest()[:8]
 """Names the sentences, so that vectors kept of others are not taken for theirs."""
 
 
+STEPS, FEW_MEMORIES = 4, 1024
+"""How often the gate measures itself while a bank doubles; below so many memories once: a new one soon doubles."""
+
+MEASURED_AT_ONCE = 512
+"""Memories and passages up to which two dozen searches take no longer than a person notices."""
+
+PROVISIONAL = 11.0
+"""What a large namespace asks for before it was ever measured: between what LoCoMo's conversations and made-up
+banks come to."""
+
+MOST_NAMESPACES = 1024
+"""Namespaces whose thresholds are kept in mind; others are read from the bank again."""
+
+Reached = Callable[[], Iterator[float]]
+"""The evidence that each unrelated sentence reaches, one search at a time."""
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a memory is relevant, and the numbers that decided it."""
+    """Whether a memory is relevant, and for people what spoke for it or against it."""
 
     relevant: bool
-    spreads: float
-    words: float
-    evidence: float
-    needed: float
-
-    @property
-    def reason(self) -> str:
-        """For people: what spoke for it or against it."""
-        side = "relevant" if self.relevant else "not relevant"
-        return (
-            f"{side}: {self.spreads:+.1f} spreads above unrelated text, {self.words:.0%} of the words; "
-            f"evidence {self.evidence:.1f} of {self.needed:.1f}"
-        )
+    reason: str
 
 
 class RelevanceGate:
@@ -144,7 +163,96 @@ def needed(unrelated: Sequence[float]) -> float:
     return FLOOR + RISE * float(np.quantile(unrelated, QUANTILE)) if len(unrelated) else FLOOR
 
 
-def judge(spreads: float, share: float, enough: float, *, content: bool = True) -> Verdict:
-    """Decide on one memory; `content`: whether the question has content words at all."""
+def judged(spreads: Vector, shares: Vector, enough: float, *, content: bool = True) -> list[Verdict]:
+    """Decide on some memories; `content`: whether the question has content words at all."""
+    return [_judged(*one, enough, content) for one in zip(spreads.tolist(), shares.tolist(), strict=True)]
+
+
+def _judged(spreads: float, share: float, enough: float, content: bool) -> Verdict:
     found = evidence(spreads, share)
-    return Verdict(content and found >= enough, spreads, share, found, enough)
+    relevant = content and found >= enough
+    return Verdict(
+        relevant,
+        f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {share:.0%} of "
+        f"the words; evidence {found:.1f} of {enough:.1f}",
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was measured, of what."""
+
+    of: str
+    enough: float
+
+
+class GateThresholds:
+    """Of one store; `encoder` names what encodes the questions."""
+
+    def __init__(self, store: Store, encoder: str) -> None:
+        self._store = store
+        self._encoder = encoder
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, namespace: str, count: int, reached: Reached) -> float:
+        """The evidence that opens the gate in a namespace of `count` memories and passages."""
+        known, wanted = self._last(namespace), self._wanted(count)
+        if known is not None and known.of == wanted:
+            return known.enough
+        if count <= MEASURED_AT_ONCE:
+            return self._keep(namespace, _Known(wanted, needed(list(reached()))))
+        self._store.worker.submit(("gate", namespace), partial(self._measuring, namespace, wanted, reached))
+        return PROVISIONAL if known is None else known.enough
+
+    def measure(self, namespace: str, count: int, reached: Reached) -> None:
+        """Measure now what would be measured in the background."""
+        known, wanted = self._last(namespace), self._wanted(count)
+        if known is None or known.of != wanted:
+            self._store.worker.cancel(("gate", namespace))
+            deque(self._measuring(namespace, wanted, reached), maxlen=0)
+
+    def _wanted(self, count: int) -> str:
+        """What a measurement depends on: how questions and memories are encoded, and about how many there are."""
+        step = int((STEPS if count >= FEW_MEMORIES else 1) * math.log2(count + 1))
+        return f"{COHORT_TAG} {self._encoder} {self._store.hierarchy.tag.hex()} {step}"
+
+    def _measuring(self, namespace: str, wanted: str, reached: Reached) -> Iterator[None]:
+        found = []
+        encoding = self._store.hierarchy.tag
+        for evidence in reached():
+            found.append(evidence)
+            yield
+            if self._store.hierarchy.tag != encoding:
+                # the bank has left that encoding: the next question has it measured anew
+                return
+        enough = self._keep(namespace, _Known(wanted, needed(found)))
+        if not self._store.read_only:
+            try:
+                self._store.registry.set_meta(_key(namespace), {"of": wanted, "enough": enough})
+            except BankStorageError as exc:
+                logger.warning("the next start measures again what is relevant in a namespace: %s", exc)
+
+    def _keep(self, namespace: str, known: _Known) -> float:
+        with self._lock:
+            keep_newest(self._known, namespace, known, MOST_NAMESPACES)
+        return known.enough
+
+    def _last(self, namespace: str) -> _Known | None:
+        with self._lock:
+            known = self._known.get(namespace)
+        if known is None and (known := _read(self._store.meta(_key(namespace)))) is not None:
+            self._keep(namespace, known)
+        return known
+
+
+def _key(namespace: str) -> str:
+    # hashed: the name of a namespace must not outlive its memories
+    return f"gate {hashlib.sha256(namespace.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def _read(saved: Any) -> _Known | None:
+    if not isinstance(saved, dict) or not isinstance(saved.get("of"), str):
+        return None
+    enough = saved.get("enough")
+    return _Known(saved["of"], enough) if isinstance(enough, float) and math.isfinite(enough) else None

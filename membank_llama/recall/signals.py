@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
 
 from membank_llama.core.errors import InvalidInputError
-from membank_llama.core.types import Vector
-from membank_llama.store.namespace_snapshot import ALONE, Numbers, Rows, Times
+from membank_llama.core.types import Numbers, Rows, Times, Vector
+from membank_llama.store.namespace_snapshot import ALONE
 
 from .time_expressions import DAY, Span
 
@@ -77,7 +77,7 @@ class Scene:
     """The candidates of one search, row by row, and what the question says beside its words.
 
     Args:
-        rows: their rows in the roster, rising.
+        rows: their rows in the namespace's snapshot, rising.
         words: weight of the question's words that each holds.
         nearby_words: what the words of its neighbours add to that.
         spreads: cosines counted in spreads above unrelated text; None without an encoder.
@@ -186,8 +186,18 @@ SIGNALS: dict[str, Callable[[Scene], Vector]] = {
 }
 """By the names of `Weights`."""
 
+BY_COSINES = frozenset({"dense", "nearby_dense", "session"})
+"""Those that say something else once cosines are known, or known better."""
 
-def contributions(scene: Scene, weights: Weights) -> dict[str, Vector]:
-    """What each signal that is switched on adds to the score of each row."""
-    switched = ((name, getattr(weights, name)) for name in SIGNALS)
-    return {name: np.float32(value) * SIGNALS[name](scene) for name, value in switched if value}
+
+def contributions(scene: Scene, weights: Weights, before: Mapping[str, Vector]) -> dict[str, Vector]:
+    """What each signal that is switched on adds to the score of each row.
+
+    Args:
+        before: what they added before the newest cosines came; empty for the first time.
+    """
+    return {
+        name: before[name] if name in before and name not in BY_COSINES else np.float32(weight) * SIGNALS[name](scene)
+        for name in SIGNALS
+        if (weight := getattr(weights, name))
+    }

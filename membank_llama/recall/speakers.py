@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from membank_llama.store.namespace_snapshot import Roster
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
 from .query_terms import terms
 
@@ -36,39 +38,44 @@ def asks_assistant(text: str) -> bool:
     return False
 
 
-def named_in(text: str, roster: Roster) -> list[str]:
-    """The speakers whose name, or the first word of it, stands in a text, written as they write it."""
-    said = {_POSSESSIVE.sub("", word) for word in _WORD.findall(text)}
-    return [name for name in roster.names if name in said or name.split()[0] in said]
+@dataclass(frozen=True)
+class Mentions:
+    """Whom a question names of those who speak in a namespace, as they are written there, and the numbers of those
+    whose own words it is about: none where that is several or nobody."""
+
+    names: tuple[str, ...] = ()
+    about: frozenset[int] = frozenset()
 
 
-def speaking(text: str, roster: Roster) -> frozenset[int]:
-    """Numbers of those whose own words a question is about; none where it names several or nobody.
+NOBODY = Mentions()
 
-    The one who is named; else the user for "I" and "my", the assistant for "did you suggest" and "your advice".
+
+def mentions_in(text: str, snapshot: NamespaceSnapshot) -> Mentions:
+    """Whom a text mentions: those whose name, or the first word of it, stands in it.
+
+    It is about the one who is named; else about the user for "I" and "my", and about the assistant for "did you
+    suggest" and "your advice".
     """
-    named = named_in(text, roster)
-    if named:
-        return frozenset({roster.speakers[named[0]]}) if len(named) == 1 else frozenset()
+    said = {_POSSESSIVE.sub("", word) for word in _WORD.findall(text)} if snapshot.names else set()
+    names = tuple(name for name in snapshot.names if name in said or name.split()[0] in said)
+    if names:
+        return Mentions(names, frozenset({snapshot.speakers[names[0]]}) if len(names) == 1 else frozenset())
     if asks_assistant(text):
         roles: tuple[str, ...] = ("assistant", "ai", "model", "bot")
     elif _OWN.search(text):
         roles = ("user", "human")
     else:
-        return frozenset()
+        return NOBODY
     # "Assistant: …" in a transcript is the assistant too
-    found = frozenset(number for name, number in roster.speakers.items() if name.casefold() in roles)
+    found = frozenset(number for name, number in snapshot.speakers.items() if name.casefold() in roles)
     # where only one side speaks, that says nothing
-    return found if len(found) < len(roster.speakers) else frozenset()
+    return Mentions(about=found if len(found) < len(snapshot.speakers) else frozenset())
 
 
-def without_names(text: str, roster: Roster) -> str:
+def without_names(text: str, names: Sequence[str]) -> str:
     """A question without the names of those who speak: nearly every memory is theirs, so a name in the question only
     draws its vector towards whatever holds the name. The text itself where no content word would remain."""
-    named = named_in(text, roster)
-    if not named:
-        return text
-    words = sorted({part for name in named for part in (name, name.split()[0])}, key=len, reverse=True)
+    words = sorted({part for name in names for part in (name, name.split()[0])}, key=len, reverse=True)
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?:['’]s?)?(?!\w),?")
     rest = " ".join(pattern.sub(" ", text).split())
     return rest if terms(rest) else text

@@ -66,15 +66,12 @@ def spans(text: str, now: float, zone: tzinfo | None = None) -> list[Span]:
         now: when it is asked, seconds since 1970.
         zone: whose days are meant; None for this machine's.
     """
-    try:
-        today = wall_clock(now, zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    except (OverflowError, OSError, ValueError):
-        return []
     found: list[Span] = []
     rest = " ".join(text.lower().split())
     for pattern, resolve in _PATTERNS:
         for match in pattern.finditer(rest):
             try:
+                today = wall_clock(now, zone).replace(hour=0, minute=0, second=0, microsecond=0)
                 found += [Span(instant_of(start, zone), instant_of(end, zone)) for start, end in resolve(match, today)]
             except (ValueError, OverflowError, OSError):
                 # the 31st of February, or a year before the first
@@ -154,10 +151,6 @@ def _season(match: re.Match[str], today: datetime) -> Walls:
     return _span(start, _months(start, 3))
 
 
-def _season_year(match: re.Match[str], today: datetime) -> Walls:
-    return _season(match, today)
-
-
 def _ago(match: re.Match[str], today: datetime) -> Walls:
     count = int(match[1]) if match[1].isdigit() else NUMBERS[match[1]]
     if match[2] == "day":
@@ -218,7 +211,7 @@ _PATTERNS = (
     _pattern(rf"\b{_DAY} (?:of )?{_MONTH},? {_YEAR}\b", _day_month_year),
     _pattern(rf"\b{_MONTH} {_DAY},? {_YEAR}\b", _month_day_year),
     _pattern(rf"\b{_MONTH},? (?:of )?{_YEAR}\b", _month_year),
-    _pattern(rf"\b(winter|spring|summer|autumn|fall),? (?:of )?{_YEAR}\b", _season_year),
+    _pattern(rf"\b(winter|spring|summer|autumn|fall),? (?:of )?{_YEAR}\b", _season),
     _pattern(rf"\b{_DAY} (?:of )?{_MONTH}(?=\W|$)", _day_month),
     _pattern(rf"\b{_MONTH} {_DAY}\b", _month_day),
     _pattern(rf"\b{_COUNT} {_UNIT} ago\b", _ago),

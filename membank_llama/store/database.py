@@ -43,12 +43,11 @@ _CAREFUL = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0")
 _STORAGE = ("full", "disk i/o", "unable to open", "readonly", "read-only", "locked", "busy")
 
 
-def chunks(values: Iterable[_T], size: int = CHUNK) -> Iterator[tuple[str, list[_T]]]:
+def chunks(values: Iterable[_T], size: int = CHUNK) -> list[tuple[str, list[_T]]]:
     """Pieces of a list of ids or hashes with the placeholders SQLite wants for them."""
     ids = list(values)
-    for start in range(0, len(ids), size):
-        piece = ids[start : start + size]
-        yield ",".join("?" * len(piece)), piece
+    pieces = [ids[start : start + size] for start in range(0, len(ids), size)]
+    return [(",".join("?" * len(piece)), piece) for piece in pieces]
 
 
 def translate(exc: Exception, where: Path) -> BankError:

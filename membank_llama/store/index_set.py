@@ -36,7 +36,7 @@ RENEW_ABOVE = 0.2
 SAVE_AFTER = 2
 """Times the vectors of the saved graph at which a growing one is saved while the bank is open."""
 
-Steps = Iterator[tuple[int, int]]
+IndexSteps = Iterator[tuple[int, int]]
 """Work done a little at a time: vectors in the graph, and all of them."""
 
 
@@ -121,7 +121,7 @@ class IndexSet:
                 if self._entries.get(namespace) is entry:
                     del self._entries[namespace]
 
-    def _loading(self, namespace: str) -> Steps:
+    def _loading(self, namespace: str) -> IndexSteps:
         """Read the saved graph and what came since, beside whoever searches, then put it in its place."""
         entry = self._entry(namespace)
         with entry.lock:
@@ -178,7 +178,7 @@ class IndexSet:
     def _append_new(self, namespace: str, index: VectorIndex, after: int) -> None:
         deque(self._appending(namespace, index, after), maxlen=0)
 
-    def _appending(self, namespace: str, index: VectorIndex, after: int) -> Steps:
+    def _appending(self, namespace: str, index: VectorIndex, after: int) -> IndexSteps:
         """Add what the registry has above an id to the tail; yields between reads, where there are several."""
         while True:
             ids, vectors = self._vectors.read(namespace, after, index.dim, FETCH_CHUNK)
@@ -190,7 +190,7 @@ class IndexSet:
                 return
             yield index.graph_count, index.graph_count + index.tail_count
 
-    def _following(self, namespace: str) -> Steps:
+    def _following(self, namespace: str) -> IndexSteps:
         """In a reader: take over what the writing process has stored since."""
         entry = self._entry(namespace)
         index, generation = entry.index, self._registry.generation
@@ -250,12 +250,12 @@ class IndexSet:
             if not self._closed:
                 self._worker.submit((what, namespace), partial(self._steps(what), namespace))
 
-    def _steps(self, what: str) -> Callable[[str], Steps]:
+    def _steps(self, what: str) -> Callable[[str], IndexSteps]:
         return {
             "load": self._loading, "follow": self._following, "merge": self._merging, "renew": self._renewing
         }[what]  # fmt: skip
 
-    def _merging(self, namespace: str) -> Steps:
+    def _merging(self, namespace: str) -> IndexSteps:
         """Move the tail into the graph."""
         with self._guard:
             entry = self._entries.get(namespace)
@@ -271,7 +271,7 @@ class IndexSet:
         elif index.graph_count >= SAVE_AFTER * entry.saved:
             self._save(namespace, entry, index)
 
-    def _renewing(self, namespace: str) -> Steps:
+    def _renewing(self, namespace: str) -> IndexSteps:
         """Make a graph anew from what the namespace holds, beside the one in use, and put it in its place."""
         entry = self._entry(namespace)
         with entry.lock:

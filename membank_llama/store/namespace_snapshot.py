@@ -1,18 +1,22 @@
-"""`Rosters`: who is in each namespace, held in memory, so that a search need not ask SQLite about every candidate.
+"""`NamespaceSnapshots`: what each namespace holds, kept in memory, so that a search need not ask SQLite about every
+candidate.
 
-A roster lists a namespace's memories with what ranking needs of them: slot, time, who speaks, whether it only asks,
-and its session, a run of memories of one conversation (or one source) without a pause of `PAUSE`. The passages of a
-long memory are rows of their own right after it, neighbours of each other, `owner` being its id. Ids only rise, and a
-memory keeps its slot while the bank keeps its activation file, so a roster is brought up to date by reading what lies
-above its last id. What another process removed stays listed until a search finds it gone and calls `drop`.
+A snapshot lists a namespace's memories with what ranking needs of them: slot, time, who speaks, whether it only asks,
+which are pinned and which have not expired, and its session, a run of memories of one conversation (or one source)
+without a pause of `PAUSE`. The passages of a long memory are rows of their own right after it, neighbours of each
+other, `owner` being its id. Ids only rise, and a memory keeps its slot while the bank keeps its activation file, so a
+snapshot is brought up to date by reading what lies above its last id. What another process removed stays listed until
+a search finds it gone and calls `drop`.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,31 +25,28 @@ import numpy.typing as npt
 
 from membank_llama.core.errors import BankCorruptError
 from membank_llama.core.text_features import GENERIC_ROLES
+from membank_llama.core.types import Ids, Mask, Numbers, Rows, Times
 
-from .registry import Arrival, Registry
-
-Ids = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.intp]
-Times = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int32]
+from .registry import Arrival, BankState, Registry
 
 PAUSE = 6 * 3600.0
 """Seconds of silence after which the same conversation begins a new session."""
 
 PAGE = 2000
-MOST_ROSTERS = 256
-"""Namespaces whose rosters are kept in memory; one more is read anew when it is asked for again."""
+MOST_SNAPSHOTS = 256
+"""Namespaces whose snapshots are kept in memory; one more is read anew when it is asked for again."""
 
 ALONE = -1
 """The session of what belongs to no conversation and no source."""
 
 
 @dataclass(frozen=True)
-class Roster:
+class NamespaceSnapshot:
     """Memories of one namespace and their passages, by rising id.
 
     `session` numbers runs of memories; `before` and `after` are the rows of the neighbours in the same session, -1
-    where there is none; `speaker` numbers whoever says it, `speakers` gives each number's name.
+    where there is none; `speaker` numbers whoever says it, `speakers` gives each number's name; `pinned` are ids, and
+    `living` says of each row whether it has not expired (None where all live).
     """
 
     ids: Ids
@@ -56,10 +57,12 @@ class Roster:
     before: Numbers
     after: Numbers
     speaker: Numbers
-    asks: npt.NDArray[np.bool_]
+    asks: Mask
     speakers: Mapping[str, int]
     passages: int = 0
     """How many rows are no memories."""
+    pinned: Sequence[int] = ()
+    living: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,13 +77,18 @@ class Roster:
         """Whether several are called by a name: where all is said by one, the name says nothing."""
         return len(self.names) > 1
 
+    def places(self, ids: Ids) -> Rows:
+        """Where these ids stand, in their order; -1 for those that are not listed."""
+        if not len(self.ids):
+            return np.full(len(ids), -1, np.intp)
+        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        found: Rows = np.where(self.ids[at] == ids, at, -1)
+        return found
+
     def rows(self, ids: Ids) -> Rows:
         """Where these ids stand; those that are not listed are left out."""
-        if not len(self.ids):
-            return np.zeros(0, np.intp)
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        found: Rows = at[self.ids[at] == ids]
-        return found
+        found = self.places(ids)
+        return found[found >= 0]
 
     def all_of(self, ids: Ids) -> Rows:
         """The rows of these memories and of all their passages."""
@@ -101,21 +109,35 @@ class Roster:
 
     def neighbours(self, rows: Rows, distance: int) -> Rows:
         """The rows that stand so many places later in the same session (earlier where negative), -1 where none."""
-        step = self.after if distance > 0 else self.before
-        at = rows.copy()
-        for _ in range(abs(distance)):
-            at = np.where(at >= 0, step[at], -1)
-            # a roster in hand may be older than the links
-            at[at >= len(self.ids)] = -1
-        return at
+        found: Rows = self.around(rows, max(0, -distance), max(0, distance))[0 if distance < 0 else -1]
+        return found
 
-    def within(self, since: float | None, until: float | None) -> npt.NDArray[np.bool_] | None:
-        """Which were created in ``[since, until)``; None where there is no bound."""
-        if since is None and until is None:
-            return None
-        low, high = -np.inf if since is None else since, np.inf if until is None else until
-        inside: npt.NDArray[np.bool_] = (self.created >= low) & (self.created < high)
-        return inside
+    def around(self, rows: Rows, back: int, ahead: int) -> Rows:
+        """For each of some rows those from `back` places before it to `ahead` after it in the same session, shape
+        ``(back + 1 + ahead, n)``, itself in between; -1 where there is none."""
+        table = np.empty((back + 1 + ahead, len(rows)), np.intp)
+        table[back] = rows
+        for step, places in ((self.before, range(back - 1, -1, -1)), (self.after, range(back + 1, back + 1 + ahead))):
+            at: Rows = rows
+            for place in places:
+                at = np.where(at >= 0, step[at], -1) if len(step) else np.full(len(rows), -1, np.intp)
+                # a snapshot in hand may be older than the links
+                at[at >= len(self.ids)] = -1
+                table[place] = at
+        return table
+
+    def seen(self, since: float | None, until: float | None, exclude: Iterable[int] = ()) -> Mask | None:
+        """Which have not expired, were created in ``[since, until)`` and are not excluded; None where all are."""
+        parts = [] if self.living is None else [self.living]
+        if since is not None:
+            parts.append(self.created >= since)
+        if until is not None:
+            parts.append(self.created < until)
+        if excluded := sorted(exclude):
+            kept = np.ones(len(self), np.bool_)
+            kept[self.all_of(np.array(excluded, np.int64))] = False
+            parts.append(kept)
+        return np.logical_and.reduce(parts) if parts else None
 
 
 _KINDS: dict[str, Any] = {
@@ -125,14 +147,18 @@ _KINDS: dict[str, Any] = {
 }  # fmt: skip
 
 
-class _Roll:
-    """One roster being kept: arrays with room to grow, so that adding one memory copies nothing."""
+class _Kept:
+    """One snapshot being kept: arrays with room to grow, so that adding one memory copies nothing."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.last = 0
         self.generation = -1
         self.count = 0
+        self._lifetimes = -1
+        self._looked = self._next_expiry = -math.inf
+        self._expired: Ids = np.zeros(0, np.int64)
+        self._pinned: Sequence[int] = ()
         self._arrays: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, kind) for name, kind in _KINDS.items()}
         self._arrays["owner"] = self._arrays["ids"]
         self._speakers: dict[str, int] = {}
@@ -147,7 +173,7 @@ class _Roll:
             return
         start, count = self.count, self.count + len(arrived)
         if count > len(self._arrays["ids"]):
-            # rosters handed out before keep the old arrays
+            # snapshots handed out before keep the old arrays
             room = max(256, count, 2 * start)
             self._arrays = {
                 name: np.concatenate([values[:start], np.zeros(room - start, _KINDS[name])])
@@ -194,6 +220,22 @@ class _Roll:
         if key is not None:
             self._open[key] = row
 
+    def must_look(self, state: BankState, now: float) -> bool:
+        """Whether memories may have expired, or been pinned, since the last look."""
+        if (state.generation, state.lifetimes) != (self.generation, self._lifetimes):
+            return True
+        return not self._looked <= now < self._next_expiry
+
+    def look(self, registry: Registry, namespace: str, state: BankState, now: float) -> None:
+        """Read what has expired since the last look: time only goes on. Whatever else changes a lifetime (pinning, a
+        text told again, removal) moves `state.lifetimes`, and then all is read anew."""
+        if state.lifetimes != self._lifetimes or now < self._looked:
+            self._looked, self._expired = -math.inf, self._expired[:0]
+        expired, self._pinned, self._next_expiry = registry.lifetimes_of(namespace, self._looked, now)
+        if expired:
+            self._expired = np.union1d(self._expired, np.array(expired, np.int64))
+        self._lifetimes, self._looked = state.lifetimes, now
+
     def drop(self, gone: Ids) -> None:
         keep = ~np.isin(self._arrays["owner"][: self.count], gone)
         if keep.all():
@@ -214,7 +256,7 @@ class _Roll:
         arrays["after"][order[:-1][linked]] = order[1:][linked]
         self.publish()
 
-    def _still_open(self, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
+    def _still_open(self, keep: Mask) -> Iterator[tuple[str, int]]:
         """The last row that each conversation keeps of its last session."""
         for key, row in self._open.items():
             while row >= 0 and not keep[row]:
@@ -224,7 +266,14 @@ class _Roll:
 
     def publish(self) -> None:
         views = {name: values[: self.count] for name, values in self._arrays.items()}
-        self.roster = Roster(**views, speakers=dict(self._speakers), passages=self._passages)
+        speakers = dict(self._speakers)
+        found = NamespaceSnapshot(**views, speakers=speakers, passages=self._passages, pinned=self._pinned)
+        hidden = found.all_of(self._expired)
+        if len(hidden):
+            living = np.ones(self.count, np.bool_)
+            living[hidden] = False
+            found = replace(found, living=living)
+        self.snapshot = found
 
 
 def _check(last: int, ids: Sequence[int], slots: Sequence[int], created: Sequence[float], names: Sequence[str]) -> None:
@@ -237,59 +286,69 @@ def _check(last: int, ids: Sequence[int], slots: Sequence[int], created: Sequenc
         raise ValueError("ids out of order")
 
 
-class Rosters:
-    """The rosters of one bank, each read when first asked for, under a lock of its own; the `MOST_ROSTERS` asked last
-    are kept."""
+class NamespaceSnapshots:
+    """The snapshots of one bank, each read when first asked for, under a lock of its own; the `MOST_SNAPSHOTS` asked
+    last are kept."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._rolls: OrderedDict[str, _Roll] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._guard = threading.Lock()
 
-    def get(self, namespace: str) -> Roster:
-        """The roster of a namespace, up to date with the registry but for what other processes removed."""
-        generation = self._registry.generation
-        with self._guard:
-            roll = self._rolls.setdefault(namespace, _Roll())
-        with roll.lock:
-            if roll.generation != generation:
-                while arrived := self._registry.arrivals(namespace, roll.last, PAGE):
-                    try:
-                        roll.append(arrived)
-                    except (TypeError, ValueError, OverflowError) as exc:
-                        with self._guard:
-                            self._rolls.pop(namespace, None)
-                        raise BankCorruptError(
-                            f"memories of {namespace!r} hold what is no slot or no time: the bank is damaged. membank "
-                            "verify names them; restore the bank from a copy, or forget them"
-                        ) from exc
-                roll.publish()
-                roll.generation = generation
-            roster = roll.roster
-        self._keep(namespace, roll)
-        return roster
+    def get(self, namespace: str, state: BankState | None = None) -> NamespaceSnapshot:
+        """What a namespace holds now, up to date with the registry but for what other processes removed.
 
-    def _keep(self, namespace: str, roll: _Roll) -> None:
+        Args:
+            state: the bank's, where it was just read.
+        """
+        state = self._registry.state() if state is None else state
+        now = time.time()
+        with self._guard:
+            kept = self._kept.setdefault(namespace, _Kept())
+            if kept.last:
+                self._kept.move_to_end(namespace)
+        with kept.lock:
+            if kept.must_look(state, now):
+                self._update(namespace, kept, state, now)
+            snapshot = kept.snapshot
+        if not kept.last or len(self._kept) > MOST_SNAPSHOTS:
+            self._let_go(namespace, kept)
+        return snapshot
+
+    def _update(self, namespace: str, kept: _Kept, state: BankState, now: float) -> None:
+        if kept.generation != state.generation:
+            while arrived := self._registry.arrivals(namespace, kept.last, PAGE):
+                try:
+                    kept.append(arrived)
+                except (TypeError, ValueError, OverflowError) as exc:
+                    with self._guard:
+                        self._kept.pop(namespace, None)
+                    raise BankCorruptError(
+                        f"memories of {namespace!r} hold what is no slot or no time: the bank is damaged. membank "
+                        "verify names them; restore the bank from a copy, or forget them"
+                    ) from exc
+        if kept.last:
+            kept.look(self._registry, namespace, state, now)
+        kept.publish()
+        kept.generation = state.generation
+
+    def _let_go(self, namespace: str, kept: _Kept) -> None:
         """Names that nobody stored anything under take no room: anybody can ask for them."""
         with self._guard:
-            if self._rolls.get(namespace) is not roll:
-                return
-            if not roll.last:
-                del self._rolls[namespace]
-                return
-            self._rolls.move_to_end(namespace)
-            if len(self._rolls) > MOST_ROSTERS:
-                self._rolls.popitem(last=False)
+            if not kept.last and self._kept.get(namespace) is kept:
+                del self._kept[namespace]
+            while len(self._kept) > MOST_SNAPSHOTS:
+                self._kept.popitem(last=False)
 
     def drop(self, namespace: str, ids: Iterable[int]) -> None:
         """These memories of a namespace are gone."""
         with self._guard:
-            roll = self._rolls.get(namespace)
-        if roll is not None:
-            with roll.lock:
-                roll.drop(np.fromiter(ids, np.int64))
+            kept = self._kept.get(namespace)
+        if kept is not None:
+            with kept.lock:
+                kept.drop(np.fromiter(ids, np.int64))
 
     def clear(self) -> None:
         """Slots have moved: read everything anew."""
         with self._guard:
-            self._rolls.clear()
+            self._kept.clear()

@@ -1,7 +1,7 @@
 """The passages of long memories in the registry: rows of their own beside that of their memory.
 
 A passage's id is drawn from the ids of memories, right after its memory's own, so that the labels of an index and the
-rows of a roster never collide and only rise. The first passage is the memory's own row; it ends where the second
+rows of a snapshot never collide and only rise. The first passage is the memory's own row; it ends where the second
 starts.
 """
 
@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sqlite_utils import Database
 
 from membank_llama.core.errors import BankCorruptError
 
-from .checksums import is_whole, row_checksum
 from .database import chunks
 from .full_text import filed_as, words_of_texts
-from .memory_rows import damaged
 from .registry import OF_MEMORIES, Registry
+from .rows import damaged, is_whole, row_checksum
 
 PassageRow = tuple[int, int, int, int, int, str]
 """id, the memory's id, start, stop, slot, namespace."""
@@ -41,16 +41,13 @@ class Passage(NamedTuple):
     stop: int
 
 
-def insert_passages(registry: Registry, rows: Sequence[PassageRow]) -> None:
-    """Store passages in order of id, after their memories."""
-    if not rows:
-        return
-    with registry.transaction() as db:
-        db.conn.executemany(
-            "INSERT INTO passages (id, memory_id, start, stop, slot, namespace, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((*row, row_checksum(*row[:4])) for row in rows),
-        )
-        db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'memories'", (rows[-1][0],))
+def insert_passages(db: Database, rows: Sequence[PassageRow]) -> None:
+    """Store some passages in order of id, after their memories."""
+    db.conn.executemany(
+        "INSERT INTO passages (id, memory_id, start, stop, slot, namespace, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((*row, row_checksum(*row[:4])) for row in rows),
+    )
+    db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'memories'", (rows[-1][0],))
 
 
 def passages_of(registry: Registry, ids: Iterable[int]) -> dict[int, list[Passage]]:

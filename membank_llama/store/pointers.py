@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +110,7 @@ class PointerRecord:
                 self.dims, self.nbytes, self.flags, self.level, code, POINTER_VERSION, 0,
             )  # fmt: skip
         except struct.error as error:
-            raise InvalidInputError(f"pointer field out of range: {error}; see the table in pointer.py") from error
+            raise InvalidInputError(f"pointer field out of range: {error}; see the table in pointers.py") from error
 
     @classmethod
     def unpack(cls, data: bytes) -> PointerRecord:
@@ -119,20 +119,7 @@ class PointerRecord:
         Raises:
             BankCorruptError: not 64 bytes, another version, or a field without meaning.
         """
-        if not isinstance(data, bytes) or len(data) != POINTER_BYTES:
-            raise BankCorruptError(f"a pointer is {POINTER_BYTES} bytes, got {str(data)[:20]!r}; run `membank verify`")
-        digest, offset, model, dims, nbytes, flags, level, code, version, zero = _LAYOUT.unpack(data)
-        if version != POINTER_VERSION:
-            raise BankCorruptError(
-                f"pointer of version {version}, this program reads {POINTER_VERSION}; "
-                "upgrade membank-llama, or run `membank verify` if the bank is not newer"
-            )
-        dtype = _DTYPE_NAMES.get(code)
-        if dtype is None or level not in LEVELS or zero != 0:
-            raise BankCorruptError(
-                f"pointer with dtype {code}, level {level}, padding {zero} is damaged; run `membank verify`"
-            )
-        return cls(digest, offset, dims, dtype, level, model, nbytes, flags)
+        return _unpacked(data)
 
 
 def pack_many(
@@ -161,10 +148,47 @@ def pack_many(
             for row, offset in zip(data, offsets, strict=True)
         ]
     except struct.error as error:
-        raise InvalidInputError(f"pointer field out of range: {error}; see the table in pointer.py") from error
+        raise InvalidInputError(f"pointer field out of range: {error}; see the table in pointers.py") from error
     except ValueError as error:
         raise InvalidInputError(f"{len(data)} rows need as many offsets: {error}") from error
     return records
+
+
+def unpack_many(records: Iterable[bytes]) -> list[PointerRecord]:
+    """`PointerRecord.unpack` of each, and as it raises."""
+    return [_unpacked(record) for record in records]
+
+
+def _unpacked(data: bytes) -> PointerRecord:
+    if not isinstance(data, bytes) or len(data) != POINTER_BYTES:
+        raise BankCorruptError(f"a pointer is {POINTER_BYTES} bytes, got {str(data)[:20]!r}; run `membank verify`")
+    digest, offset, model, dims, nbytes, flags, level, code, version, zero = _LAYOUT.unpack(data)
+    if version != POINTER_VERSION:
+        raise BankCorruptError(
+            f"pointer of version {version}, this program reads {POINTER_VERSION}; "
+            "upgrade membank-llama, or run `membank verify` if the bank is not newer"
+        )
+    dtype = _DTYPE_NAMES.get(code)
+    if dtype is None or level not in LEVELS or zero != 0:
+        raise BankCorruptError(
+            f"pointer with dtype {code}, level {level}, padding {zero} is damaged; run `membank verify`"
+        )
+    return PointerRecord(digest, offset, dims, dtype, level, model, nbytes, flags)
+
+
+def pack_levels(levels: Sequence[Codes], *, dims: int, codec: str, model_id: str) -> list[tuple[bytes, ...]]:
+    """Packed pointers of the levels of n vectors, one tuple a vector, their offsets still 0."""
+    nowhere = [0] * len(levels[0])
+    packed = [
+        pack_many(codes, nowhere, dims=dims, dtype=level_dtype(codec, level), level=level, model_id=model_id)
+        for level, codes in enumerate(levels)
+    ]
+    return list(zip(*packed, strict=True))
+
+
+def placed_at(records: Sequence[bytes], starts: Sequence[int], base: int) -> tuple[bytes, ...]:
+    """The same pointers, to bytes that begin `base` after `starts`, one a level."""
+    return tuple(relocate(record, base + start) for record, start in zip(records, starts, strict=True))
 
 
 def relocate(record: bytes, offset: int) -> bytes:

@@ -8,32 +8,42 @@ file is shared by all memories with the same activation and counted.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import cached_property, partial
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+from sqlite_utils import Database
 
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankNotFoundError
-from membank_llama.core.types import Memory, NewMemory, Progress
+from membank_llama.core.types import Memory, Progress
 
-from .checksums import CHECKED, is_whole, row_checksum
 from .commit_note import CommitNote
 from .database import BankDatabase, chunks, translating
-from .memory_rows import COLUMNS, NAMES, damaged, memory_of, row_of, told_again
+from .rows import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum
 from .schema import VERSION, migrate
 from .schema_check import checked_version
 from .word_index import WordIndex
-
-CLOCK_SKEW = 2.0
-"""Seconds by which the clocks of two processes may differ."""
 
 OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id"
 """Passages with their memories, read in the order of the passages' ids."""
 
 Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int]
 """id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to."""
+
+
+STATE = ("activations", "weights", "generation", "lifetimes")
+
+
+class BankState(NamedTuple):
+    """What a search depends on beside the memories, of one moment: the name of the activation file, the weights tuned
+    for the bank (None where none were), and the registry's two counters."""
+
+    activations: str | None
+    weights: Any
+    generation: int
+    lifetimes: int
 
 
 class Registry(BankDatabase):
@@ -50,7 +60,7 @@ class Registry(BankDatabase):
         self._note = CommitNote(path.parent)
         # before the database is read: it may come further meanwhile
         noted = self._note.read()
-        self._bumped = False
+        self._bumped: int | None = None
         super().__init__(path, read_only=read_only)
         try:
             with translating(path):
@@ -88,17 +98,26 @@ class Registry(BankDatabase):
             BankCorruptError: it is not what was stored.
         """
         rows = self.rows("SELECT key, value, checksum FROM meta WHERE key = ?", (key,))
-        if not rows:
-            return default
+        return self._decoded(rows[0]) if rows else default
+
+    def _decoded(self, row: Sequence[Any]) -> Any:
         try:
-            if not is_whole(rows[0]):
+            if not is_whole(row):
                 raise ValueError("it does not match its checksum")
-            return json.loads(rows[0][1])
+            return json.loads(row[1])
         except (ValueError, TypeError, RecursionError) as exc:
             raise BankCorruptError(
-                f"what {self.path.parent} records of its {key} is damaged ({exc}). The texts are not touched by that: "
-                "restore the bank from a copy, or make the rest anew with membank reencode MODEL"
+                f"what {self.path.parent} records of its {row[0]} is damaged ({exc}). The texts are not touched by "
+                "that: restore the bank from a copy, or make the rest anew with membank reencode MODEL"
             ) from exc
+
+    def state(self) -> BankState:
+        """What a search depends on beside the memories, in one statement; raises as `get_meta`."""
+        sql = f"SELECT key, value, checksum FROM meta WHERE key IN {STATE}"
+        found = {row[0]: row for row in self.rows(sql)}
+        activations, weights = (self._decoded(found[key]) if key in found else None for key in STATE[:2])
+        generation, lifetimes = (self._counted(found[key][1] if key in found else None) for key in STATE[2:])
+        return BankState(activations, weights, generation, lifetimes)
 
     def set_meta(self, key: str, value: Any) -> None:
         row = (key, json.dumps(value))
@@ -117,7 +136,9 @@ class Registry(BankDatabase):
         return self._counter("generation")
 
     def _counter(self, name: str) -> int:
-        found = self.scalar("SELECT value FROM meta WHERE key = ?", (name,))
+        return self._counted(self.scalar("SELECT value FROM meta WHERE key = ?", (name,)))
+
+    def _counted(self, found: Any) -> int:
         try:
             return int(found)
         except (TypeError, ValueError) as exc:
@@ -126,58 +147,19 @@ class Registry(BankDatabase):
                 "from a copy"
             ) from exc
 
-    def bump(self) -> None:
-        with self.transaction() as db:
-            db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
-            self._bumped = True
+    def bump(self, db: Database) -> None:
+        """Raise the generation, in the transaction that `db` is in."""
+        db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+        self._bumped = self._counted(db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
 
     def _ended(self, *, committed: bool) -> None:
-        bumped, self._bumped = self._bumped, False
-        if bumped and committed:
-            self._note.write(self.generation)
+        bumped, self._bumped = self._bumped, None
+        if bumped is not None and committed:
+            self._note.write(bumped)
 
     # -- memories
 
-    def find(self, namespace: str, digests: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
-        """text hash → (id, slot) of those texts that the namespace holds."""
-        found: dict[bytes, tuple[int, int]] = {}
-        for marks, piece in chunks(digests):
-            sql = f"SELECT text_hash, id, slot FROM memories WHERE namespace = ? AND text_hash IN ({marks})"
-            found.update({row[0]: (row[1], row[2]) for row in self.rows(sql, (namespace, *piece))})
-        return found
-
-    def last_id(self) -> int:
-        """The highest id ever given."""
-        sql = (
-            "SELECT max((SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'memories'),"
-            " (SELECT coalesce(max(id), 0) FROM memories), (SELECT coalesce(max(id), 0) FROM passages))"
-        )
-        return int(self.scalar(sql))
-
-    def insert(self, rows: Iterable[tuple[int, NewMemory, bytes, int]], now: float) -> None:
-        """Store memories given as (id, memory, text hash, slot); ids must be above `last_id()`.
-
-        Reference counts are the caller's to raise.
-        """
-        sql = f"INSERT INTO memories ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"
-        new = list(rows)
-        with self.transaction() as db:
-            db.conn.executemany(sql, (row_of(*row, now) for row in new))
-            self.words.file([(memory_id, item.namespace, item.text) for memory_id, item, _, _ in new])
-            soon = time.time() + CLOCK_SKEW
-            if any(item.expires_at is not None and item.expires_at <= soon for _, item, _, _ in new):
-                self.lifetimes_changed()
-
-    def seen_again(self, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
-        """The same texts came once more: they live on at least as long as the new telling would."""
-        with self.transaction():
-            for memory_id, item in tellings:
-                # where it is damaged, `verify` says so
-                with suppress(BankCorruptError):
-                    self._change(memory_id, partial(told_again, item=item, now=now))
-                    self.lifetimes_changed()
-
-    def _change(self, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+    def change(self, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
         """Set columns of one memory, from those it has; returns whether there is such a memory.
 
         Raises:
@@ -189,7 +171,7 @@ class Registry(BankDatabase):
                 return False
             if not is_whole(rows[0]):
                 raise damaged(memory_id)
-            old = dict(zip(NAMES, rows[0], strict=False))
+            old = dict(zip(COLUMN_NAMES, rows[0], strict=False))
             new = change(old)
             values = (*new.values(), row_checksum(*(old | new).values()))
             columns = ", ".join(f"{name} = ?" for name in (*new, "checksum"))
@@ -200,8 +182,15 @@ class Registry(BankDatabase):
         """Memories by id; ids that do not exist are left out."""
         found: dict[int, Memory] = {}
         for marks, piece in chunks(ids):
-            for row in self.rows(f"SELECT {COLUMNS} FROM memories WHERE id IN ({marks})", piece):
-                found[row[0]] = memory_of(row)
+            rows = self.rows(f"SELECT {COLUMNS} FROM memories WHERE id IN ({marks})", piece)
+            found.update((memory.id, memory) for memory in memories_of(rows))
+        return found
+
+    def existing(self, ids: Iterable[int]) -> set[int]:
+        """Those of some ids that there are memories of."""
+        found: set[int] = set()
+        for marks, piece in chunks(ids):
+            found.update(row[0] for row in self.rows(f"SELECT id FROM memories WHERE id IN ({marks})", piece))
         return found
 
     def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:
@@ -215,7 +204,7 @@ class Registry(BankDatabase):
             if not rows:
                 return
             for row in rows:
-                yield memory_of(row)
+                yield from memories_of([row])
             if rows[-1][0] <= after:
                 raise BankCorruptError(f"{self.path}: memories are out of order; restore it from a copy")
             after = rows[-1][0]
@@ -244,11 +233,6 @@ class Registry(BankDatabase):
             (namespace, after, limit),
         )
 
-    def pinned(self, namespace: str) -> list[int]:
-        """Ids of what is pinned in a namespace, rising."""
-        sql = "SELECT id FROM memories INDEXED BY memories_pinned WHERE namespace = ? AND pinned ORDER BY id"
-        return [row[0] for row in self.rows(sql, (namespace,))]
-
     @property
     def lifetimes(self) -> int:
         """Rises whenever a memory is removed, pinned or unpinned, lives on longer, or comes expired."""
@@ -258,10 +242,21 @@ class Registry(BankDatabase):
         with self.transaction() as db:
             db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
 
-    def expired(self, namespace: str, since: float, until: float) -> list[int]:
-        """Ids of a namespace that expired after `since` and by `until` and are not pinned."""
-        sql = "SELECT id FROM memories WHERE namespace = ? AND expires_at > ? AND expires_at <= ? AND NOT pinned"
-        return [row[0] for row in self.rows(sql, (namespace, since, until))]
+    def lifetimes_of(self, namespace: str, since: float, until: float) -> tuple[list[int], list[int], float]:
+        """Ids of a namespace that expired after `since` and by `until`, those that are pinned and never expire, rising,
+        and when the next one expires (infinity: none)."""
+        ends = "expires_at FROM memories WHERE namespace = ?1 AND NOT pinned AND expires_at >"
+        rows = self.rows(
+            f"SELECT id, {ends} ?2 AND expires_at <= ?3"
+            f" UNION ALL SELECT NULL, * FROM (SELECT {ends} ?3 ORDER BY expires_at LIMIT 1)"
+            " UNION ALL SELECT * FROM (SELECT id, NULL FROM memories INDEXED BY memories_pinned"
+            " WHERE namespace = ?1 AND pinned ORDER BY id)",
+            (namespace, since, until),
+        )
+        expired = sorted(row[0] for row in rows if row[0] is not None and row[1] is not None)
+        # of a damaged row it may be a text, which comes behind all numbers
+        following = next((row[1] for row in rows if row[0] is None and isinstance(row[1], (int, float))), math.inf)
+        return expired, [row[0] for row in rows if row[1] is None], following
 
     def select(
         self,
@@ -297,7 +292,7 @@ class Registry(BankDatabase):
         """Returns whether there is such a memory."""
         with self.transaction():
             self.lifetimes_changed()
-            return self._change(memory_id, lambda _: {"pinned": int(pinned)})
+            return self.change(memory_id, lambda _: {"pinned": int(pinned)})
 
     def count(self, namespace: str | None = None) -> int:
         return self._count("memories", namespace)
@@ -320,19 +315,6 @@ class Registry(BankDatabase):
 
     # -- pointers
 
-    def slots_with(self, digests: Iterable[bytes]) -> dict[bytes, int]:
-        """SHA-256 of an activation → the slot that holds it, for those in use."""
-        found: dict[bytes, int] = {}
-        for marks, piece in chunks(digests):
-            sql = f"SELECT digest, slot FROM pointers WHERE digest IN ({marks}) AND ref_count > 0"
-            found.update(self.rows(sql, piece))
-        return found
-
-    def free_slots(self, limit: int) -> list[int]:
-        """Slots that may be written again."""
-        rows = self.rows("SELECT slot FROM pointers WHERE ref_count <= 0 ORDER BY slot LIMIT ?", (limit,))
-        return [row[0] for row in rows]
-
     def free_count(self) -> int:
         """How many slots may be written again."""
         return int(self.scalar("SELECT count(*) FROM pointers WHERE ref_count <= 0"))
@@ -340,17 +322,6 @@ class Registry(BankDatabase):
     def next_slot(self) -> int:
         """The first slot never used."""
         return int(self.scalar("SELECT coalesce(max(slot) + 1, 0) FROM pointers"))
-
-    def put_pointers(self, rows: Iterable[tuple[int, Sequence[bytes], int]]) -> None:
-        """Write (slot, its three packed records, references); the first record names the activation."""
-        sql = "INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?, ?, ?)"
-        with self.transaction() as db:
-            db.conn.executemany(sql, ((slot, records[0][:32], *records, count) for slot, records, count in rows))
-
-    def refer(self, more: Mapping[int, int]) -> None:
-        """slot → how many more memories and passages point at it."""
-        with self.transaction() as db:
-            db.conn.executemany("UPDATE pointers SET ref_count = ref_count + ?2 WHERE slot = ?1", tuple(more.items()))
 
     def pointers(self, slots: Iterable[int]) -> dict[int, tuple[bytes, bytes, bytes]]:
         """slot → its packed records at levels 0, 1 and 2."""

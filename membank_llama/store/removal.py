@@ -49,14 +49,14 @@ class Removal:
     traces: list[Trace] = field(default_factory=list)
 
 
-def delete(registry: Registry, ids: Iterable[int]) -> Removal:
+def delete_memories(registry: Registry, ids: Iterable[int]) -> Removal:
     """Remove memories with their passages, words and pointers, and note what is left to overwrite."""
     gone = Removal()
-    with registry.transaction():
+    with registry.transaction() as db:
         for marks, piece in chunks(ids):
             _delete(registry, marks, piece, gone)
         if gone.memories:
-            registry.bump()
+            registry.bump(db)
             registry.lifetimes_changed()
     return gone
 

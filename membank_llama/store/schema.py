@@ -14,8 +14,9 @@ from membank_llama.core.errors import BankFormatError
 from membank_llama.core.text_features import asks, speaker_of
 from membank_llama.core.types import Progress
 
-from .checksums import CHECKED, row_checksum
-from .full_text import TOKENIZER, sql_function
+from .full_text import TOKENIZER
+from .rows import CHECKED, row_checksum
+from .word_index import sql_function
 
 _FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -202,7 +203,7 @@ def check_version(connection: sqlite3.Connection, where: str) -> int:
 def migrate(connection: sqlite3.Connection, where: str, progress: Progress | None = None) -> int:
     """Bring the tables to `VERSION`; returns how many migrations ran. A bank that exists may take some seconds."""
     start = check_version(connection, where)
-    prepare(connection)
+    add_functions(connection)
     for number in range(start, VERSION):
         if progress is not None and start:
             progress("bringing the bank up to date", number - start, VERSION - start)
@@ -218,7 +219,7 @@ def migrate(connection: sqlite3.Connection, where: str, progress: Progress | Non
     return VERSION - start
 
 
-def prepare(connection: sqlite3.Connection) -> None:
+def add_functions(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that migrations use."""
     for name, count, function in (
         ("membank_speaker", 3, _speaker),

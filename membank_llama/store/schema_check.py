@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from membank_llama.core.errors import BankCorruptError
 
-from .schema import MIGRATIONS, OPTIONAL, check_version, prepare
+from .schema import MIGRATIONS, OPTIONAL, add_functions, check_version
 
 _MOST = 1000
 """Entries read of a schema; ours has a few dozen."""
@@ -75,7 +75,7 @@ def check_schema(connection: sqlite3.Connection, version: int, where: str) -> No
 def expected_schema(version: int) -> tuple[frozenset[Entry], frozenset[Entry]]:
     """What the migrations up to a version make, and what may stand beside it."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        prepare(connection)
+        add_functions(connection)
         for statements in MIGRATIONS[:version]:
             for statement in statements:
                 connection.execute(statement)

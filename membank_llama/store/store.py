@@ -54,16 +54,16 @@ from .bank_files import (
 )
 from .bank_records import read_activations, read_calibration, read_model, read_rewrite
 from .codec_record import read_encoding, record_encoding
-from .expiry import ExpiredIds
 from .index_plan import IndexPlan
 from .index_set import IndexSet
 from .indexed_vectors import IndexedVectors
 from .lock import WriterLock
-from .namespace_snapshot import Rosters
+from .namespace_snapshot import NamespaceSnapshots
+from .pointers import pack_levels
 from .registry import Registry
 from .stored_vectors import Slots as Slots
 from .stored_vectors import StoredVectors
-from .write_plan import ModelCard, Stored, pack_records, place_records, plan, record
+from .write_plan import ModelCard, Stored, make_plan, record_plan
 
 FORMAT = 1
 INDEXED = 0.9
@@ -112,8 +112,7 @@ class Store(StoredVectors):
                 stack.callback(lock.release)
             self.registry = Registry(path / DATABASE, read_only=read_only, progress=progress)
             stack.callback(self.registry.close)
-            self.rosters = Rosters(self.registry)
-            self.expired = ExpiredIds(self.registry)
+            self.snapshots = NamespaceSnapshots(self.registry)
             self.worker = BackgroundWorker("membank-index")
             self._adopt(model, codec)
             self._open_encoding()
@@ -247,7 +246,7 @@ class Store(StoredVectors):
         with self.write_lock:
             old = self.buffer
             if not same_slots:
-                self.rosters.clear()
+                self.snapshots.clear()
             if same_vectors:
                 self._open_file()
             else:
@@ -255,25 +254,6 @@ class Store(StoredVectors):
                 self.model = self._recorded_model(None) or self.model
                 self._open_encoding(hierarchy)
             old.close()
-
-    def follow(self) -> None:
-        """Notice that another process, or another thread, moved the bank to another activation file."""
-        if not self.is_current():
-            with self.write_lock:
-                if not self.is_current():
-                    self.reload()
-
-    def check_model(self, model_id: str) -> None:
-        """Raises ModelMismatchError where vectors of this model are not those of the bank, or no longer."""
-        if model_id != self.model.id:
-            raise ModelMismatchError(
-                f"{self.path} was moved from {model_id} to {self.model.name} ({self.model.id}) meanwhile; "
-                "close it and open it with that model"
-            )
-
-    def is_current(self, activations: str | None = None) -> bool:
-        """Whether this activation file, by default the one in hand, is the one that the registry names."""
-        return bool(self.registry.get_meta("activations") == (activations or self.activations))
 
     def _current_file(self) -> str | None:
         """The name of the activation file in hand; None where the registry names another."""
@@ -305,27 +285,29 @@ class Store(StoredVectors):
         with self.write_lock:
             if model_id is not None:
                 self.check_model(model_id)
-            levels = self.hierarchy.compress(vectors)
-            records = pack_records(levels, self.model, self.hierarchy)
-            with self.registry.transaction():
-                batch = plan(self.registry, items, spans, records)
-                if batch.writes:
-                    order = sorted(batch.writes)
-                    rows = np.concatenate(levels, axis=1)[[batch.writes[slot] for slot in order]]
+            hierarchy = self.hierarchy
+            levels = hierarchy.compress(vectors)
+            records = pack_levels(levels, dims=hierarchy.dim, codec=hierarchy.codec_name, model_id=self.model.id)
+            first = self.buffer.offset(0)
+            starts = [first + start for start, _ in hierarchy.spans]
+            with self.registry.transaction() as db:
+                plan = make_plan(db, items, spans, records)
+                if plan.writes:
+                    order = sorted(plan.writes)
+                    rows = np.concatenate(levels, axis=1)[[plan.writes[slot] for slot in order]]
                     self.buffer.write_at(np.array(order, np.int64), rows)
                     self.buffer.flush()
-                record(self.registry, batch, records, self._placed, when)
-                names = self.pointer_ids({entry.slot for entry in batch.placed})
+                record_plan(self.registry, db, plan, records, starts, hierarchy.slot_bytes, when)
+                # those of what was there before are the ones that were written then
+                known = {entry.slot for entry in plan.placed if not entry.is_new}
+                names = self.pointer_ids(known) if known else {}
                 if beside is not None:
                     beside()
-            for namespace, (ids, of) in batch.labels.items():
+            for namespace, (ids, of) in plan.labels.items():
                 index = self.indexes.loaded(namespace)
                 if index is not None:
-                    self.indexes.add(namespace, ids, self.hierarchy.index_rows(levels[2][of], index.dim))
-        return [replace(entry, pointers=names[entry.slot]) for entry in batch.placed]
-
-    def _placed(self, slot: int, records: Sequence[bytes]) -> tuple[bytes, ...]:
-        return place_records(records, self.buffer.offset(slot), self.hierarchy)
+                    self.indexes.add(namespace, ids, hierarchy.index_rows(levels[2][of], index.dim))
+        return [entry if entry.is_new else replace(entry, pointers=names[entry.slot]) for entry in plan.placed]
 
     def remove(self, ids: Iterable[int]) -> int:
         """Forget memories; returns how many there were. No file holds anything of their text or vectors afterwards.
@@ -336,10 +318,10 @@ class Store(StoredVectors):
         """
         self.check_writable()
         with self.write_lock:
-            gone = removal.delete(self.registry, ids)
+            gone = removal.delete_memories(self.registry, ids)
             if gone.memories:
                 for namespace, labels in gone.labels.items():
-                    self.rosters.drop(namespace, labels)
+                    self.snapshots.drop(namespace, labels)
                 self._erase(gone)
         return gone.memories
 

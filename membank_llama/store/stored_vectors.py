@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from membank_llama.core.types import LEVELS, Codes, Vector
+from membank_llama.core.errors import ModelMismatchError
+from membank_llama.core.types import LEVELS, Codes, Ids, Vector
 from membank_llama.hgns.hierarchy import HGNSHierarchy
 
 from .activations import MemMapBuffer
 from .bank_files import DATABASE, INDEX, index_files, size_of
 from .index_plan import LINKS
 from .index_set import IndexSet
-from .namespace_snapshot import Rosters
-from .pointers import PointerRecord
-from .registry import Registry
+from .namespace_snapshot import NamespaceSnapshot, NamespaceSnapshots
+from .pointers import PointerRecord, unpack_many
+from .registry import BankState, Registry
 from .write_plan import ModelCard
 
 HANDED_ON, MORE_HANDED_ON = 128, 1024
@@ -32,13 +34,42 @@ class StoredVectors:
 
     path: Path
     registry: Registry
-    rosters: Rosters
+    snapshots: NamespaceSnapshots
     hierarchy: HGNSHierarchy
     buffer: MemMapBuffer
     indexes: IndexSet
     activations: str
     calibrated_at: int
     model: ModelCard
+
+    write_lock: threading.RLock
+
+    def reload(self) -> None:
+        """Open the activation file that the registry names now."""
+        raise NotImplementedError
+
+    def current(self) -> BankState:
+        """The bank as it is now, its activation file opened: another process, or thread, may have moved it to another
+        one since it was last looked at."""
+        state = self.registry.state()
+        while state.activations != self.activations:
+            with self.write_lock:
+                if self.registry.state().activations != self.activations:
+                    self.reload()
+            state = self.registry.state()
+        return state
+
+    def check_model(self, model_id: str) -> None:
+        """Raises ModelMismatchError where vectors of this model are not those of the bank, or no longer."""
+        if model_id != self.model.id:
+            raise ModelMismatchError(
+                f"{self.path} was moved from {model_id} to {self.model.name} ({self.model.id}) meanwhile; "
+                "close it and open it with that model"
+            )
+
+    def is_current(self, activations: str | None = None) -> bool:
+        """Whether this activation file, by default the one in hand, is the one that the registry names."""
+        return bool(self.registry.get_meta("activations") == (activations or self.activations))
 
     def codes(self, slots: Slots, level: int) -> Codes:
         """One level of many slots, shape ``(len(slots), nbytes(level))``."""
@@ -48,13 +79,13 @@ class StoredVectors:
         """What is indexed of many slots, shape ``(len(slots), count)``."""
         return self.hierarchy.index_rows(self.codes(slots, 2), count)
 
-    def nearest(self, namespace: str, vector: Vector, want: int) -> npt.NDArray[np.int64] | None:
-        """Ids of the `want` memories whose level 2 lies nearest to a vector, shape ``(dim,)``, best first; None where
-        the index is still being read.
+    def nearest(self, namespace: str, snapshot: NamespaceSnapshot, vector: Vector, want: int) -> Ids | None:
+        """Ids of the `want` memories of a namespace whose level 2 lies nearest to a vector, shape ``(dim,)``, best
+        first; None where the index is still being read.
 
         Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
         """
-        if not len(self.rosters.get(namespace)):
+        if not len(snapshot):
             return np.zeros(0, np.int64)
         index = self.indexes.ready(namespace)
         if index is None:
@@ -64,10 +95,9 @@ class StoredVectors:
         asked = self.hierarchy.index_query(vector, index.dim)
         handed_on = HANDED_ON if index.links == LINKS else MORE_HANDED_ON
         ids = index.search(asked, max(handed_on, 2 * want))[0]
-        roster = self.rosters.get(namespace)
-        rows = roster.rows(ids)
-        best = np.argsort(-self.scores(vector, roster.slots[rows], 2), kind="stable")[:want]
-        chosen: npt.NDArray[np.int64] = roster.ids[rows[best]]
+        rows = snapshot.rows(ids)
+        best = np.argsort(-self.scores(vector, snapshot.slots[rows], 2), kind="stable")[:want]
+        chosen: Ids = snapshot.ids[rows[best]]
         return chosen
 
     def scores(self, query: Vector, slots: Slots, level: int) -> Vector:
@@ -77,10 +107,8 @@ class StoredVectors:
     def pointers(self, slots: Iterable[int]) -> dict[int, tuple[PointerRecord, PointerRecord, PointerRecord]]:
         """slot → its pointers at levels 0, 1 and 2."""
         packed = self.registry.pointers(slots)
-        return {
-            slot: (PointerRecord.unpack(a), PointerRecord.unpack(b), PointerRecord.unpack(c))
-            for slot, (a, b, c) in packed.items()
-        }
+        records = iter(unpack_many([record for three in packed.values() for record in three]))
+        return {slot: (next(records), next(records), next(records)) for slot in packed}
 
     def pointer_ids(self, slots: Iterable[int]) -> dict[int, tuple[str, ...]]:
         """slot → the names of its pointers at levels 0, 1 and 2."""

@@ -20,10 +20,9 @@ from typing import Any
 
 import hnswlib
 import numpy as np
-import numpy.typing as npt
 
 from membank_llama.core.errors import BankCorruptError, BankFormatError
-from membank_llama.core.types import Vector
+from membank_llama.core.types import Ids, Vector
 
 from .bank_files import open_plain, read_limited, write_private
 from .graph_file import blank_vectors, checked_graph
@@ -34,8 +33,6 @@ EF_SEARCH = 64
 MERGE_CHUNK = 32
 _NOTE_LIMIT = 4096
 _MOST_DIM = 1 << 20
-
-Ids = npt.NDArray[np.int64]
 
 
 class VectorIndex:

@@ -1,24 +1,54 @@
 """`WordIndex`: which memories of a namespace hold a word.
 
-A table of (key of the word, id of the memory). A word is looked for among the memories of one namespace alone, since
-its key is made with the namespace's name (full_text.py): what others store neither counts nor costs time.
+A table of (key of the word, id of the memory). A word is filed as a keyed hash (BLAKE2b, 64 bits) of its namespace
+and itself: no byte of a text stands in the index, where freed pages and split ones may keep copies, and a word is
+looked for among the memories of one namespace alone: what others store neither counts nor costs time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+from sqlite_utils import Database
 
 from membank_llama.core.errors import BankCorruptError
 
 from .database import CHUNK, BankDatabase, chunks
-from .full_text import WordKeys
-from .memory_rows import damaged
+from .full_text import filed_as, words_of_texts
+from .rows import damaged
+
+KEY_BYTES = 8
 
 MOST_COMMON = 65_536
 """Words known to be too common; past so many all are counted again."""
 
 Texts = Sequence[tuple[int, str, str]]
 """(id, namespace, text) of memories."""
+
+
+class WordKeys:
+    """Keys of words in one bank, from its secret."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = bytes.fromhex(secret)
+
+    def key(self, namespace: str, word: str) -> int:
+        """The key of one filed word in a namespace: 64 bits, signed, as SQLite stores integers."""
+        name = f"{len(namespace)} {namespace} {word}".encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(name, digest_size=KEY_BYTES, key=self._secret).digest()
+        return int.from_bytes(digest, "little", signed=True)
+
+    def of_texts(self, pairs: Sequence[tuple[str, str]]) -> list[set[int]]:
+        """For each (namespace, text) the keys of its words."""
+        cut = words_of_texts([text for _, text in pairs])
+        return [{self.key(namespace, word) for word in words} for (namespace, _), words in zip(pairs, cut, strict=True)]
+
+    def of_forms(self, namespace: str, forms: Sequence[str]) -> list[tuple[int, ...]]:
+        """For each form of a word the keys that a text must have all of; forms that are no word are left out."""
+        return [keys for form in forms if (keys := tuple(self.key(namespace, word) for word in filed_as(form)))]
 
 
 class WordIndex:
@@ -29,10 +59,9 @@ class WordIndex:
         self._keys = WordKeys(secret)
         self._common: tuple[int, set[tuple[str, tuple[str, ...], int]]] = (-1, set())
 
-    def file(self, texts: Texts) -> None:
-        """File the words of these memories."""
-        with self._database.transaction() as db:
-            db.conn.executemany("INSERT OR IGNORE INTO postings VALUES (?, ?)", self._filed(texts))
+    def file(self, db: Database, texts: Texts) -> None:
+        """File the words of these memories, in the transaction that `db` is in."""
+        db.conn.executemany("INSERT OR IGNORE INTO postings VALUES (?, ?)", self._filed(texts))
 
     def unfile(self, texts: Texts) -> None:
         """Take the words of these memories out."""
@@ -49,7 +78,7 @@ class WordIndex:
         with self._database.transaction() as db:
             db.execute("DELETE FROM postings")
             for texts in self._texts():
-                self.file(texts)
+                self.file(db, texts)
 
     def is_sound(self) -> bool:
         """Whether what is filed is what the memories hold."""
@@ -120,3 +149,19 @@ def _holding(forms: Sequence[tuple[int, ...]]) -> tuple[str, list[int]]:
     several = [key for keys in forms if len(keys) > 1 for key in keys]
     every = " UNION ALL ".join(choices) or "SELECT NULL AS memory_id WHERE 0"
     return f"SELECT DISTINCT memory_id FROM ({every})", single + several
+
+
+def sql_function() -> Callable[[str, object, object], str]:
+    """``membank_words(secret, namespace, text)`` for migrations: the keys of a text's words as a JSON array."""
+
+    @lru_cache(maxsize=1)
+    def keys(secret: str) -> WordKeys:
+        return WordKeys(secret)
+
+    def words(secret: str, namespace: object, text: object) -> str:
+        if not isinstance(namespace, str) or not isinstance(text, str):
+            # damaged, which is no reason to refuse the whole bank
+            return "[]"
+        return json.dumps(sorted(keys(secret).of_texts([(namespace, text)])[0]))
+
+    return words

@@ -1,4 +1,5 @@
-"""Where the memories of a batch go: which are new, which slot holds which activation, which pointers lead there.
+"""`WritePlan`: where the memories of a batch go: which are new, which slot holds which activation, which pointers lead
+there.
 
 A batch is planned in whole before anything is written, with one look-up for all its texts and one for all its
 activations; the plan is then recorded in the transaction that stores it.
@@ -6,17 +7,25 @@ activations; the plan is then recorded in the transaction that stores it.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from membank_llama.core.types import LEVELS, Codes, NewMemory, Spans
-from membank_llama.hgns.hierarchy import HGNSHierarchy
+from sqlite_utils import Database
 
-from .memory_rows import text_hash
+from membank_llama.core.errors import BankCorruptError
+from membank_llama.core.types import NewMemory, Spans
+
+from .database import chunks
 from .passage_rows import PassageRow, insert_passages
-from .pointers import level_dtype, pack_many, relocate
+from .pointers import placed_at
 from .registry import Registry
+from .rows import COLUMNS, row_of, text_hash, told_again
+
+CLOCK_SKEW = 2.0
+"""Seconds by which the clocks of two processes may differ."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Stored:
 
 
 @dataclass
-class Batch:
+class WritePlan:
     """What storing a batch comes to: rows to write by slot, references by slot, new memories, repeated ones."""
 
     placed: list[Stored] = field(default_factory=list)
@@ -54,113 +63,153 @@ class Batch:
     """By namespace the ids to index, and the row of each one's vector."""
 
 
-class _SlotSource:
-    """Slots for new activations: freed ones first, then new ones at the end."""
+class Places:
+    """Places for what is new: freed slots first, then new ones at the end; ids above all that were ever given."""
 
-    def __init__(self, registry: Registry, wanted: int) -> None:
-        self._free = iter(registry.free_slots(wanted))
-        self._next = registry.next_slot()
+    def __init__(self, db: Database, wanted: int) -> None:
+        row = db.execute(
+            "SELECT (SELECT coalesce(max(slot) + 1, 0) FROM pointers),"
+            " 1 + max((SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'memories'),"
+            " (SELECT coalesce(max(id), 0) FROM memories), (SELECT coalesce(max(id), 0) FROM passages)),"
+            " (SELECT group_concat(slot) FROM"
+            " (SELECT slot FROM pointers WHERE ref_count <= 0 ORDER BY slot LIMIT ?))",
+            (wanted,),
+        ).fetchone()
+        self.next_slot, self.next_id = int(row[0]), int(row[1])
+        self.free = [int(slot) for slot in reversed(row[2].split(","))] if row[2] else []
 
     def take(self) -> int:
-        slot = next(self._free, None)
-        if slot is None:
-            slot, self._next = self._next, self._next + 1
-        return slot
+        """A slot for one activation."""
+        if self.free:
+            return self.free.pop()
+        self.next_slot += 1
+        return self.next_slot - 1
 
 
-def plan(
-    registry: Registry, items: Sequence[NewMemory], spans: Sequence[Spans], records: Sequence[Sequence[bytes]]
-) -> Batch:
+def make_plan(
+    db: Database, items: Sequence[NewMemory], spans: Sequence[Spans], records: Sequence[Sequence[bytes]]
+) -> WritePlan:
     """Decide for each item whether it is new and which slots hold the activations of its passages.
 
     `records` are those of all passages of all items, in order; a passage's id follows that of the one before it.
     """
     digests = [text_hash(item.text) for item in items]
-    known = {
-        (namespace, digest): place
-        for namespace in {item.namespace for item in items}
-        for digest, place in registry.find(namespace, digests).items()
-    }
-    held = registry.slots_with({record[0][:32] for record in records})
-    slots = _SlotSource(registry, len(records))
-    next_id = registry.last_id() + 1
-    batch = Batch()
-    end = 0
+    known = known_texts(db, items, digests)
+    held = held_activations(db, {record[0][:32] for record in records})
+    places = Places(db, len(records))
+    plan = WritePlan()
+    end, next_id = 0, places.next_id
     for item, digest, cuts in zip(items, digests, spans, strict=True):
         begin, end = end, end + len(cuts)
         place = known.get((item.namespace, digest))
         if place is not None:
-            batch.again.append((place[0], item))
-            batch.placed.append(Stored(*place, is_new=False))
+            plan.again.append((place[0], item))
+            plan.placed.append(Stored(*place, is_new=False))
             continue
         taken = []
         for row in range(begin, end):
             activation = records[row][0][:32]
             slot = held.get(activation)
             if slot is None:
-                slot = held[activation] = slots.take()
-                batch.writes[slot] = row
-            batch.references[slot] += 1
+                slot = held[activation] = places.take()
+                plan.writes[slot] = row
+            plan.references[slot] += 1
             taken.append(slot)
         ids = range(next_id, next_id + len(cuts))
         known[item.namespace, digest] = (next_id, taken[0])
-        batch.new.append((next_id, item, digest, taken[0]))
+        plan.new.append((next_id, item, digest, taken[0]))
         rest = zip(ids[1:], cuts[1:], taken[1:], strict=True)
-        batch.passages += [
+        plan.passages += [
             (passage_id, next_id, start, stop, slot, item.namespace) for passage_id, (start, stop), slot in rest
         ]
-        labels = batch.labels.setdefault(item.namespace, ([], []))
+        labels = plan.labels.setdefault(item.namespace, ([], []))
         labels[0].extend(ids)
         labels[1].extend(range(begin, end))
-        batch.placed.append(Stored(next_id, taken[0], is_new=True))
+        names = tuple(record[:32].hex() for record in records[begin])
+        plan.placed.append(Stored(next_id, taken[0], is_new=True, pointers=names))
         next_id += len(cuts)
-    return batch
+    return plan
 
 
-def record(
+def record_plan(
     registry: Registry,
-    batch: Batch,
+    db: Database,
+    plan: WritePlan,
     records: Sequence[Sequence[bytes]],
-    place: Callable[[int, Sequence[bytes]], tuple[bytes, ...]],
+    starts: Sequence[int],
+    slot_bytes: int,
     now: float,
 ) -> None:
-    """Write a planned batch into the registry; `place` gives a slot's records their offsets."""
+    """Write a plan into the registry, in the transaction that `db` is in.
+
+    Args:
+        starts: where each level of slot 0 lies in the activation file, which has `slot_bytes` a slot.
+    """
     fresh = [
-        (
-            slot,
-            place(slot, records[row]),
-            batch.references.pop(slot),
-        )
-        for slot, row in batch.writes.items()
+        (slot, placed_at(records[row], starts, slot * slot_bytes), plan.references[slot])
+        for slot, row in plan.writes.items()
     ]
-    registry.put_pointers(fresh)
-    registry.refer(batch.references)
-    registry.insert(batch.new, now)
-    insert_passages(registry, batch.passages)
-    registry.seen_again(batch.again, now)
-    if batch.new:
-        registry.bump()
+    put_pointers(db, fresh)
+    refer(db, {slot: count for slot, count in plan.references.items() if slot not in plan.writes})
+    if plan.new:
+        insert_memories(registry, db, plan.new, now)
+        if plan.passages:
+            insert_passages(db, plan.passages)
+    seen_again(registry, plan.again, now)
+    if plan.new:
+        registry.bump(db)
 
 
-def pack_records(
-    levels: Sequence[Codes], model: ModelCard, hierarchy: HGNSHierarchy
-) -> list[tuple[bytes, bytes, bytes]]:
-    """Packed pointers of three levels of n vectors, their offsets still 0."""
-    nowhere = [0] * len(levels[0])
-    packed = [
-        pack_many(
-            codes,
-            nowhere,
-            dims=hierarchy.dim,
-            dtype=level_dtype(hierarchy.codec_name, level),
-            level=level,
-            model_id=model.id,
-        )
-        for level, codes in enumerate(levels)
-    ]
-    return list(zip(*packed, strict=True))
+def put_pointers(db: Database, rows: Iterable[tuple[int, Sequence[bytes], int]]) -> None:
+    """Write (slot, its three packed records, references); the first record names the activation."""
+    sql = "INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?, ?, ?)"
+    db.conn.executemany(sql, ((slot, records[0][:32], *records, count) for slot, records, count in rows))
 
 
-def place_records(records: Sequence[bytes], base: int, hierarchy: HGNSHierarchy) -> tuple[bytes, ...]:
-    """The same with the offsets of a slot that begins at byte `base`."""
-    return tuple(relocate(records[level], base + hierarchy.offsets(level)[0]) for level in LEVELS)
+def refer(db: Database, more: Mapping[int, int]) -> None:
+    """slot → how many more memories and passages point at it."""
+    if more:
+        db.conn.executemany("UPDATE pointers SET ref_count = ref_count + ?2 WHERE slot = ?1", tuple(more.items()))
+
+
+def insert_memories(
+    registry: Registry, db: Database, rows: Sequence[tuple[int, NewMemory, bytes, int]], now: float
+) -> None:
+    """Store memories given as (id, memory, text hash, slot); ids must be above all that were ever given."""
+    sql = f"INSERT INTO memories ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"
+    db.conn.executemany(sql, [row_of(*row, now) for row in rows])
+    registry.words.file(db, [(memory_id, item.namespace, item.text) for memory_id, item, _, _ in rows])
+    soon = time.time() + CLOCK_SKEW
+    if any(item.expires_at is not None and item.expires_at <= soon for _, item, _, _ in rows):
+        registry.lifetimes_changed()
+
+
+def seen_again(registry: Registry, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
+    """The same texts came once more: they live on at least as long as the new telling would."""
+    for memory_id, item in tellings:
+        # where it is damaged, `verify` says so
+        with suppress(BankCorruptError):
+            registry.change(memory_id, lambda old, item=item: told_again(old, item, now))  # type: ignore[misc]
+            registry.lifetimes_changed()
+
+
+def known_texts(
+    db: Database, items: Sequence[NewMemory], digests: Sequence[bytes]
+) -> dict[tuple[str, bytes], tuple[int, int]]:
+    """(namespace, text hash) → (id, slot) of those texts that are there."""
+    found: dict[tuple[str, bytes], tuple[int, int]] = {}
+    for namespace in {item.namespace for item in items}:
+        for marks, piece in chunks(digests):
+            sql = f"SELECT text_hash, id, slot FROM memories WHERE namespace = ? AND text_hash IN ({marks})"
+            rows = db.execute(sql, (namespace, *piece)).fetchall()
+            found.update({(namespace, digest): (memory_id, slot) for digest, memory_id, slot in rows})
+    return found
+
+
+def held_activations(db: Database, digests: Iterable[bytes]) -> dict[bytes, int]:
+    """SHA-256 of an activation → the slot that holds it, for those in use."""
+    found: dict[bytes, int] = {}
+    for marks, piece in chunks(digests):
+        sql = f"SELECT digest, slot FROM pointers WHERE digest IN ({marks}) AND ref_count > 0"
+        found.update(db.execute(sql, piece).fetchall())
+    return found

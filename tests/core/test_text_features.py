@@ -63,8 +63,8 @@ def test_both_are_kept_with_the_memory(tmp_path: Path) -> None:
     with open_bank(tmp_path) as bank:
         bank.ingest_many([NewMemory("Do you sing?", role="Ana"), "Jon: I do.", "I hum."])
         kept = bank.store.registry.rows("SELECT speaker, asks FROM memories ORDER BY id")
-        roster = bank.store.rosters.get("default")
+        snapshot = bank.store.snapshots.get("default")
     assert kept == [("Ana", 1), ("Jon", 0), (None, 0)]
-    named = {number: name for name, number in roster.speakers.items()}
-    assert [named[number] for number in roster.speaker.tolist()] == ["Ana", "Jon", "user"]
-    assert roster.asks.tolist() == [True, False, False]
+    named = {number: name for name, number in snapshot.speakers.items()}
+    assert [named[number] for number in snapshot.speaker.tolist()] == ["Ana", "Jon", "user"]
+    assert snapshot.asks.tolist() == [True, False, False]

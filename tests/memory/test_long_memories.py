@@ -20,8 +20,9 @@ from membank_llama.memory.chat_memory import ChatMemory
 from membank_llama.memory.import_export import export_memories, import_memories
 from membank_llama.memory.prompt_block import Neutraliser, build_block, excerpted
 from membank_llama.memory.prompt_injection import MemoryOptions, text_of
-from membank_llama.memory.text_splitting import LONG, MAX_CHARS, encoded_text, passage_spans
+from membank_llama.memory.text_splitting import LONG, MAX_CHARS, passage_spans, passages_of_texts
 from membank_llama.recall.query import RecallResult
+from membank_llama.store.write_plan import Places
 
 DIM = 256
 NEEDLE = "The spare key of the cottage lies beneath the blue flowerpot on the veranda."
@@ -92,7 +93,7 @@ def bank(tmp_path: Path) -> Iterator[MemBank]:
 @pytest.mark.parametrize("text", ["short", "x" * LONG, "a b " * 400, " " * LONG + "end"])
 def test_a_short_text_is_one_passage(text: str) -> None:
     assert len(passage_spans(text)) == 1
-    assert encoded_text(text, passage_spans(text)) == [text]
+    assert passages_of_texts([text]) == ([passage_spans(text)], [text])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_passages_are_all_of_the_text_in_order(text: str) -> None:
     assert len(spans) > 1
     assert "".join(text[start:stop] for start, stop in spans) == text
     assert spans[0][0] == 0
-    for piece in encoded_text(text, spans):
+    for piece in passages_of_texts([text])[1]:
         assert 0 < len(piece) <= MAX_CHARS
         assert piece == piece.strip()
 
@@ -132,8 +133,8 @@ def test_it_is_found_by_its_best_passage(bank: MemBank) -> None:
 
 def _slots(bank: MemBank, result: RecallResult) -> np.ndarray:  # type: ignore[type-arg]
     at = result.borders.index(result.passage[0] if result.passage else 0)
-    roster = bank.store.rosters.get("default")
-    return roster.slots[roster.all_of(np.array([result.memory_id]))[at : at + 1]]
+    snapshot = bank.store.snapshots.get("default")
+    return snapshot.slots[snapshot.all_of(np.array([result.memory_id]))[at : at + 1]]
 
 
 @pytest.mark.parametrize("model", ["minilm_gguf", "recall_tiny"])
@@ -167,7 +168,7 @@ def test_words_alone_find_the_passage(bank: MemBank, tmp_path: Path) -> None:
 def test_one_long_memory_leaves_room_for_others(bank: MemBank) -> None:
     repeated = "\n\n".join(f"{NEEDLE} {' '.join(TOPICS)} {n} " * 5 for n in range(30))
     bank.ingest_many([repeated, *(f"The spare key number {n} of the cottage hangs on hook {n}." for n in range(600))])
-    assert len(bank.store.rosters.get("default")) > 620
+    assert len(bank.store.snapshots.get("default")) > 620
     for levels in ((2, 1, 0), (0,)):
         results = bank.recall(QUESTION, 20, levels)
         assert len(results) == 20
@@ -208,27 +209,27 @@ def test_rows_slots_and_ids(bank: MemBank) -> None:
     assert {row[1] for row in passages} == {2}
     assert [(0, passages[0][2]), *(row[2:4] for row in passages)] == list(passage_spans(TEXT))
     assert bank.get(2).text == TEXT
-    assert bank.store.registry.last_id() == 2 + COUNT
+    assert Places(bank.store.registry.db, 0).next_id == 3 + COUNT
     assert references(bank) == 2 + COUNT
     stats = bank.stats()
     assert stats["memories"] == 3
     assert stats["namespaces"] == {"default": 3}
     assert stats["slots"] == {"total": 2 + COUNT, "free": 0}
-    roster = bank.store.rosters.get("default")
-    assert roster.owner.tolist() == [1, *[2] * COUNT, 2 + COUNT]
-    assert roster.after.tolist() == [-1, *range(2, COUNT + 1), -1, -1], "passages are neighbours, others are not"
+    snapshot = bank.store.snapshots.get("default")
+    assert snapshot.owner.tolist() == [1, *[2] * COUNT, 2 + COUNT]
+    assert snapshot.after.tolist() == [-1, *range(2, COUNT + 1), -1, -1], "passages are neighbours, others are not"
     assert bank.verify().ok
 
 
 def test_in_a_conversation_passages_stand_between_what_came_before_and_after(bank: MemBank) -> None:
     items = [NewMemory(text, conversation="c", created_at=5.0) for text in (OTHERS[0], TEXT, OTHERS[1])]
     bank.ingest_many(items)
-    roster = bank.store.rosters.get("default")
-    assert roster.after.tolist() == [*range(1, COUNT + 2), -1]
-    assert set(roster.session.tolist()) == {0}
+    snapshot = bank.store.snapshots.get("default")
+    assert snapshot.after.tolist() == [*range(1, COUNT + 2), -1]
+    assert set(snapshot.session.tolist()) == {0}
     bank.forget(2)
-    roster = bank.store.rosters.get("default")
-    assert (roster.passages, roster.after.tolist()) == (0, [1, -1])
+    snapshot = bank.store.snapshots.get("default")
+    assert (snapshot.passages, snapshot.after.tolist()) == (0, [1, -1])
 
 
 def test_short_memories_take_no_extra_row(bank: MemBank) -> None:
@@ -257,7 +258,7 @@ def test_forgetting_frees_and_zeroes_every_slot(bank: MemBank, tmp_path: Path) -
     memory_id = bank.ingest(TEXT).memory_id
     bank.ingest_many(OTHERS)
     bank.rebuild_indexes()
-    slots = bank.store.rosters.get("default").slots[:COUNT].copy()
+    slots = bank.store.snapshots.get("default").slots[:COUNT].copy()
     assert bank.store.codes(slots, 0).any(axis=1).all()
     assert bank.forget(memory_id + 1) == 0, "the id of a passage is no memory's"
     assert bank.verify().ok
@@ -416,7 +417,7 @@ def test_the_passage_and_its_neighbours_are_injected(bank: MemBank, budget: int,
     for far in (TEXT[:60], TEXT[-60:]):
         assert far not in line
     at = best.borders.index(best.passage[0] if best.passage else 0)
-    pieces = [" ".join(piece.split()) for piece in encoded_text(TEXT, passage_spans(TEXT))]
+    pieces = [" ".join(piece.split()) for piece in passages_of_texts([TEXT])[1]]
     assert [place for place, piece in enumerate(pieces) if piece in line] == {
         2: [at - 1, at, at + 1], 1: [at, at + 1], 0: [at]
     }[beside]  # fmt: skip
@@ -480,11 +481,11 @@ def test_encoders_are_asked_for_passages_alone(tmp_path: Path) -> None:
 
 def test_passages_of_what_stands_alone_stay_neighbours(bank: MemBank) -> None:
     bank.ingest_many([OTHERS[0], TEXT, OTHERS[1], long_text(3000, seed=5)])
-    before = bank.store.rosters.get("default")
+    before = bank.store.snapshots.get("default")
     assert set(before.session.tolist()) == {-1}
     assert before.after[before.all_of(np.array([2]))].tolist() == [*range(2, COUNT + 1), -1]
     bank.forget([1])
-    roster = bank.store.rosters.get("default")
-    assert roster.after[: COUNT + 1].tolist() == [*range(1, COUNT), -1, -1]
-    assert roster.before[: COUNT + 1].tolist() == [-1, *range(COUNT - 1), -1]
-    assert roster.passages == before.passages
+    snapshot = bank.store.snapshots.get("default")
+    assert snapshot.after[: COUNT + 1].tolist() == [*range(1, COUNT), -1, -1]
+    assert snapshot.before[: COUNT + 1].tolist() == [-1, *range(COUNT - 1), -1]
+    assert snapshot.passages == before.passages

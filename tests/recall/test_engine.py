@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ from support.banks import DIM, FACTS, card, numbered, open_bank, texts, unit_vec
 
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.core.errors import InvalidQueryError
-from membank_llama.core.types import NewMemory
+from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall.engine import QueryEngine, RecallQuery, RecallResult
-from membank_llama.recall.relevance_gate import RelevanceGate
+from membank_llama.recall.engine import RecallEngine
+from membank_llama.recall.query import RecallQuery, RecallResult
+from membank_llama.recall.question_encoder import Question, QuestionEncoder
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.pointers import PointerRecord
 from membank_llama.store.store import Store
 
@@ -89,6 +91,21 @@ def clustered(count: int, dim: int, seed: int) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+class OneVector(QuestionEncoder):
+    """Encodes every question as the same vector."""
+
+    def __init__(self, store: Store, vector: Vector) -> None:
+        super().__init__(store, None, 1 << 16)
+        self._vector = vector
+
+    def question(self, query: RecallQuery, snapshot: NamespaceSnapshot) -> Question:
+        return replace(super().question(query, snapshot), vector=self._vector, whole=self._vector)
+
+
+def asked_with(store: Store, vector: Vector) -> RecallEngine:
+    return RecallEngine(store, OneVector(store, vector))
+
+
 @pytest.mark.parametrize("merged", [False, True])
 def test_drilling_down_finds_what_exact_search_finds(tmp_path: Path, merged: bool) -> None:
     dim, vectors = 256, clustered(2000, 256, 1)
@@ -97,13 +114,12 @@ def test_drilling_down_finds_what_exact_search_finds(tmp_path: Path, merged: boo
         store.add(numbered(500, start=start), vectors[start : start + 500])
     if merged:
         store.indexes.rebuild()
-    engine = QueryEngine(store, RelevanceGate(None))
     shared = 0
     noise = clustered(30, dim, 2)
     for query in (vectors[:30] + 0.7 * noise) / np.linalg.norm(vectors[:30] + 0.7 * noise, axis=1, keepdims=True):
         # no words: the order is that of the cosines alone
-        found = [r.memory_id for r in engine.search(RecallQuery("?"), query)]
-        exact = [r.memory_id for r in engine.search(RecallQuery("?", levels=(0,)), query)]
+        found = [r.memory_id for r in asked_with(store, query).search(RecallQuery("?"))]
+        exact = [r.memory_id for r in asked_with(store, query).search(RecallQuery("?", levels=(0,)))]
         assert exact == (np.argsort(-(vectors @ query))[:5] + 1).tolist()
         shared += len(set(found) & set(exact))
         assert found[0] == exact[0]
@@ -115,9 +131,8 @@ def test_words_find_what_the_activations_do_not(tmp_path: Path) -> None:
     store = Store(tmp_path, card())
     rows = unit_vectors(300)
     store.add([*numbered(299), NewMemory("the gate code is 7341")], rows)
-    engine = QueryEngine(store, RelevanceGate(None))
     question = unit_vectors(1, seed=8)[0]
-    found = engine.search(RecallQuery("what was 7341?"), question)
+    found = asked_with(store, question).search(RecallQuery("what was 7341?"))
     (hit,) = [result for result in found if result.text == "the gate code is 7341"]
     assert hit.lexical_score > 0
     assert hit.final_score < np.median(rows @ question), "most others are nearer"
@@ -168,7 +183,7 @@ def test_min_score_looks_beyond_the_first_few(tmp_path: Path) -> None:
     far = -base + 0.05 * clustered(40, DIM, 7)
     items = [*(NewMemory(f"plain {n}") for n in range(40)), *(NewMemory(f"harbour harbour {n}") for n in range(40))]
     store.add(items, np.concatenate([near, far]).astype(np.float32))
-    found = QueryEngine(store, RelevanceGate(None)).search(RecallQuery("harbour", min_score=0.5), base)
+    found = asked_with(store, base).search(RecallQuery("harbour", min_score=0.5))
     assert len(found) == 5
     assert all(result.final_score >= 0.5 for result in found)
     store.close()

@@ -14,14 +14,15 @@ from support.banks import FACTS, numbered, open_bank, open_store, texts, unit_ve
 from membank_llama.core.types import NewMemory
 from membank_llama.hgns.axes import FEWEST
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall import engine as recall
-from membank_llama.recall import gate_thresholds
+from membank_llama.recall import relevance_gate
+from membank_llama.recall.candidates import WHOLE_BELOW
+from membank_llama.recall.engine import RecallEngine
 from membank_llama.store import index_set
 from membank_llama.store.index_set import IndexSet
 from membank_llama.store.maintenance import calibrate
 from membank_llama.store.maintenance.rewrite import Rewrite
 
-LARGE = recall.WHOLE_BELOW + 200
+LARGE = WHOLE_BELOW + 200
 """So many memories that a search asks the index."""
 
 
@@ -107,25 +108,25 @@ def test_what_is_removed_while_an_index_is_read_is_not_in_it(
 
 
 def test_measuring_the_gate_holds_nobody_up(two: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = recall.QueryEngine._reached
+    original = RecallEngine._reached
     measured_by: set[str] = set()
 
-    def reached(self: recall.QueryEngine, place: int, namespace: str) -> float:
+    def reached(self: RecallEngine, place: int, namespace: str) -> float:
         measured_by.add(threading.current_thread().name)
         gate.pass_through()
         return original(self, place, namespace)
 
     with open_bank(two) as bank, bank.store.registry.transaction() as db:
         db.execute("DELETE FROM meta WHERE key LIKE 'gate %'")
-    monkeypatch.setattr(recall.QueryEngine, "_reached", reached)
+    monkeypatch.setattr(RecallEngine, "_reached", reached)
     with open_bank(two) as bank:
         (first,) = bank.recall("note 12: the violin beside the lamp", 1, namespace="mine")
-        assert f"of {gate_thresholds.PROVISIONAL:.1f}" in first.reason
+        assert f"of {relevance_gate.PROVISIONAL:.1f}" in first.reason
         assert gate.reached.wait(10)
         gate.open()
         wait_for(lambda: not bank.store.worker.pending())
         (second,) = bank.recall("note 12: the violin beside the lamp", 1, namespace="mine")
-        assert f"of {gate_thresholds.PROVISIONAL:.1f}" not in second.reason
+        assert f"of {relevance_gate.PROVISIONAL:.1f}" not in second.reason
         assert measured_by == {"membank-index"}
     measured_by.clear()
     with open_bank(two) as bank:
@@ -204,8 +205,7 @@ def test_a_namespace_is_read_without_a_look_at_its_neighbours(tmp_path: Path) ->
         "arrivals": lambda: store.registry.arrivals("mine", 0, 10),
         "live": lambda: store.registry.live("mine"),
         "count": lambda: store.registry.count_vectors("mine"),
-        "pinned": lambda: store.registry.pinned("mine"),
-        "expired": lambda: store.registry.expired("mine", 0.0, 1e12),
+        "lifetimes": lambda: store.registry.lifetimes_of("mine", 0.0, 1e12),
         "words": lambda: store.registry.words.postings("mine", [("river",), ("lamp", "lamps")], 100, 0),
         "iterate": lambda: next(iter(store.registry.iterate("mine"))),
     }

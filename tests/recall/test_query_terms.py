@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.banks import FACTS, open_bank
 
-from membank_llama.recall.query_terms import MAX_TERMS, terms, weight
+from membank_llama.recall.query_terms import MAX_TERMS, rarities, terms
 
 
 @pytest.mark.parametrize(
@@ -35,11 +36,13 @@ def test_no_more_than_so_many() -> None:
 
 
 def test_rare_words_weigh_more_and_every_word_weighs() -> None:
-    assert weight(1, 1000) > weight(10, 1000) > weight(1000, 1000) > 0
-    assert weight(0, 1000) > weight(1, 1000)
+    never, once, some, all_of_them = rarities(np.array([0, 1, 10, 1000]), 1000)
+    assert never > once > some > all_of_them > 0
     # in a bank of three, "in all three" does not make a word common
-    assert weight(3, 3) > 0.7 * weight(1, 3)
-    assert weight(3000, 3000) < 0.1 * weight(1, 3000)
+    once, all_of_them = rarities(np.array([1, 3]), 3) ** 2
+    assert all_of_them > 0.7 * once
+    once, all_of_them = rarities(np.array([1, 3000]), 3000) ** 2
+    assert all_of_them < 0.1 * once
 
 
 @pytest.mark.parametrize(

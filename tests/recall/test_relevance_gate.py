@@ -10,7 +10,7 @@ from support.banks import FACTS, open_bank
 
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall.relevance_gate import COHORT, FLOOR, FULL_WORDS, RISE, RelevanceGate, evidence, judge, needed
+from membank_llama.recall.relevance_gate import COHORT, FLOOR, FULL_WORDS, RISE, RelevanceGate, evidence, judged, needed
 
 ENCODER = MockAdapter(hidden_dim=256)
 GATE = RelevanceGate(ENCODER.encode_batch(COHORT))
@@ -45,12 +45,13 @@ def test_scores_are_counted_in_spreads_of_unrelated_text() -> None:
     ],
 )
 def test_either_or_both_open_it(dense: float, words: float, relevant: bool) -> None:
-    verdict = judge(dense, words, ENOUGH)
+    spreads, shares = np.array([dense], np.float32), np.array([words], np.float32)
+    (verdict,) = judged(spreads, shares, ENOUGH)
     assert verdict.relevant is relevant
-    assert verdict.evidence == evidence(dense, words)
+    assert f"evidence {evidence(dense, words):.1f} of {ENOUGH:.1f}" in verdict.reason
     assert verdict.reason.startswith("relevant" if relevant else "not relevant")
     assert f"{words:.0%}" in verdict.reason
-    assert not judge(dense, words, ENOUGH, content=False).relevant
+    assert not judged(spreads, shares, ENOUGH, content=False)[0].relevant
 
 
 def test_what_unrelated_questions_reach_raises_the_bar() -> None:

@@ -10,8 +10,8 @@ from support.banks import open_bank
 
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall.speakers import named_in, speaking, without_names
-from membank_llama.store.namespace_snapshot import Roster
+from membank_llama.recall.speakers import mentions_in, without_names
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ def bank(tmp_path: Path) -> Iterator[MemBank]:
         yield opened
 
 
-def roster_of(bank: MemBank, *roles: str) -> Roster:
+def snapshot_of(bank: MemBank, *roles: str) -> NamespaceSnapshot:
     bank.ingest_many([NewMemory(f"A word of {role}.", role=role) for role in roles])
-    return bank.store.rosters.get("default")
+    return bank.store.snapshots.get("default")
 
 
-def asked(text: str, roster: Roster) -> set[str]:
-    numbers = speaking(text, roster)
-    return {name for name, number in roster.speakers.items() if number in numbers}
+def asked(text: str, snapshot: NamespaceSnapshot) -> set[str]:
+    numbers = mentions_in(text, snapshot).about
+    return {name for name, number in snapshot.speakers.items() if number in numbers}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def asked(text: str, roster: Roster) -> set[str]:
     ],
 )
 def test_names_in_a_question(bank: MemBank, text: str, named: list[str]) -> None:
-    assert named_in(text, roster_of(bank, "Ana", "Jon Smith", "James", "user")) == named
+    assert list(mentions_in(text, snapshot_of(bank, "Ana", "Jon Smith", "James", "user")).names) == named
 
 
 @pytest.mark.parametrize(
@@ -62,26 +62,26 @@ def test_names_in_a_question(bank: MemBank, text: str, named: list[str]) -> None
     ],
 )
 def test_whose_words_a_question_is_about(bank: MemBank, text: str, whose: set[str]) -> None:
-    assert asked(text, roster_of(bank, "user", "assistant", "Ana", "Jon")) == whose
+    assert asked(text, snapshot_of(bank, "user", "assistant", "Ana", "Jon")) == whose
 
 
 def test_a_transcript_writes_its_roles_large(bank: MemBank) -> None:
     bank.ingest_many(["User: what shall we eat?", "Assistant: try the soup."])
-    roster = bank.store.rosters.get("default")
-    assert asked("What did you suggest?", roster) == {"Assistant"}
-    assert asked("What did I ask?", roster) == {"User"}
-    assert roster.names == []
+    snapshot = bank.store.snapshots.get("default")
+    assert asked("What did you suggest?", snapshot) == {"Assistant"}
+    assert asked("What did I ask?", snapshot) == {"User"}
+    assert snapshot.names == []
 
 
 def test_where_one_side_speaks_that_says_nothing(bank: MemBank) -> None:
-    roster = roster_of(bank, "user")
-    assert asked("What is my dog called?", roster) == set()
-    assert asked("What did you suggest?", roster) == set()
+    snapshot = snapshot_of(bank, "user")
+    assert asked("What is my dog called?", snapshot) == set()
+    assert asked("What did you suggest?", snapshot) == set()
 
 
 def test_telling_speakers_apart(bank: MemBank) -> None:
-    assert not roster_of(bank, "user", "assistant", "Ana").tells_speakers_apart
-    assert roster_of(bank, "Jon").tells_speakers_apart
+    assert not snapshot_of(bank, "user", "assistant", "Ana").tells_speakers_apart
+    assert snapshot_of(bank, "Jon").tells_speakers_apart
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,11 @@ def test_telling_speakers_apart(bank: MemBank) -> None:
     ],
 )
 def test_a_question_without_the_names(bank: MemBank, text: str, rest: str) -> None:
-    assert without_names(text, roster_of(bank, "Ana", "Jon Smith")) == rest
+    names = mentions_in(text, snapshot_of(bank, "Ana", "Jon Smith")).names
+    assert without_names(text, names) == rest if names else rest == text
 
 
 def test_a_name_is_text_and_no_pattern(bank: MemBank) -> None:
-    roster = roster_of(bank, "A.*", "B(")
-    assert named_in("What of A and B?", roster) == []
-    assert without_names("What of Apples?", roster) == "What of Apples?"
+    snapshot = snapshot_of(bank, "A.*", "B(")
+    assert mentions_in("What of A and B?", snapshot).names == ()
+    assert without_names("What of Apples?", ["A.*", "B("]) == "What of Apples?"

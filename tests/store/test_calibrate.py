@@ -208,15 +208,16 @@ def test_the_index_of_leading_axes_finds_the_nearest(tmp_path: Path, monkeypatch
     store.indexes.drain()
     index = store.indexes.get("default")
     assert (index.dim, index.links, index.tail_count) == (16, index_plan.FEWER_LINKS, 0), "it has outgrown its axes"
-    found = 0
+    found, snapshot = 0, store.snapshots.get("default")
     for query in vectors[::15]:
         true = set((np.argsort(-(vectors @ query))[:5] + 1).tolist())
-        found += len(true & set(store.nearest("default", query, 32).tolist()))
+        found += len(true & set(store.nearest("default", snapshot, query, 32).tolist()))
     assert found >= 0.98 * 5 * 100
     store.close()
     store = open_store(tmp_path)
     assert store.indexes.get("default").dim == 16
-    assert store.nearest("default", vectors[70], 1).tolist() == [71]
+    snapshot = store.snapshots.get("default")
+    assert store.nearest("default", snapshot, vectors[70], 1).tolist() == [71]
     store.close()
 
 

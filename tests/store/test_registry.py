@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,18 @@ import pytest
 from membank_llama.core.errors import BankFormatError, BankNotFoundError
 from membank_llama.core.types import NewMemory
 from membank_llama.store.database import chunks
-from membank_llama.store.memory_rows import text_hash
 from membank_llama.store.registry import Registry
-from membank_llama.store.removal import delete
+from membank_llama.store.removal import delete_memories
+from membank_llama.store.rows import text_hash
+from membank_llama.store.write_plan import (
+    Places,
+    held_activations,
+    insert_memories,
+    known_texts,
+    put_pointers,
+    refer,
+    seen_again,
+)
 
 
 @pytest.fixture
@@ -23,10 +33,11 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 def put(registry: Registry, *items: NewMemory, slot: int = 0, now: float = 100.0) -> list[int]:
-    first = registry.last_id() + 1
+    first = Places(registry.db, 0).next_id
     rows = [(first + n, item, text_hash(item.text), slot + n) for n, item in enumerate(items)]
-    registry.insert(rows, now)
-    registry.bump()
+    with registry.transaction() as db:
+        insert_memories(registry, db, rows, now)
+        registry.bump(db)
     return [row[0] for row in rows]
 
 
@@ -55,26 +66,30 @@ def test_a_memory_comes_back_whole(registry: Registry) -> None:
 
 def test_ids_are_never_given_twice(registry: Registry) -> None:
     ids = put(registry, NewMemory("one"), NewMemory("two"))
-    delete(registry, ids)
-    assert registry.last_id() == 2
+    delete_memories(registry, ids)
+    assert Places(registry.db, 0).next_id == 3
     assert put(registry, NewMemory("three")) == [3]
 
 
 def test_texts_are_found_within_their_namespace(registry: Registry) -> None:
     (first,) = put(registry, NewMemory("same"), slot=5)
     (other,) = put(registry, NewMemory("same", namespace="work"), slot=5)
-    digest = text_hash("same")
-    assert registry.find("default", [digest, text_hash("none")]) == {digest: (first, 5)}
-    assert registry.find("work", [digest]) == {digest: (other, 5)}
-    assert registry.find("empty", [digest]) == {}
+    digest, none = text_hash("same"), text_hash("none")
+    items = [NewMemory("same"), NewMemory("none"), NewMemory("same", namespace="work")]
+    assert known_texts(registry.db, items, [digest, none, digest]) == {
+        ("default", digest): (first, 5),
+        ("work", digest): (other, 5),
+    }
+    assert known_texts(registry.db, [NewMemory("same", namespace="empty")], [digest]) == {}
 
 
 def test_told_again_lives_at_least_as_long(registry: Registry) -> None:
     short, ever = put(registry, NewMemory("short", expires_at=200.0), NewMemory("ever"))
-    registry.seen_again([(short, NewMemory("short", expires_at=150.0)), (ever, NewMemory("ever", expires_at=1.0))], 101)
+    again = [(short, NewMemory("short", expires_at=150.0)), (ever, NewMemory("ever", expires_at=1.0))]
+    seen_again(registry, again, 101)
     assert registry.get([short])[short].expires_at == 200.0
     assert registry.get([ever])[ever].expires_at is None
-    registry.seen_again([(short, NewMemory("short", pinned=True))], 102)
+    seen_again(registry, [(short, NewMemory("short", pinned=True))], 102)
     told = registry.get([short])[short]
     assert told.expires_at is None
     assert told.pinned
@@ -85,20 +100,21 @@ def test_told_again_lives_at_least_as_long(registry: Registry) -> None:
 
 def test_pointers_are_64_bytes_and_counted(registry: Registry) -> None:
     records = tuple(bytes([n]) * 64 for n in range(3))
-    registry.put_pointers([(7, records, 2)])
+    db = registry.db
+    put_pointers(db, [(7, records, 2)])
     assert registry.pointers([7, 8]) == {7: records}
-    assert registry.slots_with([records[0][:32], b"x" * 32]) == {records[0][:32]: 7}
+    assert held_activations(db, [records[0][:32], b"x" * 32]) == {records[0][:32]: 7}
     assert registry.next_slot() == 8
     ids = put(registry, NewMemory("a"), slot=7) + put(registry, NewMemory("b"), slot=7)
-    registry.refer({7: 1})
-    first = delete(registry, ids[:1])
+    refer(db, {7: 1})
+    first = delete_memories(registry, ids[:1])
     assert (first.memories, first.slots) == (1, [])
-    assert registry.free_slots(10) == []
-    registry.refer({7: -1})
-    second = delete(registry, [*ids, 555])
+    assert Places(db, 10).free == []
+    refer(db, {7: -1})
+    second = delete_memories(registry, [*ids, 555])
     assert (second.memories, second.slots) == (1, [7])
-    assert registry.free_slots(10) == [7]
-    assert registry.slots_with([records[0][:32]]) == {}
+    assert Places(db, 10).free == [7]
+    assert held_activations(db, [records[0][:32]]) == {}
 
 
 def test_words_are_stemmed_and_folded(registry: Registry) -> None:
@@ -136,7 +152,7 @@ def test_arrivals_and_namespaces(registry: Registry) -> None:
 
 def test_words_follow_removal(registry: Registry) -> None:
     ids = put(registry, NewMemory("river"), NewMemory("lamp"))
-    delete(registry, ids[:1])
+    delete_memories(registry, ids[:1])
     assert words(registry, "river") == []
     assert registry.words.is_sound()
     assert registry.scalar("SELECT count(*) FROM postings") == 1
@@ -149,12 +165,13 @@ def test_expired_memories_unless_pinned(registry: Registry) -> None:
         NewMemory("kept", expires_at=150.0, pinned=True),
         NewMemory("young", expires_at=250.0),
     )
-    assert registry.expired("default", 0.0, 200.0) == [gone]
+    assert registry.lifetimes_of("default", 0.0, 200.0) == ([gone], [kept], 250.0)
     assert registry.select(namespace=None, conversation=None, before=None, expired_at=200.0) == [gone]
     assert registry.set_pinned(kept, False)
     assert not registry.set_pinned(999, True)
-    assert registry.expired("default", 0.0, 200.0) == [gone, kept]
-    assert registry.expired("default", 0.0, 300.0) == [gone, kept, young]
+    assert registry.lifetimes_of("default", 0.0, 200.0) == ([gone, kept], [], 250.0)
+    assert registry.lifetimes_of("default", 0.0, 300.0) == ([gone, kept, young], [], math.inf)
+    assert registry.lifetimes_of("default", 200.0, 240.0) == ([], [], 250.0)
 
 
 def test_select_joins_conditions(registry: Registry) -> None:
@@ -182,8 +199,8 @@ def test_more_ids_than_sqlite_takes_at_once(registry: Registry) -> None:
     assert [len(piece) for _, piece in chunks(range(1100))] == [500, 500, 100]
     put(registry, *(NewMemory(str(n)) for n in range(1100)))
     assert len(registry.get(range(1, 2000))) == 1100
-    registry.put_pointers([(n, (bytes(64),) * 3, 1) for n in range(1100)])
-    gone = delete(registry, range(1, 1101))
+    put_pointers(registry.db, [(n, (bytes(64),) * 3, 1) for n in range(1100)])
+    gone = delete_memories(registry, range(1, 1101))
     assert (gone.memories, sorted(gone.slots)) == (1100, list(range(1100)))
 
 

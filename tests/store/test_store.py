@@ -28,7 +28,7 @@ from membank_llama.core.types import LEVELS, NewMemory
 from membank_llama.store.maintenance import compact
 from membank_llama.store.pointers import POINTER_BYTES, PointerRecord, model_tag
 from membank_llama.store.store import Store
-from membank_llama.store.write_plan import ModelCard
+from membank_llama.store.write_plan import ModelCard, Places
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_equal_activations_share_a_slot_until_the_last_is_gone(store: Store) -> 
 def test_freed_slots_are_used_again(store: Store) -> None:
     store.add(numbered(6), unit_vectors(6))
     store.remove([2, 4])
-    assert store.registry.free_slots(10) == [1, 3]
+    assert Places(store.registry.db, 10).free == [3, 1]
     vectors = unit_vectors(9)[6:]
     placed = store.add(numbered(3, start=6), vectors)
     assert [entry.slot for entry in placed] == [1, 3, 6]

@@ -30,7 +30,7 @@ from membank_llama.memory.tuning import Labelled, fit, measure, quality
 from membank_llama.recall.query_terms import looked_up
 from membank_llama.recall.signals import Weights
 from membank_llama.store.full_text import TOKENIZER
-from membank_llama.store.namespace_snapshot import Roster
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
 from .locomo import Conversation, Question
 from .metrics import measures
@@ -177,19 +177,19 @@ class RecallBench:
 
         return rank
 
-    def _roster(self, asked: Asked) -> Roster:
-        return self.bank.store.rosters.get(asked.namespace)
+    def _snapshot(self, asked: Asked) -> NamespaceSnapshot:
+        return self.bank.store.snapshots.get(asked.namespace)
 
     def _memories(self, asked: Asked) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Ids of the memories asked, rising."""
-        return np.unique(self._roster(asked).owner)
+        return np.unique(self._snapshot(asked).owner)
 
     def _cosines(self, asked: Asked) -> np.ndarray[Any, np.dtype[np.float64]]:
         """The cosine of each memory, of a long one that of its best passage."""
-        roster = self._roster(asked)
+        snapshot = self._snapshot(asked)
         vector = self.adapter.encode(asked.question.text)
-        cosines = self.bank.store.scores(vector, roster.slots, 0).astype(np.float64)
-        return np.maximum.reduceat(cosines, np.searchsorted(roster.owner, self._memories(asked)))
+        cosines = self.bank.store.scores(vector, snapshot.slots, 0).astype(np.float64)
+        return np.maximum.reduceat(cosines, np.searchsorted(snapshot.owner, self._memories(asked)))
 
     @cached_property
     def _full_text(self) -> sqlite3.Connection:
@@ -278,7 +278,7 @@ class RecallBench:
 
     def _renamed(self, text: str, home: str, away: str) -> str | None:
         """The question with the names of those who speak at home changed to those who speak away."""
-        here, there = (self.bank.store.rosters.get(name).names for name in (home, away))
+        here, there = (self.bank.store.snapshots.get(name).names for name in (home, away))
         changed = text
         for old, new in zip(here, there, strict=False):
             changed = re.sub(rf"\b{re.escape(old)}\b", new, changed)

@@ -37,10 +37,15 @@ def is_due(store: Store) -> bool:
     """Whether the bank has grown so far that its axes should be found anew."""
     if store.read_only or not store.hierarchy.adapts or store.calibrated_at >= SETTLED:
         return False
-    if store.registry.next_slot() < max(FEWEST, GROWTH * store.calibrated_at):
+    if until_due(store) > 0:
         return False
     # to be encoded anew is more than to be calibrated, and may have been interrupted
     return bool(read_rewrite(store.registry).get("kind") != "encode")
+
+
+def until_due(store: Store) -> int:
+    """How many vectors more there must be at least until the axes are found anew."""
+    return max(FEWEST, GROWTH * store.calibrated_at) - store.registry.next_slot()
 
 
 def recalibrating(store: Store, *, correct: bool | None = None) -> Iterator[tuple[int, int]]:

@@ -20,9 +20,10 @@ from ..bank_records import read_activations, read_rewrite
 from ..codec_record import record_encoding
 from ..database import chunks
 from ..passage_rows import Encoded, encoded, existing, placed
+from ..pointers import pack_levels, placed_at
 from ..removal import unplaced
 from ..store import Slots, Store
-from ..write_plan import ModelCard, pack_records, place_records
+from ..write_plan import ModelCard
 
 logger = logging.getLogger("membank_llama")
 
@@ -30,7 +31,7 @@ COPY_BATCH = 512
 CALIBRATING = "calibrating"
 """The background's job that finds a bank's axes."""
 
-Records = tuple[bytes, bytes, bytes]
+Records = tuple[bytes, ...]
 
 # ids of passages are no memory's: one column names both
 _THERE = (
@@ -111,10 +112,12 @@ class Rewrite:
             levels = [level[rows_kept] for level in levels]
             records = self._records(memories, levels, kept)
             slots, fresh = self._slots(memories, [record[0][:32] for record in records])
+            first = self._buffer.offset(0)
+            starts = [first + start for start, _ in self._hierarchy.spans]
             rows = []
             for memory, record, slot in zip(memories, records, slots, strict=True):
-                placed_at = place_records(record, self._buffer.offset(slot), self._hierarchy)
-                rows.append((memory.id, slot, record[0][:32], *placed_at))
+                pointers = placed_at(record, starts, slot * self._hierarchy.slot_bytes)
+                rows.append((memory.id, slot, record[0][:32], *pointers))
             db.conn.executemany("INSERT INTO rewrite VALUES (?, ?, ?, ?, ?, ?)", rows)
             if fresh:
                 at = np.array([slots[row] for row in fresh], np.int64)
@@ -146,14 +149,14 @@ class Rewrite:
         return found
 
     def _records(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int]) -> list[Records]:
-        records = pack_records(levels, self._card, self._hierarchy)
+        hierarchy = self._hierarchy
+        records = pack_levels(levels, dims=hierarchy.dim, codec=hierarchy.codec_name, model_id=self._card.id)
         recorded = self._store.registry.pointers({memory.slot for memory in memories}) if kept else {}
         for row, memory in enumerate(memories):
             old = recorded.get(memory.slot)
             if old is not None and all(isinstance(record, bytes) and len(record) >= 32 for record in old):
                 names = [(old if level in kept else records[row])[level][:32] for level in LEVELS]
-                a, b, c = (name + record[32:] for name, record in zip(names, records[row], strict=True))
-                records[row] = a, b, c
+                records[row] = tuple(name + record[32:] for name, record in zip(names, records[row], strict=True))
         return records
 
     def _check_alive(self) -> None:
@@ -268,4 +271,4 @@ class Rewrite:
             registry.set_meta("model", vars(self._card))
             record_encoding(registry, self._hierarchy, self._calibrated_at)
             registry.set_meta("activations", self._name)
-            registry.bump()
+            registry.bump(db)

@@ -8,9 +8,8 @@ from typing import Any
 
 from membank_llama.core.errors import BankClosedError, BankCorruptError, BankError
 
-from ..checksums import is_whole
-from ..memory_rows import COLUMNS, memory_of
 from ..registry import Registry
+from ..rows import COLUMNS, is_whole, memories_of
 
 PAGE = 512
 COUNTERS = ("generation", "lifetimes")
@@ -102,7 +101,7 @@ def _alone(registry: Registry, kind: str, name: Any) -> Iterator[str]:
 def _fits(kind: str, row: Any) -> bool:
     if kind == "memory":
         try:
-            memory_of(row)
+            memories_of([row])
         except BankCorruptError:
             return False
         return True

@@ -38,7 +38,7 @@ def verify(store: Store, progress: Progress | None = None) -> VerifyReport:
     while True:
         at = store.activations
         try:
-            store.follow()
+            store.current()
             at = store.activations
             report = _verify(store, progress)
             # switched to other files meanwhile: what was read before does not fit what was read after

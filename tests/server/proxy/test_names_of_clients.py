@@ -133,7 +133,7 @@ def test_namespaces_that_nobody_uses_are_not_kept(running: Running) -> None:
     for number in range(recall_service.MOST_NAMESPACES + 50):
         assert running.client.post(f"/ns/made-up-{number}/membank/recall", json=body).status_code == 200
     assert len(running.memory._last) == recall_service.MOST_NAMESPACES
-    assert len(store.rosters._rolls) == 0
+    assert len(store.snapshots._kept) == 0
     assert len(store.indexes._entries) == 0
 
 
@@ -144,7 +144,7 @@ def test_rosters_have_a_bound(running: Running, monkeypatch: pytest.MonkeyPatch)
     for _ in range(2):
         for number in range(6):
             assert running.bank.recall(QUESTION, 1, namespace=f"n{number}")[0].relevant
-            assert len(running.bank.store.rosters._rolls) <= 3
+            assert len(running.bank.store.snapshots._kept) <= 3
 
 
 def test_paths_make_no_labels(running: Running) -> None:

@@ -1,24 +1,44 @@
-"""A memory as a row of the registry: its columns, its checksum, and what makes it a `Memory` again."""
+"""Rows of the registry: their columns, their checksums, and what makes a row a `Memory` again.
+
+Checksums tell damage, not forgery: whoever can write the database can write them too. A changed byte in any field of a
+memory is seen when it is read, and by `verify`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from membank_llama.core.errors import BankCorruptError
 from membank_llama.core.text_features import asks, speaker_of
 from membank_llama.core.types import Memory, NewMemory
 
-from .checksums import CHECKED, is_whole, row_checksum
+CHECKED = (
+    "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, seen, "
+    "last_seen, speaker, asks"
+)
+"""Columns of a memory that its checksum is taken over, in order. Its slot moves with the activation file, and is
+checked against the pointers."""
 
 COLUMNS = f"{CHECKED}, checksum, slot"
-NAMES = tuple(CHECKED.split(", "))
+COLUMN_NAMES = tuple(CHECKED.split(", "))
 _KINDS: tuple[Any, ...] = (
     int, str, bytes, str, str, str | None, float, str | None, str, int, float | None, int, float, str | None, int,
 )  # fmt: skip
+
+
+def row_checksum(*fields: Any) -> bytes:
+    """16 bytes that differ where a field does, in value or in type."""
+    # escapes make the same of a text in every version of Unicode; floats are written so that they read back exactly
+    return hashlib.sha256(ascii(fields).encode()).digest()[:16]
+
+
+def is_whole(row: Sequence[Any]) -> bool:
+    """Whether a row, whose last column is the checksum of those before it, is as it was written."""
+    return bool(row[-1] == row_checksum(*row[:-1]))
 
 
 def text_hash(text: str) -> bytes:
@@ -34,12 +54,16 @@ def damaged(memory_id: Any) -> BankCorruptError:
     )
 
 
-def memory_of(row: Sequence[Any]) -> Memory:
-    """A memory of its columns.
+def memories_of(rows: Iterable[Sequence[Any]]) -> list[Memory]:
+    """Memories of rows of `COLUMNS`.
 
     Raises:
-        BankCorruptError: they are not what was stored.
+        BankCorruptError: one of them is not what was stored.
     """
+    return [_memory_of(row) for row in rows]
+
+
+def _memory_of(row: Sequence[Any]) -> Memory:
     *fields, _, slot = row
     memory_id, text, digest, role, namespace, conversation, created, source, metadata, pinned, expires = fields[:11]
     try:

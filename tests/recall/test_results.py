@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from membank_llama.core.types import Vector
-from membank_llama.recall.diversity import SAME, collapsed, diversified
+from membank_llama.recall.results import SAME, collapsed, diversified
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.banks import open_bank
 
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall.irregular_forms import FAMILIES, forms_of
-from membank_llama.recall.query_terms import EMPHASIS, UNIT, looked_up, rarity, weight
+from membank_llama.recall.query_terms import EMPHASIS, FAMILIES, UNIT, forms_of, looked_up, rarities
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,12 @@ def test_names_and_numbers_weigh_more(text: str, stressed: set[str]) -> None:
     assert stressed <= set(found)
 
 
-def test_a_weight_is_a_rarity_squared() -> None:
-    assert weight(2, 50) == pytest.approx(rarity(2, 50) ** 2 / UNIT)
+def test_a_word_weighs_its_rarity_squared(tmp_path: Path) -> None:
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many([*(f"a note on {n} lamps" for n in range(48)), "the violin case", "the violin bow"])
+        found = bank.recall("a violin?", 2)
+    (rarity,) = rarities(np.array([2]), 50)
+    assert [result.lexical_score for result in found] == pytest.approx([rarity**2 / UNIT] * 2)
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""`WordMatches`: where a question's words stand in a namespace, and what each of them weighs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+
+from membank_llama.core.types import Mask, Rows, Vector
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot
+from membank_llama.store.word_index import WordIndex
+
+from .query_terms import UNIT, looked_up, rarities
+from .question_encoder import Question
+from .relevance_gate import NAMES
+
+COMMON_WORD = 1000
+"""Memories from which on a word is left out: reading where it stands takes long, and it tells little."""
+
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class WordMatches:
+    """Where the question's content words stand in a namespace.
+
+    `rows` are the memories that hold any of them, rising; `holds` says which word stands in which of them, bool
+    (words, rows); `worth` what each word weighs in the ranking, `evidence` what share of all the gate gives it, and
+    `named` which are names of those who speak here: every memory is theirs, whether it holds the name or not. `seen`
+    says of each row of the namespace whether it may be seen; None where all may.
+    """
+
+    content: bool
+    rows: Rows
+    holds: Mask
+    worth: Vector
+    evidence: Vector
+    named: Mask
+    forms: tuple[tuple[str, ...], ...]
+    """Each word in all its forms."""
+    snapshot: NamespaceSnapshot
+    seen: Mask | None
+
+    def held(self, rows: Rows) -> Mask:
+        """Which words some memories hold, shape ``(words, *rows.shape)``; none for row -1. A passage has its
+        memory's."""
+        heads = self.snapshot.heads(rows) if self.snapshot.passages else rows
+        if not len(self.rows):
+            return np.zeros((len(self.worth), *heads.shape), np.bool_)
+        at = np.minimum(np.searchsorted(self.rows, heads), len(self.rows) - 1)
+        found: Mask = self.holds[:, at] & (self.rows[at] == heads)
+        return found
+
+    def best(self, limit: int) -> Rows:
+        """The memories that share most; of equal ones the newer."""
+        return self.rows[np.lexsort((-self.rows, -np.einsum("w,wn->n", self.worth, self.holds)))[:limit]]
+
+
+def match_words(index: WordIndex, question: Question, snapshot: NamespaceSnapshot, lifetimes: int) -> WordMatches:
+    """Look the question's words up; a word in more than `COMMON_WORD` memories of the namespace is passed over.
+
+    Args:
+        lifetimes: the bank's counter of removals, until which such a word is remembered.
+    """
+    query = question.query
+    seen = snapshot.seen(query.since, query.until, query.exclude)
+    asked = looked_up(query.text)
+    found = index.postings(query.namespace, [term.forms for term in asked], COMMON_WORD, lifetimes)
+    terms = list(compress(asked, (ids is not None for ids in found)))
+    columns = [np.fromstring(ids, np.int64, sep=",") if ids else _NONE for ids in found if ids is not None]
+    # one look for all words; what may not be seen must not fill the candidates
+    every = np.concatenate([_NONE, *columns])
+    places = snapshot.places(every)
+    kept = (places >= 0) if seen is None else (places >= 0) & seen[places]
+    word = np.repeat(np.arange(len(columns)), [len(column) for column in columns])[kept]
+    rows, at = np.unique(places[kept], return_inverse=True)
+    holds = np.zeros((len(columns), len(rows)), np.bool_)
+    holds[word, at] = True
+    memories = len(snapshot) - snapshot.passages
+    *found_in, nowhere = rarities(np.append(holds.sum(axis=1), 0), memories)
+    rarity = np.array(found_in, np.float32)
+    names = {part.casefold() for name in question.mentions.names for part in name.split()}
+    named = np.array([term.word in names for term in terms], np.bool_)
+    emphasis = np.array([term.emphasis for term in terms], np.float32)
+    counted: Vector = np.where(named, nowhere, rarity)
+    counted *= np.where((emphasis > 1) | named, np.float32(NAMES), np.float32(1))
+    if not snapshot.tells_speakers_apart:
+        counted[named] = 0
+    return WordMatches(
+        content=bool(asked),
+        rows=rows,
+        holds=holds,
+        worth=(emphasis * rarity**2 / UNIT).astype(np.float32),
+        evidence=counted / np.float32(max(counted.sum(), 1e-9)),
+        named=named,
+        forms=tuple(term.forms for term in terms),
+        snapshot=snapshot,
+        seen=seen,
+    )
