@@ -70,14 +70,14 @@ class PointerRecord:
         """
         data = _bytes_of(row)
         record = cls(
-            hashlib.sha256(data.data).digest(),
-            offset,
-            dims,
-            dtype,
-            level,
-            model_tag(model_id),
-            data.nbytes,
-            flags,
+            digest=hashlib.sha256(data.data).digest(),
+            offset=offset,
+            dims=dims,
+            dtype=dtype,
+            level=level,
+            model=model_tag(model_id),
+            nbytes=data.nbytes,
+            flags=flags,
         )
         record.pack()
         return record
@@ -173,7 +173,16 @@ def _unpacked(data: bytes) -> PointerRecord:
         raise BankCorruptError(
             f"pointer with dtype {code}, level {level}, padding {zero} is damaged; run `membank verify`"
         )
-    return PointerRecord(digest, offset, dims, dtype, level, model, nbytes, flags)
+    return PointerRecord(
+        digest=digest,
+        offset=offset,
+        dims=dims,
+        dtype=dtype,
+        level=level,
+        model=model,
+        nbytes=nbytes,
+        flags=flags,
+    )
 
 
 def pack_levels(levels: Sequence[Codes], *, dims: int, codec: str, model_id: str) -> list[tuple[bytes, ...]]:

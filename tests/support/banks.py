@@ -17,7 +17,7 @@ import numpy as np
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank
-from membank_llama.store.schema import MIGRATIONS, prepare
+from membank_llama.store.schema import MIGRATIONS, add_functions
 from membank_llama.store.store import Store
 from membank_llama.store.write_plan import ModelCard
 
@@ -51,7 +51,7 @@ def as_format(path: Path, version: int) -> None:
     """Make a bank what an earlier format left: its tables and its rows, without what came later."""
     old = path.with_name("old.sqlite")
     with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as raw:
-        prepare(raw)
+        add_functions(raw)
         for statement in (statement for migration in MIGRATIONS[:version] for statement in migration):
             raw.execute(statement)
         raw.execute("DELETE FROM meta")
