@@ -101,7 +101,7 @@ _TRAITS = (
     "UPDATE memories SET speaker = membank_speaker(text, role, metadata), asks = membank_asks(text)",
     "CREATE INDEX memories_pinned ON memories (namespace, id) WHERE pinned",
 )
-"""Who speaks and whether a memory only asks (traits.py); what is pinned, to be found without reading everything."""
+"""Who speaks and whether a memory only asks (core/text_features.py); what is pinned, to be found without reading everything."""
 
 _PASSAGES = (
     # no AUTOINCREMENT: their ids are drawn with those of memories, right after their memory's own
@@ -128,7 +128,7 @@ _CHECKSUMS = (
     "UPDATE passages SET checksum = membank_checksum(id, memory_id, start, stop)",
     "UPDATE meta SET checksum = membank_checksum(key, value) WHERE key != 'generation'",
 )
-"""A checksum over all fields of a row (checksums.py), so that a changed byte is seen wherever it lies."""
+"""A checksum over all fields of a row (rows.py), so that a changed byte is seen wherever it lies."""
 
 _POSTINGS = (
     # a JSON string, as all of meta is JSON

@@ -1,4 +1,4 @@
-"""Looking after a bank: collect what has expired, write the activation file anew. (verification.py checks it.)
+"""Looking after a bank: collect what has expired, write the activation file anew. (verify.py checks it.)
 
 A rewrite fills the next activation file beside the one in use and records every step in the registry; the switch
 to it is one transaction. Interrupted anywhere, the bank is as it was and the rewrite goes on where it stopped.
