@@ -2,6 +2,7 @@
 
     python benchmarks/trips.py            the three trips in a table
     python benchmarks/trips.py --detail   which files call which, and every SQL statement
+    python benchmarks/trips.py --json     the figures alone
 
 Counted are files of the package that are entered, moves between them (a call into another file is one, its return
 another) and SQL statements. Each trip is made a few times before it is counted, so that nothing is opened, compiled or
@@ -49,6 +50,10 @@ class Trip:
     files: Counter[str] = field(default_factory=Counter)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     statements: list[str] = field(default_factory=list)
+
+    def figures(self) -> dict[str, int]:
+        """What the table shows."""
+        return {"files": len(self.files), "moves": 2 * sum(self.calls.values()), "statements": len(self.statements)}
 
 
 class Watch:
@@ -149,16 +154,19 @@ def trips(folder: Path) -> list[Trip]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--detail", action="store_true", help="what calls what, and every statement")
-    detail = parser.parse_args().detail
+    parser.add_argument("--json", action="store_true", help="the figures alone")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = trips(Path(folder))
+    if asked.json:
+        print(json.dumps({trip.name: trip.figures() for trip in found}))
+        return
     console = Console(width=120)
     table = Table("trip", "files entered", "moves between files", "SQL statements")
     for trip in found:
-        row = (len(trip.files), 2 * sum(trip.calls.values()), len(trip.statements))
-        table.add_row(trip.name, *map(str, row))
+        table.add_row(trip.name, *map(str, trip.figures().values()))
     console.print(table)
-    for trip in found if detail else ():
+    for trip in found if asked.detail else ():
         console.rule(trip.name)
         for (caller, called), times in trip.calls.most_common():
             console.print(f"{times:4}  {caller} → {called}", highlight=False)

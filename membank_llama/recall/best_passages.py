@@ -36,18 +36,21 @@ def best_passages(
     if not snapshot.passages:
         return {}
     texts = {memory.id: memory.text for memory in memories}
-    found: dict[int, Best] = {}
     rows = ranking.scene.rows[order]
-    for owner, passages in passages_of(store.registry, texts).items():
-        spans = {passage.id: (passage.start, passage.stop) for passage in passages}
-        listed = np.flatnonzero(snapshot.owner[rows] == owner)
-        mine = [place for place in listed if int(snapshot.ids[rows[place]]) in spans]
-        if not mine:
-            continue
-        cuts = [spans[int(snapshot.ids[rows[place]])] for place in mine]
-        own = words.worth @ words_in([texts[owner][slice(*cut)] for cut in cuts], words.forms)
-        at = order[mine]
-        others = ranking.fused[at] - ranking.parts.get("words", np.zeros(len(ranking.fused), np.float32))[at]
-        best = int(np.argmax(others + np.float32(ranking.weights.words) * own))
-        found[owner] = Best(int(at[best]), cuts[best], tuple(passage.start for passage in passages))
+    owners = passages_of(store.registry, texts)
+    spans = {passage.id: (passage.start, passage.stop) for passages in owners.values() for passage in passages}
+    among = [place for place, own in enumerate(snapshot.ids[rows].tolist()) if own in spans]
+    owner = snapshot.owner[rows[among]]
+    cuts = [spans[own] for own in snapshot.ids[rows[among]].tolist()]
+    pieces = [texts[whole][slice(*cut)] for whole, cut in zip(owner.tolist(), cuts, strict=True)]
+    own_words = np.float32(ranking.weights.words) * (words.worth @ words_in(pieces, words.forms))
+    at = order[among]
+    shared_words = ranking.parts.get("words", np.zeros(len(ranking.fused), np.float32))
+    scores = ranking.fused[at] - shared_words[at] + own_words
+    found: dict[int, Best] = {}
+    for memory_id, passages in owners.items():
+        mine = np.flatnonzero(owner == memory_id)
+        if len(mine):
+            best = int(mine[np.argmax(scores[mine])])
+            found[memory_id] = Best(int(at[best]), cuts[best], tuple(passage.start for passage in passages))
     return found

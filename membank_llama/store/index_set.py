@@ -97,13 +97,14 @@ class IndexSet:
         self._forget_empty(namespace, entry)
         return index
 
-    def ready(self, namespace: str) -> VectorIndex | None:
-        """The index of a namespace where it is in memory and up to date; None where that is left to the background."""
+    def ready(self, namespace: str, generation: int) -> VectorIndex | None:
+        """The index of a namespace where it is in memory and up to date with a generation of the bank; None where that
+        is left to the background."""
         entry = self._entry(namespace)
         index = entry.index
         if index is None:
             self._submit("load", namespace)
-        elif self._registry.read_only and self._registry.generation != entry.generation:
+        elif self._registry.read_only and generation != entry.generation:
             steps = self._following(namespace)
             if next(steps, None) is not None:
                 self._submit("follow", namespace)

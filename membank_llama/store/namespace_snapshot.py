@@ -63,6 +63,8 @@ class NamespaceSnapshot:
     """How many rows are no memories."""
     pinned: Sequence[int] = ()
     living: Mask | None = None
+    generation: int = -1
+    """The bank's, when this was read."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -166,7 +168,7 @@ class _Kept:
         self._passages = 0
         self._open: dict[str, int] = {}
         """The last row of each conversation."""
-        self.publish()
+        self.publish(-1)
 
     def append(self, arrived: list[Arrival]) -> None:
         if not arrived:
@@ -254,7 +256,7 @@ class _Kept:
         linked = (session[1:] == session[:-1]) & ((session[1:] != ALONE) | (owner[1:] == owner[:-1]))
         arrays["before"][order[1:][linked]] = order[:-1][linked]
         arrays["after"][order[:-1][linked]] = order[1:][linked]
-        self.publish()
+        self.publish(self.generation)
 
     def _still_open(self, keep: Mask) -> Iterator[tuple[str, int]]:
         """The last row that each conversation keeps of its last session."""
@@ -264,10 +266,12 @@ class _Kept:
             if row >= 0:
                 yield key, row
 
-    def publish(self) -> None:
+    def publish(self, generation: int) -> None:
         views = {name: values[: self.count] for name, values in self._arrays.items()}
         speakers = dict(self._speakers)
-        found = NamespaceSnapshot(**views, speakers=speakers, passages=self._passages, pinned=self._pinned)
+        found = NamespaceSnapshot(
+            **views, speakers=speakers, passages=self._passages, pinned=self._pinned, generation=generation
+        )
         hidden = found.all_of(self._expired)
         if len(hidden):
             living = np.ones(self.count, np.bool_)
@@ -329,7 +333,7 @@ class NamespaceSnapshots:
                     ) from exc
         if kept.last:
             kept.look(self._registry, namespace, state, now)
-        kept.publish()
+        kept.publish(state.generation)
         kept.generation = state.generation
 
     def _let_go(self, namespace: str, kept: _Kept) -> None:

@@ -101,7 +101,8 @@ _TRAITS = (
     "UPDATE memories SET speaker = membank_speaker(text, role, metadata), asks = membank_asks(text)",
     "CREATE INDEX memories_pinned ON memories (namespace, id) WHERE pinned",
 )
-"""Who speaks and whether a memory only asks (core/text_features.py); what is pinned, to be found without reading everything."""
+"""Who speaks and whether a memory only asks (core/text_features.py); what is pinned, to be found without reading
+everything."""
 
 _PASSAGES = (
     # no AUTOINCREMENT: their ids are drawn with those of memories, right after their memory's own

@@ -87,7 +87,7 @@ class StoredVectors:
         """
         if not len(snapshot):
             return np.zeros(0, np.int64)
-        index = self.indexes.ready(namespace)
+        index = self.indexes.ready(namespace, snapshot.generation)
         if index is None:
             return None
         if self.hierarchy.axes is None:

@@ -1,0 +1,30 @@
+"""The ways through the package stay short: what was won once is not lost file by file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "trips.py"
+
+MOST = {
+    "ingest": {"files": 24, "moves": 90, "statements": 22},
+    "recall": {"files": 27, "moves": 220, "statements": 5},
+}
+"""Where a change needs more, it says why here."""
+
+
+@pytest.fixture(scope="module")
+def trips() -> dict[str, dict[str, int]]:
+    done = subprocess.run([sys.executable, str(SCRIPT), "--json"], capture_output=True, text=True, check=True)
+    found: dict[str, dict[str, int]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("trip", MOST)
+def test_a_trip_is_no_longer_than_it_was(trips: dict[str, dict[str, int]], trip: str) -> None:
+    assert all(trips[trip][figure] <= most for figure, most in MOST[trip].items()), trips[trip]
