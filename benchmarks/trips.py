@@ -31,7 +31,7 @@ from rich.table import Table
 import membank_llama
 from membank_llama import MemBank, MockAdapter
 from membank_llama.server.proxy.app import Proxy
-from membank_llama.server.proxy.recall_service import ProxyMemory
+from membank_llama.server.proxy.proxy_memory import ProxyMemory
 
 PACKAGE = f"{Path(membank_llama.__file__).parent}/"
 NOTES = [f"Note {number}: the committee met in room {number} and spoke of boats." for number in range(30)]

@@ -25,8 +25,8 @@ from membank_llama.server.engine.generation import grammars, message_format
 from membank_llama.server.engine.generation.decode import first_of, longest_overlap
 from membank_llama.server.engine.generation.reasoning import Trimmer
 from membank_llama.server.engine.generation.tool_calls import Style, Tools
-from membank_llama.server.proxy import auxiliary_calls, reply_reader
-from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, Estimated
+from membank_llama.server.proxy import api_formats, reply_reader
+from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, EstimatedTokenizer
 
 SIZE = 100_000
 QUICK = 0.1
@@ -51,7 +51,7 @@ ATOMS = (
 BOUNDED = {
     # these are given a part of a text alone, of so many characters at most
     "traits._ASIDE": 600,
-    "proxy.sidecalls._WORDED": 600,
+    "server.proxy.api_formats._WORDED": 600,
     "engine.grammars._PATTERN_PART": 1000,
     "engine.grammars._unfolded": 1000,
     "engine.durations._PART": 64,
@@ -107,7 +107,7 @@ MORE: dict[str, Callable[[str], Any]] = {
     "passages.split_passages": text_splitting.split_passages,
     "prompt.Neutraliser": NEUTRALISE,
     "reminder._is_shown": lambda text: prompt_injection._is_shown(text, [text + "b", text[1:] + "b"]),
-    "reminder._counted": lambda text: prompt_injection._counted(text, Estimated(4096), 10**9),
+    "reminder._counted": lambda text: prompt_injection._counted(text, EstimatedTokenizer(4096), 10**9),
     "wire.parse_object": lambda text: asgi.parse_object(b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()),
     "engine.messages.normalise": lambda text: message_format.normalise([{"role": "user", "content": text}]),
     "engine.messages, many": lambda text: message_format.normalise(
@@ -120,8 +120,8 @@ MORE: dict[str, Callable[[str], Any]] = {
     "engine.generation.first_of": lambda text: first_of(text, ["<think>", text + "b"]),
     "engine.generation.longest_overlap": lambda text: longest_overlap(text[-8192:], ["aaab" * 1024, text[:4096] + "b"]),
     "engine.grammars._check": lambda text: grammars._check({"pattern": text[:1000]}) if "{" not in text else None,
-    "proxy.sidecalls": lambda text: auxiliary_calls.is_side_call([{"role": "user", "content": text}]),
-    "proxy.replies.reply_of": lambda text: reply_reader.reply_of("/api/chat", text.encode("utf-8", "replace")),
+    "proxy.api_formats.is_auxiliary": lambda text: api_formats.is_auxiliary([{"role": "user", "content": text}]),
+    "proxy.reply_reader.reply_of": lambda text: reply_reader.reply_of("/api/chat", text.encode("utf-8", "replace")),
 }
 
 

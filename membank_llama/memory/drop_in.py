@@ -28,8 +28,8 @@ from membank_llama.gguf.checks import check_loadable, unreadable_template
 from membank_llama.store.model_record import captured_as, recorded_model
 
 from .bank import MemBank
-from .call_queue import CallQueue, Stream
-from .chat_memory import ChatMemory, Turn
+from .call_queue import CallQueue, ReplyStream
+from .chat_memory import ChatMemory, PendingTurn
 from .prompt_injection import MemoryOptions
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
@@ -86,10 +86,10 @@ class Remembering(Tokenizing):
         with self._calls.turn():
             call = _COMPLETION.bind(self, *args, **kwargs).arguments
             # an infill has no user who asks
-            turn: Turn | None = None
+            turn: PendingTurn | None = None
             plain = prompt = call.pop("prompt")
             if call.get("suffix") is None:
-                prompt, turn = self._remind(plain, call.get("max_tokens", 16))
+                prompt, turn = self._with_memory(plain, call.get("max_tokens", 16))
             call.pop("self")
             result: Any = super().create_completion(prompt, **call)
             if call.get("stream"):
@@ -123,7 +123,9 @@ class Remembering(Tokenizing):
         with self._calls.turn():
             return super().embed(*args, **kwargs)
 
-    def _remind(self, prompt: str | list[int], max_tokens: int | None) -> tuple[str | list[int], Turn | None]:
+    def _with_memory(
+        self, prompt: str | list[int], max_tokens: int | None
+    ) -> tuple[str | list[int], PendingTurn | None]:
         """A raw prompt with memories in its newest user turn."""
         if isinstance(prompt, str):
             prompt = repaired_text(prompt)
@@ -139,7 +141,7 @@ class Remembering(Tokenizing):
             index = 1
         return prompt[:index] + self._vocabulary.tokens(block) + prompt[index:], turn
 
-    def _stream(self, inner: Any, turn: Turn | None, text_of: Any) -> Stream:
+    def _stream(self, inner: Any, turn: PendingTurn | None, text_of: Any) -> ReplyStream:
         memory = self.memory
 
         def done(said: str, partial: bool) -> None:
@@ -147,7 +149,7 @@ class Remembering(Tokenizing):
             if said or not partial:
                 memory.learn(turn, said, partial=partial)
 
-        stream = Stream(inner, text_of, done, self._calls.guard)
+        stream = ReplyStream(inner, text_of, done, self._calls.guard)
         self._calls.leave_open(stream)
         return stream
 

@@ -1,4 +1,4 @@
-"""`Intake`: the bodies of requests that are being answered, and the memory that all of them together may take.
+"""`BodyBudget`: the bodies of requests that are being answered, and the memory that all of them together may take.
 
 A body is held for as long as its request is, and JSON takes many times its length once it is read. So what may be in
 flight is bounded by what it will come to in memory, and one request too many is told to come again.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from .asgi import MAX_BODY_BYTES, Receive, Scope, WireError, header, parts_of_body, too_large
+from starlette.datastructures import Headers
+
+from .asgi import MAX_BODY_BYTES, Receive, Scope, WireError, parts_of_body, too_large
 
 MOST_MEMORY = 256 * 1024 * 1024
 MOST_PARTS = 400_000
@@ -20,7 +22,7 @@ _CONTAINER, _STRING = 200, 60
 """Bytes of memory that an object or list, and a string, take beside their text."""
 
 
-class Intake:
+class BodyBudget:
     """Takes bodies in; one for each app, in its event loop.
 
     Args:
@@ -65,7 +67,7 @@ class Intake:
             self._left += taken
 
     async def _refuse_announced(self, scope: Scope, receive: Receive) -> None:
-        announced = header(scope, "content-length") or ""
+        announced = Headers(scope=scope).get("content-length", "")
         if not announced.isdecimal() or (len(announced) < 15 and int(announced) <= self._most_body):
             return
         if len(announced) < 15 and int(announced) <= _DRAINED * self._most_body:

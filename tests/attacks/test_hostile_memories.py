@@ -18,7 +18,7 @@ from support.hostile_texts import hostile
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, Excerpt, Neutraliser, build_block
 from membank_llama.server.proxy import tokenizers
-from membank_llama.server.proxy.tokenizers import Estimated
+from membank_llama.server.proxy.tokenizers import EstimatedTokenizer
 
 pytestmark = pytest.mark.attack
 
@@ -42,7 +42,7 @@ def test_no_control_token_gets_through(path: Path, monkeypatch: pytest.MonkeyPat
         }
         tokens = [text for text in power.values() if text.strip()] or ["<s>"]
         chance = random.Random(7)
-        estimated = Estimated(4096)
+        estimated = EstimatedTokenizer(4096)
         blocks = 0
         for _ in range(TEXTS):
             said = [Excerpt(k, hostile(chance, tokens), "user", 1.7e9 + k) for k in range(chance.choice([1, 2, 3]))]

@@ -15,7 +15,7 @@ from membank_llama.adapters.mock import MockAdapter
 from membank_llama.memory.bank import MemBank
 from membank_llama.server.engine.app import Engine, EngineSettings
 from membank_llama.server.proxy.app import Proxy
-from membank_llama.server.proxy.recall_service import ProxyMemory
+from membank_llama.server.proxy.proxy_memory import ProxyMemory
 from membank_llama.server.proxy.upstream import Upstream
 from support.asgi_server import serve
 
