@@ -195,7 +195,8 @@ class PromptInjector:
         chosen, skipped = _choose(results, shown, known, options.top_k)
         count = tokens.count
         neutralise = _neutraliser(tuple(tokens.controls))
-        block = build_block([excerpted(r, room, count) for r in chosen], room, count, neutralise, options.zone)
+        shortened = [r if r.passage is None else excerpted(r, room, count) for r in chosen]
+        block = build_block(shortened, room, count, neutralise, options.zone)
         if block.text and not tokens.is_clean(block.text):
             logger.warning("a recalled memory still held a control token of the model; none was injected")
             block = Block(skipped=dict.fromkeys((r.memory_id for r in chosen), "holds a control token"))
@@ -256,7 +257,9 @@ def _choose(
     for result in results:
         if not result.relevant:
             skipped[result.memory_id] = result.reason
-        elif result.memory_id in known or _is_shown(_plain(result.passage_text), visible):
+            continue
+        said = result.text if result.passage is None else result.passage_text
+        if result.memory_id in known or _is_shown(_plain(said), visible):
             skipped[result.memory_id] = "the conversation shows it already"
         elif len(chosen) == most:
             skipped[result.memory_id] = f"beyond the first {most}"
