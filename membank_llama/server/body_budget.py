@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from starlette.datastructures import Headers
-
-from .asgi import MAX_BODY_BYTES, Receive, Scope, WireError, parts_of_body, too_large
+from .asgi import MAX_BODY_BYTES, Receive, Scope, WireError, header, parts_of_body, too_large
 
 MOST_MEMORY = 256 * 1024 * 1024
 MOST_PARTS = 400_000
@@ -67,7 +65,7 @@ class BodyBudget:
             self._left += taken
 
     async def _refuse_announced(self, scope: Scope, receive: Receive) -> None:
-        announced = Headers(scope=scope).get("content-length", "")
+        announced = header(scope, "content-length") or ""
         if not announced.isdecimal() or (len(announced) < 15 and int(announced) <= self._most_body):
             return
         if len(announced) < 15 and int(announced) <= _DRAINED * self._most_body:

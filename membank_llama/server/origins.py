@@ -14,9 +14,7 @@ import os
 import re
 import socket
 
-from starlette.datastructures import Headers
-
-from .asgi import Message, Scope, Send, WireError, send_whole
+from .asgi import Message, Scope, Send, WireError, header, send_whole
 
 _LOCAL = r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:\d+)?|(app|file|tauri|vscode-webview|vscode-file)://.*"
 LOOKING = ("GET", "HEAD", "OPTIONS")
@@ -41,7 +39,7 @@ def check_host(scope: Scope) -> None:
     server = scope.get("server")
     if server is None or not _is_loopback(str(server[0])):
         return
-    host = re.sub(r":\d+$", "", Headers(scope=scope).get("host", "")).strip("[]").lower()
+    host = re.sub(r":\d+$", "", header(scope, "host") or "").strip("[]").lower()
     known = {"", "localhost", socket.gethostname().lower()}
     named = host.endswith(_ENDINGS) and re.fullmatch(r"[\w.-]+", host)
     if host not in known and not named and not _is_address(host):
@@ -54,14 +52,14 @@ def check_origin(scope: Scope) -> None:
     Raises:
         WireError: 403.
     """
-    origin = Headers(scope=scope).get("origin")
+    origin = header(scope, "origin")
     if origin is not None and not re.fullmatch(allowed_origins(), origin):
         raise WireError(403, f"pages of {origin[:100]} are not answered; name it in OLLAMA_ORIGINS to allow it")
 
 
 def is_preflight(scope: Scope) -> bool:
     """Whether a browser asks here what a page may send; it never adds a token to that."""
-    asked = Headers(scope=scope).get("origin"), Headers(scope=scope).get("access-control-request-method")
+    asked = header(scope, "origin"), header(scope, "access-control-request-method")
     return scope["method"] == "OPTIONS" and None not in asked
 
 
@@ -73,9 +71,9 @@ async def answer_preflight(scope: Scope, send: Send) -> None:
     """
     check_origin(scope)
     lines = {
-        "access-control-allow-origin": Headers(scope=scope).get("origin", ""),
+        "access-control-allow-origin": header(scope, "origin") or "",
         "access-control-allow-methods": _METHODS,
-        "access-control-allow-headers": Headers(scope=scope).get("access-control-request-headers") or "*",
+        "access-control-allow-headers": header(scope, "access-control-request-headers") or "*",
         "access-control-max-age": "43200",
         "vary": "Origin",
     }
@@ -84,7 +82,7 @@ async def answer_preflight(scope: Scope, send: Send) -> None:
 
 def for_page(scope: Scope, send: Send) -> Send:
     """`send` whose answers a page that belongs here may read, errors too."""
-    origin = Headers(scope=scope).get("origin")
+    origin = header(scope, "origin")
     if origin is None or not re.fullmatch(allowed_origins(), origin):
         return send
 

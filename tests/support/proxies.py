@@ -34,14 +34,14 @@ class Running:
 
     def texts(self, namespace: str | None = None) -> list[str]:
         """All memories, once what was said is stored."""
-        self.memory.learner.flush()
+        self.memory.ingest_worker.flush()
         return [memory.text for memory in self.bank.memories(namespace)]
 
     def chat(self, *messages: dict[str, Any], path: str = "/api/chat", **body: Any) -> httpx.Response:
         headers = body.pop("headers", {})
         asked = {"model": "recall-tiny", "messages": list(messages), "stream": False, "options": GREEDY, **body}
         response = self.client.post(path, json=asked, headers=headers)
-        self.memory.learner.flush()
+        self.memory.ingest_worker.flush()
         return response
 
     def say(self, text: str, **body: Any) -> str:

@@ -77,9 +77,9 @@ class Proxy:
         if memory is not None:
             self._chat = ChatHandler(behind, memory, self.metrics)
             self._status = StatusApi(memory, self.metrics, facts, self._intake)
-            learner = memory.learner
-            self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: learner.waiting)
-            self.metrics.watch("membank_stored_memories", "Memories stored since the start.", lambda: learner.stored)
+            worker = memory.ingest_worker
+            self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: worker.waiting)
+            self.metrics.watch("membank_stored_memories", "Memories stored since the start.", lambda: worker.stored)
         queued = getattr(behind, "queued", None)
         if queued is not None:
             self.metrics.watch("membank_engine_queue", "Requests waiting for a model.", lambda: behind.queued)  # type: ignore[attr-defined]

@@ -10,9 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from starlette.datastructures import Headers
-
-from ..asgi import ASGIApp, Message, Receive, Scope, Send, for_body, replayed
+from ..asgi import ASGIApp, Message, Receive, Scope, Send, for_body, header, replayed
 from .api_formats import ChatReply, ChatRequest, is_auxiliary, open_request
 from .metrics import Metrics
 from .namespace_auth import zone_of
@@ -45,7 +43,7 @@ class ChatHandler:
             parsed: the same; None where it is no JSON object.
         """
         request = None
-        if parsed is not None and Headers(scope=scope).get("x-membank", "").strip().lower() != "off":
+        if parsed is not None and (header(scope, "x-membank") or "").strip().lower() != "off":
             request = open_request(scope["path"], parsed)
         if request is None:
             await self._pass_on(scope, receive, send, body, "off")

@@ -21,13 +21,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from starlette.datastructures import Headers
-
 from membank_llama.core.days import zone_named
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import DEFAULT_NAMESPACE
 
-from ..asgi import Scope, WireError
+from ..asgi import Scope, WireError, header, headers
 
 HEADER = "x-membank-namespace"
 TIME_ZONE = "x-membank-timezone"
@@ -130,7 +128,7 @@ class BearerTokens:
         """
         if not self.by_token:
             return Caller(None, True, (by_path, named_by_header(scope)))
-        sent = set(_values(scope, "authorization"))
+        sent = set(headers(scope, "authorization"))
         kind, _, given = (sent.pop() if len(sent) == 1 else b"").partition(b" ")
         opened = None
         for token in self.by_token:
@@ -170,14 +168,10 @@ def named_by_header(scope: Scope) -> str | None:
     Raises:
         WireError: 400, it is none, or there are several.
     """
-    names = {checked_name(_text(value).strip()) for value in _values(scope, HEADER)}
+    names = {checked_name(_text(value).strip()) for value in headers(scope, HEADER)}
     if len(names) > 1:
         raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
     return names.pop() if names else None
-
-
-def _values(scope: Scope, name: str) -> list[bytes]:
-    return [value.encode("latin-1") for value in Headers(scope=scope).getlist(name)]
 
 
 def _text(value: bytes) -> str:
@@ -220,7 +214,7 @@ def zone_of(scope: Scope) -> tzinfo | None:
     Raises:
         WireError: 400, there is no such zone.
     """
-    name = Headers(scope=scope).get(TIME_ZONE)
+    name = header(scope, TIME_ZONE)
     if name is None:
         return None
     try:

@@ -97,7 +97,7 @@ class ProxyMemory:
         adapter = bank.adapter if isinstance(bank.adapter, PriorityAdapter) else None
         if adapter is not None:
             adapter.is_busy = self._busy.is_set
-        self.learner = IngestWorker(
+        self.ingest_worker = IngestWorker(
             bank,
             self.conversations,
             is_busy=self._busy.is_set,
@@ -199,7 +199,7 @@ class ProxyMemory:
             return 0
         key = None if reply.context is None else self.conversations.context_key(namespace, reply.context)
         cut = bool(said.strip()) and not reply.whole
-        taken = self.learner.learn(NewTurns(namespace, known.conversation, turns, cut, key))
+        taken = self.ingest_worker.learn(NewTurns(namespace, known.conversation, turns, cut, key))
         return len(turns) if taken else 0
 
     def learn_all(self, request: ChatRequest, namespace: str, reply: ChatReply) -> int:
@@ -235,7 +235,7 @@ class ProxyMemory:
     def close(self) -> None:
         """Store what is waiting and end all threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self.learner.close()
+        self.ingest_worker.close()
         self._tokenizers.close()
 
 

@@ -82,8 +82,8 @@ class StatusApi:
             "bank": bank.path.name,
             "namespace": namespace,
             "memories": bank.store.registry.count(namespace),
-            "waiting_to_be_stored": memory.learner.waiting,
-            "failed_to_be_stored": memory.learner.failed,
+            "waiting_to_be_stored": memory.ingest_worker.waiting,
+            "failed_to_be_stored": memory.ingest_worker.failed,
             "deadline_ms": 1000 * memory.deadline,
             **self._facts(),
         }

@@ -82,7 +82,7 @@ def test_halves_of_a_reply_are_made_one(tmp_path: Path) -> None:
     with proxied(tmp_path, Fixed(f"It is {HALF}.")) as running:
         assert running.chat(user("What is it?")).status_code == 200
         assert running.texts() == ["What is it?", "It is cut \ufffd here."]
-        assert running.memory.learner.failed == 0
+        assert running.memory.ingest_worker.failed == 0
 
 
 @pytest.mark.parametrize("number", ["9" * 4000, "9" * 20, "-1", "0", "4294967296", "1e400", "NaN", '"4096"', "true"])
