@@ -55,7 +55,7 @@ def test_what_came_meanwhile_is_stored_together(bank: MemBank, monkeypatch: pyte
     go.set()
     assert writer.flush() and writer.waiting == 0
     writer.close()
-    assert tries[1:] == [9] or tries == [10]
+    assert len(tries) <= 2 and sum(tries) == 10
     assert texts(bank) == [f"Fact {number}." for number in range(10)]
     times = [memory.created_at for memory in bank.memories()]
     assert times == sorted(times) and len(set(times)) == 10
