@@ -43,7 +43,7 @@ def _as(original: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     return wraps(original)
 
 
-class Tokenizing(llama_cpp.Llama):
+class SafeLlama(llama_cpp.Llama):
     """A `llama_cpp.Llama` that no text ends: what its pre-tokenizer can't bear at once goes over in pieces."""
 
     _pieces: Tokenizer
@@ -62,7 +62,7 @@ class Tokenizing(llama_cpp.Llama):
         return list(tokens + (self._pieces.framing(first=False) if add_bos else []))
 
 
-class Remembering(Tokenizing):
+class RememberingLlama(SafeLlama):
     """What is added to a `llama_cpp.Llama`; use `Llama` or `remember()`."""
 
     memory: ChatMemory
@@ -167,13 +167,13 @@ class Remembering(Tokenizing):
             super().close()
 
 
-def _close_at_exit(reference: weakref.ref[Remembering]) -> None:
+def _close_at_exit(reference: weakref.ref[RememberingLlama]) -> None:
     llm = reference()
     if llm is not None:
         llm.close()
 
 
-class Llama(Remembering):
+class Llama(RememberingLlama):
     """`llama_cpp.Llama` that remembers.
 
     Args:
@@ -227,17 +227,17 @@ def remember(llm: AnyLlama, bank: MemBank, options: MemoryOptions | None = None)
 
     The bank stays the caller's to close, after `llm.close()` or `llm.memory.flush()`.
     """
-    if isinstance(llm, Remembering):
+    if isinstance(llm, RememberingLlama):
         raise InvalidInputError("this model remembers already; see its .memory")
     # the same object with more methods: whoever holds it already remembers too
     cast(Any, llm).__class__ = _remembering(cast(Any, type(llm)))
-    cast(Remembering, llm)._attach(bank, options, own_bank=False)
+    cast(RememberingLlama, llm)._attach(bank, options, own_bank=False)
     return llm
 
 
 @cache
 def _remembering(kind: type[llama_cpp.Llama]) -> type[llama_cpp.Llama]:
-    return type(kind.__name__, (Remembering, kind), {"__module__": kind.__module__})
+    return type(kind.__name__, (RememberingLlama, kind), {"__module__": kind.__module__})
 
 
 def _completion_text(result: Any) -> str:

@@ -130,7 +130,7 @@ def line_of(memory: Remembered, neutralise: Callable[[str], str], zone: tzinfo |
     return neutralise(f"- {day}, {shown_role(memory.role)}: {one_memory(memory.text)}")
 
 
-class Cut(Remembered, Protocol):
+class LongMemory(Remembered, Protocol):
     """A memory that may be long: the span of its best passage, None where it is not cut, and where each begins."""
 
     @property
@@ -149,7 +149,7 @@ class Excerpt:
     created_at: float
 
 
-def excerpted(memory: Cut, budget: int, count: Callable[[str], int]) -> Remembered:
+def excerpted(memory: LongMemory, budget: int, count: Callable[[str], int]) -> Remembered:
     """A memory as it is injected: itself, or of a long one the best passage with those beside it.
 
     The passages before and after it are there as far as `PART_OF_ONE` of the block's budget allows; "…" stands where

@@ -27,8 +27,8 @@ from membank_llama.core.types import DEFAULT_NAMESPACE
 
 from ..asgi import Scope, WireError, header, headers
 
-HEADER = "x-membank-namespace"
-TIME_ZONE = "x-membank-timezone"
+NAMESPACE_HEADER = "x-membank-namespace"
+TIME_ZONE_HEADER = "x-membank-timezone"
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
 _DIGEST = re.compile(r"sha256[-:]")
 _ADMIN = "admin"
@@ -168,7 +168,7 @@ def named_by_header(scope: Scope) -> str | None:
     Raises:
         WireError: 400, it is none, or there are several.
     """
-    names = {checked_name(_text(value).strip()) for value in headers(scope, HEADER)}
+    names = {checked_name(_text(value).strip()) for value in headers(scope, NAMESPACE_HEADER)}
     if len(names) > 1:
         raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
     return names.pop() if names else None
@@ -214,10 +214,10 @@ def zone_of(scope: Scope) -> tzinfo | None:
     Raises:
         WireError: 400, there is no such zone.
     """
-    name = header(scope, TIME_ZONE)
+    name = header(scope, TIME_ZONE_HEADER)
     if name is None:
         return None
     try:
         return zone_named(name)
     except InvalidInputError as exc:
-        raise WireError(400, f"{TIME_ZONE}: {exc}") from exc
+        raise WireError(400, f"{TIME_ZONE_HEADER}: {exc}") from exc

@@ -177,10 +177,10 @@ class ProxyMemory:
         return InjectedRequest(
             "on" if last.injected else "none",
             namespace,
-            told if told != request.messages else None,
-            recognised,
-            len(last.injected),
-            last.tokens,
+            messages=told if told != request.messages else None,
+            recognised=recognised,
+            memories=len(last.injected),
+            tokens=last.tokens,
         )
 
     # -- afterwards
