@@ -13,11 +13,11 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from membank_llama.core.bounded import keep_newest
 from membank_llama.core.errors import InvalidInputError, MembankError
@@ -25,7 +25,7 @@ from membank_llama.core.types import DEFAULT_NAMESPACE, TokenCounter
 from membank_llama.recall.query import RecallResult
 
 from .bank import MemBank
-from .conversation_keys import ChatMessage, ConversationKeys, newest_user, text_of
+from .conversation_keys import ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of
 from .prompt_block import Block, Neutraliser, build_block, excerpted, find_user_turn, strip_block
 from .text_splitting import clean_text
 
@@ -41,6 +41,9 @@ CHARACTERS_COUNTED = 16
 MOST_COUNTED = 256 * 1024
 """Characters of a request that are counted, whatever context it asks for; the rest is estimated."""
 CHARACTERS_A_TOKEN = 3
+
+KeptBlock: TypeAlias = tuple[Block, float]
+"""A block that stands in a turn, and when that was asked first."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class PromptInjector:
     def __init__(self, bank: MemBank, replayed: int = REPLAYED_TURNS) -> None:
         self.bank = bank
         self._replayed = replayed
-        self._blocks: OrderedDict[bytes, tuple[Block, float]] = OrderedDict()
+        self._blocks: OrderedDict[bytes, KeptBlock] = OrderedDict()
         self._lock = threading.Lock()
 
     def messages(
@@ -131,15 +134,9 @@ class PromptInjector:
         shown = [text_of(message.get("content")) for message in plain]
         keys = keys or ConversationKeys.of(plain, options.namespace)
         one, together = _room(tokens.n_ctx, _used(shown, tokens), options, max_tokens)
-        earlier = self._earlier(keys, shown)
-        newest = newest_user(plain)
-        asked = keys.at(newest)
-        kept = None if asked is None else earlier.pop(asked.place, None)
+        asked = keys.at(newest_user(plain))
+        earlier, kept = self._earlier(keys, shown, asked, together)
         spent = sum(block.tokens for block, _ in earlier.values())
-        if spent > 0.75 * together:
-            # the blocks of old turns have filled their room: drop them all at once, the cache is lost but once
-            self._drop(turn.key for turn in keys.turns if turn.place in earlier)
-            earlier, spent = {}, 0
         last: LastRecall | None = None
         if asked is not None:
             if kept is None or asked.place == len(plain) - 1 or spent + kept[0].tokens > together:
@@ -203,24 +200,33 @@ class PromptInjector:
         every = {**skipped, **block.skipped}
         return block, LastRecall(query, tuple(results), block.ids, every, block.text, block.tokens, spent)
 
-    def _earlier(self, keys: ConversationKeys, shown: Sequence[str]) -> dict[int, tuple[Block, float]]:
-        """The blocks that stood in these messages, by place; one that holds what was forgotten since is given up."""
+    def _earlier(
+        self, keys: ConversationKeys, shown: Sequence[str], asked: ConversationTurn | None, together: int
+    ) -> tuple[dict[int, KeptBlock], KeptBlock | None]:
+        """The blocks that stood in the earlier turns, by place, and the one of the turn that is asked.
+
+        One that holds what was forgotten since is given up, and all are once they fill most of what they may take
+        together.
+        """
         # a message that brings a block along gets no other one
         own = [turn for turn in keys.turns if turn.role == "user" and len(turn.text) == len(shown[turn.place])]
         with self._lock:
             blocks = {turn.place: self._blocks[turn.key] for turn in own if turn.key in self._blocks}
         if not blocks:
-            return {}
+            return {}, None
         there = self.bank.store.registry.get({memory_id for block, _ in blocks.values() for memory_id in block.ids})
         gone = {place for place, (block, _) in blocks.items() if not there.keys() >= set(block.ids)}
-        if gone:
-            self._drop(turn.key for turn in own if turn.place in gone)
-        return {place: kept for place, kept in blocks.items() if place not in gone}
-
-    def _drop(self, keys: Iterable[bytes]) -> None:
+        earlier = {place: kept for place, kept in blocks.items() if place not in gone}
+        kept = None if asked is None else earlier.pop(asked.place, None)
+        if sum(block.tokens for block, _ in earlier.values()) > 0.75 * together:
+            # all at once: the prompt cache is lost but once
+            gone.update(earlier)
+            earlier = {}
         with self._lock:
-            for key in keys:
-                self._blocks.pop(key, None)
+            for turn in own:
+                if turn.place in gone:
+                    self._blocks.pop(turn.key, None)
+        return earlier, kept
 
     def _keep(self, key: bytes, block: Block, since: float) -> None:
         with self._lock:
