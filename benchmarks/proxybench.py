@@ -32,8 +32,8 @@ from membank_llama.adapters.mock import MockAdapter
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank
 from membank_llama.server.proxy.app import Proxy
-from membank_llama.server.proxy.priority_adapter import PoliteAdapter
-from membank_llama.server.proxy.recall_service import ProxyMemory
+from membank_llama.server.proxy.priority_adapter import PriorityAdapter
+from membank_llama.server.proxy.proxy_memory import ProxyMemory
 from membank_llama.server.proxy.upstream import Upstream
 from membank_llama.server.proxy.uvicorn_config import configured
 
@@ -166,7 +166,7 @@ def run_proxy(port: int, upstream: str, bank: Path, encoder: Path | None, count:
     logging.getLogger("membank_llama").setLevel(logging.ERROR)
     inner: ModelAdapter = MockAdapter(DIM) if encoder is None else LlamaCppAdapter(encoder, n_threads=1)
     adapter = Timed(inner)
-    with MemBank(PoliteAdapter(adapter), bank) as opened:
+    with MemBank(PriorityAdapter(adapter), bank) as opened:
         if count:
             opened.ingest_many([NewMemory(text) for text in memories(count)], batch_size=512)
             opened.flush()

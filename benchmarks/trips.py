@@ -32,7 +32,7 @@ from rich.table import Table
 import membank_llama
 from membank_llama import MemBank, MockAdapter
 from membank_llama.server.proxy.app import Proxy
-from membank_llama.server.proxy.recall_service import ProxyMemory
+from membank_llama.server.proxy.proxy_memory import ProxyMemory
 
 PACKAGE = f"{Path(membank_llama.__file__).parent}/"
 NOTES = [f"Note {number}: the committee met in room {number} and spoke of boats." for number in range(30)]
@@ -125,12 +125,12 @@ async def chatted(watch: Watch, bank: MemBank) -> Trip:
     trip = Trip("chat request")
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:11434") as client:
         for number in range(BEFORE + 1):
-            await asyncio.to_thread(memory.learner.flush)
+            await asyncio.to_thread(memory.ingest_worker.flush)
             watch.trip = trip if number == BEFORE else None
             message = {"role": "user", "content": f"{QUESTION} I ask for list {number}."}
             body = {"model": "m", "stream": False, "messages": [message]}
             (await client.post("/api/chat", json=body)).raise_for_status()
-            await asyncio.to_thread(memory.learner.flush)
+            await asyncio.to_thread(memory.ingest_worker.flush)
     watch.trip = None
     memory.close()
     return trip

@@ -25,8 +25,8 @@ from membank_llama.server.engine.generation import grammars, message_format
 from membank_llama.server.engine.generation.decode import first_of, longest_overlap
 from membank_llama.server.engine.generation.reasoning import Trimmer
 from membank_llama.server.engine.generation.tool_calls import Style, Tools
-from membank_llama.server.proxy import auxiliary_calls, reply_reader
-from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, Estimated
+from membank_llama.server.proxy import api_formats, reply_reader
+from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, EstimatedTokenizer
 
 SIZE = 100_000
 QUICK = 0.1
@@ -51,7 +51,7 @@ ATOMS = (
 BOUNDED = {
     # these are given a part of a text alone, of so many characters at most
     "core.text_features._ASIDE": 600,
-    "server.proxy.auxiliary_calls._WORDED": 600,
+    "server.proxy.api_formats._WORDED": 600,
     "server.engine.generation.grammars._PATTERN_PART": 1000,
     "server.engine.generation.grammars._unfolded": 1000,
     "server.engine.durations._PART": 64,
@@ -105,7 +105,7 @@ MORE: dict[str, Callable[[str], Any]] = {
     "memory.text_splitting.split_passages": text_splitting.split_passages,
     "memory.prompt_block.Neutraliser": NEUTRALISE,
     "memory.prompt_injection._is_shown": lambda text: prompt_injection._is_shown(text, [text + "b", text[1:] + "b"]),
-    "memory.prompt_injection._counted": lambda text: prompt_injection._counted(text, Estimated(4096), 10**9),
+    "memory.prompt_injection._counted": lambda text: prompt_injection._counted(text, EstimatedTokenizer(4096), 10**9),
     "server.asgi.parse_object": lambda text: asgi.parse_object(
         b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()
     ),
@@ -126,7 +126,7 @@ MORE: dict[str, Callable[[str], Any]] = {
     "server.engine.generation.grammars._check": lambda text: (
         grammars._check({"pattern": text[:1000]}) if "{" not in text else None
     ),
-    "server.proxy.auxiliary_calls": lambda text: auxiliary_calls.is_side_call([{"role": "user", "content": text}]),
+    "server.proxy.api_formats.is_auxiliary": lambda text: api_formats.is_auxiliary([{"role": "user", "content": text}]),
     "server.proxy.reply_reader.reply_of": lambda text: reply_reader.reply_of(
         "/api/chat", text.encode("utf-8", "replace")
     ),

@@ -22,7 +22,7 @@ from typing import Any
 Done = Callable[[str, bool], None]
 
 
-class Stream:
+class ReplyStream:
     """A stream of chunks: reads like the iterator it wraps, and reports the text when it ends.
 
     Args:
@@ -50,7 +50,7 @@ class Stream:
         self._cut = False
         self._dropped: SimpleQueue[Callable[[], None]] | None = None
 
-    def __iter__(self) -> Stream:
+    def __iter__(self) -> ReplyStream:
         return self
 
     def __next__(self) -> Any:
@@ -123,7 +123,7 @@ class CallQueue:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: weakref.ref[Stream] | None = None
+        self._open: weakref.ref[ReplyStream] | None = None
         self._dropped: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._local = threading.local()
 
@@ -169,10 +169,10 @@ class CallQueue:
                 return
             end()
 
-    def _left_open(self) -> Stream | None:
+    def _left_open(self) -> ReplyStream | None:
         return self._open() if self._open is not None else None
 
-    def leave_open(self, stream: Stream) -> None:
+    def leave_open(self, stream: ReplyStream) -> None:
         """Called within `turn()`: this stream goes on using the context afterwards."""
         stream.left_to(self._dropped)
         self._open = weakref.ref(stream)

@@ -28,8 +28,8 @@ from membank_llama.gguf.checks import check_loadable, unreadable_template
 from membank_llama.store.model_record import captured_as, recorded_model
 
 from .bank import MemBank
-from .call_queue import CallQueue, Stream
-from .chat_memory import ChatMemory, Turn
+from .call_queue import CallQueue, ReplyStream
+from .chat_memory import ChatMemory, PendingTurn
 from .prompt_injection import MemoryOptions
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
@@ -43,7 +43,7 @@ def _as(original: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     return wraps(original)
 
 
-class Tokenizing(llama_cpp.Llama):
+class SafeLlama(llama_cpp.Llama):
     """A `llama_cpp.Llama` that no text ends: what its pre-tokenizer can't bear at once goes over in pieces."""
 
     _pieces: Tokenizer
@@ -62,7 +62,7 @@ class Tokenizing(llama_cpp.Llama):
         return list(tokens + (self._pieces.framing(first=False) if add_bos else []))
 
 
-class Remembering(Tokenizing):
+class RememberingLlama(SafeLlama):
     """What is added to a `llama_cpp.Llama`; use `Llama` or `remember()`."""
 
     memory: ChatMemory
@@ -86,10 +86,10 @@ class Remembering(Tokenizing):
         with self._calls.turn():
             call = _COMPLETION.bind(self, *args, **kwargs).arguments
             # an infill has no user who asks
-            turn: Turn | None = None
+            turn: PendingTurn | None = None
             plain = prompt = call.pop("prompt")
             if call.get("suffix") is None:
-                prompt, turn = self._remind(plain, call.get("max_tokens", 16))
+                prompt, turn = self._with_memory(plain, call.get("max_tokens", 16))
             call.pop("self")
             result: Any = super().create_completion(prompt, **call)
             if call.get("stream"):
@@ -123,7 +123,9 @@ class Remembering(Tokenizing):
         with self._calls.turn():
             return super().embed(*args, **kwargs)
 
-    def _remind(self, prompt: str | list[int], max_tokens: int | None) -> tuple[str | list[int], Turn | None]:
+    def _with_memory(
+        self, prompt: str | list[int], max_tokens: int | None
+    ) -> tuple[str | list[int], PendingTurn | None]:
         """A raw prompt with memories in its newest user turn."""
         if isinstance(prompt, str):
             prompt = repaired_text(prompt)
@@ -139,7 +141,7 @@ class Remembering(Tokenizing):
             index = 1
         return prompt[:index] + self._vocabulary.tokens(block) + prompt[index:], turn
 
-    def _stream(self, inner: Any, turn: Turn | None, text_of: Any) -> Stream:
+    def _stream(self, inner: Any, turn: PendingTurn | None, text_of: Any) -> ReplyStream:
         memory = self.memory
 
         def done(said: str, partial: bool) -> None:
@@ -147,7 +149,7 @@ class Remembering(Tokenizing):
             if said or not partial:
                 memory.learn(turn, said, partial=partial)
 
-        stream = Stream(inner, text_of, done, self._calls.guard)
+        stream = ReplyStream(inner, text_of, done, self._calls.guard)
         self._calls.leave_open(stream)
         return stream
 
@@ -165,13 +167,13 @@ class Remembering(Tokenizing):
             super().close()
 
 
-def _close_at_exit(reference: weakref.ref[Remembering]) -> None:
+def _close_at_exit(reference: weakref.ref[RememberingLlama]) -> None:
     llm = reference()
     if llm is not None:
         llm.close()
 
 
-class Llama(Remembering):
+class Llama(RememberingLlama):
     """`llama_cpp.Llama` that remembers.
 
     Args:
@@ -225,17 +227,17 @@ def remember(llm: AnyLlama, bank: MemBank, options: MemoryOptions | None = None)
 
     The bank stays the caller's to close, after `llm.close()` or `llm.memory.flush()`.
     """
-    if isinstance(llm, Remembering):
+    if isinstance(llm, RememberingLlama):
         raise InvalidInputError("this model remembers already; see its .memory")
     # the same object with more methods: whoever holds it already remembers too
     cast(Any, llm).__class__ = _remembering(cast(Any, type(llm)))
-    cast(Remembering, llm)._attach(bank, options, own_bank=False)
+    cast(RememberingLlama, llm)._attach(bank, options, own_bank=False)
     return llm
 
 
 @cache
 def _remembering(kind: type[llama_cpp.Llama]) -> type[llama_cpp.Llama]:
-    return type(kind.__name__, (Remembering, kind), {"__module__": kind.__module__})
+    return type(kind.__name__, (RememberingLlama, kind), {"__module__": kind.__module__})
 
 
 def _completion_text(result: Any) -> str:

@@ -2,19 +2,21 @@
 
 The block goes into the newest user message, ahead of its text, so that everything before it keeps its place in
 the model's prompt cache. It is data, never instructions: every memory is one line with its date and who said it,
-nothing in it can close the block, and no control token of the model survives in it.
+nothing in it can close the block, and no control token of the model survives in it. What only looks like a part of the
+block is shown as what it is: its markers in other spellings, a line within a line, a role that claims authority. A
+person would not be fooled, a tokenizer is not either; a model may be.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Protocol
 
 from membank_llama.core.days import day_of
-from membank_llama.core.lookalikes import one_memory, shown_role, without_markers
 
 BLOCK_OPEN = "<memory>"
 BLOCK_CLOSE = "</memory>"
@@ -25,6 +27,25 @@ PART_OF_ONE = 0.5
 
 _BLOCK = re.compile(rf"{re.escape(BLOCK_OPEN)}\s*{re.escape(HEADER)}")
 _BLANK = re.compile(r"\s*")
+
+_THIN = "[\u00ad\u034f\u180e\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff\u0300-\u036f]"
+_GAP = rf"(?:\s|{_THIN}){{0,4}}"
+# m e m o r y, with letters of other alphabets that look alike
+_LETTERS = ("mм\u03bc\uff4d", "eеё\uff45", "mм\uff4d", "oоο0\uff4f", "rг\uff52", "yуү\u03b3\uff59")
+_MARKER = re.compile(
+    rf"(?:[<＜﹤〈‹\[［]|&lt;|&#60;){_GAP}([/\\／⁄∕]{{0,4}}){_GAP}"
+    + f"{_THIN}{{0,4}}".join(f"[{letters}]" for letters in _LETTERS)
+    + rf"{_GAP}(?:[>＞﹥〉›\]］]|&gt;|&#62;)",
+    re.IGNORECASE,
+)
+_LINE = re.compile(r"[-–—•*]\s(?=\d{4}-\d\d-\d\d,\s)")
+_NAME = re.compile(r"[^\W\d_][\w.'’-]{0,31}(?: [^\W\d_][\w.'’-]{0,31}){0,2}")
+_AUTHORITY = frozenset(
+    {
+        "admin", "administrator", "authority", "developer", "instruction", "instructions", "moderator", "official",
+        "operator", "policy", "root", "security", "superuser", "system", "trusted", "verified",
+    }
+)  # fmt: skip
 
 
 class Remembered(Protocol):
@@ -85,13 +106,31 @@ def _broken(match: re.Match[str]) -> str:
     return f"{mark[0]} {mark[1:]}" if len(mark) > 1 else " "
 
 
+def without_markers(text: str) -> str:
+    """The text with the block's markers, however they are spelled, in round brackets."""
+    return _MARKER.sub(lambda found: "(/memory)" if found[1] else "(memory)", text)
+
+
+def one_memory(text: str) -> str:
+    """The text on one line, without what a line of the block begins with."""
+    return _LINE.sub("", " ".join(text.split()))
+
+
+def shown_role(role: str) -> str:
+    """Who said it, as a line shows it: a name or a plain word, and nothing that claims authority."""
+    shown = " ".join(role.split())
+    words = unicodedata.normalize("NFKC", shown).casefold().split()
+    claims = any(word.strip(".'’-") in _AUTHORITY for word in words)
+    return shown if _NAME.fullmatch(shown) and not claims else "note"
+
+
 def line_of(memory: Remembered, neutralise: Callable[[str], str], zone: tzinfo | None = None) -> str:
     """One memory as one line: date, who said it, text."""
     day = day_of(memory.created_at, zone) or "undated"
     return neutralise(f"- {day}, {shown_role(memory.role)}: {one_memory(memory.text)}")
 
 
-class Cut(Remembered, Protocol):
+class LongMemory(Remembered, Protocol):
     """A memory that may be long: the span of its best passage, None where it is not cut, and where each begins."""
 
     @property
@@ -110,7 +149,7 @@ class Excerpt:
     created_at: float
 
 
-def excerpted(memory: Cut, budget: int, count: Callable[[str], int]) -> Remembered:
+def excerpted(memory: LongMemory, budget: int, count: Callable[[str], int]) -> Remembered:
     """A memory as it is injected: itself, or of a long one the best passage with those beside it.
 
     The passages before and after it are there as far as `PART_OF_ONE` of the block's budget allows; "…" stands where
@@ -148,17 +187,19 @@ def build_block(
         neutralise: see `Neutraliser`.
         zone: whose days the lines begin with; None for this machine's.
     """
+    lines = [(memory, line_of(memory, neutralise, zone)) for memory in memories]
+    whole = _assemble(lines) if lines else ""
+    if whole and (tokens := count(whole)) <= budget:
+        return Block(whole, tokens, tuple(memory.memory_id for memory in memories))
     chosen: list[tuple[Remembered, str]] = []
     skipped: dict[int, str] = {}
-    for memory in memories:
-        line = line_of(memory, neutralise, zone)
+    for memory, line in lines:
         if count(_assemble([*chosen, (memory, line)])) > budget:
-            clipped = "" if chosen else _clip(memory, line, budget, count)
-            if not clipped:
-                skipped[memory.memory_id] = "over the token budget"
-                continue
-            line = clipped
-        chosen.append((memory, line))
+            line = "" if chosen else _clip(memory, line, budget, count)
+        if line:
+            chosen.append((memory, line))
+        else:
+            skipped[memory.memory_id] = "over the token budget"
     if not chosen:
         return Block(skipped=skipped)
     text = _assemble(chosen)

@@ -1,24 +1,23 @@
-"""`Reminder`: from the messages of a call to the same messages with memory in them.
+"""`PromptInjector`: from the messages of a call to the same messages with memory in them.
 
-A block goes into the newest user message; blocks of earlier turns are put back where they were, found by a rolling
-hash of everything up to them, so that the prompt only ever grows at its end and the model's prompt cache holds. A
-bank that fails never breaks a call: it is logged and the messages go through without memory. Several threads may
-ask; nothing is locked while the bank is searched.
+A block goes into the newest user message; blocks of earlier turns are put back where they were, found by the turns'
+keys, so that the prompt only ever grows at its end and the model's prompt cache holds. A bank that fails never breaks a
+call: it is logged and the messages go through without memory. Several threads may ask; nothing is locked while the bank
+is searched.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from membank_llama.core.bounded import keep_newest
 from membank_llama.core.errors import InvalidInputError, MembankError
@@ -26,7 +25,8 @@ from membank_llama.core.types import DEFAULT_NAMESPACE, TokenCounter
 from membank_llama.recall.query import RecallResult
 
 from .bank import MemBank
-from .prompt_block import BLOCK_OPEN, HEADER, Block, Neutraliser, build_block, excerpted, find_user_turn, strip_block
+from .conversation_keys import ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of
+from .prompt_block import Block, Neutraliser, build_block, excerpted, find_user_turn, strip_block
 from .text_splitting import clean_text
 
 logger = logging.getLogger("membank_llama")
@@ -42,7 +42,8 @@ MOST_COUNTED = 256 * 1024
 """Characters of a request that are counted, whatever context it asks for; the rest is estimated."""
 CHARACTERS_A_TOKEN = 3
 
-Message = Mapping[str, Any]
+KeptBlock: TypeAlias = tuple[Block, float]
+"""A block that stands in a turn, and when that was asked first."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class LastRecall:
     error: str | None = None
 
 
-class Reminder:
+class PromptInjector:
     """Puts memories of a bank into messages and prompts.
 
     Args:
@@ -102,18 +103,19 @@ class Reminder:
     def __init__(self, bank: MemBank, replayed: int = REPLAYED_TURNS) -> None:
         self.bank = bank
         self._replayed = replayed
-        self._blocks: OrderedDict[str, tuple[Block, float]] = OrderedDict()
+        self._blocks: OrderedDict[bytes, KeptBlock] = OrderedDict()
         self._lock = threading.Lock()
 
     def messages(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[ChatMessage],
         tokens: TokenCounter,
         options: MemoryOptions,
         conversation: str,
         *,
+        keys: ConversationKeys | None = None,
         max_tokens: int | None = None,
-        wanted: Callable[[], bool] = lambda: True,
+        late: threading.Event | None = None,
     ) -> tuple[list[dict[str, Any]], LastRecall | None]:
         """The messages with memory in them, and what was recalled; None where nothing was looked for.
 
@@ -123,39 +125,34 @@ class Reminder:
         Args:
             tokens: the tokenizer of the model that is prompted.
             conversation: where an earlier answer to this very message would have been kept.
-            wanted: asked once the memories are there; false where nobody waits for them any more.
+            keys: of these messages, where the caller has them.
+            late: set where nobody waits for the memories any more.
         """
         plain = [dict(message) for message in messages]
         if not options.recall:
             return plain, None
-        newest = newest_user(plain)
-        keys = rolling_keys(plain, options.namespace)
-        one, together = _room(tokens.n_ctx, _used(plain, tokens), options, max_tokens)
-        earlier = self._kept(keys if newest is None else keys[: newest + 1])
-        kept = None if newest is None else earlier.pop(newest, None)
-        spent = sum(block.tokens for block, _ in earlier.values())
-        if spent > 0.75 * together:
-            # the blocks of old turns have filled their room: drop them all at once, the cache is lost but once
-            self._drop(keys[place] for place in earlier)
-            earlier, spent = {}, 0
         shown = [text_of(message.get("content")) for message in plain]
-        text = "" if newest is None else strip_block(shown[newest])
+        keys = keys or ConversationKeys.of(plain, options.namespace)
+        one, together = _room(tokens.n_ctx, _used(shown, tokens), options, max_tokens)
+        asked = keys.at(newest_user(plain))
+        earlier, kept = self._earlier(keys, shown, asked, together)
+        spent = sum(block.tokens for block, _ in earlier.values())
         last: LastRecall | None = None
-        if newest is not None and text.strip():
-            if kept is None or newest == len(plain) - 1 or spent + kept[0].tokens > together:
+        if asked is not None:
+            if kept is None or asked.place == len(plain) - 1 or spent + kept[0].tokens > together:
                 # a message that is sent again is asked again: something may have been told or forgotten since
                 known = {memory_id for old, _ in earlier.values() for memory_id in old.ids}
                 since = time.time() if kept is None else kept[1]
                 room = min(one, together - spent)
-                block, last = self._recall(text, shown, room, known, tokens, options, (conversation, since))
-                if wanted():
-                    self._keep(keys[newest], block, since)
+                block, last = self._recall(asked.text, shown, room, known, tokens, options, (conversation, since))
+                if late is None or not late.is_set():
+                    self._keep(asked.key, block, since)
             else:
                 block, since = kept
-                last = LastRecall(text[:QUERY_CHARACTERS], (), block.ids, {}, block.text, block.tokens)
-            earlier[newest] = block, since
-        for index, (old, _) in earlier.items():
-            plain[index] = with_block(plain[index], old.text)
+                last = LastRecall(asked.text[:QUERY_CHARACTERS], (), block.ids, {}, block.text, block.tokens)
+            earlier[asked.place] = block, since
+        for place, (old, _) in earlier.items():
+            plain[place] = _with_block(plain[place], old.text)
         return plain, last
 
     def prompt(
@@ -195,37 +192,51 @@ class Reminder:
         chosen, skipped = _choose(results, shown, known, options.top_k)
         count = tokens.count
         neutralise = _neutraliser(tuple(tokens.controls))
-        block = build_block([excerpted(r, room, count) for r in chosen], room, count, neutralise, options.zone)
+        shortened = [r if r.passage is None else excerpted(r, room, count) for r in chosen]
+        block = build_block(shortened, room, count, neutralise, options.zone)
         if block.text and not tokens.is_clean(block.text):
             logger.warning("a recalled memory still held a control token of the model; none was injected")
             block = Block(skipped=dict.fromkeys((r.memory_id for r in chosen), "holds a control token"))
         every = {**skipped, **block.skipped}
         return block, LastRecall(query, tuple(results), block.ids, every, block.text, block.tokens, spent)
 
-    def _kept(self, keys: Sequence[str]) -> dict[int, tuple[Block, float]]:
-        """The blocks of these messages, by place; one that holds what was forgotten since is given up."""
+    def _earlier(
+        self, keys: ConversationKeys, shown: Sequence[str], asked: ConversationTurn | None, together: int
+    ) -> tuple[dict[int, KeptBlock], KeptBlock | None]:
+        """The blocks that stood in the earlier turns, by place, and the one of the turn that is asked.
+
+        One that holds what was forgotten since is given up, and all are once they fill most of what they may take
+        together.
+        """
+        # a message that brings a block along gets no other one
+        own = [turn for turn in keys.turns if turn.role == "user" and len(turn.text) == len(shown[turn.place])]
         with self._lock:
-            blocks = {place: self._blocks[key] for place, key in enumerate(keys) if key in self._blocks}
+            blocks = {turn.place: self._blocks[turn.key] for turn in own if turn.key in self._blocks}
+        if not blocks:
+            return {}, None
         there = self.bank.store.registry.get({memory_id for block, _ in blocks.values() for memory_id in block.ids})
-        gone = [place for place, (block, _) in blocks.items() if not there.keys() >= set(block.ids)]
-        self._drop(keys[place] for place in gone)
-        return {place: kept for place, kept in blocks.items() if place not in gone}
-
-    def _drop(self, keys: Iterable[str]) -> None:
+        gone = {place for place, (block, _) in blocks.items() if not there.keys() >= set(block.ids)}
+        earlier = {place: kept for place, kept in blocks.items() if place not in gone}
+        kept = None if asked is None else earlier.pop(asked.place, None)
+        if sum(block.tokens for block, _ in earlier.values()) > 0.75 * together:
+            # all at once: the prompt cache is lost but once
+            gone.update(earlier)
+            earlier = {}
         with self._lock:
-            for key in keys:
-                self._blocks.pop(key, None)
+            for turn in own:
+                if turn.place in gone:
+                    self._blocks.pop(turn.key, None)
+        return earlier, kept
 
-    def _keep(self, key: str, block: Block, since: float) -> None:
+    def _keep(self, key: bytes, block: Block, since: float) -> None:
         with self._lock:
             keep_newest(self._blocks, key, (block, since), self._replayed)
 
 
-def _used(messages: Sequence[Message], tokens: TokenCounter) -> int:
+def _used(shown: Sequence[str], tokens: TokenCounter) -> int:
     """Tokens of the messages, or some number above the context: beyond it nothing is counted."""
     used, left = 0, _counted_at_most(tokens)
-    for message in messages:
-        text = text_of(message.get("content"))
+    for text in shown:
         used += _counted(text, tokens, left) + MESSAGE_OVERHEAD
         left -= len(text)
         if used > tokens.n_ctx:
@@ -252,7 +263,9 @@ def _choose(
     for result in results:
         if not result.relevant:
             skipped[result.memory_id] = result.reason
-        elif result.memory_id in known or _is_shown(_plain(result.passage_text), visible):
+            continue
+        said = result.text if result.passage is None else result.passage_text
+        if result.memory_id in known or _is_shown(_plain(said), visible):
             skipped[result.memory_id] = "the conversation shows it already"
         elif len(chosen) == most:
             skipped[result.memory_id] = f"beyond the first {most}"
@@ -274,27 +287,7 @@ def _neutraliser(controls: tuple[str | re.Pattern[str], ...]) -> Neutraliser:
     return Neutraliser(controls)
 
 
-# -- messages
-
-
-def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or the text parts of a list."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Sequence):
-        parts = (part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
-        return "\n".join(part for part in parts if isinstance(part, str))
-    return ""
-
-
-def without_echo(text: str) -> str:
-    """A reply without a block that the model repeats, to the end where it broke off in the middle of one."""
-    text = strip_block(text)
-    at = text.find(f"{BLOCK_OPEN}\n{HEADER}")
-    return text if at < 0 else text[:at].rstrip()
-
-
-def with_block(message: dict[str, Any], block: str) -> dict[str, Any]:
+def _with_block(message: dict[str, Any], block: str) -> dict[str, Any]:
     """The message with a block ahead of its text."""
     if not block:
         return message
@@ -302,31 +295,6 @@ def with_block(message: dict[str, Any], block: str) -> dict[str, Any]:
     if isinstance(content, str):
         return {**message, "content": block + content}
     return {**message, "content": [{"type": "text", "text": block}, *(content or ())]}
-
-
-def newest_user(messages: Sequence[Message]) -> int | None:
-    """The user message that is to be answered: nothing but tool calls and their results may follow it."""
-    for index in range(len(messages) - 1, -1, -1):
-        role = messages[index].get("role")
-        if role == "user":
-            return index
-        if role == "assistant" and not messages[index].get("tool_calls"):
-            return None
-    return None
-
-
-def first_user(messages: Sequence[Message]) -> int:
-    return next(index for index, message in enumerate(messages) if message.get("role") == "user")
-
-
-def rolling_keys(messages: Sequence[Message], namespace: str) -> list[str]:
-    """For each message a hash of everything up to it."""
-    digest = hashlib.sha256(f"{namespace}\0".encode("utf-8", "replace"))
-    keys = []
-    for message in messages:
-        digest.update(f"{message.get('role')}\0{text_of(message.get('content'))}\0".encode("utf-8", "replace"))
-        keys.append(digest.hexdigest())
-    return keys
 
 
 def _plain(text: str) -> str:

@@ -57,6 +57,11 @@ def split_passages(text: str, max_chars: int = MAX_CHARS) -> list[str]:
     return [text[start:end] for start, end in spans]
 
 
+def clean_passages(text: str) -> list[str]:
+    """The passages of a text that was said, each of which can be stored."""
+    return split_passages(clean_text(text))
+
+
 def passage_spans(text: str) -> Spans:
     """The passages in which a memory is encoded: the whole where it is no longer than `LONG`."""
     if len(text) <= LONG:

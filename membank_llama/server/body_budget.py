@@ -1,4 +1,4 @@
-"""`Intake`: the bodies of requests that are being answered, and the memory that all of them together may take.
+"""`BodyBudget`: the bodies of requests that are being answered, and the memory that all of them together may take.
 
 A body is held for as long as its request is, and JSON takes many times its length once it is read. So what may be in
 flight is bounded by what it will come to in memory, and one request too many is told to come again.
@@ -20,7 +20,7 @@ _CONTAINER, _STRING = 200, 60
 """Bytes of memory that an object or list, and a string, take beside their text."""
 
 
-class Intake:
+class BodyBudget:
     """Takes bodies in; one for each app, in its event loop.
 
     Args:

@@ -13,7 +13,6 @@ from membank_llama.hgns.axes import Axes
 from membank_llama.hgns.hierarchy import HGNSHierarchy
 
 from .registry import Registry
-from .schema import AXES
 
 SPEC = "hgns"
 CALIBRATED_AT = "calibrated_at"
@@ -24,7 +23,6 @@ def record_encoding(registry: Registry, hierarchy: HGNSHierarchy, calibrated_at:
     with registry.transaction() as db:
         registry.set_meta(SPEC, hierarchy.spec())
         registry.set_meta(CALIBRATED_AT, calibrated_at)
-        db.execute(AXES)
         db.execute("DELETE FROM axes")
         if hierarchy.axes is not None:
             db.execute("INSERT INTO axes VALUES (?, ?)", (hierarchy.axes.digest, hierarchy.axes.to_bytes()))

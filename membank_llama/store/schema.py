@@ -164,19 +164,20 @@ _POSTINGS = (
 )
 """Words filed by namespace in place of FTS5's index (full_text.py); what is read of one namespace, by its own index."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS)
-VERSION = len(MIGRATIONS)
-
-# a table of its own: SQLite reads the whole of a large value in `meta` whenever it searches a key beside it
-AXES = "CREATE TABLE IF NOT EXISTS axes (digest TEXT PRIMARY KEY, data BLOB NOT NULL)"
-TURNS = (
+# tables that earlier programs made when they first needed them
+LAZY = (
+    # a table of its own: SQLite reads the whole of a large value in `meta` whenever it searches a key beside it
+    "CREATE TABLE IF NOT EXISTS axes (digest TEXT PRIMARY KEY, data BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS turns"
     " (key BLOB PRIMARY KEY, conversation TEXT NOT NULL, depth INTEGER NOT NULL, seen REAL NOT NULL) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS turns_conversation ON turns (conversation, depth)",
     "CREATE INDEX IF NOT EXISTS turns_seen ON turns (seen)",
 )
-OPTIONAL = (AXES, *TURNS)
-"""Tables that are made when they are first needed; schema_check.py knows no others."""
+"""The axes of the encoding (codec_record.py) and the turns of conversations (turns.py): a bank of format 5 or below may
+have them, any newer one does."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS, LAZY)
+VERSION = len(MIGRATIONS)
 
 
 def version_of(connection: sqlite3.Connection) -> int:

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from membank_llama.core.errors import BankCorruptError
 
-from .schema import MIGRATIONS, OPTIONAL, add_functions, check_version
+from .schema import LAZY, MIGRATIONS, add_functions, check_version
 
 _MOST = 1000
 """Entries read of a schema; ours has a few dozen."""
@@ -80,7 +80,7 @@ def expected_schema(version: int) -> tuple[frozenset[Entry], frozenset[Entry]]:
             for statement in statements:
                 connection.execute(statement)
         made = _entries(connection)
-        for statement in OPTIONAL:
+        for statement in LAZY:
             connection.execute(statement)
         optional = _entries(connection) - made
     return frozenset(entry for entry in made if not _made_by_sqlite(entry)), frozenset(optional)

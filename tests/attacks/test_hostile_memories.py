@@ -15,10 +15,10 @@ import pytest
 from conftest import MODELS, ROOT
 from support.hostile_texts import hostile
 
+from membank_llama.adapters.llama_cpp import file_vocabulary
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, Excerpt, Neutraliser, build_block
-from membank_llama.server.proxy import tokenizers
-from membank_llama.server.proxy.tokenizers import Estimated
+from membank_llama.server.proxy.tokenizers import EstimatedTokenizer
 
 pytestmark = pytest.mark.attack
 
@@ -31,7 +31,7 @@ TEXTS = 1000
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 def test_no_control_token_gets_through(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a file of a vocabulary alone has no tensors, which a model's header must have
-    monkeypatch.setattr(tokenizers, "check_loadable", lambda *_, **__: None)
+    monkeypatch.setattr(file_vocabulary, "check_loadable", lambda *_, **__: None)
     exact = FileVocabulary(path)
     try:
         vocab = llama_cpp.llama_model_get_vocab(exact._model.model)
@@ -42,7 +42,7 @@ def test_no_control_token_gets_through(path: Path, monkeypatch: pytest.MonkeyPat
         }
         tokens = [text for text in power.values() if text.strip()] or ["<s>"]
         chance = random.Random(7)
-        estimated = Estimated(4096)
+        estimated = EstimatedTokenizer(4096)
         blocks = 0
         for _ in range(TEXTS):
             said = [Excerpt(k, hostile(chance, tokens), "user", 1.7e9 + k) for k in range(chance.choice([1, 2, 3]))]

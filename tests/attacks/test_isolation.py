@@ -15,10 +15,10 @@ from support.banks import open_bank
 
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.import_export import export_memories
-from membank_llama.memory.prompt_injection import MemoryOptions, Reminder
+from membank_llama.memory.prompt_injection import MemoryOptions, PromptInjector
 from membank_llama.recall.signals import Weights
-from membank_llama.server.proxy.conversation_tracker import Conversations
-from membank_llama.server.proxy.tokenizers import Estimated
+from membank_llama.server.proxy.conversation_tracker import ConversationTracker
+from membank_llama.server.proxy.tokenizers import EstimatedTokenizer
 
 pytestmark = pytest.mark.attack
 
@@ -117,7 +117,7 @@ def _conversations_and_blocks(bank: Any) -> None:
         {"role": "assistant", "content": "hi"},
         {"role": "user", "content": "where does Ana live"},
     ]
-    known, reminder = Conversations(bank.store.registry), Reminder(bank)
+    known, reminder = ConversationTracker(bank.store.registry), PromptInjector(bank)
     names = set()
     for number, name in enumerate(NAMES):
         found = known.recognise(name, messages)
@@ -127,7 +127,7 @@ def _conversations_and_blocks(bank: Any) -> None:
         options = MemoryOptions(namespace=name)
         more = [*messages, {"role": "assistant", "content": "?"}, {"role": "user", "content": "and the boiler?"}]
         for asked in (messages, more):
-            shown, _ = reminder.messages(asked, Estimated(4096), options, "c")
+            shown, _ = reminder.messages(asked, EstimatedTokenizer(4096), options, "c")
             assert marks(number, [json.dumps(shown, ensure_ascii=False)]) == []
     assert len(names) == len(NAMES)
     context = b"[1,2,3]"

@@ -10,10 +10,10 @@ from support.hostile_texts import KNOWN, hostile
 
 from membank_llama.core.control_tokens import FORMS
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, Excerpt, Neutraliser, build_block
-from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, Estimated
+from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, EstimatedTokenizer
 
 BREAK = Neutraliser(COMMON_CONTROLS)
-TOKENS = Estimated(4096)
+TOKENS = EstimatedTokenizer(4096)
 
 
 @pytest.mark.parametrize("token", KNOWN)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from membank_llama.memory.call_queue import CallQueue, Stream
+from membank_llama.memory.call_queue import CallQueue, ReplyStream
 
 
 class Context:
@@ -28,9 +28,9 @@ class Context:
             yield f"{name}{step} "
 
 
-def opened(queue: CallQueue, context: Context, name: str, steps: int, ends: list[tuple[str, bool]]) -> Stream:
+def opened(queue: CallQueue, context: Context, name: str, steps: int, ends: list[tuple[str, bool]]) -> ReplyStream:
     with queue.turn():
-        stream = Stream(context.run(name, steps), str, lambda said, cut: ends.append((said, cut)), queue.guard)
+        stream = ReplyStream(context.run(name, steps), str, lambda said, cut: ends.append((said, cut)), queue.guard)
         queue.leave_open(stream)
         return stream
 
@@ -90,7 +90,7 @@ def test_a_stream_is_dropped_while_its_reader_holds_what_ending_takes() -> None:
             ends.append((said, cut))
 
     with queue.turn():
-        stream = Stream(context.run("a", 3), str, done, queue.guard)
+        stream = ReplyStream(context.run("a", 3), str, done, queue.guard)
         queue.leave_open(stream)
     next(stream)
     with lock:
@@ -107,7 +107,7 @@ def test_an_error_in_the_stream_reaches_the_reader_and_keeps_what_was_said() -> 
         raise RuntimeError("decode failed")
 
     queue, ends = CallQueue(), []
-    stream = Stream(failing(), str, lambda said, cut: ends.append((said, cut)), queue.guard)
+    stream = ReplyStream(failing(), str, lambda said, cut: ends.append((said, cut)), queue.guard)
     assert next(stream) == "so far "
     with pytest.raises(RuntimeError, match="decode failed"):
         next(stream)

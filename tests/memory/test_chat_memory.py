@@ -12,8 +12,9 @@ from membank_llama.adapters.mock import MockAdapter
 from membank_llama.core.errors import BankStorageError, InvalidInputError
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.chat_memory import ChatMemory
+from membank_llama.memory.conversation_keys import text_of
 from membank_llama.memory.prompt_block import BLOCK_OPEN, strip_block
-from membank_llama.memory.prompt_injection import MemoryOptions, text_of
+from membank_llama.memory.prompt_injection import MemoryOptions
 
 
 class Words:
@@ -178,7 +179,7 @@ def test_the_reply_always_fits(bank: MemBank) -> None:
         used = Words().count(text_of(prepared[0]["content"]))
         plain = Words().count(text_of(messages[0]["content"]))
         assert used == plain or used + reserve <= Words.n_ctx
-        memory._reminder._blocks.clear()
+        memory._injector._blocks.clear()
     memory.close()
 
 

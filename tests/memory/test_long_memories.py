@@ -17,9 +17,10 @@ from membank_llama.adapters.mock import MockAdapter
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.chat_memory import ChatMemory
+from membank_llama.memory.conversation_keys import text_of
 from membank_llama.memory.import_export import export_memories, import_memories
 from membank_llama.memory.prompt_block import Neutraliser, build_block, excerpted
-from membank_llama.memory.prompt_injection import MemoryOptions, text_of
+from membank_llama.memory.prompt_injection import MemoryOptions
 from membank_llama.memory.text_splitting import LONG, MAX_CHARS, passage_spans, passages_of_texts
 from membank_llama.recall.query import RecallResult
 from membank_llama.store.write_plan import Places

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 def say(running: Running, text: str, *arguments: str) -> str:
     command = ["node", str(HERE / "chat.mjs"), running.url, text, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     return done.stdout
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from membank_llama.server import asgi
 from membank_llama.server.asgi import ClientGoneError, Receive, WireError
-from membank_llama.server.body_budget import MOST_KEYS, MOST_PARTS, Intake
+from membank_llama.server.body_budget import MOST_KEYS, MOST_PARTS, BodyBudget
 
 MEGABYTE = 1 << 20
 
@@ -41,43 +41,43 @@ def run(work: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(bounded())
 
 
-async def taken(intake: Intake, receive: Receive, announced: int | str | None = None) -> bytes:
+async def taken(intake: BodyBudget, receive: Receive, announced: int | str | None = None) -> bytes:
     async with intake.body(scope(announced), receive) as body:
         return body
 
 
 def test_a_body_comes_whole() -> None:
-    assert run(lambda: taken(Intake(), given(b'{"a', b'": 1}'))) == b'{"a": 1}'
-    assert run(lambda: taken(Intake(), given(b""), 0)) == b""
+    assert run(lambda: taken(BodyBudget(), given(b'{"a', b'": 1}'))) == b'{"a": 1}'
+    assert run(lambda: taken(BodyBudget(), given(b""), 0)) == b""
 
 
 @pytest.mark.parametrize("announced", [None, 3 * MEGABYTE])
 def test_a_long_one_is_refused_when_it_has_come(announced: int | None) -> None:
     parts = [bytes(MEGABYTE)] * 3
     with pytest.raises(WireError, match="--max-body") as told:
-        run(lambda: taken(Intake(2 * MEGABYTE), given(*parts), announced))
+        run(lambda: taken(BodyBudget(2 * MEGABYTE), given(*parts), announced))
     assert told.value.status == 413
 
 
 @pytest.mark.parametrize("announced", [10**11, "9" * 5000])
 def test_one_without_end_is_not_waited_for(announced: int | str) -> None:
     with pytest.raises(WireError, match="larger") as told:
-        run(lambda: taken(Intake(), given(), announced))
+        run(lambda: taken(BodyBudget(), given(), announced))
     assert told.value.status == 413
 
 
 def test_drops_keep_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asgi, "BODY_SECONDS", 0.2)
     with pytest.raises(WireError) as told:
-        run(lambda: taken(Intake(), given(*[b" "] * 10_000, every=0.05)))
+        run(lambda: taken(BodyBudget(), given(*[b" "] * 10_000, every=0.05)))
     assert told.value.status == 408
     # as slow, but of a size that takes its time
-    assert len(run(lambda: taken(Intake(), given(*[bytes(10_000)] * 10, every=0.05)))) == 100_000
+    assert len(run(lambda: taken(BodyBudget(), given(*[bytes(10_000)] * 10, every=0.05)))) == 100_000
 
 
 def test_many_at_once_are_told_to_come_again() -> None:
     async def work() -> None:
-        intake, text = Intake(MEGABYTE, 10 * MEGABYTE), bytes(MEGABYTE)
+        intake, text = BodyBudget(MEGABYTE, 10 * MEGABYTE), bytes(MEGABYTE)
         async with AsyncExitStack() as held:
             for _ in range(2):
                 await held.enter_async_context(intake.body(scope(), given(text)))
@@ -96,7 +96,7 @@ def test_what_is_held_is_given_back_whatever_happens() -> None:
         return {"type": "http.disconnect"}
 
     async def work() -> None:
-        intake, text = Intake(MEGABYTE, 0), bytes(MEGABYTE)
+        intake, text = BodyBudget(MEGABYTE, 0), bytes(MEGABYTE)
         for _ in range(20):
             with pytest.raises(ClientGoneError):
                 await taken(intake, gone)
@@ -114,10 +114,10 @@ def test_what_is_held_is_given_back_whatever_happens() -> None:
 def test_a_body_that_becomes_much_more_than_it_is(shape: Any, most: int) -> None:
     body = json.dumps([shape] * (most + 1)).encode()
     with pytest.raises(WireError, match="objects and lists"):
-        run(lambda: taken(Intake(), given(body)))
+        run(lambda: taken(BodyBudget(), given(body)))
 
 
 def test_json_within_a_text_counts_as_text() -> None:
     inner = json.dumps([{"key": "value"}] * 50_000)
     body = json.dumps({"content": inner}).encode()
-    assert run(lambda: taken(Intake(), given(body))) == body
+    assert run(lambda: taken(BodyBudget(), given(body))) == body

@@ -89,7 +89,7 @@ def test_slots_are_read_anew_after_packing(store: Store) -> None:
     assert listed(store) == dict(store.registry.live("default")) == {n + 4: n for n in range(6)}
 
 
-def test_rosters_of_a_closed_bank_are_not_needed(store: Store) -> None:
+def test_snapshots_of_a_closed_bank_are_not_needed(store: Store) -> None:
     snapshots = NamespaceSnapshots(store.registry)
     snapshots.drop("default", [1, 2])
     snapshots.clear()

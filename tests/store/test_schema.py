@@ -15,7 +15,7 @@ from membank_llama.core.errors import BankFormatError
 from membank_llama.core.types import NewMemory
 from membank_llama.store import schema
 from membank_llama.store.model_record import is_outdated, recorded_model
-from membank_llama.store.schema import MIGRATIONS, VERSION, check_version, migrate, version_of
+from membank_llama.store.schema import LAZY, MIGRATIONS, VERSION, check_version, migrate, version_of
 
 
 @pytest.fixture
@@ -128,6 +128,24 @@ def test_a_bank_of_the_first_format_is_brought_up_to_date(first: Path) -> None:
     with open_bank(first, read_only=True) as bank:
         assert version_of(bank.store.registry.db.conn) == VERSION
         assert len(list(bank.memories())) == len(TOLD) + 1
+
+
+def test_tables_that_an_earlier_program_made_by_itself_are_kept(tmp_path: Path) -> None:
+    for made in (False, True):
+        path = tmp_path / f"bank{made}"
+        with open_bank(path) as bank:
+            bank.ingest_many(TOLD)
+        with contextlib.closing(sqlite3.connect(path / "bank.sqlite", isolation_level=None)) as raw:
+            for statement in ("DROP TABLE axes", "DROP TABLE turns", "PRAGMA user_version = 5"):
+                raw.execute(statement)
+            for statement in (*LAZY, "INSERT INTO turns VALUES (x'01', 'c', 1, 2e9)") if made else ():
+                raw.execute(statement)
+        with open_bank(path) as bank:
+            assert version_of(bank.store.registry.db.conn) == VERSION
+            assert {"turns", "axes"} <= tables(bank.store.registry.db.conn)
+            assert bank.store.registry.scalar("SELECT count(*) FROM turns") == made
+            assert bank.verify().ok
+            assert bank.recall("dentist", 1)[0].text == TOLD[3].text
 
 
 def test_reading_an_earlier_format_is_refused_with_what_to_do(first: Path) -> None:

@@ -15,7 +15,7 @@ from membank_llama.adapters.mock import MockAdapter
 from membank_llama.memory.bank import MemBank
 from membank_llama.server.engine.app import Engine, EngineSettings
 from membank_llama.server.proxy.app import Proxy
-from membank_llama.server.proxy.recall_service import ProxyMemory
+from membank_llama.server.proxy.proxy_memory import ProxyMemory
 from membank_llama.server.proxy.upstream import Upstream
 from support.asgi_server import serve
 
@@ -34,14 +34,14 @@ class Running:
 
     def texts(self, namespace: str | None = None) -> list[str]:
         """All memories, once what was said is stored."""
-        self.memory.learner.flush()
+        self.memory.ingest_worker.flush()
         return [memory.text for memory in self.bank.memories(namespace)]
 
     def chat(self, *messages: dict[str, Any], path: str = "/api/chat", **body: Any) -> httpx.Response:
         headers = body.pop("headers", {})
         asked = {"model": "recall-tiny", "messages": list(messages), "stream": False, "options": GREEDY, **body}
         response = self.client.post(path, json=asked, headers=headers)
-        self.memory.learner.flush()
+        self.memory.ingest_worker.flush()
         return response
 
     def say(self, text: str, **body: Any) -> str:

@@ -147,14 +147,14 @@ def _load(path: Path, options: dict[str, Any]) -> Any:
 
     from membank_llama.gguf.checks import check_loadable, unreadable_template
     from membank_llama.gguf.header import read_header
-    from membank_llama.memory.drop_in import Tokenizing
+    from membank_llama.memory.drop_in import SafeLlama
 
     check_loadable(path)
     header = read_header(path)
     if header.metadata.get(f"{header.architecture}.attention.causal") is False:
         raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
     try:
-        return Tokenizing(str(path), **options)
+        return SafeLlama(str(path), **options)
     except TemplateError as exc:
         raise unreadable_template(path, exc) from exc
     except (ValueError, RuntimeError, AssertionError) as exc:

@@ -137,10 +137,10 @@ def _proxy(
 ) -> Iterator[tuple[Proxy, dict[str, Any]]]:
     """The proxy and what is said of it; its bank and its encoder are closed after it."""
     from membank_llama.server.proxy.app import Proxy
-    from membank_llama.server.proxy.namespace_auth import Tokens
+    from membank_llama.server.proxy.namespace_auth import BearerTokens
     from membank_llama.server.proxy.upstream import Upstream
 
-    known = Tokens.read(tokens)
+    known = BearerTokens.read(tokens)
     with ExitStack() as stack:
         behind: Engine | Upstream
         if engine.wanted:
@@ -161,13 +161,13 @@ def _memory(
     stack: ExitStack, where: Path, adapter: ModelAdapter, behind: Engine | Upstream, deadline: int, context: int
 ) -> Any:
     from membank_llama.memory.bank import MemBank
-    from membank_llama.server.proxy.priority_adapter import PoliteAdapter
-    from membank_llama.server.proxy.recall_service import ProxyMemory
+    from membank_llama.server.proxy.priority_adapter import PriorityAdapter
+    from membank_llama.server.proxy.proxy_memory import ProxyMemory
 
     from ..terminal import progress_bar
 
     with progress_bar() as progress:
-        bank = stack.enter_context(MemBank(PoliteAdapter(adapter), where, progress=progress))
+        bank = stack.enter_context(MemBank(PriorityAdapter(adapter), where, progress=progress))
         base.prepare(bank)
     return ProxyMemory(bank, find_model=_finder(behind), deadline=deadline / 1000, context=context)
 

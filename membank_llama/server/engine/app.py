@@ -31,7 +31,7 @@ from ..asgi import (
     send_error,
     send_whole,
 )
-from ..body_budget import Intake
+from ..body_budget import BodyBudget
 from ..origins import LOOKING, allowed_origins, check_host, check_origin
 from .api import embeddings, ollama, openai
 from .api import models as management
@@ -101,7 +101,7 @@ class Engine:
                 keep_alive=settings.keep_alive,
             )
         )
-        self._intake = Intake(settings.max_body)
+        self._intake = BodyBudget(settings.max_body)
         self._kitchen = Kitchen(self.catalogue, self._shelf)
         self._routes = _routes()
         self._app = CORSMiddleware(

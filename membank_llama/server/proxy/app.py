@@ -6,14 +6,15 @@ behind it. That is an ASGI app too, an `Upstream` or the engine in this process;
 
 from __future__ import annotations
 
-import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ..asgi import (
     MAX_BODY_BYTES,
     ClientGoneError,
+    Message,
     Receive,
     Scope,
     Send,
@@ -24,24 +25,22 @@ from ..asgi import (
     replayed,
     send_error,
 )
-from ..body_budget import Intake
+from ..body_budget import BodyBudget
 from ..origins import LOOKING, answer_preflight, check_host, check_origin, for_page, is_preflight
-from .api_formats import is_asking
-from .chat_handler import Timed, Way
-from .context_lengths import Contexts
+from .api_formats import GENERATION_PATHS
+from .chat_handler import ChatHandler
 from .metrics import Metrics
-from .namespace_auth import Tokens, Visitor, named_by_header, split_model, whose
-from .recall_service import ProxyMemory
-from .request_target import located
-from .status_api import OWN, Operations
+from .namespace_auth import BearerTokens, Caller, located
+from .proxy_memory import ProxyMemory
+from .status_api import METRICS, OWN, PREFIX, StatusApi
 
 logger = logging.getLogger("membank_llama")
 
-_NAMED = ("model", "name")
-_MANAGED = ("/api/show", "/api/embed", "/api/embeddings", "/v1/embeddings")
+_SHARED = frozenset({"/api/show", "/api/embed", "/api/embeddings", "/v1/embeddings"})
+"""Calls with a model in their body that everyone may make."""
 
 
-class Behind(Protocol):
+class Backend(Protocol):
     """What answers: an ASGI app that can be closed."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
@@ -61,37 +60,34 @@ class Proxy:
 
     def __init__(
         self,
-        behind: Behind,
+        behind: Backend,
         memory: ProxyMemory | None,
         *,
-        tokens: Tokens | None = None,
+        tokens: BearerTokens | None = None,
         facts: Callable[[], Mapping[str, Any]] = dict,
         max_body: int = MAX_BODY_BYTES,
     ) -> None:
         self.behind = behind
         self.memory = memory
         self.metrics = Metrics()
-        self._tokens = tokens or Tokens({})
-        self._intake = Intake(max_body)
-        self._way: Way | None = None
-        self._operations: Operations | None = None
-        self._contexts: Contexts | None = None
+        self._tokens = tokens or BearerTokens({})
+        self._intake = BodyBudget(max_body)
+        self._chat: ChatHandler | None = None
+        self._status: StatusApi | None = None
         if memory is not None:
-            self._contexts = Contexts(behind, memory.context)
-            memory.context_of = self._contexts.of
-            self._way = Way(behind, memory, self.metrics)
-            self._operations = Operations(memory, self.metrics, facts, self._intake)
-            learner = memory.learner
-            self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: learner.waiting)
-            self.metrics.watch("membank_stored_memories", "Memories stored since the start.", lambda: learner.stored)
+            self._chat = ChatHandler(behind, memory, self.metrics)
+            self._status = StatusApi(memory, self.metrics, facts, self._intake)
+            worker = memory.ingest_worker
+            self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: worker.waiting)
+            self.metrics.watch("membank_stored_memories", "Memories stored since the start.", lambda: worker.stored)
         queued = getattr(behind, "queued", None)
         if queued is not None:
             self.metrics.watch("membank_engine_queue", "Requests waiting for a model.", lambda: behind.queued)  # type: ignore[attr-defined]
 
     async def close(self) -> None:
         """Close what is behind, then store what is waiting."""
-        if self._contexts is not None:
-            await self._contexts.close()
+        if self._chat is not None:
+            await self._chat.close()
         await self.behind.close()
         if self.memory is not None:
             self.memory.close()
@@ -104,60 +100,74 @@ class Proxy:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        timed = Timed(for_page(scope, send))
+        response = _Response(for_page(scope, send))
         try:
-            await self._answer(scope, receive, timed)
+            await self._answer(scope, receive, response)
         except WireError as exc:
-            if not timed.status:
-                await send_error(scope, timed, exc)
+            if not response.status:
+                await send_error(scope, response, exc)
         except ClientGoneError:
             pass
         finally:
-            self._note(scope, timed)
+            self._note(scope, response)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         check_host(scope)
         by_path, scope = located(scope)
-        if is_preflight(scope):
+        method, path = scope["method"], scope["path"]
+        if method == "OPTIONS" and is_preflight(scope):
             await answer_preflight(scope, send)
             return
-        visitor = self._tokens.visitor(scope)
-        path = scope["path"]
-        own = self._operations is not None and self._operations.owns(path)
-        if scope["method"] not in LOOKING or own or is_asking(path):
+        caller = self._tokens.caller(scope, by_path)
+        status = self._status if path.startswith(PREFIX) or path == METRICS else None
+        generates = path in GENERATION_PATHS
+        if method not in LOOKING or status is not None or generates:
             check_origin(scope)
-        named = (by_path, named_by_header(scope))
-        if own and self._operations is not None:
-            await self._operations(scope, receive, send, lambda by_model: whose(visitor.namespace, *named, by_model))
-            return
-        if scope["method"] != "POST" or not (is_asking(path) or path in _MANAGED):
-            whose(visitor.namespace, *named)
-            _check_change(visitor, scope)
+        if status is not None:
+            await status(scope, receive, send, caller)
+        elif method == "POST" and (generates or path in _SHARED):
+            await self._with_body(scope, receive, send, caller, self._chat if generates else None)
+        else:
+            caller.namespace()
+            _check_change(caller, method)
             await self.behind(scope, receive, send)
-            return
+
+    async def _with_body(
+        self, scope: Scope, receive: Receive, send: Send, caller: Caller, chat: ChatHandler | None
+    ) -> None:
         async with self._intake.body(scope, receive) as body:
-            parsed = _parsed(body)
-            by_model, body, parsed = _model_apart(body, parsed)
-            namespace = whose(visitor.namespace, *named, by_model)
-            if self._way is None or not is_asking(path):
+            namespace, body, parsed = caller.namespace_of(body, _parsed(body))
+            if chat is None:
                 await self.behind(for_body(scope, body), replayed(body, receive), send)
             else:
-                await self._way.take(scope, receive, send, body, parsed, namespace)
-                if self._contexts is not None and parsed is not None and isinstance(parsed.get("model"), str):
-                    self._contexts.answered(parsed["model"])
+                await chat.handle(scope, receive, send, body, parsed, namespace)
 
-    def _note(self, scope: Scope, timed: Timed) -> None:
+    def _note(self, scope: Scope, response: _Response) -> None:
         path = scope["path"]
-        known = path if is_asking(path) or path in _MANAGED or path in OWN else "other"
-        self.metrics.requests.labels(known, str(timed.status)).inc()
-        logger.info(
-            "%s %s %d %.1f ms%s",
-            scope["method"],
-            path,
-            timed.status,
-            timed.milliseconds,
-            f" memory {timed.state}" if timed.state else "",
-        )
+        known = path if path in GENERATION_PATHS or path in _SHARED or path in OWN else "other"
+        self.metrics.requests.labels(known, str(response.status)).inc()
+        memory = f" memory {response.state}" if response.state else ""
+        logger.info("%s %s %d %.1f ms%s", scope["method"], path, response.status, response.milliseconds, memory)
+
+
+class _Response:
+    """Passes messages on and remembers the status, what became of memory, and how long it took so far."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start = time.perf_counter()
+        self.status = 0
+        self.state = ""
+
+    @property
+    def milliseconds(self) -> float:
+        return 1000 * (time.perf_counter() - self._start)
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.state = next((v.decode() for k, v in message.get("headers", ()) if k == b"x-membank"), "")
+        await self._send(message)
 
 
 def _parsed(body: bytes) -> dict[str, Any] | None:
@@ -169,23 +179,13 @@ def _parsed(body: bytes) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _check_change(visitor: Visitor, scope: Scope) -> None:
+def _check_change(caller: Caller, method: str) -> None:
     """Let nobody but an administrator do what may change the models, which all share.
 
     Raises:
         WireError: 403.
     """
-    if scope["method"] not in LOOKING and not visitor.is_admin:
+    if method not in LOOKING and not caller.is_admin:
         raise WireError(
             403, "models are changed by administrators here: ask with a token that the tokens file marks as admin"
         )
-
-
-def _model_apart(body: bytes, parsed: dict[str, Any] | None) -> tuple[str | None, bytes, dict[str, Any] | None]:
-    """The namespace at the end of the model's name, and the body without it."""
-    for key in _NAMED if parsed is not None else ():
-        name, model = split_model(parsed.get(key))  # type: ignore[union-attr]
-        if name is not None:
-            parsed = {**(parsed or {}), key: model}
-            return name, json.dumps(parsed, separators=(",", ":")).encode(), parsed
-    return None, body, parsed

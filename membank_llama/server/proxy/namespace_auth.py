@@ -3,11 +3,15 @@
 Where tokens are given out, a request without one of them is refused, and nothing that it says of itself leads to
 another namespace; models, which all share, are changed by administrators alone. Without tokens whoever reaches the port
 may name any namespace. Two that disagree are an error, never a guess.
+
+A request has one path, whatever way a client wrote it: base addresses that end in a slash give `//api/chat`, which is
+`/api/chat`. What is no path at all, as in a request to another server, is refused before anything is decided by it.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -15,6 +19,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from membank_llama.core.days import zone_named
 from membank_llama.core.errors import InvalidInputError
@@ -22,31 +27,69 @@ from membank_llama.core.types import DEFAULT_NAMESPACE
 
 from ..asgi import Scope, WireError, header, headers
 
-HEADER = "x-membank-namespace"
-TIME_ZONE = "x-membank-timezone"
+NAMESPACE_HEADER = "x-membank-namespace"
+TIME_ZONE_HEADER = "x-membank-timezone"
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
 _DIGEST = re.compile(r"sha256[-:]")
 _ADMIN = "admin"
+_MODEL_FIELDS = ("model", "name")
+_SLASHES = re.compile(rb"/{2,}")
+_PREFIX = re.compile(rb"/ns/([^/]+)(/.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Visitor:
-    """Who a request comes from: the namespace that its token opens, None where none is asked for, and whether it may
-    change the models."""
+class Caller:
+    """Who a request comes from, and which namespaces it names.
 
-    namespace: str | None
+    Args:
+        opened: the namespace that its token opens; None where no token is asked for.
+        is_admin: whether it may change the models.
+        named: the namespaces that its path and its header name.
+    """
+
+    opened: str | None
     is_admin: bool
+    named: tuple[str | None, ...] = ()
+
+    def namespace(self, by_model: str | None = None) -> str:
+        """The one namespace that the request is for, given the one at the end of its model's name.
+
+        Raises:
+            WireError: 400, they name different ones; 403, another than the token's.
+        """
+        names = {name for name in (*self.named, by_model) if name is not None}
+        if self.opened is not None and names - {self.opened}:
+            raise WireError(403, "this token opens another namespace than the one the request names")
+        if len(names) > 1:
+            raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
+        return self.opened or next(iter(names), DEFAULT_NAMESPACE)
+
+    def namespace_of(self, body: bytes, parsed: dict[str, Any] | None) -> tuple[str, bytes, dict[str, Any] | None]:
+        """The namespace that a request is for, and its body without a namespace at the end of the model's name.
+
+        Args:
+            parsed: the body's JSON object; None where it is none.
+
+        Raises:
+            WireError: as in `namespace`, or the model's name ends in what can be no namespace.
+        """
+        for field in _MODEL_FIELDS if parsed is not None else ():
+            name, model = split_model(parsed.get(field))  # type: ignore[union-attr]
+            if name is not None:
+                parsed = {**(parsed or {}), field: model}
+                return self.namespace(name), json.dumps(parsed, separators=(",", ":")).encode(), parsed
+        return self.namespace(), body, parsed
 
 
 @dataclass(frozen=True)
-class Tokens:
+class BearerTokens:
     """Bearer tokens and the namespaces they open, and those of administrators; none: no token is asked for."""
 
     by_token: Mapping[str, str]
     admins: frozenset[str] = frozenset()
 
     @classmethod
-    def read(cls, path: Path | None) -> Tokens:
+    def read(cls, path: Path | None) -> BearerTokens:
         """From a file of lines ``NAMESPACE TOKEN`` or ``NAMESPACE TOKEN admin``; blank lines and those that begin with
         # do not count.
 
@@ -77,24 +120,46 @@ class Tokens:
             raise InvalidInputError(f"{path} holds no token; write lines NAMESPACE TOKEN, or leave --tokens out")
         return cls(found, frozenset(admins))
 
-    def visitor(self, scope: Scope) -> Visitor:
-        """Whose token a request brings.
+    def caller(self, scope: Scope, by_path: str | None = None) -> Caller:
+        """Whose token a request brings; `by_path`: the namespace that its path begins with.
 
         Raises:
-            WireError: 401, it is missing or none of these.
+            WireError: 401, the token is missing or none of these; 400, the header holds no namespace, or several.
         """
         if not self.by_token:
-            return Visitor(None, True)
+            return Caller(None, True, (by_path, named_by_header(scope)))
         sent = set(headers(scope, "authorization"))
         kind, _, given = (sent.pop() if len(sent) == 1 else b"").partition(b" ")
         opened = None
-        for token, name in self.by_token.items():
+        for token in self.by_token:
             # each is compared, so that time tells nothing
             if hmac.compare_digest(token.encode(), given.strip()):
-                opened = Visitor(name, token in self.admins)
+                opened = token
         if kind.lower() != b"bearer" or opened is None:
             raise WireError(401, "unauthorized: send one of this proxy's tokens as Authorization: Bearer TOKEN")
-        return opened
+        return Caller(self.by_token[opened], opened in self.admins, (by_path, named_by_header(scope)))
+
+
+def located(scope: Scope) -> tuple[str | None, Scope]:
+    """The namespace that a request's path names, if any, and the request without it.
+
+    Raises:
+        WireError: 400, it has no path, or what stands there can be no namespace.
+    """
+    raw = bytes(scope.get("raw_path") or scope["path"].encode())
+    if not raw.startswith(b"/"):
+        raise WireError(400, "the request names no path of this server; begin it with /")
+    raw = _SLASHES.sub(b"/", raw)
+    name, found = None, _PREFIX.fullmatch(raw)
+    if found is not None:
+        name, raw = checked_name(unquote(found[1].decode("latin-1"))), found[2] or b"/"
+    elif _decoded(raw).startswith("/ns/"):
+        raise WireError(400, "write the namespace as /ns/NAME/…, with its slashes as they are")
+    return name, {**scope, "path": _decoded(raw), "raw_path": raw}
+
+
+def _decoded(raw: bytes) -> str:
+    return unquote(raw.decode("latin-1"))
 
 
 def named_by_header(scope: Scope) -> str | None:
@@ -103,7 +168,7 @@ def named_by_header(scope: Scope) -> str | None:
     Raises:
         WireError: 400, it is none, or there are several.
     """
-    names = {checked_name(_text(value).strip()) for value in headers(scope, HEADER)}
+    names = {checked_name(_text(value).strip()) for value in headers(scope, NAMESPACE_HEADER)}
     if len(names) > 1:
         raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
     return names.pop() if names else None
@@ -143,34 +208,16 @@ def _is_name(name: str) -> bool:
     return _NAME.fullmatch(composed) is not None and unicodedata.is_normalized("NFKC", composed)
 
 
-def whose(opened: str | None, *named: str | None) -> str:
-    """The one namespace that a request is for.
-
-    Args:
-        opened: by its token, where tokens are asked for.
-        named: in path, header and model.
-
-    Raises:
-        WireError: 400, they name different ones; 403, another than the token's.
-    """
-    names = {name for name in named if name is not None}
-    if opened is not None and names - {opened}:
-        raise WireError(403, "this token opens another namespace than the one the request names")
-    if len(names) > 1:
-        raise WireError(400, f"the request names several namespaces ({', '.join(sorted(names))}); name one")
-    return opened or next(iter(names), DEFAULT_NAMESPACE)
-
-
 def zone_of(scope: Scope) -> tzinfo | None:
     """The time zone that a request names, whose days its questions mean; None for this machine's.
 
     Raises:
         WireError: 400, there is no such zone.
     """
-    name = header(scope, TIME_ZONE)
+    name = header(scope, TIME_ZONE_HEADER)
     if name is None:
         return None
     try:
         return zone_named(name)
     except InvalidInputError as exc:
-        raise WireError(400, f"{TIME_ZONE}: {exc}") from exc
+        raise WireError(400, f"{TIME_ZONE_HEADER}: {exc}") from exc

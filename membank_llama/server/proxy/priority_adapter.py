@@ -1,4 +1,4 @@
-"""`PoliteAdapter`: an encoder that lets questions go first.
+"""`PriorityAdapter`: an encoder that lets questions go first.
 
 A native context takes one call at a time. Whatever is learned in the background is encoded text by text, each only when
 no recall is under way or has kept it waiting for a moment, so that a question waits for one text at most.
@@ -18,7 +18,7 @@ STEP_SECONDS = 0.002
 PATIENCE_SECONDS = 0.25
 
 
-class PoliteAdapter(ModelAdapter):
+class PriorityAdapter(ModelAdapter):
     """Wraps an adapter, which stays whoever's it is to close.
 
     `is_busy` says whether a recall is under way.

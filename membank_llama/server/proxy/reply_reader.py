@@ -7,20 +7,18 @@ no more of it is kept than is remembered of one turn.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from membank_llama.core.surrogates import repaired_text
+from membank_llama.memory.conversation_keys import without_thinking
 
-from .api_formats import Reply
+from .api_formats import ChatReply
 
 MOST_LINE = 4 * 1024 * 1024
 """Bytes of one line, or of an answer that is not streamed; what is longer is not remembered."""
 MOST_CHARACTERS = 256 * 1024
 """Characters of an answer that are kept, thoughts included."""
-
-_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)\s*", re.DOTALL)
 
 
 class ReplyReader:
@@ -49,14 +47,14 @@ class ReplyReader:
             self._rest, self._waiting = [], 0
             self._keep(line)
 
-    def reply(self) -> Reply:
+    def reply(self) -> ChatReply:
         """What has been said so far."""
         self._line(b"".join(self._rest))
         self._rest, self._waiting = [], 0
         if self._spread is not None:
             self._part(b"\n".join(self._spread))
             self._spread = None
-        return Reply(without_thinking(repaired_text("".join(self._said))), self._whole, self._context)
+        return ChatReply(without_thinking(repaired_text("".join(self._said))), self._whole, self._context)
 
     def _keep(self, data: bytes) -> None:
         self._waiting += len(data)
@@ -97,16 +95,11 @@ class ReplyReader:
             self._context = json.dumps(part["context"], separators=(",", ":")).encode()
 
 
-def reply_of(path: str, raw: bytes) -> Reply:
+def reply_of(path: str, raw: bytes) -> ChatReply:
     """The reply in the bytes of a response; a stream that was cut off gives what it held so far."""
     reader = ReplyReader(path)
     reader.feed(raw)
     return reader.reply()
-
-
-def without_thinking(text: str) -> str:
-    """A reply without what a model thought aloud before it."""
-    return _THINKING.sub("", text)
 
 
 def _piece(path: str, part: Mapping[str, Any]) -> tuple[str, bool]:

@@ -12,15 +12,16 @@ from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from typing import Any
 
+from starlette.responses import Response
+
 from membank_llama._version import __version__
 
-from ..asgi import Receive, Scope, Send, WireError, parse_object, send_json, send_whole
-from ..body_budget import Intake
-from .api_formats import Asked, Reply, open_request
-from .auxiliary_calls import is_side_call
+from ..asgi import Receive, Scope, Send, WireError, parse_object
+from ..body_budget import BodyBudget
+from .api_formats import ChatReply, ChatRequest, is_auxiliary, open_request
 from .metrics import CONTENT_TYPE, Metrics
-from .namespace_auth import split_model, zone_of
-from .recall_service import ProxyMemory
+from .namespace_auth import Caller, split_model, zone_of
+from .proxy_memory import ProxyMemory
 
 PREFIX = "/membank/"
 METRICS = "/metrics"
@@ -28,7 +29,7 @@ OWN = (*(f"{PREFIX}{name}" for name in ("status", "why", "recall", "learn")), ME
 _CHAT = "/v1/chat/completions"
 
 
-class Operations:
+class StatusApi:
     """Answers under `/membank/` and at `/metrics`.
 
     Args:
@@ -37,7 +38,7 @@ class Operations:
     """
 
     def __init__(
-        self, memory: ProxyMemory, metrics: Metrics, facts: Callable[[], Mapping[str, Any]], intake: Intake
+        self, memory: ProxyMemory, metrics: Metrics, facts: Callable[[], Mapping[str, Any]], intake: BodyBudget
     ) -> None:
         self._memory = memory
         self._intake = intake
@@ -45,37 +46,33 @@ class Operations:
         self._facts = facts
         self._since = time.time()
 
-    def owns(self, path: str) -> bool:
-        """Whether a path is answered here."""
-        return path.startswith(PREFIX) or path == METRICS
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, whose: Callable[[str | None], str]) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
         """Answer one request.
-
-        Args:
-            whose: the namespace, given the one at the end of the model's name.
 
         Raises:
             WireError: it cannot be answered.
         """
+        response = await self._answer(scope, receive, caller)
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, caller: Caller) -> Response:
         method, path = scope["method"], scope["path"]
-        namespace = whose(None)
+        namespace = caller.namespace()
         if path == METRICS and method in ("GET", "HEAD"):
-            await send_whole(send, 200, self._metrics.text(), CONTENT_TYPE)
-        elif path == "/membank/status" and method in ("GET", "HEAD"):
-            await _send(send, self._status(namespace))
-        elif path == "/membank/why" and method in ("GET", "HEAD"):
-            await _send(send, {"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
-        elif path == "/membank/recall" and method == "POST":
+            return Response(self._metrics.text(), media_type=CONTENT_TYPE)
+        if path == "/membank/status" and method in ("GET", "HEAD"):
+            return _json(self._status(namespace))
+        if path == "/membank/why" and method in ("GET", "HEAD"):
+            return _json({"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
+        if path == "/membank/recall" and method == "POST":
             async with self._intake.body(scope, receive) as body:
-                await _send(send, await self._recall(*_asked(body, whose), zone_of(scope)))
-        elif path == "/membank/learn" and method == "POST":
+                return _json(await self._recall(*_opened(body, caller), zone_of(scope)))
+        if path == "/membank/learn" and method == "POST":
             async with self._intake.body(scope, receive) as body:
-                await _send(send, await asyncio.to_thread(self._learn, *_asked(body, whose)))
-        elif path in OWN:
+                return _json(await asyncio.to_thread(self._learn, *_opened(body, caller)))
+        if path in OWN:
             raise WireError(405, f"{method} is not allowed here")
-        else:
-            raise WireError(404, "there is /membank/status, why, recall and learn, and /metrics")
+        raise WireError(404, "there is /membank/status, why, recall and learn, and /metrics")
 
     def _status(self, namespace: str) -> dict[str, Any]:
         memory, bank = self._memory, self._memory.bank
@@ -85,39 +82,39 @@ class Operations:
             "bank": bank.path.name,
             "namespace": namespace,
             "memories": bank.store.registry.count(namespace),
-            "waiting_to_be_stored": memory.learner.waiting,
-            "failed_to_be_stored": memory.learner.failed,
+            "waiting_to_be_stored": memory.ingest_worker.waiting,
+            "failed_to_be_stored": memory.ingest_worker.failed,
             "deadline_ms": 1000 * memory.deadline,
             **self._facts(),
         }
 
-    async def _recall(self, asked: Asked, namespace: str, zone: tzinfo | None) -> dict[str, Any]:
-        if is_side_call(asked.messages):
-            return {"messages": asked.messages, "memories": 0, "conversation": None, "state": "none"}
-        reminded = await self._memory.remind(asked, namespace, zone)
-        self._metrics.remembered.labels(reminded.state).inc()
+    async def _recall(self, request: ChatRequest, namespace: str, zone: tzinfo | None) -> dict[str, Any]:
+        if is_auxiliary(request.messages):
+            return {"messages": request.messages, "memories": 0, "conversation": None, "state": "none"}
+        injected = await self._memory.recall(request, namespace, zone)
+        self._metrics.remembered.labels(injected.state).inc()
         return {
-            "messages": asked.messages if reminded.messages is None else reminded.messages,
-            "memories": reminded.memories,
-            "conversation": None if reminded.recognised is None else reminded.recognised.conversation,
-            "state": reminded.state,
+            "messages": request.messages if injected.messages is None else injected.messages,
+            "memories": injected.memories,
+            "conversation": None if injected.recognised is None else injected.recognised.conversation,
+            "state": injected.state,
         }
 
-    def _learn(self, asked: Asked, namespace: str) -> dict[str, Any]:
-        if is_side_call(asked.messages):
+    def _learn(self, request: ChatRequest, namespace: str) -> dict[str, Any]:
+        if is_auxiliary(request.messages):
             return {"queued": 0}
-        return {"queued": self._memory.learn_all(asked, namespace, Reply(whole=True))}
+        return {"queued": self._memory.learn_all(request, namespace, ChatReply(whole=True))}
 
 
-def _asked(raw: bytes, whose: Callable[[str | None], str]) -> tuple[Asked, str]:
+def _opened(raw: bytes, caller: Caller) -> tuple[ChatRequest, str]:
     """The question in a request, and the namespace that it is for."""
     body = parse_object(raw)
     name, body["model"] = split_model(body.get("model", ""))
-    asked = open_request(_CHAT, body)
-    if asked is None:
+    request = open_request(_CHAT, body)
+    if request is None:
         raise WireError(400, 'send {"messages": [{"role": "user", "content": "…"}, …]}')
-    return asked, whose(name)
+    return request, caller.namespace(name)
 
 
-async def _send(send: Send, answer: Mapping[str, Any]) -> None:
-    await send_json(send, 200, json.dumps(answer).encode())
+def _json(answer: Mapping[str, Any]) -> Response:
+    return Response(json.dumps(answer), media_type="application/json; charset=utf-8")

@@ -14,12 +14,13 @@ from support.proxies import engine_of, proxied, user
 
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.memory.bank import MemBank
+from membank_llama.memory.conversation_keys import ConversationTurn
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER
-from membank_llama.memory.prompt_injection import CHARACTERS_COUNTED, MOST_COUNTED, MemoryOptions, Reminder
+from membank_llama.memory.prompt_injection import CHARACTERS_COUNTED, MOST_COUNTED, MemoryOptions, PromptInjector
 from membank_llama.server.proxy import ingest_worker as learning
 from membank_llama.server.proxy.api_formats import open_request
-from membank_llama.server.proxy.conversation_tracker import Conversations, Turn
-from membank_llama.server.proxy.ingest_worker import Learner, Lesson
+from membank_llama.server.proxy.conversation_tracker import ConversationTracker
+from membank_llama.server.proxy.ingest_worker import IngestWorker, NewTurns
 from membank_llama.server.proxy.reply_reader import ReplyReader, reply_of
 
 
@@ -47,7 +48,7 @@ def bank(tmp_path: Path) -> Iterator[MemBank]:
 
 
 def test_nothing_longer_than_the_context_is_counted(bank: MemBank) -> None:
-    reminder, options = Reminder(bank), MemoryOptions()
+    reminder, options = PromptInjector(bank), MemoryOptions()
     for said in ([user("what what " * 100_000)], [user("x")] * 30_000, [user("a" * 2000)] * 4000):
         tokens = CountedTokens()
         told, _ = reminder.messages(said, tokens, options, "c")
@@ -69,18 +70,18 @@ def test_a_long_question_is_judged_by_its_beginning(bank: MemBank) -> None:
 
 
 @pytest.fixture
-def learner(bank: MemBank) -> Iterator[Learner]:
-    made = Learner(bank, Conversations(bank.store.registry), is_busy=lambda: False, background=nullcontext)
+def learner(bank: MemBank) -> Iterator[IngestWorker]:
+    made = IngestWorker(bank, ConversationTracker(bank.store.registry), is_busy=lambda: False, background=nullcontext)
     yield made
     made.close()
 
 
-def lesson(text: str, number: int = 0) -> Lesson:
-    return Lesson("default", f"c{number}", (Turn("user", text, b"%16d" % number, 1),))
+def lesson(text: str, number: int = 0) -> NewTurns:
+    return NewTurns("default", f"c{number}", (ConversationTurn("user", text, b"%16d" % number, 1),))
 
 
 def test_both_ends_of_a_long_message_are_remembered(
-    bank: MemBank, learner: Learner, caplog: pytest.LogCaptureFixture
+    bank: MemBank, learner: IngestWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     middle = "\n\n".join(f"Paragraph {n} of the minutes of the town." for n in range(9000))
     learner.learn(lesson(f"My cat is called Tibbles.\n\n{middle}\n\nMy dog is called Hasso."))
@@ -98,8 +99,8 @@ def test_what_waits_to_be_stored_is_bounded(
     monkeypatch.setattr(learning, "MOST_WAITING_CHARACTERS", 10_000)
     monkeypatch.setattr(learning, "PATIENCE_SECONDS", 3600.0)
     busy = [True]
-    conversations = Conversations(bank.store.registry)
-    learner = Learner(bank, conversations, is_busy=lambda: busy[0])
+    conversations = ConversationTracker(bank.store.registry)
+    learner = IngestWorker(bank, conversations, is_busy=lambda: busy[0])
     try:
         with caplog.at_level(logging.WARNING):
             for number in range(50):

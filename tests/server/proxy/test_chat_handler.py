@@ -40,7 +40,7 @@ def test_generate(running: Running, stream: bool) -> None:
     def ask(prompt: str) -> str:
         body = {"model": "recall-tiny", "prompt": prompt, "stream": stream, "options": GREEDY}
         lines = running.client.post("/api/generate", json=body).text.splitlines()
-        running.memory.learner.flush()
+        running.memory.ingest_worker.flush()
         return "".join(json.loads(line)["response"] for line in lines)
 
     ask(FACT)
@@ -59,9 +59,9 @@ def test_generate_raw(running: Running) -> None:
 def test_generate_goes_on_from_its_context(running: Running) -> None:
     body: dict[str, Any] = {"model": "recall-tiny", "prompt": FACT, "stream": False, "options": GREEDY}
     first = running.client.post("/api/generate", json=body).json()
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     running.client.post("/api/generate", json={**body, "prompt": QUESTION, "context": first["context"]})
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     by_text = {memory.text: memory.conversation for memory in running.bank.memories()}
     assert by_text[FACT] == by_text[QUESTION]
 
@@ -70,7 +70,7 @@ def test_openai(running: Running) -> None:
     def ask(text: str) -> str:
         body = {"model": "recall-tiny", "messages": [user(text)], "temperature": 0}
         answer = running.client.post("/v1/chat/completions", json=body).json()
-        running.memory.learner.flush()
+        running.memory.ingest_worker.flush()
         return str(answer["choices"][0]["message"]["content"])
 
     ask(FACT)
@@ -90,7 +90,7 @@ def test_a_message_is_stored_once(running: Running) -> None:
 
 def test_what_was_forgotten_stays_forgotten_when_the_client_sends_it_again(running: Running) -> None:
     first = running.chat(user(FACT)).json()["message"]["content"]
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     (told,) = [memory.id for memory in running.bank.memories() if memory.text == FACT]
     running.bank.forget(told)
     running.chat(user(FACT), assistant(first), user("What time is it?"))
@@ -111,7 +111,7 @@ def test_conversations_that_begin_alike_are_two(running: Running) -> None:
     running.chat(user("Hello."))
     other = running.chat(user("Hello."), assistant(first + " Other."), user("The boiler was serviced in March."))
     assert other.status_code == 200
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     by_text = {memory.text: memory.conversation for memory in running.bank.memories()}
     assert by_text[FACT] != by_text["The boiler was serviced in March."]
 
@@ -197,7 +197,7 @@ def test_the_prompt_cache_survives(tmp_path: Path, recall_tiny: Path) -> None:
     with proxied(tmp_path, engine_of(tmp_path, recall_tiny, n_ctx=8192)) as running:
         for fact in facts:
             running.client.post("/membank/learn", json={"messages": [user(fact)]})
-        running.memory.learner.flush()
+        running.memory.ingest_worker.flush()
         counts = {}
         for name in ("without", "membank", "head"):
             history: list[dict[str, str]] = []

@@ -108,15 +108,15 @@ def test_told_and_asked(running: Running, name: str, stream: bool) -> None:
     # another client object each time: what it remembers is not the client's
     told = CLIENTS[name](running.url)(FACT, stream)
     assert told
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     assert CLIENTS[name](running.url)(QUESTION, stream) == ANSWER
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     assert {FACT, told, QUESTION, ANSWER} <= set(running.texts())
 
 
 def test_one_client_is_told_and_another_asked(running: Running) -> None:
     with_openai(running.url)(FACT, True)
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     assert with_langchain(running.url)(QUESTION, False) == ANSWER
 
 
@@ -124,7 +124,7 @@ def test_a_namespace_in_each_clients_way(running: Running) -> None:
     client = ollama.Client(f"{running.url}/ns/work")
     client.chat("recall-tiny", [user(FACT)], options=GREEDY)
     client._client.close()
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     client = ollama.Client(running.url, headers={"X-Membank-Namespace": "work"})
     assert client.chat("recall-tiny", [user(QUESTION)], options=GREEDY).message.content == ANSWER
     client._client.close()
@@ -175,7 +175,7 @@ def test_many_at_once_each_in_a_namespace(running: Running) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         assert set(pool.map(one, range(32))) == {200}
-    running.memory.learner.flush()
+    running.memory.ingest_worker.flush()
     for number in range(32):
         told = f"The code of locker {number} is {5000 + number}."
         assert [text for text in running.texts(f"n{number}") if text.startswith("The code")] == [told]

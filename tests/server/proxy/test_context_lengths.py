@@ -9,7 +9,7 @@ from typing import Any
 
 from support.proxies import engine_of, proxied, user
 
-from membank_llama.server.proxy.context_lengths import Contexts
+from membank_llama.server.proxy.tokenizers import ContextLengths
 
 
 def test_it_is_learned_from_what_is_behind(tmp_path: Path, recall_tiny: Path) -> None:
@@ -36,7 +36,7 @@ def test_answers_that_hold_none() -> None:
             return
 
     async def look() -> None:
-        contexts = Contexts(Odd(), 1000)
+        contexts = ContextLengths(Odd(), 1000)
         for number in range(4):
             contexts.answered(f"m{number}")
             await asyncio.sleep(0.01)

@@ -13,8 +13,8 @@ from support.banks import open_bank
 from membank_llama.core.errors import BankStorageError
 from membank_llama.memory.bank import MemBank
 from membank_llama.server.proxy import ingest_worker
-from membank_llama.server.proxy.conversation_tracker import Conversations
-from membank_llama.server.proxy.ingest_worker import Learner, Lesson
+from membank_llama.server.proxy.conversation_tracker import ConversationTracker
+from membank_llama.server.proxy.ingest_worker import IngestWorker, NewTurns
 
 SAID = [{"role": "user", "content": "My sister Ana lives in Porto."}]
 
@@ -25,13 +25,13 @@ def bank(tmp_path: Path) -> Iterator[MemBank]:
         yield opened
 
 
-def learned(bank: MemBank, known: Conversations, *messages: list[dict[str, Any]]) -> Learner:
+def learned(bank: MemBank, known: ConversationTracker, *messages: list[dict[str, Any]]) -> IngestWorker:
     """What was said in these requests, taken in together."""
-    taking = Learner(bank, known, is_busy=lambda: False)
+    taking = IngestWorker(bank, known, is_busy=lambda: False)
     try:
         for said in messages:
             found = known.recognise("default", said)
-            taking.learn(Lesson("default", found.conversation, found.fresh))
+            taking.learn(NewTurns("default", found.conversation, found.fresh))
         taking.flush()
     finally:
         taking.close()
@@ -39,7 +39,7 @@ def learned(bank: MemBank, known: Conversations, *messages: list[dict[str, Any]]
 
 
 def test_turns_and_texts_are_one_step(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Conversations(bank.store.registry)
+    known = ConversationTracker(bank.store.registry)
 
     def fails(turns: Any) -> None:
         list(turns)
@@ -58,11 +58,11 @@ def test_turns_and_texts_are_one_step(bank: MemBank, monkeypatch: pytest.MonkeyP
 
 
 def test_what_fails_after_them_takes_them_along(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Conversations(bank.store.registry)
+    known = ConversationTracker(bank.store.registry)
     kept: list[bool] = []
 
     def keeps_and_fails(turns: Any) -> None:
-        Conversations.keep(known, turns)
+        ConversationTracker.keep(known, turns)
         kept.append(True)
         raise BankStorageError("the disk is full")
 
@@ -75,25 +75,25 @@ def test_what_fails_after_them_takes_them_along(bank: MemBank, monkeypatch: pyte
 
 
 def test_a_bad_lesson_takes_no_other_with_it(bank: MemBank) -> None:
-    known = Conversations(bank.store.registry)
+    known = ConversationTracker(bank.store.registry)
     long = [{"role": "user", "content": "The ship sailed on. " * 3000}]
     learned(bank, known, SAID, [{"role": "user", "content": "Another one."}], long)
     assert bank.store.registry.scalar("SELECT count(*) FROM turns") == 3
-    again = Conversations(bank.store.registry)
+    again = ConversationTracker(bank.store.registry)
     assert [again.recognise("default", said).fresh for said in (SAID, long)] == [(), ()]
 
 
 def test_what_waits_has_a_bound(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Conversations(bank.store.registry)
+    known = ConversationTracker(bank.store.registry)
     busy = True
     monkeypatch.setattr(ingest_worker, "PATIENCE_SECONDS", 60.0)
-    taking = Learner(bank, known, is_busy=lambda: busy)
+    taking = IngestWorker(bank, known, is_busy=lambda: busy)
     monkeypatch.setattr(ingest_worker, "MOST_WAITING_CHARACTERS", 2500)
     try:
         taken = []
         for number in range(20):
             found = known.recognise("default", [{"role": "user", "content": f"{number} " + "word " * 40}])
-            taken.append(taking.learn(Lesson("default", found.conversation, found.fresh)))
+            taken.append(taking.learn(NewTurns("default", found.conversation, found.fresh)))
         assert taken[:5] == [True] * 5 and taken[-10:] == [False] * 10
         busy = False
         taking.flush()
@@ -101,7 +101,7 @@ def test_what_waits_has_a_bound(bank: MemBank, monkeypatch: pytest.MonkeyPatch) 
         assert taking.failed == taken.count(False)
         # what was turned away is new when it comes again
         found = known.recognise("default", [{"role": "user", "content": "19 " + "word " * 40}])
-        assert taking.learn(Lesson("default", found.conversation, found.fresh))
+        assert taking.learn(NewTurns("default", found.conversation, found.fresh))
     finally:
         busy = False
         taking.close()
@@ -124,7 +124,7 @@ def _full() -> None:
 
 
 def test_lookups_scan_no_table(bank: MemBank) -> None:
-    Conversations(bank.store.registry)
+    ConversationTracker(bank.store.registry)
     for sql in (
         "SELECT max(depth) FROM turns WHERE conversation = 'x'",
         "DELETE FROM turns WHERE seen < 5",
@@ -135,7 +135,7 @@ def test_lookups_scan_no_table(bank: MemBank) -> None:
 
 
 def test_many_turns_make_a_first_message_no_slower(bank: MemBank) -> None:
-    known = Conversations(bank.store.registry)
+    known = ConversationTracker(bank.store.registry)
 
     def spent() -> float:
         start = time.perf_counter()

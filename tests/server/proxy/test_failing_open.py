@@ -50,7 +50,7 @@ def test_a_slow_memory_is_left_behind(tmp_path: Path, recall_tiny: Path) -> None
         states = [running.client.post("/api/chat", json=body).headers["x-membank"] for _ in range(6)]
         assert states == ["degraded"] * 6
         adapter.free.set()
-        running.memory.learner.flush()
+        running.memory.ingest_worker.flush()
         running.memory.deadline = 5.0
         while running.memory._overdue:
             time.sleep(0.01)
@@ -73,7 +73,7 @@ def test_a_broken_memory_is_left_behind(tmp_path: Path, recall_tiny: Path, monke
         # what could not be stored is tried again, or is new when it comes again
         running.chat(user("Where does my sister Ana live? NaN"), assistant("I don't know."), user("And now?"))
         deadline = time.monotonic() + 30
-        while running.memory.learner.waiting and time.monotonic() < deadline:
+        while running.memory.ingest_worker.waiting and time.monotonic() < deadline:
             time.sleep(0.05)
         assert {"Where does my sister Ana live? NaN", "Where does my sister Ana live? a bug"} <= set(running.texts())
 
@@ -188,7 +188,7 @@ def test_a_whole_answer_may_come_in_pieces(tmp_path: Path) -> None:
         assert first.content == b"".join(pieces)
         assert set(running.texts()) == {"Tell me.", "All of it."}
         running.client.post("/api/generate", json={**asked, "prompt": "Go on.", "context": [1, 2, 3]})
-        running.memory.learner.flush()
+        running.memory.ingest_worker.flush()
         assert len({memory.conversation for memory in running.bank.memories()}) == 1
         assert [memory.metadata for memory in running.bank.memories()] == [{}] * 3
 

@@ -15,8 +15,8 @@ from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import Vector
 from membank_llama.memory.bank import MemBank
 from membank_llama.server.proxy import ingest_worker as module
-from membank_llama.server.proxy.conversation_tracker import Conversations
-from membank_llama.server.proxy.ingest_worker import Learner, Lesson
+from membank_llama.server.proxy.conversation_tracker import ConversationTracker
+from membank_llama.server.proxy.ingest_worker import IngestWorker, NewTurns
 
 
 class Moody(MockAdapter):
@@ -37,21 +37,23 @@ def bank(tmp_path: Path) -> Iterator[MemBank]:
 
 
 @pytest.fixture
-def conversations(bank: MemBank) -> Conversations:
-    return Conversations(bank.store.registry)
+def conversations(bank: MemBank) -> ConversationTracker:
+    return ConversationTracker(bank.store.registry)
 
 
 @pytest.fixture
-def learner(bank: MemBank, conversations: Conversations, monkeypatch: pytest.MonkeyPatch) -> Iterator[Learner]:
+def learner(
+    bank: MemBank, conversations: ConversationTracker, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[IngestWorker]:
     monkeypatch.setattr(module, "AGAIN_SECONDS", 0.05)
-    learner = Learner(bank, conversations, is_busy=lambda: False)
+    learner = IngestWorker(bank, conversations, is_busy=lambda: False)
     yield learner
     learner.close()
 
 
-def lesson(conversations: Conversations, text: str) -> Lesson:
+def lesson(conversations: ConversationTracker, text: str) -> NewTurns:
     recognised = conversations.recognise("default", [user(text)])
-    return Lesson("default", recognised.conversation, recognised.fresh)
+    return NewTurns("default", recognised.conversation, recognised.fresh)
 
 
 def texts(bank: MemBank) -> list[str]:
@@ -67,7 +69,11 @@ def eventually(holds: object) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("llama_decode failed"), MemoryError(), KeyError("x")])
 def test_what_fails_is_tried_again(
-    bank: MemBank, conversations: Conversations, learner: Learner, caplog: pytest.LogCaptureFixture, error: Exception
+    bank: MemBank,
+    conversations: ConversationTracker,
+    learner: IngestWorker,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     bank.adapter.error = error  # type: ignore[union-attr]
     with caplog.at_level(logging.ERROR, "membank_llama"):
@@ -86,7 +92,7 @@ def test_what_fails_is_tried_again(
 
 
 def test_what_fails_again_and_again_is_given_up_and_new_when_it_comes_again(
-    bank: MemBank, conversations: Conversations, learner: Learner, caplog: pytest.LogCaptureFixture
+    bank: MemBank, conversations: ConversationTracker, learner: IngestWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     bank.adapter.error = RuntimeError("llama_decode failed")  # type: ignore[union-attr]
     with caplog.at_level(logging.ERROR, "membank_llama"):
@@ -103,7 +109,7 @@ def test_what_fails_again_and_again_is_given_up_and_new_when_it_comes_again(
 
 
 def test_what_would_be_refused_every_time_is_given_up_at_once(
-    bank: MemBank, conversations: Conversations, learner: Learner
+    bank: MemBank, conversations: ConversationTracker, learner: IngestWorker
 ) -> None:
     bank.adapter.error = InvalidInputError("no")  # type: ignore[union-attr]
     learner.learn(lesson(conversations, "The lamp is green."))
@@ -112,9 +118,9 @@ def test_what_would_be_refused_every_time_is_given_up_at_once(
 
 
 def test_closing_tries_once_more_and_says_what_is_lost(
-    bank: MemBank, conversations: Conversations, caplog: pytest.LogCaptureFixture
+    bank: MemBank, conversations: ConversationTracker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    learner = Learner(bank, conversations, is_busy=lambda: False)
+    learner = IngestWorker(bank, conversations, is_busy=lambda: False)
     bank.adapter.error = RuntimeError("llama_decode failed")  # type: ignore[union-attr]
     learner.learn(lesson(conversations, "The lamp is green."))
     learner.flush()

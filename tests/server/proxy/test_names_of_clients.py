@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from support.proxies import Running, user
 
-from membank_llama.server.proxy import context_lengths, recall_service, tokenizers
-from membank_llama.server.proxy.context_lengths import Contexts
-from membank_llama.server.proxy.tokenizers import Estimated, Vocabularies
+from membank_llama.server.proxy import proxy_memory, tokenizers
+from membank_llama.server.proxy.tokenizers import ContextLengths, EstimatedTokenizer, Tokenizers
 from membank_llama.store import namespace_snapshot
 
 QUESTION = "Where does my sister Ana live?"
@@ -28,7 +27,7 @@ def wait(until: Any) -> None:
         time.sleep(0.01)
 
 
-def settled(known: Vocabularies, model: str) -> Any:
+def settled(known: Tokenizers, model: str) -> Any:
     known.get(model, 512)
     wait(lambda: not known._opening)
     return known.get(model, 512)
@@ -42,17 +41,17 @@ def test_mistyped_models_take_no_place(recall_tiny: Path, monkeypatch: pytest.Mo
         return recall_tiny if name.casefold() == "toy" else None
 
     monkeypatch.setattr(tokenizers, "MOST_NAMES", 20)
-    known = Vocabularies(find)
+    known = Tokenizers(find)
     try:
         for number in range(50):
-            assert isinstance(settled(known, f"mistyped{number}"), Estimated)
+            assert isinstance(settled(known, f"mistyped{number}"), EstimatedTokenizer)
         assert len(known._failed) == 20
-        assert not isinstance(settled(known, "toy"), Estimated)
+        assert not isinstance(settled(known, "toy"), EstimatedTokenizer)
         # a file is opened once, whatever it is called
         assert settled(known, "TOY")._vocabulary is settled(known, "toy")._vocabulary
         assert len(known._opened) == 1
         before = len(asked)
-        assert isinstance(settled(known, "mistyped49"), Estimated)
+        assert isinstance(settled(known, "mistyped49"), EstimatedTokenizer)
         assert len(asked) == before
         monkeypatch.setattr(tokenizers, "AGAIN_SECONDS", 0.0)
         settled(known, "mistyped49")
@@ -69,7 +68,7 @@ def test_the_oldest_vocabulary_goes_when_nobody_counts_by_it(
     for name in "abcd":
         paths[name] = tmp_path / f"{name}.gguf"
         paths[name].write_bytes(recall_tiny.read_bytes())
-    known = Vocabularies(paths.get)
+    known = Tokenizers(paths.get)
     try:
         first = settled(known, "a")
         gone = weakref.ref(first._vocabulary)
@@ -80,7 +79,7 @@ def test_the_oldest_vocabulary_goes_when_nobody_counts_by_it(
         del first
         gc.collect()
         assert gone() is None
-        assert not isinstance(settled(known, "a"), Estimated)
+        assert not isinstance(settled(known, "a"), EstimatedTokenizer)
     finally:
         known.close()
 
@@ -91,17 +90,17 @@ def test_few_are_opened_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(name: str) -> None:
         held.wait(30)
 
-    known = Vocabularies(find)
+    known = Tokenizers(find)
     for number in range(100):
         known.get(f"m{number}", 512)
     assert len(known._opening) == tokenizers.MOST_OPENING
     held.set()
     known.close()
-    assert isinstance(known.get("m", 512), Estimated)
+    assert isinstance(known.get("m", 512), EstimatedTokenizer)
 
 
 def test_contexts_are_asked_for_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_lengths, "MOST_MODELS", 20)
+    monkeypatch.setattr(tokenizers, "MOST_MODELS", 20)
     looks = 0
 
     async def behind(scope: Any, receive: Any, send: Any) -> None:
@@ -113,7 +112,7 @@ def test_contexts_are_asked_for_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
         await send({"type": "http.response.body", "body": body})
 
     async def ask() -> None:
-        known = Contexts(behind, 1000)
+        known = ContextLengths(behind, 1000)
         for number in range(100):
             known.answered(f"made-up-{number}")
         assert len(known._tasks) == 1
@@ -130,15 +129,15 @@ def test_contexts_are_asked_for_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 def test_namespaces_that_nobody_uses_are_not_kept(running: Running) -> None:
     store = running.bank.store
     body = {"model": "m", "messages": [user(QUESTION)]}
-    for number in range(recall_service.MOST_NAMESPACES + 50):
+    for number in range(proxy_memory.MOST_NAMESPACES + 50):
         assert running.client.post(f"/ns/made-up-{number}/membank/recall", json=body).status_code == 200
-    assert len(running.memory._last) == recall_service.MOST_NAMESPACES
+    assert len(running.memory._last) == proxy_memory.MOST_NAMESPACES
     assert len(store.snapshots._kept) == 0
     assert len(store.indexes._entries) == 0
 
 
-def test_rosters_have_a_bound(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespace_snapshot, "MOST_ROSTERS", 3)
+def test_snapshots_have_a_bound(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespace_snapshot, "MOST_SNAPSHOTS", 3)
     for number in range(6):
         running.bank.ingest("My sister Ana lives in Porto.", namespace=f"n{number}")
     for _ in range(2):

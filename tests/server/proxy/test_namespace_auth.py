@@ -16,8 +16,7 @@ from support.proxies import Running, engine_of, proxied, user
 
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.server.asgi import WireError
-from membank_llama.server.proxy.namespace_auth import Tokens, checked_name, named_by_header, split_model
-from membank_llama.server.proxy.request_target import located
+from membank_llama.server.proxy.namespace_auth import BearerTokens, checked_name, located, named_by_header, split_model
 
 FACT = "My sister Ana lives in Porto."
 QUESTION = "Where does my sister Ana live?"
@@ -69,7 +68,7 @@ def test_names_that_cannot_be(running: Running, name: str) -> None:
 
 def test_tokens(tmp_path: Path, recall_tiny: Path) -> None:
     (tmp_path / "tokens").write_text("# who\nana s3cret\nben 0ther\n", encoding="utf-8")
-    tokens = Tokens.read(tmp_path / "tokens")
+    tokens = BearerTokens.read(tmp_path / "tokens")
     ana, ben = ({"Authorization": f"Bearer {token}"} for token in ("s3cret", "0ther"))
     with proxied(tmp_path, engine_of(tmp_path, recall_tiny), tokens=tokens) as running:
         running.say(FACT, headers=ana)
@@ -105,7 +104,7 @@ CHANGES: list[tuple[str, str, dict[str, Any]]] = [
 
 def test_only_an_administrator_changes_models(tmp_path: Path, recall_tiny: Path) -> None:
     (tmp_path / "tokens").write_text("ana s3cret admin\nben 0ther\n", encoding="utf-8")
-    tokens = Tokens.read(tmp_path / "tokens")
+    tokens = BearerTokens.read(tmp_path / "tokens")
     ana, ben = ({"Authorization": f"Bearer {token}"} for token in ("s3cret", "0ther"))
     with proxied(tmp_path, engine_of(tmp_path, recall_tiny), tokens=tokens) as running:
         for method, path, body in CHANGES:
@@ -122,14 +121,14 @@ def test_only_an_administrator_changes_models(tmp_path: Path, recall_tiny: Path)
 
 
 def test_a_tokens_file_without_administrators_changes_nothing(tmp_path: Path, recall_tiny: Path) -> None:
-    tokens = Tokens({"s3cret": "ana"})
+    tokens = BearerTokens({"s3cret": "ana"})
     with proxied(tmp_path, engine_of(tmp_path, recall_tiny), tokens=tokens) as running:
         headers = {"Authorization": "Bearer s3cret"}
         assert running.client.request("DELETE", "/api/delete", json={"model": "x"}, headers=headers).status_code == 403
 
 
 def test_a_browsers_preflight_needs_no_token(tmp_path: Path, recall_tiny: Path) -> None:
-    with proxied(tmp_path, engine_of(tmp_path, recall_tiny), tokens=Tokens({"s3cret": "ana"})) as running:
+    with proxied(tmp_path, engine_of(tmp_path, recall_tiny), tokens=BearerTokens({"s3cret": "ana"})) as running:
         page = {"Origin": "http://localhost:3000"}
         asked = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
         for path in ("/api/chat", "/membank/recall", "/v1/chat/completions"):
@@ -154,9 +153,9 @@ def test_token_files_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tokens"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInputError):
-        Tokens.read(path)
+        BearerTokens.read(path)
     with pytest.raises(InvalidInputError):
-        Tokens.read(tmp_path / "missing")
+        BearerTokens.read(tmp_path / "missing")
 
 
 def at(path: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from support.proxies import Running, engine_of, proxied, user
 
-from membank_llama.server.proxy.namespace_auth import Tokens
+from membank_llama.server.proxy.namespace_auth import BearerTokens
 
 SECRET = "zebrafish"
 ASKED = {
@@ -50,11 +50,11 @@ OWN = (("GET", "/membank/why"), ("GET", "/membank/status"), ("POST", "/membank/r
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, recall_tiny: Path) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("shared")
-    tokens = Tokens({"t0ken-a": "a", "t0ken-b": "b"})
+    tokens = BearerTokens({"t0ken-a": "a", "t0ken-b": "b"})
     with proxied(folder, engine_of(folder, recall_tiny), tokens=tokens) as running:
         body = {"messages": [user(f"My secret word is {SECRET} and my sister Ana lives in Porto.")]}
         assert running.client.post("/membank/learn", json=body, headers=BEN).json() == {"queued": 1}
-        running.memory.learner.flush()
+        running.memory.ingest_worker.flush()
         told = running.client.post("/membank/recall", json=ASKED, headers=BEN).json()
         assert SECRET in json.dumps(told)
         yield running
@@ -103,7 +103,7 @@ def test_by_model(shared: Running, suffix: str) -> None:
     for path in ("/api/chat", "/membank/recall", "/api/show", "/api/embed", "/v1/chat/completions"):
         answer = shared.client.post(path, json={**ASKED, "model": f"recall-tiny{suffix}", "input": "x"}, headers=ANA)
         assert is_ours(answer)
-        shared.memory.learner.flush()
+        shared.memory.ingest_worker.flush()
     assert {memory.namespace for memory in shared.bank.memories()} <= {"a", "b"}
     assert len(list(shared.bank.memories("b"))) == 1
 

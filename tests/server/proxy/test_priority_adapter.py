@@ -9,12 +9,12 @@ import pytest
 
 from membank_llama.adapters.mock import MockAdapter
 from membank_llama.server.proxy import priority_adapter
-from membank_llama.server.proxy.priority_adapter import PoliteAdapter
+from membank_llama.server.proxy.priority_adapter import PriorityAdapter
 
 
 def test_it_is_the_adapter_inside() -> None:
     inner = MockAdapter(64)
-    adapter = PoliteAdapter(inner)
+    adapter = PriorityAdapter(inner)
     assert (adapter.hidden_dim, adapter.model_id(), adapter.name) == (64, inner.model_id(), inner.name)
     texts = ["one two", "three"]
     np.testing.assert_array_equal(adapter.encode_batch(texts), inner.encode_batch(texts))
@@ -25,7 +25,7 @@ def test_it_is_the_adapter_inside() -> None:
 
 def test_what_is_learned_waits_while_a_recall_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(priority_adapter, "PATIENCE_SECONDS", 0.2)
-    adapter = PoliteAdapter(MockAdapter(64))
+    adapter = PriorityAdapter(MockAdapter(64))
     asked: list[float] = []
 
     def busy() -> bool:

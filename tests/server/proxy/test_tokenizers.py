@@ -11,7 +11,7 @@ import pytest
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
 from membank_llama.adapters.llama_cpp.vocabulary import Vocabulary
 from membank_llama.core.errors import ModelFileError
-from membank_llama.server.proxy.tokenizers import Estimated, Vocabularies
+from membank_llama.server.proxy.tokenizers import EstimatedTokenizer, Tokenizers
 
 TEXT = "My sister Ana lives in Porto, in the Rua das Flores 12.\n"
 
@@ -32,25 +32,25 @@ def test_exact_is_what_the_model_counts(recall_tiny: Path) -> None:
 
 def test_estimated_is_never_less_for_plain_text(recall_tiny: Path) -> None:
     exact = FileVocabulary(recall_tiny)
-    assert Estimated(1000).count(TEXT) >= len(TEXT) // 3
-    assert not Estimated(1000).is_clean("<|eot_id|>")
-    assert Estimated(1000).is_clean(TEXT)
+    assert EstimatedTokenizer(1000).count(TEXT) >= len(TEXT) // 3
+    assert not EstimatedTokenizer(1000).is_clean("<|eot_id|>")
+    assert EstimatedTokenizer(1000).is_clean(TEXT)
     exact.close()
 
 
 def test_read_in_the_background(recall_tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     places = {"toy": recall_tiny, "broken": tmp_path / "broken.gguf"}
-    vocabularies = Vocabularies(places.get)
-    assert isinstance(vocabularies.get("toy", 512), Estimated)
+    vocabularies = Tokenizers(places.get)
+    assert isinstance(vocabularies.get("toy", 512), EstimatedTokenizer)
     deadline = time.monotonic() + 30
-    while isinstance(vocabularies.get("toy", 512), Estimated) and time.monotonic() < deadline:
+    while isinstance(vocabularies.get("toy", 512), EstimatedTokenizer) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert vocabularies.get("toy", 512).n_ctx == 512
     assert "<|im_start|>" in vocabularies.get("toy", 512).controls
     for name in ("broken", "elsewhere"):
         vocabularies.get(name, 512)
     vocabularies.close()
-    assert isinstance(Vocabularies(places.get).get("nowhere", 512), Estimated)
+    assert isinstance(Tokenizers(places.get).get("nowhere", 512), EstimatedTokenizer)
     with pytest.raises(ModelFileError):
         FileVocabulary(places["broken"])

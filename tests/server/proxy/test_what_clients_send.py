@@ -14,7 +14,7 @@ from support.proxies import Running, engine_of, proxied, user
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 from membank_llama.server.asgi import outward
 from membank_llama.server.proxy import reply_reader
-from membank_llama.server.proxy.api_formats import Reply
+from membank_llama.server.proxy.api_formats import ChatReply
 from membank_llama.server.proxy.reply_reader import ReplyReader, reply_of
 
 FACT = "My sister Ana lives in Porto."
@@ -82,7 +82,7 @@ def test_halves_of_a_reply_are_made_one(tmp_path: Path) -> None:
     with proxied(tmp_path, Fixed(f"It is {HALF}.")) as running:
         assert running.chat(user("What is it?")).status_code == 200
         assert running.texts() == ["What is it?", "It is cut \ufffd here."]
-        assert running.memory.learner.failed == 0
+        assert running.memory.ingest_worker.failed == 0
 
 
 @pytest.mark.parametrize("number", ["9" * 4000, "9" * 20, "-1", "0", "4294967296", "1e400", "NaN", '"4096"', "true"])
@@ -149,7 +149,7 @@ def test_an_answer_is_read_however_it_is_cut() -> None:
     spread = json.dumps({"message": {"content": "yes"}, "done": True}, indent=2).encode()
     assert reply_of("/api/chat", spread).text == "yes"
     events = b'data: {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
-    assert reply_of("/v1/chat/completions", events) == Reply("hi", True)
+    assert reply_of("/v1/chat/completions", events) == ChatReply("hi", True)
 
 
 def test_an_answer_without_end_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

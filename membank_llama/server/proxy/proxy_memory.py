@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.memory.bank import MemBank
-from membank_llama.memory.prompt_injection import LastRecall, MemoryOptions, Reminder, without_echo
+from membank_llama.memory.conversation_keys import without_echo
+from membank_llama.memory.prompt_injection import LastRecall, MemoryOptions, PromptInjector
+from membank_llama.memory.turn_writer import NewTurns
 
 from ..asgi import outward
-from .api_formats import Asked, Reply
-from .conversation_tracker import Conversations, Recognised
-from .ingest_worker import Learner, Lesson
-from .priority_adapter import PoliteAdapter
-from .tokenizers import Vocabularies
+from .api_formats import ChatReply, ChatRequest
+from .conversation_tracker import ConversationTracker, RecognisedConversation
+from .ingest_worker import IngestWorker
+from .priority_adapter import PriorityAdapter
+from .tokenizers import Tokenizers
 
 logger = logging.getLogger("membank_llama")
 
@@ -41,7 +43,7 @@ MOST_NAMESPACES = 128
 
 
 @dataclass(frozen=True)
-class Reminded:
+class InjectedRequest:
     """A request after recall.
 
     Args:
@@ -52,7 +54,7 @@ class Reminded:
     state: str
     namespace: str
     messages: list[dict[str, Any]] | None = None
-    recognised: Recognised | None = None
+    recognised: RecognisedConversation | None = None
     memories: int = 0
     tokens: int = 0
     milliseconds: float = 0.0
@@ -83,113 +85,126 @@ class ProxyMemory:
         self.context = context
         self.context_of: Callable[[str], int] = lambda model: context
         self._options = options or MemoryOptions()
-        self._reminder = Reminder(bank, REPLAYED)
-        self.conversations = Conversations(bank.store.registry)
-        self._vocabularies = Vocabularies(find_model)
+        self._injector = PromptInjector(bank, REPLAYED)
+        self.conversations = ConversationTracker(bank.store.registry)
+        self._tokenizers = Tokenizers(find_model)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="membank-recall")
         self._lock = threading.Lock()
         self._running = 0
+        self._busy = threading.Event()
         self._overdue = 0
         self._last: OrderedDict[str, deque[dict[str, Any]]] = OrderedDict()
-        polite = bank.adapter if isinstance(bank.adapter, PoliteAdapter) else None
-        if polite is not None:
-            polite.is_busy = lambda: self._running > 0
-        self.learner = Learner(
+        adapter = bank.adapter if isinstance(bank.adapter, PriorityAdapter) else None
+        if adapter is not None:
+            adapter.is_busy = self._busy.is_set
+        self.ingest_worker = IngestWorker(
             bank,
             self.conversations,
-            is_busy=lambda: self._running > 0,
-            background=nullcontext if polite is None else polite.in_background,
+            is_busy=self._busy.is_set,
+            background=nullcontext if adapter is None else adapter.in_background,
         )
 
-    async def remind(self, asked: Asked, namespace: str, zone: tzinfo | None = None) -> Reminded:
+    # -- before a call
+
+    async def recall(self, request: ChatRequest, namespace: str, zone: tzinfo | None = None) -> InjectedRequest:
         """The request with memories in it, or as it was where there is none in time; `zone`: whose days are meant."""
         start = time.perf_counter()
         if self._overdue >= WORKERS:
             logger.warning("no memory for this call: %d recalls are stuck", self._overdue)
-            return Reminded("degraded", namespace)
+            return InjectedRequest("degraded", namespace)
         late = threading.Event()
-        running = asyncio.get_running_loop().run_in_executor(self._pool, self._recall, asked, namespace, zone, late)
+        running = asyncio.get_running_loop().run_in_executor(self._pool, self._recall, request, namespace, zone, late)
         try:
-            reminded = await asyncio.wait_for(asyncio.shield(running), self.deadline)
+            injected = await asyncio.wait_for(asyncio.shield(running), self.deadline)
         except asyncio.TimeoutError:
             late.set()
             with self._lock:
                 self._overdue += 1
             running.add_done_callback(self._came_late)
             logger.warning("no memory for this call: recall takes longer than %g ms", 1000 * self.deadline)
-            reminded = Reminded("degraded", namespace)
+            injected = InjectedRequest("degraded", namespace)
         except Exception:
             logger.exception("no memory for this call")
-            reminded = Reminded("degraded", namespace)
-        return replace(reminded, milliseconds=1000 * (time.perf_counter() - start))
+            injected = InjectedRequest("degraded", namespace)
+        return replace(injected, milliseconds=1000 * (time.perf_counter() - start))
 
-    def _came_late(self, running: asyncio.Future[Reminded]) -> None:
+    def _came_late(self, running: asyncio.Future[InjectedRequest]) -> None:
         with self._lock:
             self._overdue -= 1
         if not running.cancelled() and running.exception() is not None:
             logger.warning("a late recall failed: %s", running.exception())
 
-    def _recall(self, asked: Asked, namespace: str, zone: tzinfo | None, late: threading.Event) -> Reminded:
+    def _recall(
+        self, request: ChatRequest, namespace: str, zone: tzinfo | None, late: threading.Event
+    ) -> InjectedRequest:
         with self._lock:
             self._running += 1
+            self._busy.set()
         try:
-            return self._reminded(asked, namespace, zone, late)
+            return self._injected(request, namespace, zone, late)
         finally:
             with self._lock:
                 self._running -= 1
+                if not self._running:
+                    self._busy.clear()
 
-    def _reminded(self, asked: Asked, namespace: str, zone: tzinfo | None, late: threading.Event) -> Reminded:
+    def _injected(
+        self, request: ChatRequest, namespace: str, zone: tzinfo | None, late: threading.Event
+    ) -> InjectedRequest:
         options = replace(self._options, namespace=namespace, zone=zone or self._options.zone)
-        tokens = self._vocabularies.get(asked.model, asked.n_ctx or self.context_of(asked.model))
-        recognised = self.conversations.recognise(namespace, asked.messages, asked.context)
-        if asked.raw:
-            prompt = str(asked.messages[0]["content"])
-            at, block, last = self._reminder.prompt(prompt, tokens, options, asked.max_tokens)
-            told = [{**asked.messages[0], "content": prompt[:at] + block + prompt[at:]}]
+        tokens = self._tokenizers.get(request.model, request.n_ctx or self.context_of(request.model))
+        recognised = self.conversations.recognise(namespace, request.messages, request.context)
+        if request.raw:
+            prompt = str(request.messages[0]["content"])
+            at, block, last = self._injector.prompt(prompt, tokens, options, request.max_tokens)
+            told = [{**request.messages[0], "content": prompt[:at] + block + prompt[at:]}]
         else:
-            told, last = self._reminder.messages(
-                asked.messages,
+            told, last = self._injector.messages(
+                request.messages,
                 tokens,
                 options,
                 recognised.conversation,
-                max_tokens=asked.max_tokens,
-                wanted=lambda: not late.is_set(),
+                keys=recognised.keys,
+                max_tokens=request.max_tokens,
+                late=late,
             )
-        if last is not None:
-            self._remember_recall(namespace, last, recognised.conversation)
-        if last is not None and last.error is not None:
-            return Reminded("degraded", namespace, recognised=recognised)
-        changed = told != asked.messages
-        count = len(last.injected) if last is not None else 0
-        state = "on" if count else "none"
-        return Reminded(
-            state, namespace, told if changed else None, recognised, count, last.tokens if last is not None else 0
+        if last is None:
+            last = LastRecall("")
+        else:
+            self._note(namespace, last, recognised.conversation)
+        if last.error is not None:
+            return InjectedRequest("degraded", namespace, recognised=recognised)
+        return InjectedRequest(
+            "on" if last.injected else "none",
+            namespace,
+            messages=told if told != request.messages else None,
+            recognised=recognised,
+            memories=len(last.injected),
+            tokens=last.tokens,
         )
 
     # -- afterwards
 
-    def learn(self, asked: Asked, reminded: Reminded, reply: Reply) -> int:
+    def learn(self, request: ChatRequest, injected: InjectedRequest, reply: ChatReply) -> int:
         """Remember what was asked and answered; returns how many turns are new."""
-        recognised = reminded.recognised
-        if recognised is None:
+        namespace, known = injected.namespace, injected.recognised
+        if known is None:
             # recall never came back: the conversation is looked up now
-            recognised = self.conversations.recognise(reminded.namespace, asked.messages, asked.context)
-        turns = recognised.fresh
-        if asked.raw:
-            turns = ()
+            known = self.conversations.recognise(namespace, request.messages, request.context)
+        turns = () if request.raw else known.fresh
         said = without_echo(reply.text)
         if said.strip():
-            turns = (*turns, self.conversations.reply(recognised, said))
+            turns = (*turns, known.keys.reply(said))
         if not turns:
             return 0
-        key = None if reply.context is None else self.conversations.context_key(reminded.namespace, reply.context)
+        key = None if reply.context is None else self.conversations.context_key(namespace, reply.context)
         cut = bool(said.strip()) and not reply.whole
-        taken = self.learner.learn(Lesson(reminded.namespace, recognised.conversation, turns, cut, key))
+        taken = self.ingest_worker.learn(NewTurns(namespace, known.conversation, turns, cut, key))
         return len(turns) if taken else 0
 
-    def learn_all(self, asked: Asked, namespace: str, reply: Reply) -> int:
+    def learn_all(self, request: ChatRequest, namespace: str, reply: ChatReply) -> int:
         """Remember whatever of a conversation is new; returns how many turns are."""
-        return self.learn(asked, Reminded("none", namespace), reply)
+        return self.learn(request, InjectedRequest("none", namespace), reply)
 
     # -- looking
 
@@ -198,7 +213,7 @@ class ProxyMemory:
         with self._lock:
             return list(reversed(self._last.get(namespace, ())))
 
-    def _remember_recall(self, namespace: str, last: LastRecall, conversation: str) -> None:
+    def _note(self, namespace: str, last: LastRecall, conversation: str) -> None:
         skipped = {str(memory_id): reason for memory_id, reason in last.skipped.items()}
         record = {
             "query": last.query,
@@ -220,8 +235,8 @@ class ProxyMemory:
     def close(self) -> None:
         """Store what is waiting and end all threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self.learner.close()
-        self._vocabularies.close()
+        self.ingest_worker.close()
+        self._tokenizers.close()
 
 
 def _rows(last: LastRecall) -> Sequence[dict[str, Any]]:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from membank_llama.core.lookalikes import one_memory, shown_role, without_markers
-from membank_llama.memory.prompt_block import BLOCK_CLOSE, Excerpt, Neutraliser, build_block, line_of
+from membank_llama.memory.prompt_block import (
+    BLOCK_CLOSE,
+    Excerpt,
+    Neutraliser,
+    build_block,
+    line_of,
+    one_memory,
+    shown_role,
+    without_markers,
+)
 
 
 @pytest.mark.parametrize(
