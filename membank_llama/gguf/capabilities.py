@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from membank_llama.core.errors import ModelFileError
-
-from .header import read_header
+from .header import file_state, read_header
 
 _POOLING_RANK = 4
 
@@ -53,11 +51,7 @@ def read_facts(path: Path) -> ModelFacts:
     Raises:
         ModelFileError: it is missing, damaged or no GGUF.
     """
-    try:
-        stat = path.stat()
-    except OSError as exc:
-        raise ModelFileError(f"there is no model file at {path}; check the path") from exc
-    return _read(path, stat.st_mtime_ns, stat.st_size)
+    return _read(*file_state(path))
 
 
 @lru_cache(maxsize=64)

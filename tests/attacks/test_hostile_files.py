@@ -19,7 +19,7 @@ from membank_llama.server.engine.generation.answer import answer
 from membank_llama.server.engine.generation.request import Ask, Target
 from membank_llama.server.engine.runtime.embedder import Embedder
 from membank_llama.gguf.capabilities import read_facts
-from membank_llama.gguf.metadata import read_metadata
+from membank_llama.gguf.header import read_metadata
 from membank_llama.server.engine.generation.generation_context import NativeModel
 from membank_llama.server.engine.generation.sampling_options import Options
 from membank_llama.server.engine.library.served_model import ServedModel

@@ -18,7 +18,7 @@ from membank_llama.adapters.prompt_templates import template_mark
 from membank_llama.cli import app
 from membank_llama.cli.commands.options import layer_value, moment
 from membank_llama.core.errors import InvalidInputError
-from membank_llama.gguf.header import fingerprint
+from membank_llama.gguf.fingerprint import fingerprint
 from membank_llama.memory.bank import MemBank
 from membank_llama.store.model_record import captured_as
 

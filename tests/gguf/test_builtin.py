@@ -151,7 +151,7 @@ def test_a_wheel_brings_it(tmp_path: Path) -> None:
     place = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)
-    assert (place / "membank_llama" / FILE).read_bytes() == MODEL.read_bytes()
+    assert (place / "membank_llama" / "gguf" / FILE).read_bytes() == MODEL.read_bytes()
     told = subprocess.run(
         [sys.executable, "-m", "membank_llama", "demo", "--fast"],
         cwd=tmp_path, env={**environment(), "PYTHONPATH": str(place), "PATH": os.environ["PATH"]},

@@ -19,7 +19,7 @@ import numpy as np
 
 from membank_llama.core.errors import EncodingError, InvalidInputError, ModelError
 from membank_llama.core.types import Progress, Vector
-from membank_llama.gguf.header import fingerprint
+from membank_llama.gguf.fingerprint import fingerprint
 
 from ..base import ModelAdapter
 from ..pooling import TRIAL, Reader, check_options, groups, normalise, pool, resolve_layer

@@ -22,7 +22,7 @@ from membank_llama.core.child_process import Child, ChildError
 from membank_llama.core.errors import ModelFileError
 from membank_llama.core.paths import default_cache
 from membank_llama.gguf.checks import check_loadable
-from membank_llama.gguf.header import parts_of
+from membank_llama.gguf.split_files import parts_of
 
 _log = logging.getLogger("membank_llama")
 

@@ -202,7 +202,7 @@ def _notes() -> Console:
 
 
 def _explain_toy() -> None:
-    from membank_llama.gguf.references import list_ollama_models
+    from membank_llama.gguf.ollama_store import list_ollama_models
 
     notes = _notes()
     notes.print("A toy that shows what memory does: tell it facts, leave, come back and ask. It knows nothing else.")

@@ -175,7 +175,7 @@ def _memory(
 def _finder(behind: Any) -> Any:
     """What finds the GGUF of a model's name, for its tokenizer. The name is a client's: it is looked up, in Ollama's
     manifests or among the models served, and never a path or something to download."""
-    from membank_llama.gguf.references import find_ollama_model
+    from membank_llama.gguf.ollama_store import find_ollama_model
 
     catalogue = getattr(behind, "catalogue", None)
 
@@ -259,7 +259,7 @@ def _best(address: str, behind: Any, threads: int | None, gpu_layers: int) -> Mo
 
 def _at_hand(behind: Any) -> list[tuple[Path, str]]:
     """GGUFs that could encode, those made for it first."""
-    from membank_llama.gguf.references import list_ollama_models
+    from membank_llama.gguf.ollama_store import list_ollama_models
 
     catalogue = getattr(behind, "catalogue", None)
     found = list_ollama_models() if catalogue is None else catalogue.models()

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from membank_llama.core.errors import ModelFileError, ModelNotFoundError
-from membank_llama.gguf.references import find_blob
+from membank_llama.gguf.ollama_store import find_blob
 
 from ...asgi import ClientGoneError, Receive, Scope, Send, WireError, outward, send_error, send_whole
 from .. import fields

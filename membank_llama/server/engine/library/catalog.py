@@ -18,13 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import ModelError, ModelFileError, ModelNotFoundError
-from membank_llama.gguf.header import fingerprint, read_header
-from membank_llama.gguf.ollama_manifest import Manifest, read_json, read_manifest, read_texts
-from membank_llama.gguf.references import find_blob, manifests, ollama_stores, parse_name, short_name
+from membank_llama.gguf.fingerprint import fingerprint
+from membank_llama.gguf.header import checked_gguf, read_header
+from membank_llama.gguf.ollama_manifest import Manifest, read_manifest
+from membank_llama.gguf.ollama_store import (
+    find_blob,
+    manifests,
+    ollama_stores,
+    parse_name,
+    read_layer_json,
+    read_layer_texts,
+    short_name,
+)
+from membank_llama.gguf.split_files import part_number, parts_of, whole_name
 
 from .served_model import ServedModel
 
-_PART = re.compile(r"-(\d{5})-of-(\d{5})$")
 _UNFIT = re.compile(r"[^\w.-]+")
 
 
@@ -121,14 +130,13 @@ class Catalogue:
                     yield entry
 
     def _plain(self, path: Path, origin: str, taken: set[str]) -> Iterator[Entry]:
-        stem = _PART.sub("", path.stem)
-        name = f"{_fit(stem)}:latest"
+        name = f"{_fit(Path(whole_name(path.name)).stem)}:latest"
         if name.casefold() in taken:
             # of two files of one name, the later one is told by its folder
             name = f"{_fit(path.absolute().parent.name)}/{name}"
         taken.add(name.casefold())
         # the other parts may still be on their way
-        lasting = _PART.search(path.stem) is None
+        lasting = part_number(path.name) is None
         entry = self._cached(path, name, partial(_from_file, name, path, origin), lasting=lasting)
         if entry is not None:
             yield entry
@@ -171,8 +179,7 @@ def _ggufs(folder: Path) -> list[Path]:
     """The GGUF files of a folder and of the folders in it; of a model in parts, the first."""
     found = []
     for path in [*sorted(folder.glob("*")), *sorted(folder.glob("*/*"))]:
-        part = _PART.search(path.stem)
-        if path.suffix.lower() == ".gguf" and (part is None or int(part[1]) == 1):
+        if path.suffix.lower() == ".gguf" and part_number(path.name) in (None, 1):
             found.append(path)
     return found
 
@@ -183,7 +190,7 @@ def _from_file(name: str, path: Path, origin: str) -> Entry | None:
         # the eyes of another model, no model
         return None
     facts = repr((fingerprint(path), sorted(header.metadata.items(), key=lambda item: item[0])))
-    parts = _parts(path)
+    parts = parts_of(path)
     return Entry(
         ServedModel(
             name=name,
@@ -197,14 +204,6 @@ def _from_file(name: str, path: Path, origin: str) -> Entry | None:
     )
 
 
-def _parts(path: Path) -> list[Path]:
-    part = _PART.search(path.stem)
-    if part is None:
-        return [path]
-    head = path.stem[: part.start()]
-    return [path.with_name(f"{head}-{n:05d}-of-{part[2]}{path.suffix}") for n in range(1, int(part[2]) + 1)]
-
-
 def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Entry:
     """A model of a store.
 
@@ -216,10 +215,8 @@ def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Entry
     file = find_blob(stores, layers[0].digest) if layers else None
     if file is None:
         raise ModelFileError(f"the file that {path} names is not there; pull the model again")
-    with file.open("rb") as opened:
-        if opened.read(4) != b"GGUF":
-            raise ModelFileError(f"{file} is not a GGUF file; choose a model that llama.cpp can load")
-    config = read_json(manifest.config, stores)
+    checked_gguf(file)
+    config = read_layer_json(manifest.config, stores)
     projectors = [find_blob(stores, layer.digest) for layer in manifest.of_kind("projector")]
     return Entry(
         ServedModel(
@@ -241,15 +238,15 @@ def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Entry
 def _modelfile(manifest: Manifest, stores: Sequence[Path]) -> dict[str, Any]:
     """What a Modelfile sets, from the parts that hold it; the last of a kind counts, as with Ollama."""
     params = manifest.of_kind("params")
-    parameters = read_json(params[-1], stores) if params else None
+    parameters = read_layer_json(params[-1], stores) if params else None
     messages = manifest.of_kind("messages")
-    said = read_json(messages[-1], stores) if messages else None
-    template = [*read_texts(manifest, "prompt", stores), *read_texts(manifest, "template", stores)]
-    system = read_texts(manifest, "system", stores)
+    said = read_layer_json(messages[-1], stores) if messages else None
+    template = [*read_layer_texts(manifest, "prompt", stores), *read_layer_texts(manifest, "template", stores)]
+    system = read_layer_texts(manifest, "system", stores)
     return {
         "parameters": parameters if isinstance(parameters, dict) else {},
         "system": system[-1] if system else None,
         "template": template[-1] if template else None,
-        "license": tuple(read_texts(manifest, "license", stores)),
+        "license": tuple(read_layer_texts(manifest, "license", stores)),
         "messages": tuple(m for m in said if isinstance(m, dict)) if isinstance(said, list) else (),
     }

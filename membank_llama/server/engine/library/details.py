@@ -16,8 +16,7 @@ from typing import Any
 
 from membank_llama.core.errors import ModelFileError
 from membank_llama.gguf.capabilities import ModelFacts, read_facts
-from membank_llama.gguf.header import GGUFHeader, read_header
-from membank_llama.gguf.metadata import read_metadata
+from membank_llama.gguf.header import GGUFHeader, file_state, read_header, read_metadata
 
 from .catalog import Entry
 
@@ -54,7 +53,7 @@ def details(entry: Entry) -> dict[str, Any]:
     config: Mapping[str, Any] = entry.config or {}
     found = {"family": "", "parameter_size": "", "quantization_level": ""}
     try:
-        found = _summary(*_state(entry.model.path))
+        found = _summary(*file_state(entry.model.path))
     except ModelFileError:
         names = {"family": "model_family", "parameter_size": "model_type", "quantization_level": "file_type"}
         found = {name: str(config.get(key) or "") for name, key in names.items()}
@@ -76,7 +75,7 @@ def capabilities(entry: Entry) -> list[str]:
         ModelFileError: its file cannot be read.
     """
     facts = read_facts(entry.model.path)
-    known = _header(*_state(entry.model.path)).metadata
+    known = _header(*file_state(entry.model.path)).metadata
     template = entry.model.template or ""
     can = {
         "completion": facts.writes,
@@ -96,10 +95,10 @@ def facts_of(entry: Entry) -> ModelFacts:
 
 def model_info(path: Path, *, verbose: bool) -> dict[str, Any]:
     """A file's metadata as `/api/show` has it: without name and chat template, arrays null unless `verbose`."""
-    found = dict((_whole_metadata if verbose else _metadata)(*_state(path)))
+    found = dict((_whole_metadata if verbose else _metadata)(*file_state(path)))
     found.pop("general.name", None)
     found.pop("tokenizer.chat_template", None)
-    found["general.parameter_count"] = count_parameters(_header(*_state(path)))
+    found["general.parameter_count"] = count_parameters(_header(*file_state(path)))
     return dict(sorted(found.items()))
 
 
@@ -107,7 +106,7 @@ def tensors(path: Path) -> list[dict[str, Any]]:
     """A file's tensors as `/api/show` lists them."""
     return [
         {"name": tensor.name, "type": _TENSOR_TYPES.get(tensor.type, str(tensor.type)), "shape": list(tensor.shape)}
-        for tensor in _header(*_state(path)).tensors
+        for tensor in _header(*file_state(path)).tensors
     ]
 
 
@@ -140,14 +139,6 @@ def quantisation(header: GGUFHeader) -> str:
     for tensor in header.tensors:
         sizes[tensor.type] += math.prod(tensor.shape)
     return _TENSOR_TYPES.get(sizes.most_common(1)[0][0], "unknown") if sizes else "unknown"
-
-
-def _state(path: Path) -> tuple[Path, int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ModelFileError(f"there is no model file at {path}; check the path") from error
-    return path, status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=64)

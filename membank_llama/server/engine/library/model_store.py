@@ -23,10 +23,11 @@ from membank_llama.gguf.ollama_manifest import (
     MANIFEST_TYPE,
     Layer,
     Manifest,
+    digest_hex,
     parse_manifest,
     read_manifest,
 )
-from membank_llama.gguf.references import digest_hex, manifests, parse_name
+from membank_llama.gguf.ollama_store import manifests, parse_name
 
 from ...asgi import WireError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from membank_llama.core.errors import ModelFileError
 from membank_llama.gguf.ollama_manifest import MANIFEST_TYPE, Layer, parse_manifest
-from membank_llama.gguf.references import parse_name
+from membank_llama.gguf.ollama_store import parse_name
 
 from ...asgi import WireError
 from .downloads import Downloads, begun
