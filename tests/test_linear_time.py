@@ -109,11 +109,13 @@ MORE: dict[str, Callable[[str], Any]] = {
     "reminder._is_shown": lambda text: prompt_injection._is_shown(text, [text + "b", text[1:] + "b"]),
     "reminder._counted": lambda text: prompt_injection._counted(text, Estimated(4096), 10**9),
     "wire.parse_object": lambda text: asgi.parse_object(b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()),
-    "engine.messages.normalise": lambda text: message_format.normalise([{"role": "user", "content": text}]),
-    "engine.messages, many": lambda text: message_format.normalise(
+    "engine.messages.template_messages": lambda text: message_format.template_messages(
+        [{"role": "user", "content": text}]
+    ),
+    "engine.messages, many": lambda text: message_format.template_messages(
         [{"role": "user", "content": text[:9]}] * (len(text) // 20)
     ),
-    "engine.messages, calls": lambda text: message_format.normalise(_called(len(text) // 20)),
+    "engine.messages, calls": lambda text: message_format.template_messages(_called(len(text) // 20)),
     "engine.thinking.Trimmer": lambda text: Trimmer().push(text),
     "engine.tools.read": TOOLS.read,
     "engine.tools.leading": TOOLS.leading,

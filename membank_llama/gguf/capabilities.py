@@ -23,6 +23,8 @@ class ModelFacts:
     n_ctx_train: int
     pooling: int | None
     template: str | None
+    causal: bool = True
+    """Whether a token sees only those ahead of it, as in every model that chats."""
 
     @property
     def embeds(self) -> bool:
@@ -64,5 +66,6 @@ def _read(path: Path, _mtime: int, _size: int) -> ModelFacts:
         architecture=arch,
         n_ctx_train=trained if isinstance(trained, int) else 0,
         pooling=pooling if isinstance(pooling, int) else None,
+        causal=meta.get(f"{arch}.attention.causal") is not False,
         template=template if isinstance(template, str) and template.strip() else None,
     )

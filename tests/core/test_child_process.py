@@ -16,7 +16,7 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture
 def child() -> Iterator[Child]:
-    made = Child("support.child_tasks", 64 * MEGABYTE)
+    made = Child("support.child_tasks:answer", 64 * MEGABYTE)
     yield made
     made.close()
 

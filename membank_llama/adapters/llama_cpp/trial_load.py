@@ -26,7 +26,7 @@ from membank_llama.gguf.split_files import parts_of
 
 _log = logging.getLogger("membank_llama")
 
-_WORKER = "membank_llama.server.engine.runtime.trial_worker"
+_WORKER = "membank_llama.server.engine.runtime.trial_worker:try_model_file"
 _SECONDS = 20.0
 _BYTES_A_SECOND = 20e6
 _MEMORY = 1 << 30

@@ -33,16 +33,16 @@ from ..asgi import (
 )
 from ..body_budget import Intake
 from ..origins import LOOKING, allowed_origins, check_host, check_origin
-from .api import embeddings, ollama, openai
+from .api import embeddings, ollama_api, openai_api
 from .api import models as management
 from .exchange import STALL_SECONDS, Exchange
-from .library.catalog import Catalogue
-from .runtime.model_pool import Loaded, Shelf, ShelfSettings
-from .runtime.service import Kitchen
+from .library.catalogue import Catalogue
+from .runtime.generation_service import GenerationService
+from .runtime.model_pool import ModelPool, PooledModel, PoolSettings
 
 _log = logging.getLogger("membank_llama")
 
-Handler = Callable[[Kitchen, Exchange], Awaitable[None]]
+Handler = Callable[[GenerationService, Exchange], Awaitable[None]]
 
 _RUNNING = b"Ollama is running"
 _TEXT = "text/plain; charset=utf-8"
@@ -91,8 +91,8 @@ class Engine:
         self.catalogue = Catalogue(
             settings.models, settings.folder, store=settings.store, use_ollama=settings.use_ollama
         )
-        self._shelf = Shelf(
-            ShelfSettings(
+        self._pool = ModelPool(
+            PoolSettings(
                 n_ctx=settings.n_ctx,
                 n_threads=settings.n_threads,
                 n_gpu_layers=settings.n_gpu_layers,
@@ -102,7 +102,7 @@ class Engine:
             )
         )
         self._intake = Intake(settings.max_body)
-        self._kitchen = Kitchen(self.catalogue, self._shelf)
+        self._service = GenerationService(self.catalogue, self._pool)
         self._routes = _routes()
         self._app = CORSMiddleware(
             self._serve,
@@ -115,15 +115,15 @@ class Engine:
     @property
     def queued(self) -> int:
         """Requests that wait for their model."""
-        return self._shelf.queued
+        return self._pool.queued
 
-    def loaded(self) -> list[Loaded]:
+    def loaded(self) -> list[PooledModel]:
         """The models in memory."""
-        return self._shelf.loaded()
+        return self._pool.loaded()
 
     async def close(self) -> None:
         """Stop what is generating, free the models, end their threads."""
-        await self._shelf.close()
+        await self._pool.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Of a server's lifespan, only the end matters: it closes the engine."""
@@ -147,7 +147,7 @@ class Engine:
             async with self._intake.body(scope, receive) as body:
                 if scope["method"] not in ("GET", "HEAD"):
                     x.body = parse_object(body)
-                await _unless_gone(handler(self._kitchen, x), x, receive)
+                await _unless_gone(handler(self._service, x), x, receive)
         except ClientGoneError:
             pass
         except RecursionError:
@@ -164,7 +164,7 @@ class Engine:
         method, path = scope["method"], scope["path"]
         found = self._routes.get(path)
         if found is None and path.startswith("/v1/models/"):
-            found = {"GET": openai.model}
+            found = {"GET": openai_api.retrieve_model}
         if found is None:
             return _not_found
         return found.get(method) or (found["GET"] if method == "HEAD" and "GET" in found else _not_allowed)
@@ -173,35 +173,35 @@ class Engine:
 def _routes() -> dict[str, dict[str, Handler]]:
     return {
         "/": {"GET": _root, "HEAD": _root},
-        "/api/chat": {"POST": ollama.chat},
-        "/api/generate": {"POST": ollama.generate},
-        "/api/ps": {"GET": ollama.running},
+        "/api/chat": {"POST": ollama_api.chat},
+        "/api/generate": {"POST": ollama_api.generate},
+        "/api/ps": {"GET": ollama_api.running},
         "/api/version": {"GET": management.version},
         "/api/tags": {"GET": management.tags},
         "/api/show": {"POST": management.show},
         "/api/pull": {"POST": management.pull_model},
-        "/api/push": {"POST": management.push},
-        "/api/create": {"POST": management.create},
-        "/api/copy": {"POST": management.copy},
-        "/api/delete": {"DELETE": management.delete},
+        "/api/push": {"POST": management.push_model},
+        "/api/create": {"POST": management.create_model},
+        "/api/copy": {"POST": management.copy_model},
+        "/api/delete": {"DELETE": management.delete_model},
         "/api/embed": {"POST": embeddings.embed},
         "/api/embeddings": {"POST": embeddings.embeddings},
-        "/v1/chat/completions": {"POST": openai.chat},
-        "/v1/completions": {"POST": openai.completions},
+        "/v1/chat/completions": {"POST": openai_api.chat_completions},
+        "/v1/completions": {"POST": openai_api.completions},
         "/v1/embeddings": {"POST": embeddings.openai_embeddings},
-        "/v1/models": {"GET": openai.models},
+        "/v1/models": {"GET": openai_api.list_models},
     }
 
 
-async def _root(_: Kitchen, x: Exchange) -> None:
+async def _root(_: GenerationService, x: Exchange) -> None:
     await send_whole(x.send, 200, b"" if x.scope["method"] == "HEAD" else _RUNNING, _TEXT)
 
 
-async def _not_found(_: Kitchen, x: Exchange) -> None:
+async def _not_found(_: GenerationService, x: Exchange) -> None:
     await send_whole(x.send, 404, b"404 page not found", _TEXT)
 
 
-async def _not_allowed(_: Kitchen, x: Exchange) -> None:
+async def _not_allowed(_: GenerationService, x: Exchange) -> None:
     await send_whole(x.send, 405, b"405 method not allowed", _TEXT)
 
 

@@ -16,7 +16,7 @@ from support.hostile_gguf import Parts, changed
 
 from membank_llama.core.errors import ModelError
 from membank_llama.server.asgi import AbandonedError
-from membank_llama.server.engine.generation.answer import Plan, answer
+from membank_llama.server.engine.generation.answer import GenerationPlan, write_answer
 from membank_llama.server.engine.generation.decode import Tally
 from membank_llama.server.engine.generation.sampling_options import Options
 from membank_llama.server.engine.generation.tool_calls import Style, Tools
@@ -53,8 +53,8 @@ def scripted(path: Path, script: str) -> Iterator[Scripted]:
 
 def said(path: Path, script: str, **plan: Any) -> tuple[str, str, list[Any], Tally]:
     with scripted(path, script) as model:
-        made = Plan(model.tokenize("hello"), **{"options": GREEDY, **plan})
-        *deltas, tally = answer(model, made, Event())
+        made = GenerationPlan(model.tokenize("hello"), **{"options": GREEDY, **plan})
+        *deltas, tally = write_answer(model, made, Event())
         assert isinstance(tally, Tally)
         return *merged(deltas), tally
 
@@ -66,8 +66,8 @@ def until_script_ends(script: str) -> Options:
 def test_characters_are_whole_however_tokens_split_them(tiny_gguf: Path) -> None:
     script = "né 😀 漢字 e\u0301"
     with scripted(tiny_gguf, script) as model:
-        plan = Plan(model.tokenize("hello"), until_script_ends(script))
-        *deltas, _ = answer(model, plan, Event())
+        plan = GenerationPlan(model.tokenize("hello"), until_script_ends(script))
+        *deltas, _ = write_answer(model, plan, Event())
         texts = [delta.content for delta in deltas]  # type: ignore[union-attr]
         assert "".join(texts) == script
         assert all("\ufffd" not in text for text in texts)
@@ -157,7 +157,9 @@ def test_a_call_that_was_cut_is_text(tiny_gguf: Path) -> None:
 def test_cancelled_answers_end_at_once(tiny_gguf: Path) -> None:
     cancelled = Event()
     with scripted(tiny_gguf, "") as model:
-        running_answer = answer(model, Plan(model.tokenize("hello"), Options(num_predict=-1)), cancelled)
+        running_answer = write_answer(
+            model, GenerationPlan(model.tokenize("hello"), Options(num_predict=-1)), cancelled
+        )
         next(running_answer)
         cancelled.set()
         with pytest.raises(AbandonedError):
@@ -173,11 +175,11 @@ def test_a_grammar_that_the_vocabulary_cannot_follow_is_an_error(tmp_path: Path,
                 tokens[n] = b"<hole%d>" % n
 
     with scripted(changed(recall_tiny, tmp_path / "holes.gguf", without_a_byte), "") as model:
-        plan = Plan(model.tokenize("hello"), GREEDY, 'root ::= "a" "漢" [a-z]+')
+        plan = GenerationPlan(model.tokenize("hello"), GREEDY, 'root ::= "a" "漢" [a-z]+')
         with pytest.raises(ModelError, match="vocabulary cannot write"):
-            list(answer(model, plan, Event()))
-        plan = Plan(model.tokenize("hello"), GREEDY, 'root ::= "ab"')
-        assert merged(list(answer(model, plan, Event()))[:-1])[0] == "ab"
+            list(write_answer(model, plan, Event()))
+        plan = GenerationPlan(model.tokenize("hello"), GREEDY, 'root ::= "ab"')
+        assert merged(list(write_answer(model, plan, Event()))[:-1])[0] == "ab"
 
 
 def test_thinking_and_tools_through_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +190,7 @@ def test_thinking_and_tools_through_the_socket(tmp_path: Path, monkeypatch: pyte
     def scripted_model(path: Path, *, n_ctx: int, **_: Any) -> Scripted:
         return Scripted(path, scripts[path], n_ctx=n_ctx)
 
-    monkeypatch.setattr(model_pool, "NativeModel", scripted_model)
+    monkeypatch.setattr(model_pool, "GenerationContext", scripted_model)
     with running(tmp_path / "store", thinker, caller, max_loaded=2) as (_, client):
         body = {"model": "thinker", "messages": [user("x")], "options": {"num_predict": 17, "temperature": 0}}
         lines = [json.loads(line) for line in client.post("/api/chat", json=body).text.splitlines()]

@@ -1,8 +1,8 @@
 """What a child process does with grammars: makes them of JSON schemas, and says which tokens they admit.
 
 llama.cpp follows a grammar by keeping every way in which it may go on, and there may be more of them than any memory
-holds; some schemas end it. Here that is a child's end (see children.py). A request is one letter and what belongs to
-it; see `answer`.
+holds; some schemas end it. Here that is a child's end (see child_process.py). A request is one letter and what
+belongs to it; see `handle_grammar_request`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _Follower:
 _FOLLOWER = _Follower()
 
 
-def answer(request: bytes) -> bytes:
+def handle_grammar_request(request: bytes) -> bytes:
     """`CONVERT` a schema; `OPEN` a grammar for a model's file; `TRY` a token, which is taken if it is admitted, and
     else answered with one bit for each that is; `TAKE` one that is known to be."""
     kind, rest = request[:1], request[1:]

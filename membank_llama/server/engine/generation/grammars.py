@@ -46,7 +46,7 @@ _OPEN_SECONDS = 30.0
 _STEP_SECONDS = 5.0
 _SPARE_SECONDS, _TOKEN_SECONDS = 20.0, 0.25
 """What following a grammar may take in all: the first, and the second for each token."""
-_WORKER = "membank_llama.server.engine.generation.grammar_worker"
+_WORKER = "membank_llama.server.engine.generation.grammar_worker:handle_grammar_request"
 _CONVERTER = Child(_WORKER, _MEMORY)
 atexit.register(_CONVERTER.close)
 

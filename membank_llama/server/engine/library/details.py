@@ -18,7 +18,7 @@ from membank_llama.core.errors import ModelFileError
 from membank_llama.gguf.capabilities import ModelFacts, read_facts
 from membank_llama.gguf.header import GGUFHeader, file_state, read_header, read_metadata
 
-from .catalog import Entry
+from .catalogue import CatalogueEntry
 
 _FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
@@ -35,7 +35,7 @@ _TENSOR_TYPES = {
 _INFILL = ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id")
 
 
-def listed(entry: Entry) -> dict[str, Any]:
+def listed(entry: CatalogueEntry) -> dict[str, Any]:
     """A row of `/api/tags`."""
     model = entry.model
     return {
@@ -48,7 +48,7 @@ def listed(entry: Entry) -> dict[str, Any]:
     }
 
 
-def details(entry: Entry) -> dict[str, Any]:
+def details(entry: CatalogueEntry) -> dict[str, Any]:
     """The `details` of a model, in any answer that has them."""
     config: Mapping[str, Any] = entry.config or {}
     found = {"family": "", "parameter_size": "", "quantization_level": ""}
@@ -68,7 +68,7 @@ def details(entry: Entry) -> dict[str, Any]:
     }
 
 
-def capabilities(entry: Entry) -> list[str]:
+def capabilities(entry: CatalogueEntry) -> list[str]:
     """What a model can do, in Ollama's words.
 
     Raises:
@@ -88,7 +88,7 @@ def capabilities(entry: Entry) -> list[str]:
     return [name for name, able in can.items() if able]
 
 
-def facts_of(entry: Entry) -> ModelFacts:
+def facts_of(entry: CatalogueEntry) -> ModelFacts:
     """What the file says about itself."""
     return read_facts(entry.model.path)
 

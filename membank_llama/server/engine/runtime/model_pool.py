@@ -1,7 +1,7 @@
-"""`Shelf`: the loaded models, who may use them, and when they go.
+"""`ModelPool`: the loaded models, who may use them, and when they go.
 
 Requests wait in one line. Each is given its model when that is loaded and idle, so one model answers one
-request at a time, in order; while somebody waits for room on the shelf, nobody behind overtakes. All of it
+request at a time, in order; while somebody waits for room in the pool, nobody behind overtakes. All of it
 runs in one asyncio loop without locks; what is native runs on the thread that each loaded model owns.
 """
 
@@ -19,9 +19,9 @@ from membank_llama.adapters.llama_cpp.trial_load import prove
 from membank_llama.gguf.capabilities import ModelFacts
 
 from ...asgi import WireError
-from ..generation.generation_context import NativeModel
+from ..generation.generation_context import GenerationContext
 from ..library.served_model import ServedModel
-from .async_bridge import Stream, Work
+from .async_bridge import AsyncBridge, Work
 from .embedder import Embedder
 
 _log = logging.getLogger("membank_llama")
@@ -31,7 +31,7 @@ LOADING, IDLE, BUSY, LEAVING = "loading", "idle", "busy", "leaving"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LoadRequest:
     """A model as a request wants it loaded. `n_ctx` None: the server's default."""
 
     served: ServedModel
@@ -43,19 +43,19 @@ class Wanted:
         return str(self.served.path)
 
 
-class Loaded:
-    """A model on the shelf. Its native side, `native`, is touched on its own thread alone."""
+class PooledModel:
+    """A model in the pool. Its native side, `native`, is touched on its own thread alone."""
 
-    def __init__(self, wanted: Wanted, n_ctx: int, keep_alive: float) -> None:
+    def __init__(self, wanted: LoadRequest, n_ctx: int, keep_alive: float) -> None:
         self.wanted = wanted
         self.n_ctx = n_ctx
         self.state = LOADING
-        self.native: NativeModel | Embedder | None = None
+        self.native: GenerationContext | Embedder | None = None
         self.keep_alive = keep_alive
         self.idle_since = time.monotonic()
         self.load_ns = 0
         self.timer: asyncio.TimerHandle | None = None
-        self.stream: Stream[object] | None = None
+        self.stream: AsyncBridge[object] | None = None
         self.executor = ThreadPoolExecutor(1, f"membank-{wanted.served.name}")
 
     @property
@@ -78,14 +78,14 @@ class Loaded:
 
 
 class _Ticket:
-    def __init__(self, wanted: Wanted, keep_alive: float) -> None:
+    def __init__(self, wanted: LoadRequest, keep_alive: float) -> None:
         self.wanted = wanted
         self.keep_alive = keep_alive
-        self.granted: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self.granted: asyncio.Future[PooledModel] = asyncio.get_running_loop().create_future()
 
 
 @dataclass(frozen=True)
-class ShelfSettings:
+class PoolSettings:
     """How models are loaded, and how many."""
 
     n_ctx: int | None
@@ -96,12 +96,12 @@ class ShelfSettings:
     keep_alive: float
 
 
-class Shelf:
+class ModelPool:
     """Loads on demand, unloads what has not been asked for; `max_loaded` models at most."""
 
-    def __init__(self, settings: ShelfSettings) -> None:
+    def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, PooledModel] = {}
         self._waiting: list[_Ticket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -111,11 +111,11 @@ class Shelf:
         """Requests that wait for their model."""
         return len(self._waiting)
 
-    def loaded(self) -> list[Loaded]:
+    def loaded(self) -> list[PooledModel]:
         """What can be used, or will be in a moment."""
         return [one for one in self._loaded.values() if one.native is not None and one.state != LEAVING]
 
-    async def hold(self, wanted: Wanted, keep_alive: float | None = None) -> Loaded:
+    async def hold(self, wanted: LoadRequest, keep_alive: float | None = None) -> PooledModel:
         """Wait for a model and have it alone, until `run()` has ended or `release()` is called.
 
         Raises:
@@ -140,12 +140,12 @@ class Shelf:
             self._dispatch()
             raise
 
-    def run(self, loaded: Loaded, work: Callable[[NativeModel | Embedder], Work[T]]) -> Stream[T]:
+    def run(self, loaded: PooledModel, work: Callable[[GenerationContext | Embedder], Work[T]]) -> AsyncBridge[T]:
         """Start work on a model that is held; it is released when the work has ended, however it ends."""
         native = loaded.native
         if native is None:
             raise WireError(503, "the model is not loaded any more; ask again")
-        stream: Stream[T] = Stream(loaded.executor, work(native))
+        stream: AsyncBridge[T] = AsyncBridge(loaded.executor, work(native))
         loaded.stream = stream  # type: ignore[assignment]
         loop = asyncio.get_running_loop()
 
@@ -156,7 +156,7 @@ class Shelf:
         stream.ended.add_done_callback(ended)
         return stream
 
-    def release(self, loaded: Loaded) -> None:
+    def release(self, loaded: PooledModel) -> None:
         """Give a held model back."""
         loaded.stream = None
         if loaded.state != BUSY:
@@ -165,7 +165,7 @@ class Shelf:
         self._dispatch()
         self._settle(loaded)
 
-    def expire(self, wanted: Wanted) -> None:
+    def expire(self, wanted: LoadRequest) -> None:
         """Unload a model as soon as nobody uses it."""
         loaded = self._loaded.get(wanted.key)
         if loaded is not None:
@@ -187,7 +187,7 @@ class Shelf:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _settle(self, loaded: Loaded) -> None:
+    def _settle(self, loaded: PooledModel) -> None:
         """Start the clock of an idle model, or unload it at once."""
         if loaded.timer is not None:
             loaded.timer.cancel()
@@ -199,7 +199,7 @@ class Shelf:
         else:
             loaded.timer = asyncio.get_running_loop().call_later(loaded.keep_alive, self._evict_idle, loaded)
 
-    def _evict_idle(self, loaded: Loaded) -> None:
+    def _evict_idle(self, loaded: PooledModel) -> None:
         if loaded.state == IDLE:
             self._evict(loaded)
 
@@ -231,18 +231,18 @@ class Shelf:
             self._evict(min(idle, key=lambda one: one.idle_since))
         return False
 
-    def _grant(self, loaded: Loaded, ticket: _Ticket) -> None:
+    def _grant(self, loaded: PooledModel, ticket: _Ticket) -> None:
         if loaded.timer is not None:
             loaded.timer.cancel()
             loaded.timer = None
         loaded.state, loaded.keep_alive = BUSY, ticket.keep_alive
         ticket.granted.set_result(loaded)
 
-    def _fits(self, loaded: Loaded, wanted: Wanted) -> bool:
+    def _fits(self, loaded: PooledModel, wanted: LoadRequest) -> bool:
         same = loaded.wanted.served.digest == wanted.served.digest
         return same and self._context(wanted) == loaded.n_ctx
 
-    def _context(self, wanted: Wanted) -> int:
+    def _context(self, wanted: LoadRequest) -> int:
         trained = wanted.facts.n_ctx_train
         size = wanted.n_ctx or self._settings.n_ctx or min(4096, trained or 4096)
         return min(size, trained) if trained else size
@@ -254,7 +254,7 @@ class Shelf:
 
     def _load(self, ticket: _Ticket) -> object:
         wanted, settings = ticket.wanted, self._settings
-        loaded = Loaded(wanted, self._context(wanted), ticket.keep_alive)
+        loaded = PooledModel(wanted, self._context(wanted), ticket.keep_alive)
         self._loaded[wanted.key] = loaded
 
         def make() -> None:
@@ -264,7 +264,9 @@ class Shelf:
             if wanted.facts.embeds:
                 loaded.native = Embedder(path, n_threads, n_gpu_layers, loaded.n_ctx)
             else:
-                loaded.native = NativeModel(path, n_ctx=loaded.n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
+                loaded.native = GenerationContext(
+                    path, n_ctx=loaded.n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers
+                )
 
         async def load() -> None:
             started = time.perf_counter_ns()
@@ -286,7 +288,7 @@ class Shelf:
 
         return load()
 
-    def _evict(self, loaded: Loaded) -> None:
+    def _evict(self, loaded: PooledModel) -> None:
         if loaded.timer is not None:
             loaded.timer.cancel()
         loaded.state = LEAVING

@@ -38,7 +38,7 @@ _UNFIT = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A model and where it comes from.
 
     Args:
@@ -76,7 +76,7 @@ class Catalogue:
         self.store = store
         self.use_ollama = use_ollama
         self._lock = threading.Lock()
-        self._kept: dict[tuple[Path, str], tuple[tuple[int, int], Entry | None]] = {}
+        self._kept: dict[tuple[Path, str], tuple[tuple[int, int], CatalogueEntry | None]] = {}
         for path in self.files:
             read_header(path)
 
@@ -92,15 +92,15 @@ class Catalogue:
         """
         return self.entry(name).model
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CatalogueEntry]:
         """All models with where they come from."""
         with self._lock:
-            found: dict[str, Entry] = {}
+            found: dict[str, CatalogueEntry] = {}
             for entry in self._all():
                 found.setdefault(entry.model.name.casefold(), entry)
             return list(found.values())
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> CatalogueEntry:
         """As `find`, with where the model comes from."""
         wanted = canonical(name).casefold()
         for entry in self.entries():
@@ -112,7 +112,7 @@ class Catalogue:
         """Where blobs may lie: our own store, then Ollama's."""
         return [self.store, *(ollama_stores() if self.use_ollama else [])]
 
-    def _all(self) -> Iterator[Entry]:
+    def _all(self) -> Iterator[CatalogueEntry]:
         taken: set[str] = set()
         for path in self.files:
             yield from self._plain(path, "file", taken)
@@ -129,7 +129,7 @@ class Catalogue:
                 if entry is not None:
                     yield entry
 
-    def _plain(self, path: Path, origin: str, taken: set[str]) -> Iterator[Entry]:
+    def _plain(self, path: Path, origin: str, taken: set[str]) -> Iterator[CatalogueEntry]:
         name = f"{_fit(Path(whole_name(path.name)).stem)}:latest"
         if name.casefold() in taken:
             # of two files of one name, the later one is told by its folder
@@ -141,7 +141,9 @@ class Catalogue:
         if entry is not None:
             yield entry
 
-    def _cached(self, path: Path, name: str, make: Callable[[], Entry | None], *, lasting: bool) -> Entry | None:
+    def _cached(
+        self, path: Path, name: str, make: Callable[[], CatalogueEntry | None], *, lasting: bool
+    ) -> CatalogueEntry | None:
         """What was made of a file, for as long as the file stays as it is; what cannot be used is None.
 
         `lasting` says whether a file that could not be used stays so until it changes itself.
@@ -154,7 +156,7 @@ class Catalogue:
         kept = self._kept.get((path, name))
         if kept is not None and kept[0] == stamp and (lasting if kept[1] is None else kept[1].model.path.is_file()):
             return kept[1]
-        entry: Entry | None = None
+        entry: CatalogueEntry | None = None
         with suppress(ModelError, OSError):
             entry = make()
         self._kept[path, name] = (stamp, entry)
@@ -184,14 +186,14 @@ def _ggufs(folder: Path) -> list[Path]:
     return found
 
 
-def _from_file(name: str, path: Path, origin: str) -> Entry | None:
+def _from_file(name: str, path: Path, origin: str) -> CatalogueEntry | None:
     header = read_header(path)
     if header.architecture == "clip":
         # the eyes of another model, no model
         return None
     facts = repr((fingerprint(path), sorted(header.metadata.items(), key=lambda item: item[0])))
     parts = parts_of(path)
-    return Entry(
+    return CatalogueEntry(
         ServedModel(
             name=name,
             path=path,
@@ -204,7 +206,7 @@ def _from_file(name: str, path: Path, origin: str) -> Entry | None:
     )
 
 
-def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Entry:
+def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> CatalogueEntry:
     """A model of a store.
 
     Raises:
@@ -218,7 +220,7 @@ def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Entry
     checked_gguf(file)
     config = read_layer_json(manifest.config, stores)
     projectors = [find_blob(stores, layer.digest) for layer in manifest.of_kind("projector")]
-    return Entry(
+    return CatalogueEntry(
         ServedModel(
             name=name,
             path=file,
