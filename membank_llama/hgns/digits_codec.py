@@ -43,7 +43,6 @@ class DigitsCodec(Codec):
             raise InvalidInputError(f"the digits codec needs k from 2 to 256, got {k}")
         per_byte = next(p for p in range(8, 0, -1) if k**p <= 256)
         budget = max(1, 34 * dim // 100)
-        self.digits1 = per_byte
         self.digits2 = max(1, per_byte * budget // dim)
         self._dims_per_byte = per_byte // self.digits2
         self._bytes2 = min(budget, -(-dim // self._dims_per_byte))

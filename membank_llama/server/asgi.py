@@ -88,11 +88,6 @@ async def send_whole(
     await send({"type": "http.response.body", "body": body})
 
 
-async def read_body(receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
-    """The whole body of a request; see `parts_of_body`."""
-    return b"".join([part async for part in parts_of_body(receive, limit)])
-
-
 async def parts_of_body(receive: Receive, limit: int) -> AsyncIterator[bytes]:
     """The body of a request as it comes.
 

@@ -175,7 +175,7 @@ def _routes() -> dict[str, dict[str, Handler]]:
         "/": {"GET": _root, "HEAD": _root},
         "/api/chat": {"POST": ollama_api.chat},
         "/api/generate": {"POST": ollama_api.generate},
-        "/api/ps": {"GET": ollama_api.running},
+        "/api/ps": {"GET": management.running},
         "/api/version": {"GET": management.version},
         "/api/tags": {"GET": management.tags},
         "/api/show": {"POST": management.show},

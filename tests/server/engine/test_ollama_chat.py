@@ -206,6 +206,9 @@ def test_load_and_unload(client: httpx.Client) -> None:
     assert shown["context_length"] == 1024
     assert shown["size"] > 0
     assert shown["size_vram"] == 0
+    (listed,) = client.get("/api/tags").json()["models"]
+    assert shown["details"] == listed["details"]
+    assert shown["details"]["parameter_size"] and shown["details"]["quantization_level"]
     gone = ask(client, messages=[], keep_alive=0).json()
     assert gone["done_reason"] == "unload"
     for _ in range(100):

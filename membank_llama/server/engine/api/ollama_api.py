@@ -1,4 +1,4 @@
-"""Ollama's own API for what is written: `/api/chat`, `/api/generate`, `/api/ps`."""
+"""Ollama's own API for what is written: `/api/chat` and `/api/generate`."""
 
 from __future__ import annotations
 
@@ -185,30 +185,3 @@ def _context(body: Any) -> list[int]:
     if not isinstance(context, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in context):
         raise WireError(400, '"context" must be a list of integers')
     return context
-
-
-async def running(service: GenerationService, x: Exchange) -> None:
-    """`GET /api/ps`."""
-    models = []
-    for loaded in service.pool.loaded():
-        served, facts = loaded.wanted.served, loaded.wanted.facts
-        models.append(
-            {
-                "name": served.name,
-                "model": served.name,
-                "size": loaded.nbytes,
-                "digest": served.digest,
-                "details": {
-                    "parent_model": "",
-                    "format": "gguf",
-                    "family": facts.architecture,
-                    "families": [facts.architecture],
-                    "parameter_size": "",
-                    "quantization_level": "",
-                },
-                "expires_at": durations.stamp(loaded.expires_at),
-                "size_vram": loaded.vram,
-                "context_length": loaded.n_ctx,
-            }
-        )
-    await x.reply({"models": models})

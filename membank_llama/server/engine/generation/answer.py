@@ -138,7 +138,7 @@ class _Runs:
                 if shown:
                     spoken = True
                     yield Delta(content=shown)
-            if not self.tally.watched and not self._is_bare():
+            if not self.tally.watched and not self._bare:
                 if trimmer.held:
                     yield Delta(content=trimmer.held)
                 return
@@ -147,13 +147,10 @@ class _Runs:
             if self._limit or self._done:
                 return
 
-    def _is_bare(self) -> bool:
-        return self._bare
-
     def _turn(self) -> Iterator[Delta]:
         """What a watched text, or a call without one, leads to."""
         tools, hit = self._plan.tools, self.tally.watched
-        if self._is_bare() and tools is not None:
+        if self._bare and tools is not None:
             del self.tally.tokens[self._start :]
             yield from self._call(tools, tools.bare_grammar)
             self._done = True

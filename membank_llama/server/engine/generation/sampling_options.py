@@ -67,7 +67,11 @@ def _checked(name: str, value: Any) -> Any:
     kind = _KINDS[name]
     if kind == "tuple":
         return _strings(name, value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and _is_odd(value)):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
         raise WireError(400, f'option "{name}" must be of type {"integer" if kind == "int" else "float32"}')
     if abs(value) > 2 * _MOST:
         raise WireError(400, f'option "{name}" is out of range')
@@ -75,10 +79,6 @@ def _checked(name: str, value: Any) -> Any:
     if name == "num_ctx" and number < 1:
         raise WireError(400, 'option "num_ctx" must be at least 1')
     return number if name == "seed" or kind == "float" else max(-_MOST, min(_MOST, int(number)))
-
-
-def _is_odd(value: float) -> bool:
-    return not math.isfinite(value)
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import ModelFileError
-from membank_llama.gguf.capabilities import ModelFacts, read_facts
+from membank_llama.gguf.capabilities import read_facts
 from membank_llama.gguf.header import GGUFHeader, file_state, read_header, read_metadata
 
+from ..durations import rfc3339
 from .catalogue import CatalogueEntry
 
 _FILE_TYPES = {
@@ -88,11 +88,6 @@ def capabilities(entry: CatalogueEntry) -> list[str]:
     return [name for name, able in can.items() if able]
 
 
-def facts_of(entry: CatalogueEntry) -> ModelFacts:
-    """What the file says about itself."""
-    return read_facts(entry.model.path)
-
-
 def model_info(path: Path, *, verbose: bool) -> dict[str, Any]:
     """A file's metadata as `/api/show` has it: without name and chat template, arrays null unless `verbose`."""
     found = dict((_whole_metadata if verbose else _metadata)(*file_state(path)))
@@ -122,11 +117,6 @@ def human_number(count: int) -> str:
             number = count / unit
             return f"{number:.{0 if number == int(number) else digits}f}{sign}"
     return str(count)
-
-
-def rfc3339(seconds: float) -> str:
-    """A time as Go writes it into JSON."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def quantisation(header: GGUFHeader) -> str:

@@ -24,21 +24,14 @@ from ..generation.decode import Tally
 from ..generation.generation_context import GenerationContext
 from ..generation.request import RequestedModel
 from ..generation.tool_calls import Call
+from ..library.catalogue import Catalogue
 from ..library.downloads import Downloads
-from ..library.served_model import ServedModel
 from .async_bridge import AsyncBridge, Work
 from .embedder import Embedder
 from .model_pool import LoadRequest, ModelPool, PooledModel
 
 T = TypeVar("T")
 Event_ = Delta | Tally
-
-
-class Finder(Protocol):
-    """What is needed of a catalogue here."""
-
-    def find(self, name: str) -> ServedModel: ...
-    def models(self) -> list[ServedModel]: ...
 
 
 class GenerationRequest(Protocol):
@@ -63,7 +56,7 @@ class AnswerFormat(Protocol):
 class GenerationService:
     """The catalogue and the pool, for those who answer requests."""
 
-    catalogue: Finder
+    catalogue: Catalogue
     pool: ModelPool
     downloads: Downloads = field(default_factory=Downloads)
 

@@ -46,8 +46,8 @@ class LoadRequest:
 class PooledModel:
     """A model in the pool. Its native side, `native`, is touched on its own thread alone."""
 
-    def __init__(self, wanted: LoadRequest, n_ctx: int, keep_alive: float) -> None:
-        self.wanted = wanted
+    def __init__(self, request: LoadRequest, n_ctx: int, keep_alive: float) -> None:
+        self.request = request
         self.n_ctx = n_ctx
         self.state = LOADING
         self.native: GenerationContext | Embedder | None = None
@@ -56,7 +56,7 @@ class PooledModel:
         self.load_ns = 0
         self.timer: asyncio.TimerHandle | None = None
         self.stream: AsyncBridge[object] | None = None
-        self.executor = ThreadPoolExecutor(1, f"membank-{wanted.served.name}")
+        self.executor = ThreadPoolExecutor(1, f"membank-{request.served.name}")
 
     @property
     def nbytes(self) -> int:
@@ -78,8 +78,8 @@ class PooledModel:
 
 
 class _Ticket:
-    def __init__(self, wanted: LoadRequest, keep_alive: float) -> None:
-        self.wanted = wanted
+    def __init__(self, request: LoadRequest, keep_alive: float) -> None:
+        self.request = request
         self.keep_alive = keep_alive
         self.granted: asyncio.Future[PooledModel] = asyncio.get_running_loop().create_future()
 
@@ -115,7 +115,7 @@ class ModelPool:
         """What can be used, or will be in a moment."""
         return [one for one in self._loaded.values() if one.native is not None and one.state != LEAVING]
 
-    async def hold(self, wanted: LoadRequest, keep_alive: float | None = None) -> PooledModel:
+    async def hold(self, request: LoadRequest, keep_alive: float | None = None) -> PooledModel:
         """Wait for a model and have it alone, until `run()` has ended or `release()` is called.
 
         Raises:
@@ -124,7 +124,7 @@ class ModelPool:
         """
         if self._closed:
             raise WireError(503, "the server is closing")
-        ticket = _Ticket(wanted, self._settings.keep_alive if keep_alive is None else keep_alive)
+        ticket = _Ticket(request, self._settings.keep_alive if keep_alive is None else keep_alive)
         self._waiting.append(ticket)
         self._dispatch()
         if not ticket.granted.done() and len(self._waiting) > self._settings.max_queue:
@@ -165,9 +165,9 @@ class ModelPool:
         self._dispatch()
         self._settle(loaded)
 
-    def expire(self, wanted: LoadRequest) -> None:
+    def expire(self, request: LoadRequest) -> None:
         """Unload a model as soon as nobody uses it."""
-        loaded = self._loaded.get(wanted.key)
+        loaded = self._loaded.get(request.key)
         if loaded is not None:
             loaded.keep_alive = 0
             self._settle(loaded)
@@ -207,7 +207,7 @@ class ModelPool:
         """Give models to those who wait, in order."""
         taken: set[str] = set()
         for ticket in list(self._waiting):
-            key = ticket.wanted.key
+            key = ticket.request.key
             loaded = self._loaded.get(key)
             if key in taken:
                 continue
@@ -215,7 +215,7 @@ class ModelPool:
                 if not self._make_room():
                     return
                 self._start(self._load(ticket))
-            elif loaded.state == IDLE and self._fits(loaded, ticket.wanted):
+            elif loaded.state == IDLE and self._fits(loaded, ticket.request):
                 self._waiting.remove(ticket)
                 self._grant(loaded, ticket)
             elif loaded.state == IDLE:
@@ -238,13 +238,13 @@ class ModelPool:
         loaded.state, loaded.keep_alive = BUSY, ticket.keep_alive
         ticket.granted.set_result(loaded)
 
-    def _fits(self, loaded: PooledModel, wanted: LoadRequest) -> bool:
-        same = loaded.wanted.served.digest == wanted.served.digest
-        return same and self._context(wanted) == loaded.n_ctx
+    def _fits(self, loaded: PooledModel, request: LoadRequest) -> bool:
+        same = loaded.request.served.digest == request.served.digest
+        return same and self._context(request) == loaded.n_ctx
 
-    def _context(self, wanted: LoadRequest) -> int:
-        trained = wanted.facts.n_ctx_train
-        size = wanted.n_ctx or self._settings.n_ctx or min(4096, trained or 4096)
+    def _context(self, request: LoadRequest) -> int:
+        trained = request.facts.n_ctx_train
+        size = request.n_ctx or self._settings.n_ctx or min(4096, trained or 4096)
         return min(size, trained) if trained else size
 
     def _start(self, task: object) -> None:
@@ -253,15 +253,15 @@ class ModelPool:
         running.add_done_callback(self._tasks.discard)
 
     def _load(self, ticket: _Ticket) -> object:
-        wanted, settings = ticket.wanted, self._settings
-        loaded = PooledModel(wanted, self._context(wanted), ticket.keep_alive)
-        self._loaded[wanted.key] = loaded
+        request, settings = ticket.request, self._settings
+        loaded = PooledModel(request, self._context(request), ticket.keep_alive)
+        self._loaded[request.key] = loaded
 
         def make() -> None:
-            path, n_threads, n_gpu_layers = wanted.served.path, settings.n_threads, settings.n_gpu_layers
-            if not wanted.served.named:
+            path, n_threads, n_gpu_layers = request.served.path, settings.n_threads, settings.n_gpu_layers
+            if not request.served.named:
                 prove(path)
-            if wanted.facts.embeds:
+            if request.facts.embeds:
                 loaded.native = Embedder(path, n_threads, n_gpu_layers, loaded.n_ctx)
             else:
                 loaded.native = GenerationContext(
@@ -273,7 +273,7 @@ class ModelPool:
             try:
                 await asyncio.wrap_future(loaded.executor.submit(make))
             except Exception as exc:  # noqa: BLE001  handed to the one who waits
-                self._loaded.pop(wanted.key, None)
+                self._loaded.pop(request.key, None)
                 loaded.executor.shutdown(wait=False)
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
@@ -303,8 +303,8 @@ class ModelPool:
                 await asyncio.wrap_future(loaded.executor.submit(free))
             finally:
                 loaded.executor.shutdown(wait=False)
-                if self._loaded.get(loaded.wanted.key) is loaded:
-                    del self._loaded[loaded.wanted.key]
+                if self._loaded.get(loaded.request.key) is loaded:
+                    del self._loaded[loaded.request.key]
                 if not self._closed:
                     self._dispatch()
 
