@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import llama_cpp
 
+from membank_llama.core.atomic_files import write_whole
 from membank_llama.core.child_process import Child, ChildError
 from membank_llama.core.errors import ModelFileError
 from membank_llama.core.paths import default_cache
@@ -102,8 +102,6 @@ def _write_down(key: str, verdict: str) -> None:
         try:
             place = _place()
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8") as file:
-                json.dump(kept, file)
-            Path(file.name).replace(place)
+            write_whole(place, json.dumps(kept).encode())
         except OSError as exc:
             _log.warning("model files are tried again at the next start: %s", exc)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import BankCorruptError, BankStorageError, InvalidInputError
 
 from .encoders import capture_wanted, needed_encoder, open_model
@@ -159,20 +158,12 @@ def _export(opened: Any, target: Path, namespace: str | None) -> int:
     from ..terminal import progress_bar
 
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+        with replacing(target, "w") as stream, progress_bar() as progress:
+            return export_memories(opened, stream, namespace=namespace, progress=progress)
     except OSError as exc:
-        raise BankStorageError(f"cannot write to {target.parent}: {exc.strerror or exc}; name another place") from exc
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream, progress_bar() as progress:
-            count = export_memories(opened, stream, namespace=namespace, progress=progress)
-        Path(name).replace(target)
-    except OSError as exc:
-        Path(name).unlink(missing_ok=True)
-        raise BankStorageError(f"cannot write {target}: {exc.strerror or exc}; nothing was written") from exc
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return count
+        raise BankStorageError(
+            f"cannot write {target}: {exc.strerror or exc}; nothing was written, name another place"
+        ) from exc
 
 
 def import_command(

@@ -117,6 +117,8 @@ def recall(
 
     [dim]membank recall invoices --since 30d --json | jq -r '.[].text'[/dim]
     """
+    from membank_llama.recall.result_json import result_json
+
     from .. import terminal
     from ..last_recall import recall_rows, save_recall
 
@@ -131,7 +133,7 @@ def recall(
     results, spent, encoded = _recall(where, query, top_k, encoder, threads, options)
     save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
     if as_json:
-        terminal.echo_json([_result_fields(result) for result in results], 2)
+        terminal.echo_json([result_json(result) for result in results], 2)
         return
     if results:
         terminal.out.print(terminal.recall_table(results))
@@ -159,13 +161,6 @@ def _recall(
         start = time.perf_counter()
         results = opened.recall(query, top_k, **options)
         return results, 1000 * (time.perf_counter() - start), adapter.name if adapter else ""
-
-
-def _result_fields(result: RecallResult) -> dict[str, Any]:
-    fields = {name: result[name] for name in result.keys() if not name.startswith("ptr_")}  # noqa: SIM118
-    fields["metadata"] = dict(result.metadata)
-    fields["pointers"] = [result.ptr_level0.ptr_id, result.ptr_level1.ptr_id, result.ptr_level2.ptr_id]
-    return fields
 
 
 def why(
