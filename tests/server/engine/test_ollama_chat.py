@@ -225,6 +225,8 @@ def test_names_are_found_as_people_write_them(client: httpx.Client) -> None:
 def test_roots_and_unknown_paths(client: httpx.Client) -> None:
     assert client.get("/").text == "Ollama is running"
     assert client.head("/").status_code == 200
+    for path in ("/api/version%0A", "/api/version/", "/v1/models/a%0A"):
+        assert (client.get(path).status_code, client.get(path).text) == (404, "404 page not found")
     missing = client.get("/api/nothing")
     assert (missing.status_code, missing.text) == (404, "404 page not found")
     assert client.get("/api/chat").status_code == 405
