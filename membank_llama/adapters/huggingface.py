@@ -27,7 +27,7 @@ from membank_llama.core.errors import (
 from membank_llama.core.types import Vector
 
 from .base import ModelAdapter
-from .pooling import TRIAL, Reader, Window, check_options, groups, pool, resolve_layer, unit_rows
+from .pooling import TRIAL, Reader, Window, check_options, groups, pool, resolve_layer, unit_length
 from .prompt_templates import Pooling, template_mark
 
 _SAMPLES = 64
@@ -119,7 +119,7 @@ class HuggingFaceAdapter(ModelAdapter):
         for group in groups(windows, self._capacity(windows), self._most):
             for window, rows in zip(group, self._states([w.tokens for w in group]), strict=True):
                 sums[window.text] += pool(window, rows, self.pooling)
-        return unit_rows(sums, self.name)
+        return unit_length(sums, self.name)
 
     def _capacity(self, windows: Sequence[Window]) -> int:
         return max([self._window, *(len(window.tokens) for window in windows)])

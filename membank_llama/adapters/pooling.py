@@ -171,7 +171,7 @@ def pool(window: Window, rows: npt.NDArray[Any], pooling: Pooling) -> npt.NDArra
     return summed
 
 
-def unit_rows(sums: npt.NDArray[np.float64], who: str) -> Vector:
+def unit_length(sums: npt.NDArray[np.float64], who: str) -> Vector:
     """Rows of unit length, float32.
 
     Raises:

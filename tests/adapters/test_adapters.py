@@ -19,7 +19,7 @@ from support.made_models import make_tiny
 import membank_llama.adapters.llama_cpp.adapter as llama_cpp_module
 from membank_llama.adapters import LlamaCppAdapter, MockAdapter
 from membank_llama.adapters.huggingface import HuggingFaceAdapter
-from membank_llama.adapters.pooling import Reader, groups, pool, resolve_layer, unit_rows
+from membank_llama.adapters.pooling import Reader, groups, pool, resolve_layer, unit_length
 from membank_llama.core.errors import EncodingError, InvalidInputError, MissingExtraError, ModelError, ModelFileError
 
 TEXTS = [
@@ -158,7 +158,7 @@ def test_groups_hold_all_and_fit() -> None:
 def test_unusable_sums_are_an_error() -> None:
     for bad in (0.0, np.nan, np.inf):
         with pytest.raises(EncodingError, match=r"1 of 2 texts .first: number 1"):
-            unit_rows(np.array([[1.0, 2.0], [bad, bad]]), "model")
+            unit_length(np.array([[1.0, 2.0], [bad, bad]]), "model")
 
 
 # --- llama.cpp --------------------------------------------------------------------------------------------------

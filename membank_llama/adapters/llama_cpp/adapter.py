@@ -22,7 +22,7 @@ from membank_llama.core.types import Progress, Vector
 from membank_llama.gguf.fingerprint import fingerprint
 
 from ..base import ModelAdapter
-from ..pooling import TRIAL, Reader, check_options, groups, pool, resolve_layer, unit_rows
+from ..pooling import TRIAL, Reader, check_options, groups, pool, resolve_layer, unit_length
 from ..prompt_templates import Pooling, pools_apart, template_mark
 from .capture import CapturePlan, Context
 from .layer_choice import Choice, choose_layer
@@ -161,7 +161,7 @@ class LlamaCppAdapter(ModelAdapter):
             for window, rows in zip(group, states, strict=True):
                 # the file's own pooling leaves one row a window: "last" weighs it by its number of tokens
                 sums[window.text] += pool(window, rows, "last" if context.plan.pooled else pooling)
-        return unit_rows(sums, self.name)
+        return unit_length(sums, self.name)
 
     def close(self) -> None:
         """Free the capture context, and the weights if the adapter loaded them."""

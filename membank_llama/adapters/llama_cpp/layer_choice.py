@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from membank_llama.core.types import Progress, Vector
 
-from ..pooling import Reader, groups, pool, resolve_layer, unit_rows
+from ..pooling import Reader, groups, pool, resolve_layer, unit_length
 from ..prompt_templates import Pooling
 from .capture import CapturePlan, Context
 from .loaded_model import LoadedModel, quiet
@@ -142,7 +142,7 @@ def encode_layers(
         done += len(group)
         if report is not None:
             report(done, len(windows))
-    return {(layer, pooling): unit_rows(total, f"layer {layer}") for (layer, pooling), total in sums.items()}
+    return {(layer, pooling): unit_length(total, f"layer {layer}") for (layer, pooling), total in sums.items()}
 
 
 def choose_layer(
