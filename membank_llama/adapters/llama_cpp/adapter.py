@@ -9,7 +9,6 @@ and `model_id()` names those that change a vector.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from ..pooling import TRIAL, Reader, check_options, groups, pool, resolve_layer,
 from ..prompt_templates import Pooling, pools_apart, template_mark
 from .capture import CapturePlan, Context
 from .layer_choice import Choice, choose_layer
-from .loaded_model import POOLING_NONE, POOLING_RANK, LoadedModel, quiet
+from .loaded_model import POOLING_NONE, POOLING_RANK, LoadedModel, default_threads, quiet
 
 _log = logging.getLogger("membank_llama")
 _told: set[str] = set()
@@ -200,7 +199,7 @@ def _chosen(
 
 
 def _threads(host: llama_cpp.Llama | None) -> int:
-    return int(host.n_threads_batch) if host is not None else max(1, (os.cpu_count() or 2) // 2)
+    return int(host.n_threads_batch) if host is not None else default_threads()
 
 
 def _plans(model: LoadedModel, plan: CapturePlan) -> Iterator[CapturePlan]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -50,6 +51,20 @@ def end_handle(lock: threading.Lock, handle: list[Any], free: Callable[[], objec
     if free is not None:
         with quiet():
             free()
+
+
+def load_native(path: str | Path, *, vocab_only: bool = False, n_gpu_layers: int = 0) -> Any:
+    """A ``llama_model *`` that the caller frees; null where llama.cpp cannot load the file. -1 layers: all of them."""
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = vocab_only
+    params.n_gpu_layers = _ALL_LAYERS if n_gpu_layers < 0 else n_gpu_layers
+    llama_cpp.llama_backend_init()
+    return llama_cpp.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), params)
+
+
+def default_threads() -> int:
+    """Half the processors: llama.cpp gains nothing from the other half of each core."""
+    return max(1, (os.cpu_count() or 2) // 2)
 
 
 class Closable(Protocol):
@@ -100,11 +115,8 @@ class LoadedModel:
         self.adds_space = sentencepiece and self.meta("tokenizer.ggml.add_space_prefix") != "false"
 
     def _load(self, n_gpu_layers: int) -> list[Any]:
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = _ALL_LAYERS if n_gpu_layers < 0 else n_gpu_layers
         with quiet():
-            llama_cpp.llama_backend_init()
-            handle = llama_cpp.llama_model_load_from_file(str(self.path).encode("utf-8", "surrogateescape"), params)
+            handle = load_native(self.path, n_gpu_layers=n_gpu_layers)
         if not handle:
             raise ModelFileError(
                 f"llama.cpp could not load {self.path}; upgrade llama-cpp-python if the model is newer, "

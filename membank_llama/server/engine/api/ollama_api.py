@@ -104,9 +104,7 @@ async def _common(service: GenerationService, x: Exchange, verb: str) -> _Common
     stream, keep_alive = fields.flag(body, "stream", True), durations.keep_alive(body.get("keep_alive"))
     think, given = Think.parse(body.get("think")), fields.mapping(body, "options")
     grammar = await asyncio.to_thread(grammars.of_format, body.get("format"))
-    target = await service.find(name)
-    if not target.facts.writes:
-        raise WireError(400, f'"{name}" does not support {verb}')
+    target = await service.find_writing(name, verb)
     think.check(target.facts, name)
     return _Common(target, resolve(target.served.parameters, given), keep_alive, stream, think, grammar)
 

@@ -165,9 +165,7 @@ async def chat_completions(service: GenerationService, x: Exchange) -> None:
         raise WireError(400, "[] is too short - 'messages'")
     shape, think = _ChatFormat(name, usage=_wants_usage(body)), _think(body)
     grammar = await asyncio.to_thread(_format, body)
-    target = await service.find(name)
-    if not target.facts.writes:
-        raise WireError(400, f'"{name}" does not support chat')
+    target = await service.find_writing(name, "chat")
     ask = ChatRequest(
         target=target,
         messages=conversation(target, said),
@@ -190,9 +188,7 @@ async def completions(service: GenerationService, x: Exchange) -> None:
         raise WireError(400, "prompt must be a string")
     echo = prompt if fields.flag(body, "echo", False) else ""
     shape, stream = _CompletionFormat(name, usage=_wants_usage(body), echo=echo), fields.flag(body, "stream", False)
-    target = await service.find(name)
-    if not target.facts.writes:
-        raise WireError(400, f'"{name}" does not support generate')
+    target = await service.find_writing(name, "generate")
     ask = RawRequest(target, prompt, _options(target.served.parameters, body), None, suffix)
     await service.answer(ask, ask.options.num_ctx, None, x, shape, stream)
 

@@ -21,7 +21,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, quiet
+from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_threads, quiet
 from membank_llama.core.errors import ModelError
 
 from ...asgi import AbandonedError
@@ -68,7 +68,7 @@ class GenerationContext:
         self._stack.callback(self.renderer.close)
         self._follower = follower()
         self._stack.callback(self._follower.close)
-        self._n_threads = n_threads or max(1, (os.cpu_count() or 2) // 2)
+        self._n_threads = n_threads or default_threads()
         try:
             self.ctx = self._open(n_ctx)
             self._look(n_ctx, n_gpu_layers)

@@ -16,6 +16,8 @@ import llama_cpp
 import numpy as np
 from llama_cpp import llama_grammar
 
+from membank_llama.adapters.llama_cpp.loaded_model import load_native
+
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 CONVERT, OPEN, TRY, TAKE = b"s", b"o", b"t", b"a"
 YES, NO = b"+", b"-"
@@ -42,10 +44,7 @@ class _Follower:
     def open(self, path: str, grammar: str) -> bool:
         self.close()
         if path != self._path:
-            params = llama_cpp.llama_model_default_params()
-            params.vocab_only = True
-            params.n_gpu_layers = 0
-            self._model = llama_cpp.llama_model_load_from_file(path.encode("utf-8", "surrogateescape"), params)
+            self._model = load_native(path, vocab_only=True)
             self._path = path if self._model else ""
         if not self._model:
             return False

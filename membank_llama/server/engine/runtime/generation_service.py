@@ -75,6 +75,17 @@ class GenerationService:
         except ModelFileError as exc:
             raise WireError(500, outward(exc)) from exc
 
+    async def find_writing(self, name: str, verb: str) -> RequestedModel:
+        """The same, of a model that generates text; `verb` says what it is wanted for.
+
+        Raises:
+            WireError: as `find`, or 400: it was made for embeddings.
+        """
+        target = await self.find(name)
+        if not target.facts.writes:
+            raise WireError(400, f'"{name}" does not support {verb}')
+        return target
+
     async def load(self, target: RequestedModel, n_ctx: int | None, keep_alive: float | None) -> None:
         """Load a model, and no more."""
         loaded = await self.pool.hold(LoadRequest(target.served, target.facts, n_ctx), keep_alive)

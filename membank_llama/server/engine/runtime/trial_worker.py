@@ -8,6 +8,7 @@ from threading import Event
 
 import llama_cpp
 
+from membank_llama.adapters.llama_cpp.loaded_model import load_native
 from membank_llama.adapters.llama_cpp.tokenizer import Tokenizer
 from membank_llama.core.errors import MembankError
 from membank_llama.gguf.capabilities import read_facts
@@ -49,9 +50,7 @@ def _run(path: Path) -> None:
 
 def _read(path: Path) -> None:
     check_loadable(path)
-    params = llama_cpp.llama_model_default_params()
-    params.vocab_only = True
-    handle = llama_cpp.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), params)
+    handle = load_native(path, vocab_only=True)
     if not handle:
         raise ValueError("llama.cpp could not load it")
     vocab = llama_cpp.llama_model_get_vocab(handle)
