@@ -50,20 +50,18 @@ ATOMS = (
 
 BOUNDED = {
     # these are given a part of a text alone, of so many characters at most
-    "traits._ASIDE": 600,
-    "proxy.sidecalls._WORDED": 600,
-    "engine.grammars._PATTERN_PART": 1000,
-    "engine.grammars._unfolded": 1000,
-    "engine.durations._PART": 64,
-    "engine.durations._seconds": 64,
-    "timewords.spans": 8192,
+    "core.text_features._ASIDE": 600,
+    "server.proxy.auxiliary_calls._WORDED": 600,
+    "server.engine.generation.grammars._PATTERN_PART": 1000,
+    "server.engine.generation.grammars._unfolded": 1000,
+    "server.engine.durations._PART": 64,
+    "server.engine.durations._seconds": 64,
+    "recall.time_expressions.spans": 8192,
 }
-WHOLE = {"recorded._CAPTURED", "sources._HUB_REF"}
+WHOLE = {"store.model_record._CAPTURED", "gguf.references._HUB_REF"}
 """Patterns that a text is only ever held against as a whole."""
-NOT_FROM_OUTSIDE = {
-    # what the user types, writes in files of their own, or the package itself makes
-    "commands", "benching", "cli", "demo", "chat", "terminal", "conversation",
-}  # fmt: skip
+NOT_FROM_OUTSIDE = {"cli"}
+"""What the user types, writes in files of their own, or the package itself makes."""
 
 
 def modules() -> list[tuple[str, ModuleType]]:
@@ -103,27 +101,37 @@ def _takes_a_text(function: Callable[..., Any]) -> bool:
 NEUTRALISE = prompt_block.Neutraliser(COMMON_CONTROLS)
 TOOLS = Tools([{"function": {"name": "f"}}], Style(bare=True))
 MORE: dict[str, Callable[[str], Any]] = {
-    "timewords.spans": lambda text: time_expressions.spans(text, 1.7e9),
-    "passages.split_passages": text_splitting.split_passages,
-    "prompt.Neutraliser": NEUTRALISE,
-    "reminder._is_shown": lambda text: prompt_injection._is_shown(text, [text + "b", text[1:] + "b"]),
-    "reminder._counted": lambda text: prompt_injection._counted(text, Estimated(4096), 10**9),
-    "wire.parse_object": lambda text: asgi.parse_object(b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()),
-    "engine.messages.template_messages": lambda text: message_format.template_messages(
+    "recall.time_expressions.spans": lambda text: time_expressions.spans(text, 1.7e9),
+    "memory.text_splitting.split_passages": text_splitting.split_passages,
+    "memory.prompt_block.Neutraliser": NEUTRALISE,
+    "memory.prompt_injection._is_shown": lambda text: prompt_injection._is_shown(text, [text + "b", text[1:] + "b"]),
+    "memory.prompt_injection._counted": lambda text: prompt_injection._counted(text, Estimated(4096), 10**9),
+    "server.asgi.parse_object": lambda text: asgi.parse_object(
+        b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()
+    ),
+    "server.engine.generation.message_format.template_messages": lambda text: message_format.template_messages(
         [{"role": "user", "content": text}]
     ),
-    "engine.messages, many": lambda text: message_format.template_messages(
+    "server.engine.generation.message_format, many": lambda text: message_format.template_messages(
         [{"role": "user", "content": text[:9]}] * (len(text) // 20)
     ),
-    "engine.messages, calls": lambda text: message_format.template_messages(_called(len(text) // 20)),
-    "engine.thinking.Trimmer": lambda text: Trimmer().push(text),
-    "engine.tools.read": TOOLS.read,
-    "engine.tools.leading": TOOLS.leading,
-    "engine.generation.first_of": lambda text: first_of(text, ["<think>", text + "b"]),
-    "engine.generation.longest_overlap": lambda text: longest_overlap(text[-8192:], ["aaab" * 1024, text[:4096] + "b"]),
-    "engine.grammars._check": lambda text: grammars._check({"pattern": text[:1000]}) if "{" not in text else None,
-    "proxy.sidecalls": lambda text: auxiliary_calls.is_side_call([{"role": "user", "content": text}]),
-    "proxy.replies.reply_of": lambda text: reply_reader.reply_of("/api/chat", text.encode("utf-8", "replace")),
+    "server.engine.generation.message_format, calls": lambda text: message_format.template_messages(
+        _called(len(text) // 20)
+    ),
+    "server.engine.generation.reasoning.Trimmer": lambda text: Trimmer().push(text),
+    "server.engine.generation.tool_calls.read": TOOLS.read,
+    "server.engine.generation.tool_calls.leading": TOOLS.leading,
+    "server.engine.generation.decode.first_of": lambda text: first_of(text, ["<think>", text + "b"]),
+    "server.engine.generation.decode.longest_overlap": lambda text: longest_overlap(
+        text[-8192:], ["aaab" * 1024, text[:4096] + "b"]
+    ),
+    "server.engine.generation.grammars._check": lambda text: (
+        grammars._check({"pattern": text[:1000]}) if "{" not in text else None
+    ),
+    "server.proxy.auxiliary_calls": lambda text: auxiliary_calls.is_side_call([{"role": "user", "content": text}]),
+    "server.proxy.reply_reader.reply_of": lambda text: reply_reader.reply_of(
+        "/api/chat", text.encode("utf-8", "replace")
+    ),
 }
 
 

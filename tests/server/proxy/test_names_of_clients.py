@@ -49,7 +49,7 @@ def test_mistyped_models_take_no_place(recall_tiny: Path, monkeypatch: pytest.Mo
         assert len(known._failed) == 20
         assert not isinstance(settled(known, "toy"), Estimated)
         # a file is opened once, whatever it is called
-        assert settled(known, "TOY")._exact is settled(known, "toy")._exact
+        assert settled(known, "TOY")._vocabulary is settled(known, "toy")._vocabulary
         assert len(known._opened) == 1
         before = len(asked)
         assert isinstance(settled(known, "mistyped49"), Estimated)
@@ -72,7 +72,7 @@ def test_the_oldest_vocabulary_goes_when_nobody_counts_by_it(
     known = Vocabularies(paths.get)
     try:
         first = settled(known, "a")
-        gone = weakref.ref(first._exact)
+        gone = weakref.ref(first._vocabulary)
         for name in "bcd":
             settled(known, name)
         assert list(known._opened) == [paths["c"], paths["d"]]
