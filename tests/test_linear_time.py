@@ -24,7 +24,7 @@ from membank_llama.server import asgi
 from membank_llama.server.engine.generation import grammars, message_format
 from membank_llama.server.engine.generation.decode import first_of, longest_overlap
 from membank_llama.server.engine.generation.reasoning import Trimmer
-from membank_llama.server.engine.generation.tool_calls import Style, Tools
+from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools
 from membank_llama.server.proxy import auxiliary_calls, reply_reader
 from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, Estimated
 
@@ -99,7 +99,7 @@ def _takes_a_text(function: Callable[..., Any]) -> bool:
 
 
 NEUTRALISE = prompt_block.Neutraliser(COMMON_CONTROLS)
-TOOLS = Tools([{"function": {"name": "f"}}], Style(bare=True))
+TOOLS = Tools([{"function": {"name": "f"}}], CallStyle(bare=True))
 MORE: dict[str, Callable[[str], Any]] = {
     "recall.time_expressions.spans": lambda text: time_expressions.spans(text, 1.7e9),
     "memory.text_splitting.split_passages": text_splitting.split_passages,

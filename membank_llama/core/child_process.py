@@ -1,4 +1,4 @@
-"""`Child`: work that may run away, in a process of its own, with limits of time and memory.
+"""`ChildProcess`: work that may run away, in a process of its own, with limits of time and memory.
 
 What comes from a stranger and is run, not only read, goes there: a chat template, a grammar, a model file that was
 never loaded before. Whatever it does, it ends the child alone. A child takes one request after the other as frames of
@@ -55,7 +55,7 @@ class Flag(Protocol):
     def is_set(self) -> bool: ...
 
 
-class Child:
+class ChildProcess:
     """A process that answers frames by one function; may be asked from any thread, one at a time.
 
     Args:

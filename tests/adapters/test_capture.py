@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from support.made_models import make_tiny
 
-from membank_llama.adapters.llama_cpp.capture import CapturePlan, Context
+from membank_llama.adapters.llama_cpp.capture import CaptureContext, CapturePlan
 from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel
 from membank_llama.core.errors import EncodingError, InvalidInputError, ModelError, ModelFileError
 
@@ -45,7 +45,7 @@ def final_norm(rows: np.ndarray) -> np.ndarray:
 
 
 def states(weights: LoadedModel, chosen: CapturePlan, *texts: str) -> list[np.ndarray]:
-    context = Context(weights, chosen)
+    context = CaptureContext(weights, chosen)
     try:
         return context.states([weights.tokenize(text, specials=False, add=True) for text in texts])
     finally:
@@ -75,7 +75,7 @@ def test_several_texts_in_one_evaluation_are_as_each_alone(weights: LoadedModel)
 
 
 def test_nothing_is_left_over_from_the_evaluation_before(weights: LoadedModel) -> None:
-    context = Context(weights, plan(1))
+    context = CaptureContext(weights, plan(1))
     first = weights.tokenize(TEXT, specials=False, add=True)
     (before,) = context.states([first])
     context.states([weights.tokenize("something else that is longer " * 5, specials=False, add=True)])
@@ -96,7 +96,7 @@ def test_a_last_layer_without_outputs_is_an_error_and_not_a_vector(weights: Load
 
 
 def test_an_error_in_the_callback_is_raised_and_the_context_lives(weights: LoadedModel) -> None:
-    context = Context(weights, plan(1))
+    context = CaptureContext(weights, plan(1))
     tokens = weights.tokenize(TEXT, specials=False, add=True)
     (right,) = context.states([tokens])
     context._callback._dim = 63
@@ -109,7 +109,7 @@ def test_an_error_in_the_callback_is_raised_and_the_context_lives(weights: Loade
 
 def test_ctrl_c_during_an_evaluation_is_not_lost(stories_gguf: Path) -> None:
     weights = LoadedModel(stories_gguf)
-    context = Context(weights, plan(3, outputs=True))
+    context = CaptureContext(weights, plan(3, outputs=True))
     tokens = weights.tokenize("Once there was a big red dog. " * 12, specials=False, add=True)[:250]
     (right,) = context.states([tokens])
     # an interrupt that meets a finalizer of an earlier test is lost to Python, not to the capture
@@ -131,7 +131,7 @@ def test_ctrl_c_during_an_evaluation_is_not_lost(stories_gguf: Path) -> None:
 
 @pytest.mark.parametrize("sequences", [[], [[]], [[1], []], [[1]] * 5, [[1] * 600]])
 def test_what_is_no_batch_is_refused(weights: LoadedModel, sequences: list[list[int]]) -> None:
-    context = Context(weights, plan(1))
+    context = CaptureContext(weights, plan(1))
     with pytest.raises(EncodingError):
         context.states(sequences)
     assert len(context.states([[1, 300]])) == 1
@@ -139,7 +139,7 @@ def test_what_is_no_batch_is_refused(weights: LoadedModel, sequences: list[list[
 
 
 def test_closed_means_an_error_and_closing_twice_nothing(weights: LoadedModel) -> None:
-    context = Context(weights, plan(1))
+    context = CaptureContext(weights, plan(1))
     context.close()
     context.close()
     with pytest.raises(ModelError, match="closed"):
@@ -153,7 +153,7 @@ def test_closed_means_an_error_and_closing_twice_nothing(weights: LoadedModel) -
 def test_the_owner_may_close_the_llama_first(tiny_gguf: Path) -> None:
     host = llama(tiny_gguf)
     weights = LoadedModel(host)
-    context = Context(weights, plan(1))
+    context = CaptureContext(weights, plan(1))
     assert len(context.states([[1, 300]])) == 1
     host.close()
     for call in (lambda: context.states([[1, 300]]), lambda: weights.tokenize("x", specials=False, add=True)):
@@ -166,7 +166,7 @@ def test_the_owner_may_close_the_llama_first(tiny_gguf: Path) -> None:
 def test_closing_ours_leaves_the_llama_open(tiny_gguf: Path) -> None:
     host = llama(tiny_gguf)
     weights = LoadedModel(host)
-    context = Context(weights, plan(1))
+    context = CaptureContext(weights, plan(1))
     context.close()
     weights.close()
     assert host("the house", max_tokens=3, temperature=0)["choices"][0]["text"]
@@ -248,7 +248,7 @@ def test_a_chat_is_token_for_token_the_same_with_captures_in_between(stories_ggu
     plain.close()
     host = llama(stories_gguf)
     weights = LoadedModel(host)
-    context = Context(weights, plan(2))
+    context = CaptureContext(weights, plan(2))
     tokens = weights.tokenize("A dog ran to the big house.", specials=False, add=True)
     position = host.n_tokens
     context.states([tokens])
@@ -263,7 +263,7 @@ def test_two_threads_capture_while_a_third_generates(stories_gguf: Path) -> None
     host = llama(stories_gguf)
     expected = say(host, temperature=0)
     weights = LoadedModel(host)
-    context = Context(weights, plan(2))
+    context = CaptureContext(weights, plan(2))
     tokens = [weights.tokenize(text, specials=False, add=True) for text in ("A red bird sang.", "Tom was sad today.")]
     alone = [context.states([one])[0] for one in tokens]
     results: list[list[np.ndarray]] = [[], []]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
-from membank_llama.adapters.llama_cpp.capture import Context
+from membank_llama.adapters.llama_cpp.capture import CaptureContext
 from membank_llama.adapters.llama_cpp.layer_choice import (
     PARAPHRASES,
     SearchQuality,
@@ -43,7 +43,7 @@ def test_views_are_many_short_and_all_different() -> None:
 def test_several_layers_of_one_pass_are_each_layer_alone(model: LlamaCppAdapter, recall_tiny: Path) -> None:
     texts = [*paraphrase_texts()[:30], "A long one. " * 300]
     plan = watching(model._context.plan, [0, 2, 3, 5])
-    with closing(Context(model._model, plan)) as context:
+    with closing(CaptureContext(model._model, plan)) as context:
         found = encode_layers(context, model._reader, texts, ["mean", "last"])
         assert model._model.n_layer == 6 and list(found) == [(n, p) for n in (0, 2, 3, 5) for p in ("mean", "last")]
         np.testing.assert_array_equal(context.states([[1, 2, 3]])[0], context.states_by_layer([[1, 2, 3]])[5][0])

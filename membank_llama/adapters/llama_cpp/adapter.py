@@ -23,8 +23,8 @@ from membank_llama.gguf.fingerprint import fingerprint
 from ..base import ModelAdapter
 from ..pooling import TRIAL, Reader, check_options, groups, pool, resolve_layer, unit_length
 from ..prompt_templates import Pooling, pools_apart, template_mark
-from .capture import CapturePlan, Context
-from .layer_choice import Choice, choose_layer
+from .capture import CaptureContext, CapturePlan
+from .layer_choice import LayerChoice, choose_layer
 from .loaded_model import POOLING_NONE, POOLING_RANK, LoadedModel, default_threads, quiet
 
 _log = logging.getLogger("membank_llama")
@@ -95,7 +95,7 @@ class LlamaCppAdapter(ModelAdapter):
             loaded.close()
             raise
 
-    choice: Choice | None
+    choice: LayerChoice | None
     """What ``layer="best"`` found, where it was asked for and there was something to choose."""
 
     def _identify(self, template: str | None) -> str:
@@ -187,7 +187,7 @@ def _plan(
 
 def _chosen(
     model: LoadedModel, plan: CapturePlan, reader: Reader, pooling: Pooling, progress: Progress | None
-) -> Choice | None:
+) -> LayerChoice | None:
     """The best layer; None of a model that pools by itself, or whose graph does not name its layers."""
     if plan.pooled:
         return None
@@ -211,11 +211,11 @@ def _plans(model: LoadedModel, plan: CapturePlan) -> Iterator[CapturePlan]:
         yield replace(plan, layer=None, outputs=True, pooled=model.pooling != POOLING_NONE)
 
 
-def _open_context(model: LoadedModel, plan: CapturePlan) -> Context:
+def _open_context(model: LoadedModel, plan: CapturePlan) -> CaptureContext:
     trial = model.tokenize(TRIAL, specials=False, add=True)
     cause: EncodingError | None = None
     for choice in _plans(model, plan):
-        context = Context(model, choice)
+        context = CaptureContext(model, choice)
         try:
             with quiet():
                 context.states([trial])

@@ -70,7 +70,7 @@ class CapturePlan:
     below: tuple[int, ...] = ()
 
 
-class Context:
+class CaptureContext:
     """A native context on shared weights that yields hidden states; safe to call from several threads.
 
     Raises:

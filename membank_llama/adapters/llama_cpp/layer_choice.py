@@ -20,7 +20,7 @@ from membank_llama.core.types import Progress, Vector
 
 from ..pooling import Reader, groups, pool, resolve_layer, unit_length
 from ..prompt_templates import Pooling
-from .capture import CapturePlan, Context
+from .capture import CaptureContext, CapturePlan
 from .loaded_model import LoadedModel, quiet
 from .paraphrases import PARAPHRASES
 
@@ -60,7 +60,7 @@ class SearchQuality:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayerChoice:
     """A layer, 0-based, and why: what each layer that was tried gives."""
 
     layer: int
@@ -117,7 +117,7 @@ def watching(plan: CapturePlan, layers: Sequence[int]) -> CapturePlan:
 
 
 def encode_layers(
-    context: Context,
+    context: CaptureContext,
     reader: Reader,
     texts: Sequence[str],
     poolings: Sequence[Pooling],
@@ -147,7 +147,7 @@ def encode_layers(
 
 def choose_layer(
     model: LoadedModel, plan: CapturePlan, reader: Reader, pooling: Pooling, progress: Progress | None = None
-) -> Choice:
+) -> LayerChoice:
     """The layer whose states find best: half depth, or the best of those that are clearly better.
 
     Raises:
@@ -155,11 +155,11 @@ def choose_layer(
     """
     depth = model.n_layer
     half = resolve_layer("auto", depth)
-    with closing(Context(model, watching(plan, spread_layers(depth)))) as context, quiet():
+    with closing(CaptureContext(model, watching(plan, spread_layers(depth)))) as context, quiet():
         report = None if progress is None else partial(progress, "choosing a layer")
         states = encode_layers(context, reader, paraphrase_texts(), [pooling], report)
     tried = {layer: search_quality(vectors) for (layer, _), vectors in states.items()}
-    return Choice(best_of(tried, half), half, depth, tried)
+    return LayerChoice(best_of(tried, half), half, depth, tried)
 
 
 def best_of(tried: Mapping[int, SearchQuality], half: int) -> int:

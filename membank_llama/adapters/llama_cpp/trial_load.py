@@ -18,7 +18,7 @@ from typing import Any
 import llama_cpp
 
 from membank_llama.core.atomic_files import write_whole
-from membank_llama.core.child_process import Child, ChildError
+from membank_llama.core.child_process import ChildError, ChildProcess
 from membank_llama.core.errors import ModelFileError
 from membank_llama.core.paths import default_cache
 from membank_llama.gguf.checks import check_loadable
@@ -61,7 +61,7 @@ def prove(path: Path, *, vocabulary_only: bool = False) -> None:
 
 def _tried(path: Path, vocabulary_only: bool) -> str:
     size = sum(part.stat().st_size for part in parts_of(path) if part.is_file())
-    child = Child(_WORKER, _MEMORY + 2 * size)
+    child = ChildProcess(_WORKER, _MEMORY + 2 * size)
     try:
         asked = json.dumps([os.fspath(path), vocabulary_only]).encode()
         answered = child.ask(asked, _SECONDS + size / _BYTES_A_SECOND)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
-from membank_llama.adapters.llama_cpp.capture import Context
+from membank_llama.adapters.llama_cpp.capture import CaptureContext
 from membank_llama.adapters.llama_cpp.layer_choice import (
     SearchQuality,
     best_of,
@@ -160,7 +160,7 @@ def _one_pass(
     reader, layers = _reader(adapter, template), spread_layers(adapter.loaded_model.n_layer)
     found: dict[tuple[int, Pooling], dict[str, list[float]]] = {}
     total = sum(len(one.turns) + len(one.questions) for one in conversations)
-    with closing(Context(adapter.loaded_model, watching(adapter.plan, layers))) as context, quiet():
+    with closing(CaptureContext(adapter.loaded_model, watching(adapter.plan, layers))) as context, quiet():
 
         def encode(texts: Sequence[str], done: int) -> dict[tuple[int, Pooling], Vector]:
             parts = []
@@ -207,7 +207,7 @@ def _timed(adapter: LlamaCppAdapter, figures: Figures) -> Figures:
     if state.layer is None:
         return figures
     reader = _reader(adapter, state.template)
-    with closing(Context(adapter.loaded_model, watching(adapter.plan, [state.layer]))) as context, quiet():
+    with closing(CaptureContext(adapter.loaded_model, watching(adapter.plan, [state.layer]))) as context, quiet():
         pooling: Any = state.pooling
         speed = _texts_per_second(lambda: encode_layers(context, reader, texts, [pooling]), len(texts))
     return Figures(state, figures.quality, figures.found, speed)

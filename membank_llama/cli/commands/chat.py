@@ -11,7 +11,7 @@ import typer
 
 from membank_llama.core.errors import ModelError, ModelFileError
 
-from .encoders import Capture, adapter_of, capture_wanted, encoder_for
+from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .opening import prepare
 from .options import (
     BankOption,
@@ -216,8 +216,7 @@ def _explain_toy() -> None:
 
     notes = _notes()
     notes.print("A toy that shows what memory does: tell it facts, leave, come back and ask. It knows nothing else.")
-    here = [found for found in list_ollama_models() if "embed" not in found.name]
-    example = here[0].name if here else "llama3.2"
+    example = next((found.name for found in list_ollama_models() if not embeds(found.path)), "llama3.2")
     notes.print(
         f"A real model: [bold]membank chat {example}[/bold] (from Ollama), model.gguf, or hf:owner/repo/file.gguf"
     )

@@ -236,10 +236,11 @@ def _at_hand(behind: Any) -> list[tuple[Path, str]]:
 
     catalogue = getattr(behind, "catalogue", None)
     found = list_ollama_models() if catalogue is None else catalogue.models()
-    return sorted(((model.path, model.name) for model in found), key=lambda pair: not _embeds(pair[0]))
+    return sorted(((model.path, model.name) for model in found), key=lambda pair: not embeds(pair[0]))
 
 
-def _embeds(path: Path) -> bool:
+def embeds(path: Path) -> bool:
+    """Whether a file is a model made for embeddings."""
     from membank_llama.gguf.capabilities import read_facts
 
     try:

@@ -15,7 +15,7 @@ from membank_llama.server.asgi import AbandonedError, WireError
 from membank_llama.server.engine.generation.chat_template import ChatMessage, ChatTemplate
 from membank_llama.server.engine.generation.context_window import fitting
 from membank_llama.server.engine.generation.generation_context import GenerationContext
-from membank_llama.server.engine.generation.sampling_options import Options, resolve
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions, resolve
 
 TEMPLATE = ChatTemplate(None)
 
@@ -108,7 +108,7 @@ def test_through_the_socket(tmp_path: Path, recall_tiny: Path) -> None:
 def test_stops_are_few_and_short(stop: list[str]) -> None:
     with pytest.raises(WireError, match="at most"):
         resolve({}, {"stop": stop})
-    assert resolve({}, {"stop": "one"}) == Options(stop=("one",))
+    assert resolve({}, {"stop": "one"}) == SamplingOptions(stop=("one",))
 
 
 def test_a_context_that_no_memory_holds(recall_tiny: Path) -> None:

@@ -17,8 +17,8 @@ from membank_llama.server.engine.generation import grammars
 from membank_llama.server.engine.generation.decode import Tally, generate_text
 from membank_llama.server.engine.generation.generation_context import GenerationContext
 from membank_llama.server.engine.generation.grammars import of_format, of_schema
-from membank_llama.server.engine.generation.sampling_options import Options
-from membank_llama.server.engine.generation.tool_calls import Style, Tools
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions
+from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools
 
 A = {"$ref": "#/$defs/a"}
 TWO_WAYS = {"anyOf": [{"type": "array", "items": A}, {"type": "array", "items": A}]}
@@ -68,7 +68,7 @@ def test_what_no_model_could_follow_is_refused(name: str) -> None:
     with pytest.raises(WireError, match="invalid JSON schema in format"):
         of_schema(REFUSED[name])
     with pytest.raises(WireError, match="invalid JSON schema in format"):
-        Tools([{"function": {"name": "f", "parameters": {"properties": {"x": REFUSED[name]}}}}], Style())
+        Tools([{"function": {"name": "f", "parameters": {"properties": {"x": REFUSED[name]}}}}], CallStyle())
     assert time.monotonic() - begun < 30
 
 
@@ -149,7 +149,7 @@ def test_answers_under_a_grammar(model: GenerationContext) -> None:
         "required": ["n"],
         "additionalProperties": False,
     }
-    options = Options(temperature=0, num_predict=100, seed=1)
+    options = SamplingOptions(temperature=0, num_predict=100, seed=1)
     grammar = of_format(schema)
     text = "".join(generate_text(model, model.tokenize("the"), options, threading.Event(), Tally(), grammar=grammar))
     assert isinstance(json.loads(text)["n"], int)

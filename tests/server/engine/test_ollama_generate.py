@@ -17,7 +17,7 @@ from membank_llama.gguf.capabilities import read_facts
 from membank_llama.server.asgi import WireError
 from membank_llama.server.engine.generation.generation_context import GenerationContext
 from membank_llama.server.engine.generation.request import RawRequest, RequestedModel
-from membank_llama.server.engine.generation.sampling_options import Options
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions
 from membank_llama.server.engine.library.served_model import ServedModel
 
 GREEDY = {"temperature": 0, "num_predict": 12}
@@ -102,9 +102,9 @@ def test_a_model_with_infill_tokens_writes_what_lies_between(tmp_path: Path) -> 
     model = GenerationContext(path, n_ctx=256, n_threads=1, n_gpu_layers=0)
     try:
         with pytest.raises(WireError, match='"plain" does not support insert'):
-            RawRequest(target, "a", Options(), suffix="b").plan(model)
+            RawRequest(target, "a", SamplingOptions(), suffix="b").plan(model)
         model.infill = lambda: (2, 3, 4)  # type: ignore[method-assign]
-        tokens = RawRequest(target, "the", Options(), suffix="cat").plan(model).tokens
+        tokens = RawRequest(target, "the", SamplingOptions(), suffix="cat").plan(model).tokens
         assert [token for token in tokens if token in (2, 3, 4)] == [2, 3, 4]
         assert tokens[-1] == 4
     finally:

@@ -24,8 +24,8 @@ from membank_llama.server.engine.generation.grammars import of_schema
 from membank_llama.server.engine.generation.message_format import template_messages
 from membank_llama.server.engine.generation.reasoning import Think, Trimmer
 from membank_llama.server.engine.generation.request import ChatRequest, RequestedModel
-from membank_llama.server.engine.generation.sampling_options import Options, resolve
-from membank_llama.server.engine.generation.tool_calls import Style, Tools, style_of
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions, resolve
+from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools, style_of
 from membank_llama.server.engine.library.served_model import ServedModel
 from membank_llama.server.engine.runtime.async_bridge import AsyncBridge
 
@@ -33,8 +33,8 @@ from membank_llama.server.engine.runtime.async_bridge import AsyncBridge
 def test_options_are_the_requests_over_the_models_over_ollamas() -> None:
     made = resolve({"temperature": 0.1, "stop": ["x"], "top_k": 5}, {"top_k": 7.0, "unknown": 1, "min_p": None})
     assert (made.temperature, made.top_k, made.stop, made.min_p) == (0.1, 7, ("x",), 0.0)
-    assert resolve({}, None) == Options()
-    assert (Options().temperature, Options().top_p, Options().repeat_penalty) == (0.8, 0.9, 1.1)
+    assert resolve({}, None) == SamplingOptions()
+    assert (SamplingOptions().temperature, SamplingOptions().top_p, SamplingOptions().repeat_penalty) == (0.8, 0.9, 1.1)
     with pytest.raises(WireError):
         resolve({}, {"temperature": float("nan")})
 
@@ -160,15 +160,15 @@ def test_styles_of_calls() -> None:
 def test_calls_are_read_in_every_style() -> None:
     given = [{"type": "function", "function": {"name": "f"}}]
     for style, text in (
-        (Style(), ' {"name": "f", "arguments": {"a": 1}} '),
-        (Style(key="parameters"), '{"name": "f", "parameters": {"a": 1}}'),
-        (Style(listed=True), '[{"name": "f", "arguments": {"a": 1}}]'),
-        (Style(named=True), 'f[ARGS]{"a": 1}'),
+        (CallStyle(), ' {"name": "f", "arguments": {"a": 1}} '),
+        (CallStyle(key="parameters"), '{"name": "f", "parameters": {"a": 1}}'),
+        (CallStyle(listed=True), '[{"name": "f", "arguments": {"a": 1}}]'),
+        (CallStyle(named=True), 'f[ARGS]{"a": 1}'),
     ):
         (call,) = Tools(given, style).read(text)
         assert (call.name, call.arguments) == ("f", {"a": 1})
         assert call.id.startswith("call_")
-    assert Tools(given, Style()).read('{"name": "f", "arg') == []
+    assert Tools(given, CallStyle()).read('{"name": "f", "arg') == []
 
 
 def test_schemas_nested_too_deep_or_impossible_are_refused() -> None:
@@ -235,8 +235,8 @@ def test_the_modelfiles_system_and_a_note_on_tools(recall_tiny: Path) -> None:
         assert said[0] == {"role": "system", "content": "Be kind."}
         own = [{"role": "system", "content": "Own."}, {"role": "user", "content": "x"}]
         assert conversation(target, own) == own
-        tools = Tools([{"type": "function", "function": {"name": "get_time"}}], Style(bare=True))
-        tokens = ChatRequest(target, said, Options(), tools=tools).plan(model).tokens
+        tools = Tools([{"type": "function", "function": {"name": "get_time"}}], CallStyle(bare=True))
+        tokens = ChatRequest(target, said, SamplingOptions(), tools=tools).plan(model).tokens
         text = b"".join(model.piece(token) for token in tokens).decode()
         assert "Be kind." in text
         assert "get_time" in text

@@ -16,7 +16,7 @@ from ..generation.decode import Tally
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
 from ..generation.request import ChatRequest, RawRequest, RequestedModel, conversation
-from ..generation.sampling_options import Options, resolve
+from ..generation.sampling_options import SamplingOptions, resolve
 from ..generation.tool_calls import Tools, style_of
 from ..runtime.generation_service import GenerationService
 
@@ -91,7 +91,7 @@ class _Common:
     """What every request says beside its words."""
 
     target: RequestedModel
-    options: Options
+    options: SamplingOptions
     keep_alive: float | None
     stream: bool
     think: Think

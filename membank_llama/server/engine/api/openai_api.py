@@ -19,8 +19,8 @@ from ..generation.decode import Tally
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
 from ..generation.request import ChatRequest, RawRequest, conversation
-from ..generation.sampling_options import Options, resolve
-from ..generation.tool_calls import Call, Tools, style_of
+from ..generation.sampling_options import SamplingOptions, resolve
+from ..generation.tool_calls import ToolCall, Tools, style_of
 from ..runtime.generation_service import GenerationService
 
 _DONE = b"[DONE]"
@@ -105,12 +105,12 @@ def _usage(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _call(call: Call, index: int) -> dict[str, Any]:
+def _call(call: ToolCall, index: int) -> dict[str, Any]:
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     return {"id": call.id, "index": index, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _options(parameters: Mapping[str, Any], body: Mapping[str, Any]) -> Options:
+def _options(parameters: Mapping[str, Any], body: Mapping[str, Any]) -> SamplingOptions:
     given: dict[str, Any] = {name: body[name] for name in _SAME if body.get(name) is not None}
     limit = fields.integer(body, "max_completion_tokens")
     limit = fields.integer(body, "max_tokens") if limit is None else limit

@@ -15,8 +15,8 @@ from threading import Event
 from .decode import Tally, generate_text
 from .generation_context import GenerationContext
 from .reasoning import CLOSE, OPEN, Trimmer
-from .sampling_options import Options
-from .tool_calls import Call, Tools
+from .sampling_options import SamplingOptions
+from .tool_calls import ToolCall, Tools
 
 _MOST_RUNS = 32
 
@@ -27,7 +27,7 @@ class Delta:
 
     content: str = ""
     thinking: str = ""
-    calls: tuple[Call, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class GenerationPlan:
     """
 
     tokens: Sequence[int]
-    options: Options
+    options: SamplingOptions
     grammar: str | None = None
     tools: Tools | None = None
     thinks: bool = False

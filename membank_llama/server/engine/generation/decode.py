@@ -16,7 +16,7 @@ from threading import Event
 from ...asgi import AbandonedError, WireError
 from .generation_context import GenerationContext
 from .sampler import Sampler
-from .sampling_options import Options
+from .sampling_options import SamplingOptions
 
 
 @dataclass
@@ -75,7 +75,7 @@ class _Gate:
 def generate_text(
     model: GenerationContext,
     prompt: Sequence[int],
-    options: Options,
+    options: SamplingOptions,
     cancelled: Event,
     tally: Tally,
     *,
@@ -113,7 +113,7 @@ def generate_text(
 def _answer(
     model: GenerationContext,
     sampler: Sampler,
-    options: Options,
+    options: SamplingOptions,
     cancelled: Event,
     tally: Tally,
     watch: Sequence[str],

@@ -25,7 +25,7 @@ from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_t
 from membank_llama.core.errors import ModelError
 
 from ...asgi import AbandonedError
-from .grammars import Constraint, follower
+from .grammars import GrammarConstraint, follower
 from .template_renderer import TemplateRenderer
 
 _BATCH = 512
@@ -151,9 +151,9 @@ class GenerationContext:
         # few texts get to the second question, which looks through the whole vocabulary once
         return len(text) > _PLAIN * self.n_ctx and len(text.encode()) > self._model.tokenizer.longest * self.n_ctx
 
-    def constraint(self, grammar: str, cancelled: Event) -> Constraint:
+    def constraint(self, grammar: str, cancelled: Event) -> GrammarConstraint:
         """A grammar over this model's vocabulary; the one before it is given up."""
-        return Constraint(self._follower, str(self._model.path), grammar, self.n_vocab, cancelled)
+        return GrammarConstraint(self._follower, str(self._model.path), grammar, self.n_vocab, cancelled)
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for in an answer; none for most control tokens."""

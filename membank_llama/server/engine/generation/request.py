@@ -16,7 +16,7 @@ from .chat_template import ChatMessage
 from .context_window import fitting, too_long, with_system
 from .generation_context import GenerationContext
 from .reasoning import OPEN, Think
-from .sampling_options import Options
+from .sampling_options import SamplingOptions
 from .tool_calls import Tools
 
 _TAIL = 16
@@ -40,7 +40,7 @@ class ChatRequest:
 
     target: RequestedModel
     messages: Sequence[ChatMessage]
-    options: Options
+    options: SamplingOptions
     grammar: str | None = None
     tools: Tools | None = None
     think: Think = field(default_factory=Think)
@@ -78,7 +78,7 @@ class RawRequest:
 
     target: RequestedModel
     prompt: str
-    options: Options
+    options: SamplingOptions
     grammar: str | None = None
     suffix: str = ""
     before: Sequence[int] = ()

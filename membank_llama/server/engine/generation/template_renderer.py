@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from membank_llama.core.child_process import Child, ChildError, Flag
+from membank_llama.core.child_process import ChildError, ChildProcess, Flag
 
 from ...asgi import AbandonedError, WireError
 from .chat_template import ChatMessage, ChatTemplate
@@ -26,7 +26,7 @@ class TemplateRenderer:
     """The templates of one model; one thread at a time."""
 
     def __init__(self) -> None:
-        self._child = Child(f"{__name__}:render_in_child", MEMORY)
+        self._child = ChildProcess(f"{__name__}:render_in_child", MEMORY)
 
     def render(
         self,

@@ -23,7 +23,7 @@ from ..generation.answer import Delta, GenerationPlan, write_answer
 from ..generation.decode import Tally
 from ..generation.generation_context import GenerationContext
 from ..generation.request import RequestedModel
-from ..generation.tool_calls import Call
+from ..generation.tool_calls import ToolCall
 from ..library.catalogue import Catalogue
 from ..library.downloads import Downloads
 from .async_bridge import AsyncBridge, Work
@@ -153,7 +153,7 @@ async def _send_stream(x: Exchange, events: AsyncBridge[Event_], shape: AnswerFo
 
 async def _send_whole(x: Exchange, events: AsyncBridge[Event_], shape: AnswerFormat, load_ns: int) -> None:
     content, thinking, tally = [], [], Tally()
-    calls: list[Call] = []
+    calls: list[ToolCall] = []
     async for event in events:
         if isinstance(event, Tally):
             tally = event

@@ -17,7 +17,7 @@ from membank_llama.gguf.checks import check_loadable
 from ...asgi import WireError
 from ..generation.decode import Tally, generate_text
 from ..generation.generation_context import GenerationContext
-from ..generation.sampling_options import Options
+from ..generation.sampling_options import SamplingOptions
 from .embedder import Embedder
 
 _TEXT = "Hello, wörld! 你好 🙂 \t\n\n  1234567890 </s><|im_end|> \x00\x01\x7f"
@@ -45,7 +45,7 @@ def _run(path: Path) -> None:
     prompt = model.tokenize(_TEXT)[: _CONTEXT // 2]
     for piece in range(0, model.n_vocab, max(1, model.n_vocab // 1000)):
         model.piece(piece)
-    list(generate_text(model, prompt, Options(num_predict=4, seed=1), Event(), Tally()))
+    list(generate_text(model, prompt, SamplingOptions(num_predict=4, seed=1), Event(), Tally()))
 
 
 def _read(path: Path) -> None:
