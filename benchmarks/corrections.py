@@ -19,7 +19,7 @@ import numpy as np
 from bankbench import table, write_json
 
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
-from membank_llama.cli.bench.locomo import Conversation, read_conversations, shares_found
+from membank_llama.cli.bench.locomo import LabelledConversation, read_conversations, shares_found
 from membank_llama.core.types import Vector
 from membank_llama.hgns.axes import ANISOTROPIC, POWER, REMOVED, anisotropy, calibrate
 from membank_llama.hgns.codec import scaled_to_unit
@@ -63,7 +63,7 @@ def corrections(sample: Vector, corrects: bool) -> dict[str, Correct]:
     return found | {"as stored": stored.corrected}
 
 
-def recalled(talks: list[Conversation], vectors: Vector, asked: Vector) -> tuple[float, float]:
+def recalled(talks: list[LabelledConversation], vectors: Vector, asked: Vector) -> tuple[float, float]:
     """R@5 and R@10 of a cosine ranking."""
     found: dict[int, list[float]] = {5: [], 10: []}
     turn = question = 0

@@ -63,7 +63,7 @@ def ask(client: httpx.Client, text: str, **headers: str) -> Answered:
 
 
 def in_turns(asking: dict[str, Callable[[str], Answered]], rounds: int) -> dict[str, list[Answered]]:
-    """Ask each in its turn, over and over; what comes of the first rounds is thrown away."""
+    """ChatRequest each in its turn, over and over; what comes of the first rounds is thrown away."""
     answers: dict[str, list[Answered]] = {name: [] for name in asking}
     for number, question in enumerate(sentences(rounds + WARM_UP, QUESTION_WORDS, seed=11)):
         for name, one in asking.items():

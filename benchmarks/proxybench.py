@@ -27,8 +27,8 @@ import uvicorn
 from bankbench import sentences
 
 from membank_llama.adapters.base import ModelAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
-from membank_llama.adapters.mock import MockAdapter
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank
 from membank_llama.server.proxy.app import Proxy

@@ -12,8 +12,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .adapters.base import ModelAdapter
+    from .adapters.hashing import MockAdapter
     from .adapters.llama_cpp.adapter import LlamaCppAdapter
-    from .adapters.mock import MockAdapter
     from .core.errors import MembankError
     from .core.types import Memory, NewMemory
     from .memory.bank import MemBank
@@ -57,7 +57,7 @@ _HOMES = {
     "MembankError": ".core.errors",
     "Memory": ".core.types",
     "MemoryOptions": ".memory.prompt_injection",
-    "MockAdapter": ".adapters.mock",
+    "MockAdapter": ".adapters.hashing",
     "ModelAdapter": ".adapters.base",
     "NewMemory": ".core.types",
     "PointerRecord": ".store.pointers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -85,6 +86,14 @@ def test_libraries_of_others_have_one_owner(library: str) -> None:
     assert users
     strangers = [name for name in users if not f"{name}.py".startswith(OWNERS[library])]
     assert not strangers, f"{strangers} import {library}"
+
+
+def test_private_parts_of_llama_cpp_python_are_touched_in_one_file() -> None:
+    private = re.compile(
+        r"llama_cpp import _|llama_cpp\._(?!_)|\._model\.model\b|\._exit_stack|\._(?:ctx|batch)\.(?:ctx|batch)\b"
+    )
+    touching = {name for name, path in FILES.items() if private.search(path.read_text(encoding="utf-8"))}
+    assert touching == {"adapters/llama_cpp/private_api"}
 
 
 def test_every_room_has_a_floor() -> None:

@@ -24,7 +24,7 @@ from membank_llama.server import asgi
 from membank_llama.server.engine.generation import grammars, message_format
 from membank_llama.server.engine.generation.decode import first_of, longest_overlap
 from membank_llama.server.engine.generation.reasoning import Trimmer
-from membank_llama.server.engine.generation.tool_calls import Style, Tools
+from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools
 from membank_llama.server.proxy import api_formats, reply_reader
 from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, EstimatedTokenizer
 
@@ -99,7 +99,7 @@ def _takes_a_text(function: Callable[..., Any]) -> bool:
 
 
 NEUTRALISE = prompt_block.Neutraliser(COMMON_CONTROLS)
-TOOLS = Tools([{"function": {"name": "f"}}], Style(bare=True))
+TOOLS = Tools([{"function": {"name": "f"}}], CallStyle(bare=True))
 MORE: dict[str, Callable[[str], Any]] = {
     "recall.time_expressions.spans": lambda text: time_expressions.spans(text, 1.7e9),
     "memory.text_splitting.split_passages": text_splitting.split_passages,
@@ -109,13 +109,15 @@ MORE: dict[str, Callable[[str], Any]] = {
     "server.asgi.parse_object": lambda text: asgi.parse_object(
         b'{"a": "%b"}' % re.sub(r'[\\"\x00-\x1f]', "", text).encode()
     ),
-    "server.engine.generation.message_format.normalise": lambda text: message_format.normalise(
+    "server.engine.generation.message_format.template_messages": lambda text: message_format.template_messages(
         [{"role": "user", "content": text}]
     ),
-    "server.engine.generation.message_format, many": lambda text: message_format.normalise(
+    "server.engine.generation.message_format, many": lambda text: message_format.template_messages(
         [{"role": "user", "content": text[:9]}] * (len(text) // 20)
     ),
-    "server.engine.generation.message_format, calls": lambda text: message_format.normalise(_called(len(text) // 20)),
+    "server.engine.generation.message_format, calls": lambda text: message_format.template_messages(
+        _called(len(text) // 20)
+    ),
     "server.engine.generation.reasoning.Trimmer": lambda text: Trimmer().push(text),
     "server.engine.generation.tool_calls.read": TOOLS.read,
     "server.engine.generation.tool_calls.leading": TOOLS.leading,

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,45 @@ def test_importing_the_package_prints_nothing() -> None:
         check=True,
     )
     assert done.stdout == ""
+
+
+def test_the_bank_loads_no_host_library() -> None:
+    """Whoever encodes elsewhere, or only looks at a bank, waits for none of them."""
+    code = (
+        "import sys, membank_llama.memory.bank; print([m for m in ('llama_cpp', 'torch', 'typer') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_public_names_mean_one_thing() -> None:
+    """No class, function or alias of a type is defined in two modules, and no module is called as another.
+
+    Commands are named as people type them and are left out.
+    """
+    named, modules = defaultdict(list), defaultdict(list)
+    for path in SOURCES:
+        where = path.relative_to(ROOT / "membank_llama").as_posix()
+        if path.stem not in ("__init__", "app"):
+            modules[path.stem].append(where)
+        if not where.startswith("cli/commands/"):
+            for name in _public(ast.parse(path.read_text(encoding="utf-8"))):
+                named[name].append(where)
+    assert {name: places for name, places in named.items() if len(places) > 1} == {}
+    assert {name: places for name, places in modules.items() if len(places) > 1} == {}
+
+
+def _public(tree: ast.Module) -> set[str]:
+    """The public classes and functions of a module, and its aliases of types, which are in CamelCase."""
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            found |= {name for name in names if re.fullmatch(r"[A-Z]+[a-z]\w*", name)}
+    return {name for name in found if not name.startswith("_")}
 
 
 def test_what_the_page_on_security_promises_is_tested() -> None:

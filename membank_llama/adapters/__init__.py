@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from .base import ModelAdapter
 
 if TYPE_CHECKING:
+    from .hashing import MockAdapter
     from .huggingface import HuggingFaceAdapter
     from .llama_cpp.adapter import LlamaCppAdapter
-    from .mock import MockAdapter
 
 __all__ = ["HuggingFaceAdapter", "LlamaCppAdapter", "MockAdapter", "ModelAdapter"]
 
 _HOMES = {
     "HuggingFaceAdapter": ".huggingface",
     "LlamaCppAdapter": ".llama_cpp.adapter",
-    "MockAdapter": ".mock",
+    "MockAdapter": ".hashing",
 }
 
 

@@ -27,7 +27,7 @@ from membank_llama.core.errors import (
 from membank_llama.core.types import Vector
 
 from .base import ModelAdapter
-from .pooling import TRIAL, Reader, Window, check_options, groups, normalise, pool, resolve_layer
+from .pooling import TRIAL, Reader, Window, check_options, groups, pool, resolve_layer, unit_length
 from .prompt_templates import Pooling, template_mark
 
 _SAMPLES = 64
@@ -44,7 +44,7 @@ class HuggingFaceAdapter(ModelAdapter):
             Of an encoder made for embeddings, ``-1`` is usually best.
         pooling: over the tokens: ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position);
         default: what belongs to the template, or ``"mean"``.
-        template: ``"echo"``, ``"one-word"`` (see templates.py), or text around the input, with ``{text}`` where
+        template: ``"echo"``, ``"one-word"`` (see prompt_templates.py), or text around the input, with ``{text}`` where
         it goes.
         device: where to run, such as ``"cuda"``; default: where the model is.
         window: longest stretch of tokens evaluated at once; at most what the model has positions for.
@@ -119,7 +119,7 @@ class HuggingFaceAdapter(ModelAdapter):
         for group in groups(windows, self._capacity(windows), self._most):
             for window, rows in zip(group, self._states([w.tokens for w in group]), strict=True):
                 sums[window.text] += pool(window, rows, self.pooling)
-        return normalise(sums, self.name)
+        return unit_length(sums, self.name)
 
     def _capacity(self, windows: Sequence[Window]) -> int:
         return max([self._window, *(len(window.tokens) for window in windows)])

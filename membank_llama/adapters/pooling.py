@@ -62,7 +62,7 @@ class Reader:
 
     @classmethod
     def of(cls, tokenize: Tokenize, template: str | None, size: int, *, adds_space: bool = False) -> Reader:
-        """For windows of `size` tokens; of a template, its wording (see `templates.py`).
+        """For windows of `size` tokens; of a template, its wording (see `prompt_templates.py`).
 
         Raises:
             InvalidInputError: the template leaves hardly any room for the text.
@@ -171,7 +171,7 @@ def pool(window: Window, rows: npt.NDArray[Any], pooling: Pooling) -> npt.NDArra
     return summed
 
 
-def normalise(sums: npt.NDArray[np.float64], who: str) -> Vector:
+def unit_length(sums: npt.NDArray[np.float64], who: str) -> Vector:
     """Rows of unit length, float32.
 
     Raises:

@@ -21,7 +21,7 @@ TEXT = "{text}"
 
 
 @dataclass(frozen=True)
-class Template:
+class PromptTemplate:
     """What stands around a text, and the pooling that belongs to it."""
 
     wording: str
@@ -29,12 +29,12 @@ class Template:
 
 
 TEMPLATES = {
-    "echo": Template("A sentence: {text}\nThe same sentence again: {text}", "mean"),
-    "one-word": Template('This sentence: "{text}" means in one word: "', "last"),
+    "echo": PromptTemplate("A sentence: {text}\nThe same sentence again: {text}", "mean"),
+    "one-word": PromptTemplate('This sentence: "{text}" means in one word: "', "last"),
 }
 
 
-def resolve_template(template: str | None) -> Template | None:
+def resolve_template(template: str | None) -> PromptTemplate | None:
     """The template of a name, or made of a text that holds ``{text}`` once or, to pool the second time, twice.
 
     Raises:
@@ -47,7 +47,7 @@ def resolve_template(template: str | None) -> Template | None:
         raise InvalidInputError(
             f"template must be {names}, or hold {TEXT} once, or twice to pool the second; it is {template!r}"
         )
-    return Template(template, "mean")
+    return PromptTemplate(template, "mean")
 
 
 def template_wording(template: str | None) -> str | None:

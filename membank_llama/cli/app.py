@@ -8,6 +8,7 @@ everything does with MEMBANK_DEBUG=1.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Annotated
 import typer
 
 from membank_llama._version import __version__
-from membank_llama.core.errors import MembankError
+from membank_llama.core.errors import InvalidInputError, MembankError
 
 from .commands import bench_encoder, bench_recall, chat, maintenance, memories, serve, tune
-from .commands import options as base
+from .commands.options import Settings
 
 app = typer.Typer(
     name="membank",
@@ -56,7 +57,7 @@ def root(
     ] = False,
 ) -> None:  # fmt: skip
     """Long-term memory for llama.cpp models, on your own machine."""
-    ctx.obj = base.Settings(bank, namespace)
+    ctx.obj = Settings(bank, namespace)
 
 
 _TALK, _MEMORIES, _BANK = "Talk", "Memories", "The bank"
@@ -110,9 +111,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         app(args=list(sys.argv[1:] if args is None else args), prog_name="membank")
     except MembankError as exc:
-        if base.debugging():
+        if os.environ.get("MEMBANK_DEBUG", "") not in ("", "0"):
             raise
         from .terminal import fail
 
         fail(str(exc))
-        raise SystemExit(base.exit_code(exc)) from exc
+        raise SystemExit(2 if isinstance(exc, InvalidInputError) else 1) from exc

@@ -40,7 +40,7 @@ FACTS = (
 
 
 @dataclass(frozen=True)
-class Question:
+class DemoQuestion:
     """What is asked, and what the answer must hold; nothing where nothing was told about it."""
 
     text: str
@@ -48,20 +48,20 @@ class Question:
 
 
 QUESTIONS = (
-    Question("What is the code of my bicycle lock?", "4719"),
-    Question("When is my dentist appointment?", "14 March"),
-    Question("What is my sister called?", "Ilse"),
-    Question("Who feeds the cat?", "Tomasz"),
-    Question("Where do I work?", "Lisbon"),
-    Question("What is my brother called?"),
+    DemoQuestion("What is the code of my bicycle lock?", "4719"),
+    DemoQuestion("When is my dentist appointment?", "14 March"),
+    DemoQuestion("What is my sister called?", "Ilse"),
+    DemoQuestion("Who feeds the cat?", "Tomasz"),
+    DemoQuestion("Where do I work?", "Lisbon"),
+    DemoQuestion("What is my brother called?"),
 )
 
 
 @dataclass(frozen=True)
-class Asked:
+class DemoAnswer:
     """One question with both answers."""
 
-    question: Question
+    question: DemoQuestion
     without: str
     answer: str
     last: LastRecall | None
@@ -91,7 +91,7 @@ _CONTEXT = 1024
 _REPLY = 64
 
 
-def run(model: str | None, encoder: str | None, *, fast: bool = False) -> int:
+def run_demo(model: str | None, encoder: str | None, *, fast: bool = False) -> int:
     """Run both processes on a bank that is gone afterwards; returns the exit status of the first that failed, or 0."""
     chat_model = resolve_model(model) if model else embedded_model()
     encoding = resolve_model(encoder) if encoder else None
@@ -194,7 +194,7 @@ def ask(bank: Path, model: str, encoder: str, *, fast: bool = False) -> bool:
         for question in QUESTIONS:
             answer = _reply(llm, question.text)
             last = llm.memory.last
-            asked.append(Asked(question, _reply(bare, question.text), answer, last, toy))
+            asked.append(DemoAnswer(question, _reply(bare, question.text), answer, last, toy))
             llm.memory.new_conversation()
         _show_first(asked[0])
         _pause(fast)
@@ -205,7 +205,7 @@ def ask(bank: Path, model: str, encoder: str, *, fast: bool = False) -> bool:
         bare.close()
 
 
-def _show_first(asked: Asked) -> None:
+def _show_first(asked: DemoAnswer) -> None:
     last = asked.last
     parts: list[RenderableType] = [_you(asked.question.text)]
     if last is not None and last.results:
@@ -219,7 +219,7 @@ def _show_first(asked: Asked) -> None:
     _panel("from question to answer", *parts)
 
 
-def _show_all(asked: Sequence[Asked]) -> None:
+def _show_all(asked: Sequence[DemoAnswer]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0), expand=True)
     for name in ("asked", "without memory", "with memory"):
         table.add_column(name, ratio=1, overflow="fold")

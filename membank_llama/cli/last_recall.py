@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from membank_llama.core.atomic_files import write_whole
 from membank_llama.core.errors import BankError, BankStorageError
 from membank_llama.recall.query import RecallResult
+from membank_llama.recall.result_json import result_scores
 from membank_llama.store.bank_files import HISTORY, LAST_RECALL, open_plain, read_limited
 
 _MOST_BYTES = 16 << 20
@@ -29,16 +30,7 @@ def recall_rows(
     taken = set(injected)
     return [
         {
-            "memory_id": result.memory_id,
-            "score_l0": result.score_l0,
-            "score_l1": result.score_l1,
-            "score_l2": result.score_l2,
-            "lexical_score": result.lexical_score,
-            "fused_score": result.fused_score,
-            "signals": {name: round(value, 3) for name, value in result.signals.items()},
-            "duplicates": list(result.duplicates),
-            "relevant": result.relevant,
-            "reason": result.reason,
+            **result_scores(result),
             "injected": result.memory_id in taken,
             "skipped": (skipped or {}).get(result.memory_id),
         }
@@ -59,7 +51,7 @@ def save_recall(
         "results": rows,
     }
     try:
-        _write(bank / LAST_RECALL, json.dumps(record, ensure_ascii=False))
+        write_whole(bank / LAST_RECALL, json.dumps(record, ensure_ascii=False).encode())
     except OSError:
         return
 
@@ -136,15 +128,4 @@ def _scrub(path: Path, gone: set[str]) -> None:
         lines = block.split("\n")
         if "\n".join(line[1:] for line in lines if line.startswith("+")).strip() not in gone:
             kept.append(block)
-    _write(path, "\n\n".join(kept).rstrip("\n") + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, ("\n\n".join(kept).rstrip("\n") + "\n").encode())

@@ -7,18 +7,22 @@ could redraw the terminal, are shown and not obeyed.
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from membank_llama.core.logs import plain_json
 from membank_llama.core.types import Progress as ProgressCallback
 from membank_llama.recall.query import RecallResult
 
@@ -51,6 +55,16 @@ def note(text: str) -> None:
 def done(text: str, aside: str = "") -> None:
     """One line about what was achieved."""
     out.print(Text.assemble(("● ", "green"), visible(text), (aside, "dim")), soft_wrap=True)
+
+
+def echo_json(value: Any, indent: int | None = None) -> None:
+    """Print JSON. What a terminal would obey is spelled out, and so is what the terminal's encoding lacks."""
+    text = plain_json(json.dumps(value, ensure_ascii=False, indent=indent))
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        text = json.dumps(value, indent=indent)
+    typer.echo(text)
 
 
 def wrong(text: str) -> None:

@@ -26,7 +26,7 @@ from rich.text import Text
 from membank_llama.core.errors import InvalidInputError, MembankError
 
 from . import terminal
-from .conversation import Conversation, Reply
+from .chat_session import ChatReply, ChatSession
 from .last_recall import history_file, recall_rows, save_recall, scrub
 
 PROMPT = "› "
@@ -64,7 +64,7 @@ class Chat:
         bank: the bank's directory, for the history and the last recall; None without memory.
     """
 
-    def __init__(self, conversation: Conversation, bank: Path | None) -> None:
+    def __init__(self, conversation: ChatSession, bank: Path | None) -> None:
         self.conversation = conversation
         self.memory: Any = conversation.memory
         self._bank = bank
@@ -140,7 +140,7 @@ class Chat:
                 writer.close()
         self._after(reply)
 
-    def _after(self, reply: Reply) -> None:
+    def _after(self, reply: ChatReply) -> None:
         parts = []
         if reply.ended == "stopped":
             parts.append("stopped")
@@ -157,7 +157,7 @@ class Chat:
         if parts:
             self._dim(" · ".join(parts))
 
-    def _about_memory(self, reply: Reply) -> list[str]:
+    def _about_memory(self, reply: ChatReply) -> list[str]:
         last = reply.recalled
         if last is None:
             return []

@@ -23,13 +23,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 BREATH = 0.001
 """Seconds between two steps."""
 
-Steps = Iterator[Any]
+JobSteps = Iterator[Any]
 
 
 @dataclass
 class _Job:
-    start: Callable[[], Steps]
-    steps: Steps | None = None
+    start: Callable[[], JobSteps]
+    steps: JobSteps | None = None
     due: float = 0.0
     failures: int = 0
     again: bool = False
@@ -55,7 +55,7 @@ class BackgroundWorker:
         # also at interpreter exit: a thread inside native code must not outlive the interpreter
         self._finalizer = weakref.finalize(self, _stop, self._state)
 
-    def submit(self, name: Hashable, start: Callable[[], Steps]) -> None:
+    def submit(self, name: Hashable, start: Callable[[], JobSteps]) -> None:
         """Run this job soon. One of that name that runs already runs once more; one that failed keeps its pause."""
         state = self._state
         with state.wake:

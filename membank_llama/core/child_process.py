@@ -1,4 +1,4 @@
-"""`Child`: work that may run away, in a process of its own, with limits of time and memory.
+"""`ChildProcess`: work that may run away, in a process of its own, with limits of time and memory.
 
 What comes from a stranger and is run, not only read, goes there: a chat template, a grammar, a model file that was
 never loaded before. Whatever it does, it ends the child alone. A child takes one request after the other as frames of
@@ -30,9 +30,9 @@ _PIPE = 32 * 1024
 _LOOK_SECONDS = 0.05
 _START_SECONDS = 60.0
 _BOOT = (
-    "import json, sys; module, path, memory = sys.argv[1:]; sys.path[:] = json.loads(path); "
-    "from importlib import import_module; from membank_llama.core.child_process import run; "
-    "run(lambda: import_module(module).answer, int(memory))"
+    "import json, sys; worker, path, memory = sys.argv[1:]; sys.path[:] = json.loads(path); "
+    "from importlib import import_module; from membank_llama.core.child_process import serve_frames; "
+    "module, _, name = worker.partition(':'); serve_frames(lambda: getattr(import_module(module), name), int(memory))"
 )
 # no graphics card is touched, and nobody writes a core or a backtrace of it
 _ENVIRONMENT = {
@@ -55,16 +55,16 @@ class Flag(Protocol):
     def is_set(self) -> bool: ...
 
 
-class Child:
-    """A process that answers frames by ``answer(request)`` of a module; may be asked from any thread, one at a time.
+class ChildProcess:
+    """A process that answers frames by one function; may be asked from any thread, one at a time.
 
     Args:
-        module: where `answer` is, a function from bytes to bytes.
+        worker: ``package.module:function``, from bytes to bytes.
         memory: bytes that it may take beyond what it starts with; where the system can't say, no limit.
     """
 
-    def __init__(self, module: str, memory: int) -> None:
-        self._module = module
+    def __init__(self, worker: str, memory: int) -> None:
+        self._worker = worker
         self._memory = memory
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -107,7 +107,7 @@ class Child:
         path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
         try:
             self._process = process = subprocess.Popen(  # noqa: S603  our own interpreter, our own module
-                [sys.executable, "-I", "-c", _BOOT, self._module, path, str(self._memory)],
+                [sys.executable, "-I", "-c", _BOOT, self._worker, path, str(self._memory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -189,7 +189,7 @@ def _frame(stream: BinaryIO) -> bytes | None:
 # -- in the child
 
 
-def run(load: Callable[[], Callable[[bytes], bytes]], memory: int) -> None:
+def serve_frames(load: Callable[[], Callable[[bytes], bytes]], memory: int) -> None:
     """Answer frames of standard input until it ends."""
     with os.fdopen(os.dup(0), "rb") as requests, os.fdopen(os.dup(1), "wb") as answers:
         # what native code prints must not stand among the answers

@@ -27,6 +27,6 @@ def speaker_of(text: str, role: str, metadata: Mapping[str, Any] | None = None) 
     return spoken[1] if spoken else None
 
 
-def asks(text: str) -> bool:
+def is_question(text: str) -> bool:
     """Whether a text ends with a question; what stands in brackets after it does not count."""
     return _ASIDE.sub("", text[-600:]).rstrip().endswith(("?", "？", "؟"))

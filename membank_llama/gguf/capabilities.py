@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from membank_llama.core.errors import ModelFileError
-
-from .header import read_header
+from .header import file_state, read_header
 
 _POOLING_RANK = 4
 
@@ -25,6 +23,8 @@ class ModelFacts:
     n_ctx_train: int
     pooling: int | None
     template: str | None
+    causal: bool = True
+    """Whether a token sees only those ahead of it, as in every model that chats."""
 
     @property
     def embeds(self) -> bool:
@@ -53,11 +53,7 @@ def read_facts(path: Path) -> ModelFacts:
     Raises:
         ModelFileError: it is missing, damaged or no GGUF.
     """
-    try:
-        stat = path.stat()
-    except OSError as exc:
-        raise ModelFileError(f"there is no model file at {path}; check the path") from exc
-    return _read(path, stat.st_mtime_ns, stat.st_size)
+    return _read(*file_state(path))
 
 
 @lru_cache(maxsize=64)
@@ -70,5 +66,6 @@ def _read(path: Path, _mtime: int, _size: int) -> ModelFacts:
         architecture=arch,
         n_ctx_train=trained if isinstance(trained, int) else 0,
         pooling=pooling if isinstance(pooling, int) else None,
+        causal=meta.get(f"{arch}.attention.causal") is not False,
         template=template if isinstance(template, str) and template.strip() else None,
     )

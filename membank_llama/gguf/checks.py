@@ -1,7 +1,7 @@
 """What a GGUF must not say, beyond being whole: values on which llama.cpp ends the process in place of an error.
 
 Whoever opens a model's file with llama.cpp calls `check_loadable` first. It knows what has been seen to end it; for a
-file from the network that is not enough, see trial.py.
+file from the network that is not enough, see trial_load.py.
 """
 
 from __future__ import annotations

@@ -1,17 +1,15 @@
-"""Reads the head of a GGUF file: enough to refuse a damaged one and to know a good one again.
+"""Reads the head of a GGUF file: what it says of the model, and whether the file is whole.
 
 llama.cpp tells the log, not the caller, what is wrong with a file, and older versions abort the process on
 some damage. So the header is read here first, bounds-checked and without any native code; whatever passes
-has a complete tensor table and all of its tensor data. The fingerprint is taken from what determines the
-vectors (architecture, tensor table, samples of the tensor bytes), never from the name or the date of the
-file.
+has a complete tensor table and all of its tensor data. `read_header` keeps only the length of an array, as a
+vocabulary takes long to read and a lot of memory; `read_metadata` and `read_strings` read arrays too.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 import mmap
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from membank_llama.core.errors import ModelFileError
+from membank_llama.core.errors import ModelFileError, ModelNotFoundError
 
 # ggml type -> (values in a block, bytes of a block); a type that is not here is checked by its offset alone
 _TYPES = {
@@ -31,12 +29,12 @@ _TYPES = {
 }  # fmt: skip
 # GGUF value type -> struct code; 8 is a string, 9 an array
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
+_FLOAT, _STRING, _ARRAY = 6, 8, 9
 _LENGTH = struct.Struct("<Q")
+_MAGIC = b"GGUF"
+_METADATA_AT = 16
+_DIGITS = 9
 _MAX_DIMS = 4
-_BLOCK = 4096
-_BLOCKS = 16
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _AGAIN = "download it again, or copy it again from where it came"
 
 
@@ -71,6 +69,40 @@ class GGUFHeader:
         return str(self.metadata.get("general.architecture", ""))
 
 
+def checked_gguf(path: Path) -> Path:
+    """The path itself, when a file that begins as a GGUF does is there.
+
+    Raises:
+        ModelNotFoundError, ModelFileError: there is none, or it is something else.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"there is no file {path}; check the path") from error
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}; check its owner and mode") from error
+    if magic != _MAGIC:
+        raise ModelFileError(
+            f"{path} is not a GGUF file (it begins with {magic!r}); convert the model with llama.cpp's "
+            "convert_hf_to_gguf.py, or download a .gguf"
+        )
+    return path
+
+
+def file_state(path: Path) -> tuple[Path, int, int]:
+    """A file with its date and size: what was read from it is good for as long as these stay.
+
+    Raises:
+        ModelFileError: there is no such file.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ModelFileError(f"there is no model file at {path}; check the path") from error
+    return path, status.st_mtime_ns, status.st_size
+
+
 def read_header(path: str | Path) -> GGUFHeader:
     """Read and check the head of a GGUF file.
 
@@ -78,67 +110,20 @@ def read_header(path: str | Path) -> GGUFHeader:
         ModelFileError: the file is missing, no GGUF, of an unknown version, damaged or cut short.
     """
     path = Path(path)
-    with _mapped(path) as data:
+    with mapped(path) as data:
         try:
             return _parse(path, data)
         except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
             raise ModelFileError(f"{path} ends or breaks within its header ({error}); {_AGAIN}") from error
 
 
-def fingerprint(path: str | Path) -> str:
-    """64 hex digits that name the model: sha256 over its settings, tensor table and sampled tensor bytes.
-
-    Reads a few hundred KiB, however large the file is. All parts of a split model are taken in. The chat
-    template, the name and other descriptions do not count: they change no vector.
-    """
-    digest = hashlib.sha256()
-    for part in parts_of(Path(path)):
-        header = read_header(part)
-        digest.update(repr((header.architecture, sorted(_settings(header)))).encode())
-        for tensor in header.tensors:
-            digest.update(f"\n{tensor.name} {tensor.shape} {tensor.type}".encode())
-        with _mapped(part) as data:
-            for start, end in _samples(header):
-                digest.update(data[start:end])
-    return digest.hexdigest()
-
-
-def _settings(header: GGUFHeader) -> Iterator[tuple[str, str]]:
-    """What beside the tensors decides about the vectors: hyperparameters, and how text becomes tokens."""
-    for key, value in header.metadata.items():
-        room, _, name = key.rpartition(".")
-        if room == "tokenizer.ggml":
-            counts = name in ("model", "pre") or name.startswith("add_")
-        else:
-            counts = room.split(".")[0] == header.architecture and name not in ("context_length", "vocab_size")
-        if counts:
-            yield key, repr(value)
-
-
-def parts_of(path: Path) -> list[Path]:
-    """The files that a model lies in: itself, or all parts of a split one."""
-    found = _SPLIT.search(path.name)
-    if found is None:
-        return [path]
-    stem, count = path.name[: found.start()], int(found[2])
-    return [path.with_name(f"{stem}-{n:05d}-of-{count:05d}.gguf") for n in range(1, count + 1)]
-
-
-def _samples(header: GGUFHeader) -> Iterator[tuple[int, int]]:
-    """Byte ranges to hash: evenly spread blocks, and both ends of some tensors."""
-    first, last = header.data_start, header.file_size
-    for n in range(_BLOCKS):
-        start = first + (last - first - _BLOCK) * n // (_BLOCKS - 1)
-        yield max(first, start), min(last, max(first, start) + _BLOCK)
-    every = max(1, len(header.tensors) // 64)
-    for tensor in header.tensors[::every]:
-        end = tensor.offset + tensor.nbytes
-        yield tensor.offset, min(tensor.offset + 256, last)
-        yield max(tensor.offset, end - 256), end
-
-
 @contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """A file's bytes, as far as they are looked at.
+
+    Raises:
+        ModelFileError: it is missing, a directory, empty, or cannot be read.
+    """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
@@ -155,9 +140,9 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 class _Cursor:
     """Walks over the bytes of the header; never past the end."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, at: int = 0) -> None:
         self.data = data
-        self.at = 0
+        self.at = at
         self.size = len(data)
 
     def take(self, code: str) -> Any:
@@ -165,69 +150,124 @@ class _Cursor:
         self.at += struct.calcsize("<" + code)
         return value
 
-    def skip(self, count: int) -> None:
-        if count > self.size - self.at:
-            raise IndexError(f"{count} bytes wanted, {self.size - self.at} left")
+    def skip(self, count: int) -> int:
+        """Go on by so many bytes; returns the place before the step."""
+        start = self.at
+        if count > self.size - start:
+            raise IndexError(f"{count} bytes wanted, {self.size - start} left")
         self.at += count
+        return start
+
+    def string(self) -> bytes:
+        length = self.take("Q")
+        start = self.skip(length)
+        return self.data[start : self.at]
 
     def text(self) -> str:
-        length = self.take("Q")
-        start = self.at
-        self.skip(length)
-        return self.data[start : self.at].decode("utf-8", "replace")
+        return self.string().decode("utf-8", "replace")
 
     def value(self, kind: int) -> Any:
+        """A value of the metadata: a scalar, a text, or the length of an array, which is skipped."""
         if kind == _STRING:
             return self.text()
         if kind == _ARRAY:
-            return self.array()
-        if kind not in _SCALARS:
-            raise IndexError(f"unknown value type {kind}")
-        return self.take(_SCALARS[kind])
+            return self.skip_array()
+        return self.take(_code(kind))
 
-    def array(self) -> ArrayLength:
+    def skip_array(self) -> ArrayLength:
         kind, count = self.take("I"), self.take("Q")
         if kind == _STRING:
             unpack, at = _LENGTH.unpack_from, self.at
             for _ in range(count):
                 at += 8 + unpack(self.data, at)[0]
             self.skip(at - self.at)
-        elif kind in _SCALARS:
-            self.skip(count * struct.calcsize("<" + _SCALARS[kind]))
         else:
-            raise IndexError(f"unknown array type {kind}")
+            self.skip(count * struct.calcsize("<" + _code(kind)))
         return ArrayLength(count)
 
-    def strings(self) -> list[bytes]:
-        """The values of an array of strings; none of another array."""
+    def array(self) -> tuple[int, list[Any]]:
+        """The type of an array's values, and all of them; strings as bytes."""
         kind, count = self.take("I"), self.take("Q")
-        found: list[bytes] = []
-        for _ in range(count if kind == _STRING else 0):
-            length = self.take("Q")
-            start = self.at
-            self.skip(length)
-            found.append(self.data[start : self.at])
-        return found
+        if kind == _STRING:
+            return kind, [self.string() for _ in range(count)]
+        code = _code(kind)
+        start = self.skip(count * struct.calcsize("<" + code))
+        return kind, list(struct.unpack_from(f"<{count}{code}", self.data, start))
+
+
+def _code(kind: int) -> str:
+    if kind not in _SCALARS:
+        raise IndexError(f"unknown value type {kind}")
+    return _SCALARS[kind]
+
+
+@contextmanager
+def _metadata_of(path: Path) -> Iterator[Iterator[tuple[str, int, _Cursor]]]:
+    """Key and type of each value, with the cursor before it, of a file whose header was read already."""
+
+    def keys(cursor: _Cursor) -> Iterator[tuple[str, int, _Cursor]]:
+        for _ in range(cursor.take("Q")):
+            yield cursor.text(), cursor.take("I"), cursor
+
+    with mapped(path) as data:
+        try:
+            yield keys(_Cursor(data, _METADATA_AT))
+        except (struct.error, IndexError, OverflowError) as error:
+            raise ModelFileError(f"{path} was changed while it was read ({error}); try again") from error
 
 
 def read_strings(path: Path, wanted: str) -> list[bytes]:
     """The array of strings under a key of a file whose header has been read; empty where there is none."""
-    with _mapped(path) as data:
-        cursor = _Cursor(data)
-        cursor.skip(16)
-        try:
-            for _ in range(cursor.take("Q")):
-                key, kind = cursor.text(), cursor.take("I")
-                if key == wanted:
-                    return cursor.strings() if kind == _ARRAY else []
-                cursor.value(kind)
-        except (struct.error, IndexError, OverflowError) as error:
-            raise ModelFileError(f"{path} was changed while it was read ({error}); try again") from error
+    with _metadata_of(path) as keys:
+        for key, kind, cursor in keys:
+            if key == wanted:
+                inner, values = cursor.array() if kind == _ARRAY else (kind, [])
+                return values if inner == _STRING else []
+            cursor.value(kind)
     return []
 
 
+def read_metadata(path: Path, *, arrays: bool) -> dict[str, Any]:
+    """All keys of a file whose header has been read, as JSON can hold them; an array is None unless `arrays`.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    found: dict[str, Any] = {}
+    with _metadata_of(path) as keys:
+        for key, kind, cursor in keys:
+            if kind != _ARRAY:
+                found[key] = _as_json(kind, cursor.value(kind))
+            elif arrays:
+                inner, values = cursor.array()
+                found[key] = [_as_json(inner, value) for value in values]
+            else:
+                cursor.skip_array()
+                found[key] = None
+    return found
+
+
+def _as_json(kind: int, value: Any) -> Any:
+    """A value as JSON has it: the shortest spelling of a float of 32 bits, and none for what is no number."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    if value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if kind != _FLOAT:
+        return value
+    for digits in range(1, _DIGITS):
+        short = float(f"{value:.{digits}g}")
+        if struct.pack("<f", short) == struct.pack("<f", value):
+            return short
+    return value
+
+
 def _parse(path: Path, data: mmap.mmap) -> GGUFHeader:
-    if data[:4] != b"GGUF":
+    if data[:4] != _MAGIC:
         raise ModelFileError(
             f"{path} is not a GGUF file (it starts with {bytes(data[:4])!r}); "
             "give a .gguf model, or convert it with llama.cpp's convert_hf_to_gguf.py"

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import ModelFileError
 
-from .references import digest_hex, find_blob
-
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.ollama.image."
-_MAX_TEXT = 16 * 1024 * 1024
+_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -103,29 +101,7 @@ def _layer(row: Any) -> Layer | None:
     return Layer(kind, f"sha256:{found}", size, str(row.get("from", "")))
 
 
-def read_texts(manifest: Manifest, kind: str, stores: Iterable[Path]) -> list[str]:
-    """The texts of all parts of one kind that can be read."""
-    stores = list(stores)
-    texts = []
-    for layer in manifest.of_kind(kind):
-        data = _read(stores, layer)
-        if data is not None:
-            texts.append(data.decode("utf-8", "replace"))
-    return texts
-
-
-def read_json(layer: Layer | None, stores: Sequence[Path]) -> Any:
-    """A part's JSON; None where it cannot be read or is none."""
-    data = _read(stores, layer) if layer else None
-    try:
-        return json.loads(data) if data is not None else None
-    except (ValueError, RecursionError):
-        return None
-
-
-def _read(stores: Sequence[Path], layer: Layer) -> bytes | None:
-    path = find_blob(stores, layer.digest)
-    try:
-        return path.read_bytes() if path and path.stat().st_size <= _MAX_TEXT else None
-    except OSError:
-        return None
+def digest_hex(digest: str) -> str | None:
+    """The 64 hex digits of ``sha256:…``, or None where this is no digest."""
+    found = _DIGEST.fullmatch(digest)
+    return found[1] if found else None

@@ -19,12 +19,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from membank_llama.core.errors import BankCorruptError, InvalidInputError
 from membank_llama.core.types import Vector
 
 from .codec import scaled_to_unit, unit_rows
+from .gradient import Floats
 
 DENSE = 1024
 LEADING = 512
@@ -46,7 +46,6 @@ DOUBT = 0.6
 
 MOST_DIMS = 1 << 17
 _MAGIC = b"MBKAXES1"
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

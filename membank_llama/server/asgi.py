@@ -10,16 +10,17 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp as ASGIApp
+from starlette.types import Message as Message
+from starlette.types import Receive as Receive
+from starlette.types import Scope as Scope
+from starlette.types import Send as Send
 
 from membank_llama.core.surrogates import repaired
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 BODY_SECONDS = 30.0
@@ -82,15 +83,9 @@ async def send_whole(
     send: Send, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
 ) -> None:
     """Answer with a whole body of any type."""
-    lines = {"content-type": content_type, "content-length": str(len(body)), **(headers or {})}
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    response = Response(body, status, {"content-type": content_type, **(headers or {})})
+    await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def read_body(receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
-    """The whole body of a request; see `parts_of_body`."""
-    return b"".join([part async for part in parts_of_body(receive, limit)])
 
 
 async def parts_of_body(receive: Receive, limit: int) -> AsyncIterator[bytes]:

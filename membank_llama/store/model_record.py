@@ -16,7 +16,7 @@ from typing import Any
 
 from membank_llama.adapters.prompt_templates import TEMPLATES, template_mark
 from membank_llama.core.errors import BankCorruptError, BankFormatError, InvalidInputError
-from membank_llama.gguf.header import fingerprint
+from membank_llama.gguf.fingerprint import fingerprint
 
 from .bank_files import DATABASE, check_files
 from .bank_records import model_card

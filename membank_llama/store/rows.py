@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from membank_llama.core.errors import BankCorruptError
-from membank_llama.core.text_features import asks, speaker_of
+from membank_llama.core.text_features import is_question, speaker_of
 from membank_llama.core.types import Memory, NewMemory
 
 CHECKED = (
@@ -101,7 +101,8 @@ def row_of(memory_id: int, item: NewMemory, digest: bytes, slot: int, now: float
     expires = None if item.expires_at is None else float(item.expires_at) + 0.0
     fields = (
         memory_id, item.text, digest, item.role, item.namespace, item.conversation, created, item.source, metadata,
-        int(item.pinned), expires, 1, created, speaker_of(item.text, item.role, item.metadata), int(asks(item.text)),
+        int(item.pinned), expires, 1, created,
+        speaker_of(item.text, item.role, item.metadata), int(is_question(item.text)),
     )  # fmt: skip
     return (*fields, row_checksum(*fields), slot)
 

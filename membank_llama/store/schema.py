@@ -11,7 +11,7 @@ import json
 import sqlite3
 
 from membank_llama.core.errors import BankFormatError
-from membank_llama.core.text_features import asks, speaker_of
+from membank_llama.core.text_features import is_question, speaker_of
 from membank_llama.core.types import Progress
 
 from .full_text import TOKENIZER
@@ -225,7 +225,7 @@ def add_functions(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that migrations use."""
     for name, count, function in (
         ("membank_speaker", 3, _speaker),
-        ("membank_asks", 1, asks),
+        ("membank_asks", 1, is_question),
         ("membank_checksum", -1, row_checksum),
         ("membank_text_hash", 1, _text_hash),
         ("membank_words", 3, sql_function()),

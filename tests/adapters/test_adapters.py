@@ -19,7 +19,7 @@ from support.made_models import make_tiny
 import membank_llama.adapters.llama_cpp.adapter as llama_cpp_module
 from membank_llama.adapters import LlamaCppAdapter, MockAdapter
 from membank_llama.adapters.huggingface import HuggingFaceAdapter
-from membank_llama.adapters.pooling import Reader, groups, normalise, pool, resolve_layer
+from membank_llama.adapters.pooling import Reader, groups, pool, resolve_layer, unit_length
 from membank_llama.core.errors import EncodingError, InvalidInputError, MissingExtraError, ModelError, ModelFileError
 
 TEXTS = [
@@ -158,7 +158,7 @@ def test_groups_hold_all_and_fit() -> None:
 def test_unusable_sums_are_an_error() -> None:
     for bad in (0.0, np.nan, np.inf):
         with pytest.raises(EncodingError, match=r"1 of 2 texts .first: number 1"):
-            normalise(np.array([[1.0, 2.0], [bad, bad]]), "model")
+            unit_length(np.array([[1.0, 2.0], [bad, bad]]), "model")
 
 
 # --- llama.cpp --------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_a_long_text_is_pooled_over_all_of_its_windows(stories_gguf: Path, pooli
     text = "Lily had a red ball. The ball was big. " * 16 + "Then a fox came to play with Lily and her mom."
     with adapter(stories_gguf, window=64, pooling=pooling) as model:
         assert isinstance(model, LlamaCppAdapter)
-        body = model._weights.tokenize(text, specials=False, add=False)
+        body = model._model.tokenize(text, specials=False, add=False)
         total = np.zeros(64)
         assert len(body) > 3 * 63
         for at in range(0, len(body), 63):
@@ -232,7 +232,7 @@ def test_a_long_text_is_pooled_over_all_of_its_windows(stories_gguf: Path, pooli
 def test_a_long_text_is_tokenized_in_pieces_to_the_same_tokens(fixture: str, request: pytest.FixtureRequest) -> None:
     model: LlamaCppAdapter = request.getfixturevalue(fixture)
     text = "".join(f"On day {n} Tom went to the park, and\nhe saw  {n * n} birds. " for n in range(900))
-    whole = model._weights.tokenize(text, specials=False, add=False)
+    whole = model._model.tokenize(text, specials=False, add=False)
     windows = list(model._reader.windows(0, text))
     assert [token for w in windows for token in w.tokens[w.start : w.end]] == whole
     assert list(model._reader.windows(0, "\x00\U0001f600" * 50_000))  # minutes, if done at once
@@ -261,7 +261,7 @@ def test_echo_pools_the_second_time_alone(stories_gguf: Path) -> None:
         assert isinstance(model, LlamaCppAdapter)
         assert model.pooling == "mean" and model.model_id().endswith("-L1-mean-echo")
         (window,) = model._reader.windows(0, text)
-        body = model._weights.tokenize(text, specials=False, add=False)
+        body = model._model.tokenize(text, specials=False, add=False)
         assert window.tokens[window.start : window.end] == body
         assert window.tokens[: window.start].count(body[0]) and window.end == len(window.tokens)
         (rows,) = model._context.states([window.tokens])
@@ -277,7 +277,7 @@ def test_one_word_takes_the_state_ahead_of_the_word(recall_tiny: Path) -> None:
         assert isinstance(model, LlamaCppAdapter)
         assert model.pooling == "last" and model.model_id().endswith("-L5-last-one-word")
         (window,) = model._reader.windows(0, "My cat is called Tom.")
-        quote = model._weights.tokenize('"', specials=False, add=False)
+        quote = model._model.tokenize('"', specials=False, add=False)
         assert window.tokens[-1:] == quote[-1:]
         (rows,) = model._context.states([window.tokens])
         assert model.encode("My cat is called Tom.") @ (rows[-1] / np.linalg.norm(rows[-1])) > 0.9999

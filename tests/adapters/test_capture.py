@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 from support.made_models import make_tiny
 
-from membank_llama.adapters.llama_cpp.capture import Context, Plan, Weights
+from membank_llama.adapters.llama_cpp.capture import CaptureContext, CapturePlan
+from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel
 from membank_llama.core.errors import EncodingError, InvalidInputError, ModelError, ModelFileError
 
 TEXT = "the house of my mother is large and old"
 
 
-def plan(layer: int | None, **change: object) -> Plan:
-    return Plan(**{"layer": layer, "window": 256, "max_sequences": 4, "n_threads": 1, **change})  # type: ignore[arg-type]
+def plan(layer: int | None, **change: object) -> CapturePlan:
+    return CapturePlan(**{"layer": layer, "window": 256, "max_sequences": 4, "n_threads": 1, **change})  # type: ignore[arg-type]
 
 
 def llama(path: Path, **options: object) -> llama_cpp.Llama:
@@ -32,8 +33,8 @@ def llama(path: Path, **options: object) -> llama_cpp.Llama:
 
 
 @pytest.fixture
-def weights(tiny_gguf: Path) -> Iterator[Weights]:
-    opened = Weights(tiny_gguf)
+def weights(tiny_gguf: Path) -> Iterator[LoadedModel]:
+    opened = LoadedModel(tiny_gguf)
     yield opened
     opened.close()
 
@@ -43,8 +44,8 @@ def final_norm(rows: np.ndarray) -> np.ndarray:
     return rows / np.sqrt((rows.astype(np.float64) ** 2).mean(axis=1, keepdims=True) + 1e-5)
 
 
-def states(weights: Weights, chosen: Plan, *texts: str) -> list[np.ndarray]:
-    context = Context(weights, chosen)
+def states(weights: LoadedModel, chosen: CapturePlan, *texts: str) -> list[np.ndarray]:
+    context = CaptureContext(weights, chosen)
     try:
         return context.states([weights.tokenize(text, specials=False, add=True) for text in texts])
     finally:
@@ -52,7 +53,7 @@ def states(weights: Weights, chosen: Plan, *texts: str) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_each_layer_against_a_model_that_ends_there(weights: Weights, tmp_path: Path, depth: int) -> None:
+def test_each_layer_against_a_model_that_ends_there(weights: LoadedModel, tmp_path: Path, depth: int) -> None:
     # with one seed, a shallower model has the same first blocks: its final state is our layer depth - 1
     shallow = make_tiny().make_model(tmp_path / "shallow.gguf", n_layer=depth)
     with_embeddings = llama(shallow, embedding=True, pooling_type=llama_cpp.LLAMA_POOLING_TYPE_NONE)
@@ -64,7 +65,7 @@ def test_each_layer_against_a_model_that_ends_there(weights: Weights, tmp_path: 
     assert (final_norm(ours) * theirs).sum() / np.linalg.norm(final_norm(ours)) / np.linalg.norm(theirs) > 0.9999
 
 
-def test_several_texts_in_one_evaluation_are_as_each_alone(weights: Weights) -> None:
+def test_several_texts_in_one_evaluation_are_as_each_alone(weights: LoadedModel) -> None:
     texts = [TEXT, "dog", "a cat and a letter", "remember the answer"]
     together = states(weights, plan(1), *texts)
     for text, rows in zip(texts, together, strict=True):
@@ -73,8 +74,8 @@ def test_several_texts_in_one_evaluation_are_as_each_alone(weights: Weights) -> 
         np.testing.assert_allclose(rows, alone, atol=2e-2)
 
 
-def test_nothing_is_left_over_from_the_evaluation_before(weights: Weights) -> None:
-    context = Context(weights, plan(1))
+def test_nothing_is_left_over_from_the_evaluation_before(weights: LoadedModel) -> None:
+    context = CaptureContext(weights, plan(1))
     first = weights.tokenize(TEXT, specials=False, add=True)
     (before,) = context.states([first])
     context.states([weights.tokenize("something else that is longer " * 5, specials=False, add=True)])
@@ -83,32 +84,32 @@ def test_nothing_is_left_over_from_the_evaluation_before(weights: Weights) -> No
     context.close()
 
 
-def test_final_states_of_every_token(weights: Weights) -> None:
+def test_final_states_of_every_token(weights: LoadedModel) -> None:
     (final,) = states(weights, plan(None, outputs=True), TEXT)
     (last,) = states(weights, plan(3, outputs=True), TEXT)
     np.testing.assert_allclose(final, final_norm(last), atol=1e-4)
 
 
-def test_a_last_layer_without_outputs_is_an_error_and_not_a_vector(weights: Weights) -> None:
+def test_a_last_layer_without_outputs_is_an_error_and_not_a_vector(weights: LoadedModel) -> None:
     with pytest.raises(EncodingError):
         states(weights, plan(3), TEXT)
 
 
-def test_an_error_in_the_callback_is_raised_and_the_context_lives(weights: Weights) -> None:
-    context = Context(weights, plan(1))
+def test_an_error_in_the_callback_is_raised_and_the_context_lives(weights: LoadedModel) -> None:
+    context = CaptureContext(weights, plan(1))
     tokens = weights.tokenize(TEXT, specials=False, add=True)
     (right,) = context.states([tokens])
-    context._watch._dim = 63
+    context._callback._dim = 63
     with pytest.raises(EncodingError, match="rows of 63"):
         context.states([tokens])
-    context._watch._dim = 64
+    context._callback._dim = 64
     np.testing.assert_array_equal(context.states([tokens])[0], right)
     context.close()
 
 
 def test_ctrl_c_during_an_evaluation_is_not_lost(stories_gguf: Path) -> None:
-    weights = Weights(stories_gguf)
-    context = Context(weights, plan(3, outputs=True))
+    weights = LoadedModel(stories_gguf)
+    context = CaptureContext(weights, plan(3, outputs=True))
     tokens = weights.tokenize("Once there was a big red dog. " * 12, specials=False, add=True)[:250]
     (right,) = context.states([tokens])
     # an interrupt that meets a finalizer of an earlier test is lost to Python, not to the capture
@@ -129,16 +130,16 @@ def test_ctrl_c_during_an_evaluation_is_not_lost(stories_gguf: Path) -> None:
 
 
 @pytest.mark.parametrize("sequences", [[], [[]], [[1], []], [[1]] * 5, [[1] * 600]])
-def test_what_is_no_batch_is_refused(weights: Weights, sequences: list[list[int]]) -> None:
-    context = Context(weights, plan(1))
+def test_what_is_no_batch_is_refused(weights: LoadedModel, sequences: list[list[int]]) -> None:
+    context = CaptureContext(weights, plan(1))
     with pytest.raises(EncodingError):
         context.states(sequences)
     assert len(context.states([[1, 300]])) == 1
     context.close()
 
 
-def test_closed_means_an_error_and_closing_twice_nothing(weights: Weights) -> None:
-    context = Context(weights, plan(1))
+def test_closed_means_an_error_and_closing_twice_nothing(weights: LoadedModel) -> None:
+    context = CaptureContext(weights, plan(1))
     context.close()
     context.close()
     with pytest.raises(ModelError, match="closed"):
@@ -151,8 +152,8 @@ def test_closed_means_an_error_and_closing_twice_nothing(weights: Weights) -> No
 
 def test_the_owner_may_close_the_llama_first(tiny_gguf: Path) -> None:
     host = llama(tiny_gguf)
-    weights = Weights(host)
-    context = Context(weights, plan(1))
+    weights = LoadedModel(host)
+    context = CaptureContext(weights, plan(1))
     assert len(context.states([[1, 300]])) == 1
     host.close()
     for call in (lambda: context.states([[1, 300]]), lambda: weights.tokenize("x", specials=False, add=True)):
@@ -164,8 +165,8 @@ def test_the_owner_may_close_the_llama_first(tiny_gguf: Path) -> None:
 
 def test_closing_ours_leaves_the_llama_open(tiny_gguf: Path) -> None:
     host = llama(tiny_gguf)
-    weights = Weights(host)
-    context = Context(weights, plan(1))
+    weights = LoadedModel(host)
+    context = CaptureContext(weights, plan(1))
     context.close()
     weights.close()
     assert host("the house", max_tokens=3, temperature=0)["choices"][0]["text"]
@@ -207,10 +208,10 @@ def test_loading_by_path_is_silent_and_leaves_the_log_level(tiny_gguf: Path, cap
     try:
         for level in (logging.DEBUG, logging.ERROR):
             log.setLevel(level)
-            Weights(tiny_gguf).close()
+            LoadedModel(tiny_gguf).close()
             assert log.level == level
         log.setLevel(logging.NOTSET)
-        weights = Weights(tiny_gguf)
+        weights = LoadedModel(tiny_gguf)
         states(weights, plan(1), TEXT)
         weights.close()
     finally:
@@ -220,14 +221,14 @@ def test_loading_by_path_is_silent_and_leaves_the_log_level(tiny_gguf: Path, cap
 
 def test_not_a_model(tmp_path: Path, tiny_gguf: Path) -> None:
     with pytest.raises(ModelFileError, match="no model file"):
-        Weights(tmp_path / "none.gguf")
+        LoadedModel(tmp_path / "none.gguf")
     with pytest.raises(InvalidInputError, match=r"path or a llama_cpp\.Llama"):
-        Weights(42)  # type: ignore[arg-type]
+        LoadedModel(42)  # type: ignore[arg-type]
     # the header is good, the contents are of no architecture that llama.cpp knows
     strange = tmp_path / "strange.gguf"
     strange.write_bytes(tiny_gguf.read_bytes().replace(b"llama", b"lhama"))
     with pytest.raises(ModelFileError, match="could not load"):
-        Weights(strange)
+        LoadedModel(strange)
 
 
 def say(model: llama_cpp.Llama, *, between: object = None, **options: object) -> list[str]:
@@ -246,8 +247,8 @@ def test_a_chat_is_token_for_token_the_same_with_captures_in_between(stories_ggu
     expected = say(plain, **options)
     plain.close()
     host = llama(stories_gguf)
-    weights = Weights(host)
-    context = Context(weights, plan(2))
+    weights = LoadedModel(host)
+    context = CaptureContext(weights, plan(2))
     tokens = weights.tokenize("A dog ran to the big house.", specials=False, add=True)
     position = host.n_tokens
     context.states([tokens])
@@ -261,8 +262,8 @@ def test_a_chat_is_token_for_token_the_same_with_captures_in_between(stories_ggu
 def test_two_threads_capture_while_a_third_generates(stories_gguf: Path) -> None:
     host = llama(stories_gguf)
     expected = say(host, temperature=0)
-    weights = Weights(host)
-    context = Context(weights, plan(2))
+    weights = LoadedModel(host)
+    context = CaptureContext(weights, plan(2))
     tokens = [weights.tokenize(text, specials=False, add=True) for text in ("A red bird sang.", "Tom was sad today.")]
     alone = [context.states([one])[0] for one in tokens]
     results: list[list[np.ndarray]] = [[], []]

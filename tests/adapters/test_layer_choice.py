@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
-from membank_llama.adapters.llama_cpp.capture import Context
+from membank_llama.adapters.llama_cpp.capture import CaptureContext
 from membank_llama.adapters.llama_cpp.layer_choice import (
-    VIEWS,
-    Views,
+    PARAPHRASES,
+    SearchQuality,
     best_of,
     encode_layers,
-    judge,
+    paraphrase_texts,
+    search_quality,
     spread_layers,
-    view_texts,
     watching,
 )
 from membank_llama.adapters.pooling import resolve_layer
@@ -32,20 +32,20 @@ def model(recall_tiny: Path) -> Iterator[LlamaCppAdapter]:
 
 
 def test_views_are_many_short_and_all_different() -> None:
-    texts = view_texts()
-    assert len(texts) == len(set(texts)) == 3 * len(VIEWS) >= 120
-    assert texts[:2] == [VIEWS[0].told, VIEWS[1].told]
-    assert texts[-1] == VIEWS[-1].asked
+    texts = paraphrase_texts()
+    assert len(texts) == len(set(texts)) == 3 * len(PARAPHRASES) >= 120
+    assert texts[:2] == [PARAPHRASES[0].told, PARAPHRASES[1].told]
+    assert texts[-1] == PARAPHRASES[-1].asked
     assert all(len(text) < 60 for text in texts)
-    assert all(views.asked.endswith("?") for views in VIEWS)
+    assert all(views.asked.endswith("?") for views in PARAPHRASES)
 
 
 def test_several_layers_of_one_pass_are_each_layer_alone(model: LlamaCppAdapter, recall_tiny: Path) -> None:
-    texts = [*view_texts()[:30], "A long one. " * 300]
+    texts = [*paraphrase_texts()[:30], "A long one. " * 300]
     plan = watching(model._context.plan, [0, 2, 3, 5])
-    with closing(Context(model._weights, plan)) as context:
+    with closing(CaptureContext(model._model, plan)) as context:
         found = encode_layers(context, model._reader, texts, ["mean", "last"])
-        assert model._weights.n_layer == 6 and list(found) == [(n, p) for n in (0, 2, 3, 5) for p in ("mean", "last")]
+        assert model._model.n_layer == 6 and list(found) == [(n, p) for n in (0, 2, 3, 5) for p in ("mean", "last")]
         np.testing.assert_array_equal(context.states([[1, 2, 3]])[0], context.states_by_layer([[1, 2, 3]])[5][0])
     for layer, pooling in ((0, "mean"), (2, "mean"), (3, "last"), (5, "last")):
         with LlamaCppAdapter(recall_tiny, layer=layer, pooling=pooling, n_threads=1) as alone:  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_an_embedding_model_finds_more_views_than_a_story_model(minilm_gguf: Pat
     found = {}
     for path in (minilm_gguf, stories_gguf):
         with LlamaCppAdapter(path, n_threads=1) as adapter:
-            found[path] = judge(adapter.encode_batch(view_texts()))
+            found[path] = search_quality(adapter.encode_batch(paraphrase_texts()))
     assert found[minilm_gguf].score > found[stories_gguf].score + 1
     assert found[minilm_gguf].mrr > 0.85
     assert found[minilm_gguf].leads(found[stories_gguf]) > 2 > found[minilm_gguf].leads(found[minilm_gguf])
@@ -65,13 +65,13 @@ def test_an_embedding_model_finds_more_views_than_a_story_model(minilm_gguf: Pat
 
 def test_judging_knows_a_perfect_state_from_none() -> None:
     rng = np.random.default_rng(0)
-    same = rng.standard_normal((len(VIEWS), 64)).astype(np.float32)
-    perfect = judge(np.concatenate([same, same, same]))
-    nothing = judge(rng.standard_normal((3 * len(VIEWS), 64)).astype(np.float32))
+    same = rng.standard_normal((len(PARAPHRASES), 64)).astype(np.float32)
+    perfect = search_quality(np.concatenate([same, same, same]))
+    nothing = search_quality(rng.standard_normal((3 * len(PARAPHRASES), 64)).astype(np.float32))
     assert perfect.mrr == 1.0 and perfect.score > 5
     assert nothing.mrr < 0.2 and abs(nothing.score) < 0.5
     # a shift of all, which rules the plain cosine, changes nothing
-    shifted = judge(np.concatenate([same, same, same]) + 100.0)
+    shifted = search_quality(np.concatenate([same, same, same]) + 100.0)
     assert shifted.score == pytest.approx(perfect.score, rel=1e-3)
 
 
@@ -80,9 +80,10 @@ def test_half_depth_stays_unless_another_is_clearly_better() -> None:
     ranks = np.ones(80)
     half = rng.normal(2.0, 1.0, 80)
     views = {
-        n: Views(half + rng.normal(lead, 0.5, 80), ranks) for n, lead in ((0, -1.0), (1, 0.02), (3, 1.0), (4, 2.0))
+        n: SearchQuality(half + rng.normal(lead, 0.5, 80), ranks)
+        for n, lead in ((0, -1.0), (1, 0.02), (3, 1.0), (4, 2.0))
     }
-    views[2] = Views(half, ranks)
+    views[2] = SearchQuality(half, ranks)
     assert best_of(views, 2) == 4
     assert best_of({n: views[n] for n in (0, 1, 2)}, 2) == 2
 

@@ -11,8 +11,8 @@ from support.hostile_gguf import STRING, changed
 from support.tokenizer_survey import survives
 
 from membank_llama import Llama
-from membank_llama.adapters.llama_cpp.capture import Weights
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
+from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel
 from membank_llama.adapters.llama_cpp.tokenizer import LONGEST_TOKEN, MOST_DIGITS, MOST_RUN, MOST_STRETCH, needs_cuts
 
 ORDINARY = (
@@ -30,11 +30,11 @@ RECURSIVE = ("deepseek-llm", "tekken", "bloom", "superbpe")
 
 
 @pytest.fixture(scope="module")
-def weights(recall_tiny: Path) -> Weights:
-    return Weights(recall_tiny)
+def weights(recall_tiny: Path) -> LoadedModel:
+    return LoadedModel(recall_tiny)
 
 
-def native(weights: Weights, text: str, *, specials: bool, add: bool) -> list[int]:
+def native(weights: LoadedModel, text: str, *, specials: bool, add: bool) -> list[int]:
     """What llama.cpp gives for a whole text."""
     data = text.encode()
     buffer = (llama_cpp.llama_token * (len(data) + 8))()
@@ -44,7 +44,7 @@ def native(weights: Weights, text: str, *, specials: bool, add: bool) -> list[in
 
 
 @pytest.mark.parametrize("text", ORDINARY, ids=range(len(ORDINARY)))
-def test_an_ordinary_text_goes_over_whole(weights: Weights, text: str) -> None:
+def test_an_ordinary_text_goes_over_whole(weights: LoadedModel, text: str) -> None:
     assert not needs_cuts(text)
     for specials in (False, True):
         for add in (False, True):
@@ -53,7 +53,7 @@ def test_an_ordinary_text_goes_over_whole(weights: Weights, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
-def test_a_long_run_goes_over_in_pieces(weights: Weights, text: str) -> None:
+def test_a_long_run_goes_over_in_pieces(weights: LoadedModel, text: str) -> None:
     assert needs_cuts(text)
     pieces = list(weights.tokenizer.pieces(text))
     assert "".join(pieces) == text
@@ -65,7 +65,7 @@ def test_a_long_run_goes_over_in_pieces(weights: Weights, text: str) -> None:
     assert abs(len(tokens) - len(whole)) <= 3 * len(pieces)
 
 
-def test_no_control_token_is_cut(weights: Weights) -> None:
+def test_no_control_token_is_cut(weights: LoadedModel) -> None:
     dice = random.Random(5)
     mark = "<|im_start|>"
     (token,) = native(weights, mark, specials=True, add=False)
@@ -74,20 +74,20 @@ def test_no_control_token_is_cut(weights: Weights) -> None:
         assert weights.tokenize(words, specials=True, add=False).count(token) == words.count(mark)
 
 
-def test_a_cut_is_made_where_a_word_ends(weights: Weights) -> None:
+def test_a_cut_is_made_where_a_word_ends(weights: LoadedModel) -> None:
     sentence = "这里没有空格，可是有标点。"
     text = sentence * 400
     assert weights.tokenize(text, specials=False, add=False) == native(weights, text, specials=False, add=False)
 
 
 def test_vocabularies_without_a_pre_tokenizer_are_given_all(stories_gguf: Path) -> None:
-    weights = Weights(stories_gguf)
+    weights = LoadedModel(stories_gguf)
     text = "once" * 4000
     assert list(weights.tokenizer.pieces(text)) == [text]
     assert weights.tokenize(text, specials=False, add=True) == native(weights, text, specials=False, add=True)
 
 
-def test_the_longest_token(weights: Weights) -> None:
+def test_the_longest_token(weights: LoadedModel) -> None:
     assert 8 <= weights.tokenizer.longest <= LONGEST_TOKEN
 
 

@@ -15,13 +15,13 @@ import os, resource, sys
 from pathlib import Path
 from threading import Event
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-from membank_llama.server.engine.generation.answer import answer
-from membank_llama.server.engine.generation.request import Ask, Target
+from membank_llama.server.engine.generation.answer import write_answer
+from membank_llama.server.engine.generation.request import ChatRequest, RequestedModel
 from membank_llama.server.engine.runtime.embedder import Embedder
 from membank_llama.gguf.capabilities import read_facts
-from membank_llama.gguf.metadata import read_metadata
-from membank_llama.server.engine.generation.generation_context import NativeModel
-from membank_llama.server.engine.generation.sampling_options import Options
+from membank_llama.gguf.header import read_metadata
+from membank_llama.server.engine.generation.generation_context import GenerationContext
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions
 from membank_llama.server.engine.library.served_model import ServedModel
 from membank_llama.core.errors import MembankError
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
@@ -35,10 +35,11 @@ try:
     if facts.embeds:
         Embedder(path, 1, 0, 512).encode(["hello world" * 100])
     else:
-        model = NativeModel(path, n_ctx=512, n_threads=1, n_gpu_layers=0)
-        target = Target("x", ServedModel(name="x", path=path, digest="0", size=1, modified_at=0.0), facts)
-        ask = Ask(target, [{"role": "user", "content": "hello there " * 20}], Options(num_predict=6, seed=1))
-        list(answer(model, ask.plan(model), Event()))
+        model = GenerationContext(path, n_ctx=512, n_threads=1, n_gpu_layers=0)
+        target = RequestedModel("x", ServedModel(name="x", path=path, digest="0", size=1, modified_at=0.0), facts)
+        said = [{"role": "user", "content": "hello there " * 20}]
+        ask = ChatRequest(target, said, SamplingOptions(num_predict=6, seed=1))
+        list(write_answer(model, ask.plan(model), Event()))
         model.close()
 except (MembankError, WireError, ValueError) as exc:
     print("told", type(exc).__name__)

@@ -13,10 +13,10 @@ import pytest
 from support.banks import DIM
 from support.terminals import Membank
 
-from membank_llama.adapters.mock import MockAdapter
-from membank_llama.cli.bench.locomo import moment, read_conversations
-from membank_llama.cli.bench.metrics import CUTS
-from membank_llama.cli.bench.recall import Encoded, RecallBench, steps
+from membank_llama.adapters.hashing import MockAdapter
+from membank_llama.cli.bench.locomo import parse_stamp, read_conversations
+from membank_llama.cli.bench.ranking_measures import CUTS
+from membank_llama.cli.bench.recall import CachingEncoder, RecallBench, steps
 from membank_llama.recall.signals import Weights
 
 MEASURES = {"MRR", *(f"{name}@{cut}" for name in ("R", "hit", "all", "NDCG") for cut in CUTS)}
@@ -138,16 +138,16 @@ def test_evidence_is_known_turns_and_the_rest_is_counted(data: Path) -> None:
     ],
 )
 def test_dates_are_read_as_such_files_write_them(stamp: str, iso: str) -> None:
-    assert moment(stamp, -1.0) == datetime.fromisoformat(iso).replace(tzinfo=timezone.utc).timestamp()
+    assert parse_stamp(stamp, -1.0) == datetime.fromisoformat(iso).replace(tzinfo=timezone.utc).timestamp()
 
 
 @pytest.mark.parametrize("stamp", ["never", "", "31 February 2023", None, True, [], {}])
 def test_what_is_no_date_falls_back(stamp: object) -> None:
-    assert moment(stamp, 12.5) == 12.5
+    assert parse_stamp(stamp, 12.5) == 12.5
 
 
 def test_seconds_are_seconds() -> None:
-    assert moment(1683554160, 0.0) == 1683554160.0
+    assert parse_stamp(1683554160, 0.0) == 1683554160.0
 
 
 # -- ranking
@@ -209,7 +209,7 @@ def test_signals_are_switched_on_one_after_the_other() -> None:
 
 
 def test_a_question_is_encoded_once() -> None:
-    adapter = Encoded(MockAdapter(hidden_dim=DIM))
+    adapter = CachingEncoder(MockAdapter(hidden_dim=DIM))
     first = adapter.encode("Who?")
     assert adapter.encode("Who?") is first
     assert (adapter.encode_batch(["Who?", "Where?"])[0] == first).all()

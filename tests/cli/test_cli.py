@@ -16,9 +16,9 @@ from support.terminals import ROOT, Membank, environment, membank
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
 from membank_llama.adapters.prompt_templates import template_mark
 from membank_llama.cli import app
-from membank_llama.cli.commands.options import layer_value, moment
+from membank_llama.cli.commands.options import layer_value, parse_time
 from membank_llama.core.errors import InvalidInputError
-from membank_llama.gguf.header import fingerprint
+from membank_llama.gguf.fingerprint import fingerprint
 from membank_llama.memory.bank import MemBank
 from membank_llama.store.model_record import captured_as
 
@@ -499,15 +499,15 @@ def test_usage_mistakes_exit_with_two(mb: Membank) -> None:
 
 def test_moments() -> None:
     now = 1_700_000_000.0
-    assert moment(None, now) is None
-    assert moment("now", now) == now
-    assert moment("7d", now) == now - 7 * 86400
-    assert moment("1.5 h", now) == now - 5400
-    assert moment("2023-11-14T22:13:20+00:00", now) == now
-    assert moment("2023-11-14T22:13:20Z", now) == now
+    assert parse_time(None, now) is None
+    assert parse_time("now", now) == now
+    assert parse_time("7d", now) == now - 7 * 86400
+    assert parse_time("1.5 h", now) == now - 5400
+    assert parse_time("2023-11-14T22:13:20+00:00", now) == now
+    assert parse_time("2023-11-14T22:13:20Z", now) == now
     for wrong in ("", "d", "7 fortnights", "2023-13-01", "-3d"):
         with pytest.raises(InvalidInputError):
-            moment(wrong, now)
+            parse_time(wrong, now)
 
 
 def test_how_a_bank_was_captured_is_read_from_its_model(tiny_gguf: Path) -> None:

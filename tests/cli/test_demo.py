@@ -55,12 +55,12 @@ def test_a_model_that_cannot_answer_is_a_failure(tiny_gguf: Path, minilm_gguf: P
     ],
 )
 def test_what_counts_as_right(without: str, answer: str, right: bool, ignorant: bool) -> None:
-    asked = demo.Asked(demo.Question("What is my sister called?", "Ilse"), without, answer, None, toy=True)
+    asked = demo.DemoAnswer(demo.DemoQuestion("What is my sister called?", "Ilse"), without, answer, None, toy=True)
     assert (asked.right, asked.ignorant) == (right, ignorant)
 
 
 def test_a_real_model_may_say_it_in_its_own_words() -> None:
-    asked = demo.Asked(demo.Question("?", "Ilse"), "I have no idea.", "She is Ilse!", None, toy=False)
+    asked = demo.DemoAnswer(demo.DemoQuestion("?", "Ilse"), "I have no idea.", "She is Ilse!", None, toy=False)
     assert asked.right
     assert asked.ignorant
 

@@ -18,7 +18,7 @@ from support.banks import open_bank
 from support.hostile_gguf import STRING, changed
 from support.terminals import environment, membank
 
-from membank_llama.cli.conversation import Conversation, ReplyOptions
+from membank_llama.cli.chat_session import ChatSession, ReplyOptions
 from membank_llama.cli.terminal_chat import HELP, Chat, _interrupts, _Slash
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.drop_in import Llama
@@ -139,7 +139,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_program(tmp_path: Path, tiny_gguf: P
 def chat(tmp_path: Path, tiny_gguf: Path) -> Iterator[Chat]:
     with open_bank(tmp_path / "bank") as bank:
         llm = Llama(str(tiny_gguf), memory=bank, n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False)
-        yield Chat(Conversation(llm, ReplyOptions(temperature=0.0, max_tokens=4)), bank.path)
+        yield Chat(ChatSession(llm, ReplyOptions(temperature=0.0, max_tokens=4)), bank.path)
         llm.close()
 
 

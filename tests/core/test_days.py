@@ -13,7 +13,7 @@ import pytest
 from support.banks import open_bank
 from support.terminals import Membank
 
-from membank_llama.cli.commands.options import moment
+from membank_llama.cli.commands.options import parse_time
 from membank_llama.core.days import day_of, parse_instant, zone_named
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import NewMemory
@@ -64,9 +64,11 @@ def test_a_time_without_an_offset_is_the_same_in_files_and_on_the_command_line(h
     stamp = "2025-01-31T18:00"
     expected = datetime(2025, 1, 31, 18, tzinfo=here).timestamp()
     line = memory_of_line(json.dumps({"text": "x", "created_at": stamp}), "line 1", NewMemory("x"))
-    assert line.created_at == moment(stamp, 0.0) == parse_instant(stamp) == expected
+    assert line.created_at == parse_time(stamp, 0.0) == parse_instant(stamp) == expected
     zoned = memory_of_line(json.dumps({"text": "x", "created_at": f"{stamp}Z"}), "line 1", NewMemory("x"))
-    assert zoned.created_at == moment(f"{stamp}Z", 0.0) == datetime(2025, 1, 31, 18, tzinfo=timezone.utc).timestamp()
+    assert (
+        zoned.created_at == parse_time(f"{stamp}Z", 0.0) == datetime(2025, 1, 31, 18, tzinfo=timezone.utc).timestamp()
+    )
 
 
 def test_what_is_told_at_a_local_time_is_recalled_by_it(

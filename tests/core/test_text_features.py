@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.banks import open_bank
 
-from membank_llama.core.text_features import asks, speaker_of
+from membank_llama.core.text_features import is_question, speaker_of
 from membank_llama.core.types import NewMemory
 
 
@@ -51,12 +51,12 @@ def test_who_speaks(text: str, role: str, metadata: dict[str, object] | None, sp
     ],
 )
 def test_whether_it_only_asks(text: str, only_asks: bool) -> None:
-    assert asks(text) is only_asks
+    assert is_question(text) is only_asks
 
 
 def test_a_long_text_is_judged_by_its_end() -> None:
-    assert asks("word " * 10_000 + "really?")
-    assert not asks("(" * 20_000)
+    assert is_question("word " * 10_000 + "really?")
+    assert not is_question("(" * 20_000)
 
 
 def test_both_are_kept_with_the_memory(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from support.hostile_files import CHANGES, ENDED_LLAMA_CPP, RAW
 from support.hostile_gguf import UINT32, Parts, changed
 
 from membank_llama.adapters.llama_cpp import trial_load
-from membank_llama.adapters.llama_cpp.capture import Weights
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
+from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel
 from membank_llama.core.errors import ModelFileError
 from membank_llama.core.paths import default_cache
 from membank_llama.gguf.checks import check_loadable
@@ -28,7 +28,7 @@ def test_what_ended_llama_cpp_is_told(tmp_path: Path, recall_tiny: Path, name: s
     path = changed(recall_tiny, tmp_path / "m.gguf", CHANGES[name])
     with pytest.raises(ModelFileError, match="cannot be loaded"):
         check_loadable(path)
-    for opening in (Weights, FileVocabulary):
+    for opening in (LoadedModel, FileVocabulary):
         with pytest.raises(ModelFileError):
             opening(path)
 
@@ -47,7 +47,7 @@ def test_tokens_may_be_empty(tmp_path: Path, recall_tiny: Path) -> None:
 
     path = changed(recall_tiny, tmp_path / "m.gguf", emptied)
     check_loadable(path)
-    assert Weights(path).tokenize("hello", specials=False, add=False)
+    assert LoadedModel(path).tokenize("hello", specials=False, add=False)
 
 
 def test_sound_files_pass(recall_tiny: Path, tiny_gguf: Path, shared_models: Path) -> None:
@@ -79,7 +79,7 @@ def test_what_the_checks_do_not_know_ends_the_child_alone(
     path = changed(recall_tiny, tmp_path / "m.gguf", CHANGES["tokens all the same"])
     # as if nobody knew: the worker has the same checks, so llama.cpp is asked there by itself
     monkeypatch.setattr(trial_load, "check_loadable", lambda _: None)
-    monkeypatch.setattr(trial_load, "_WORKER", "support.ending_worker")
+    monkeypatch.setattr(trial_load, "_WORKER", "support.ending_worker:answer")
     for _ in range(2):
         with pytest.raises(ModelFileError, match="ends or never comes to an end"):
             trial_load.prove(path)

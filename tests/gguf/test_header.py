@@ -10,7 +10,8 @@ import pytest
 from support.made_models import make_tiny
 
 from membank_llama.core.errors import ModelFileError
-from membank_llama.gguf.header import fingerprint, read_header
+from membank_llama.gguf.fingerprint import fingerprint
+from membank_llama.gguf.header import read_header
 
 
 def test_header_of_a_good_file(tiny_gguf: Path) -> None:

@@ -16,7 +16,8 @@ from typing import ClassVar
 import pytest
 
 from membank_llama.core.errors import ModelFileError, ModelNotFoundError
-from membank_llama.gguf.references import OllamaModel, list_ollama_models, resolve_model
+from membank_llama.gguf.ollama_store import OllamaModel, list_ollama_models
+from membank_llama.gguf.references import resolve_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GGUF = b"GGUF" + bytes(range(200))
@@ -52,7 +53,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     root = tmp_path / "ollama"
     (root / "manifests").mkdir(parents=True)
     monkeypatch.setenv("OLLAMA_MODELS", str(root))
-    monkeypatch.setattr("membank_llama.gguf.references._OLLAMA_SERVICE", tmp_path / "none")
+    monkeypatch.setattr("membank_llama.gguf.ollama_store._SERVICE", tmp_path / "none")
     return Store(root)
 
 
@@ -110,7 +111,7 @@ def test_the_list_of_ollama_models(store: Store) -> None:
 
 def test_without_an_ollama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "nowhere"))
-    monkeypatch.setattr("membank_llama.gguf.references._OLLAMA_SERVICE", tmp_path / "none")
+    monkeypatch.setattr("membank_llama.gguf.ollama_store._SERVICE", tmp_path / "none")
     assert list_ollama_models() == []
     with pytest.raises(ModelNotFoundError, match=r"there is no Ollama.*ollama pull llama3"):
         resolve_model("llama3")
@@ -118,7 +119,7 @@ def test_without_an_ollama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_both_stores_are_looked_into(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Store(tmp_path / "service")
-    monkeypatch.setattr("membank_llama.gguf.references._OLLAMA_SERVICE", service.root)
+    monkeypatch.setattr("membank_llama.gguf.ollama_store._SERVICE", service.root)
     there = service.add("registry.ollama.ai/library/there/latest", GGUF)
     assert resolve_model("there") == there
     assert [model.name for model in list_ollama_models()] == ["there:latest"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.memory.bank import MemBank
 
 ROOT = Path(__file__).resolve().parent.parent.parent

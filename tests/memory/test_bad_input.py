@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.banks import DIM, FACTS, ROOT, numbered, open_bank, texts
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import (
     BankCorruptError,
     BankFormatError,

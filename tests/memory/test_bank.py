@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.banks import DIM, FACTS, numbered, open_bank, python, texts
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import (
     BankClosedError,
     BankLockedError,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import BankStorageError, InvalidInputError
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.chat_memory import ChatMemory

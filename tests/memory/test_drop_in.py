@@ -17,8 +17,8 @@ import pytest
 from support.hostile_gguf import STRING, changed
 
 import membank_llama
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
-from membank_llama.adapters.mock import MockAdapter
 from membank_llama.core.errors import BankLockedError, InvalidInputError, ModelFileError, ModelMismatchError
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.prompt_block import BLOCK_OPEN

@@ -12,8 +12,8 @@ import pytest
 from support.banks import FACTS, as_format, files_with, open_bank
 
 from membank_llama.adapters.base import ModelAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
-from membank_llama.adapters.mock import MockAdapter
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.chat_memory import ChatMemory

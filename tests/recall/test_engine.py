@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.banks import DIM, FACTS, card, numbered, open_bank, texts, unit_vectors
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import InvalidQueryError
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.banks import FACTS, open_bank
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.memory.bank import MemBank
 from membank_llama.recall.relevance_gate import COHORT, FLOOR, FULL_WORDS, RISE, RelevanceGate, evidence, judged, needed
 

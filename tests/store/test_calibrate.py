@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.banks import FACTS, numbered, open_bank, open_store, python, texts, unit_vectors, wait_for
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core import background
 from membank_llama.core.errors import BankCorruptError, BankReadOnlyError
 from membank_llama.core.types import NewMemory

@@ -12,13 +12,13 @@ import pytest
 from support.banks import FACTS, numbered, open_bank, texts
 
 from membank_llama.adapters.base import ModelAdapter
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import BankFormatError, BankStorageError, EncodingError, InvalidInputError, ModelError
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.gguf.ollama_manifest import Layer
 from membank_llama.memory.bank import MemBank
 from membank_llama.server.asgi import WireError
-from membank_llama.server.engine.generation.generation_context import NativeModel
+from membank_llama.server.engine.generation.generation_context import GenerationContext
 from membank_llama.server.engine.library.model_store import ModelStore
 from membank_llama.store import bank_records, codec_record, store
 from membank_llama.store.bank_files import activation_name
@@ -230,7 +230,7 @@ def test_a_model_that_cannot_be_set_up_is_freed(tiny_gguf: Path, monkeypatch: py
     def fail(*_: object) -> None:
         raise ModelError("there is no memory")
 
-    monkeypatch.setattr(NativeModel, fails, fail)
+    monkeypatch.setattr(GenerationContext, fails, fail)
     with pytest.raises(ModelError, match="no memory"):
-        NativeModel(tiny_gguf, n_ctx=64, n_threads=1, n_gpu_layers=0)
+        GenerationContext(tiny_gguf, n_ctx=64, n_threads=1, n_gpu_layers=0)
     assert freed == (["llama_free", "llama_model_free"] if fails == "_look" else ["llama_model_free"])

@@ -13,7 +13,7 @@ import pytest
 from support.banks import FACTS, files_with, numbered, open_bank, python, texts
 from support.terminals import membank
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import BankStorageError
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank

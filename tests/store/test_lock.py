@@ -77,6 +77,11 @@ def test_release_without_acquire_and_twice(tmp_path: Path) -> None:
     lock.acquire()
     lock.release()
     lock.release()
+    other = WriterLock(tmp_path)
+    other.acquire()
+    with pytest.raises(BankLockedError):
+        lock.acquire()
+    other.release()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")

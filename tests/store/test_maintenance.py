@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.banks import FACTS, files_with, numbered, open_bank, texts
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import BankReadOnlyError, ModelMismatchError
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank
 from membank_llama.store.schema import MIGRATIONS, add_functions

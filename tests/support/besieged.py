@@ -42,7 +42,7 @@ class Siege:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Ask as another client, all the while."""
+        """ChatRequest as another client, all the while."""
         over = threading.Event()
 
         def ask() -> None:
@@ -73,7 +73,7 @@ class Siege:
             return 0
 
     def chat(self, *messages: dict[str, Any], model: str = "recall-tiny", timeout: float = 60, **more: Any) -> int:
-        """Ask for an answer of a few tokens."""
+        """ChatRequest for an answer of a few tokens."""
         options = {"num_predict": 4, "temperature": 0, **more.pop("options", {})}
         asked = {"model": model, "messages": list(messages), "stream": False, "options": options, **more}
         return self.ask("/api/chat", asked, timeout)

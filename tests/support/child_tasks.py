@@ -1,4 +1,4 @@
-"""What `test_children.py` has a child process do."""
+"""What `test_child_process.py` has a child process do."""
 
 from __future__ import annotations
 

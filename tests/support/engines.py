@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from membank_llama.server.engine.app import Engine, EngineSettings
-from membank_llama.server.engine.generation.generation_context import NativeModel
+from membank_llama.server.engine.generation.generation_context import GenerationContext
 from support.asgi_server import serve
 
 
@@ -27,7 +27,7 @@ def user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
-class Scripted(NativeModel):
+class Scripted(GenerationContext):
     """The real model, made to say `script` at its first chance; after that it says what it likes."""
 
     def __init__(self, path: Path, script: str, *, n_ctx: int = 1024) -> None:

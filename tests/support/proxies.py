@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from membank_llama.adapters.base import ModelAdapter
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.memory.bank import MemBank
 from membank_llama.server.engine.app import Engine, EngineSettings
 from membank_llama.server.proxy.app import Proxy

@@ -10,12 +10,12 @@ SURVEY = """
 import sys, threading
 from pathlib import Path
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
-from membank_llama.adapters.llama_cpp.capture import Weights
+from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel
 atoms = ["a", "A", "中", "!", " ", "1", "a b ", "ab cd ", "a1-", "é", "\\u0301a"]
 atoms += ["\\n", "½", "_", "aB", "🙂", "0.", "ไ", "１"]
 def work():
     size = int(sys.argv[2])
-    counts, weights = FileVocabulary(Path(sys.argv[1])), Weights(sys.argv[1])
+    counts, weights = FileVocabulary(Path(sys.argv[1])), LoadedModel(sys.argv[1])
     for atom in atoms:
         text = (atom * size)[:size]
         assert counts.count(text) <= len(text.encode()) + 1

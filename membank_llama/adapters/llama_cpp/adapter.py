@@ -9,7 +9,6 @@ and `model_id()` names those that change a vector.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +18,14 @@ import numpy as np
 
 from membank_llama.core.errors import EncodingError, InvalidInputError, ModelError
 from membank_llama.core.types import Progress, Vector
-from membank_llama.gguf.header import fingerprint
+from membank_llama.gguf.fingerprint import fingerprint
 
 from ..base import ModelAdapter
-from ..pooling import TRIAL, Reader, check_options, groups, normalise, pool, resolve_layer
+from ..pooling import TRIAL, Reader, check_options, groups, pool, resolve_layer, unit_length
 from ..prompt_templates import Pooling, pools_apart, template_mark
-from .capture import POOLING_NONE, POOLING_RANK, Context, Plan, Weights, quiet
-from .layer_choice import Choice, choose_layer
+from .capture import CaptureContext, CapturePlan
+from .layer_choice import LayerChoice, choose_layer
+from .loaded_model import POOLING_NONE, POOLING_RANK, LoadedModel, default_threads, quiet
 
 _log = logging.getLogger("membank_llama")
 _told: set[str] = set()
@@ -41,11 +41,11 @@ class LlamaCppAdapter(ModelAdapter):
         layer: ``"auto"`` (half depth), a 0-based layer (negative: from the last), or a share of the depth,
         0.0..1.0.
             A model whose file names a pooling type gives its pooled output unless a layer is asked for.
-            ``"best"`` tries the layers on sentences of its own (see layers.py), once, which takes a moment: as
+            ``"best"`` tries the layers on sentences of its own (see layer_choice.py), once, which takes a moment: as
             long as the whole model takes for 120 short texts. See `choice`.
         pooling: over the tokens: ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position);
         default: what belongs to the template, or ``"mean"``.
-        template: ``"echo"``, ``"one-word"`` (see templates.py), or text around the input, with ``{text}`` where
+        template: ``"echo"``, ``"one-word"`` (see prompt_templates.py), or text around the input, with ``{text}`` where
         it goes; control tokens in it are parsed as such.
         n_threads: default: as the given Llama, or half the processors.
         n_gpu_layers: for a path: layers to put on the GPU, -1 for all.
@@ -76,33 +76,33 @@ class LlamaCppAdapter(ModelAdapter):
     ) -> None:
         counts = {"window": window, "max_sequences": max_sequences, "n_threads": n_threads}
         self.pooling, wording = check_options(pooling, template, **counts)
-        self._weights = weights = Weights(model, n_gpu_layers=n_gpu_layers)
+        self._model = loaded = LoadedModel(model, n_gpu_layers=n_gpu_layers)
         try:
-            plan = _plan(weights, "auto" if layer == "best" else layer, window, max_sequences, n_threads)
-            self._reader = Reader.of(weights.tokenize, wording, plan.window, adds_space=weights.adds_space)
-            self.choice = _chosen(weights, plan, self._reader, self.pooling, progress) if layer == "best" else None
+            plan = _plan(loaded, "auto" if layer == "best" else layer, window, max_sequences, n_threads)
+            self._reader = Reader.of(loaded.tokenize, wording, plan.window, adds_space=loaded.adds_space)
+            self.choice = _chosen(loaded, plan, self._reader, self.pooling, progress) if layer == "best" else None
             if self.choice is not None:
-                plan = _plan(weights, self.choice.layer, window, max_sequences, n_threads)
-            self._context = _open_context(weights, plan)
+                plan = _plan(loaded, self.choice.layer, window, max_sequences, n_threads)
+            self._context = _open_context(loaded, plan)
             if self._context.plan.pooled and pools_apart(template):
                 raise InvalidInputError(
-                    f"{weights.path} pools its states itself, over all tokens, which template {template!r} cannot do "
+                    f"{loaded.path} pools its states itself, over all tokens, which template {template!r} cannot do "
                     "with; leave the template out, or choose a model that chats"
                 )
-            self._name = name or weights.meta("general.name") or weights.path.stem
+            self._name = name or loaded.meta("general.name") or loaded.path.stem
             self._id = self._identify(template)
         except BaseException:
-            weights.close()
+            loaded.close()
             raise
 
-    choice: Choice | None
+    choice: LayerChoice | None
     """What ``layer="best"`` found, where it was asked for and there was something to choose."""
 
     def _identify(self, template: str | None) -> str:
         plan = self._context.plan
         state = "final" if plan.layer is None else f"L{plan.layer}"
         what = "pooled" if plan.pooled else f"{state}-{self.pooling}"
-        return f"{self._weights.architecture}-{fingerprint(self._weights.path)[:16]}-{what}{template_mark(template)}"
+        return f"{self._model.architecture}-{fingerprint(self._model.path)[:16]}-{what}{template_mark(template)}"
 
     @property
     def hidden_dim(self) -> int:
@@ -119,14 +119,14 @@ class LlamaCppAdapter(ModelAdapter):
         return self._context.plan.pooled
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> CapturePlan:
         """What the capture context was made for."""
         return self._context.plan
 
     @property
-    def weights(self) -> Weights:
+    def loaded_model(self) -> LoadedModel:
         """The loaded model, for whoever captures other states of it; freed with the adapter."""
-        return self._weights
+        return self._model
 
     @property
     def name(self) -> str:
@@ -134,7 +134,7 @@ class LlamaCppAdapter(ModelAdapter):
 
     @property
     def source(self) -> str | None:
-        return str(self._weights.path)
+        return str(self._model.path)
 
     def model_id(self) -> str:
         """Architecture, fingerprint of the file, what is captured of it, name or hash of the template."""
@@ -160,60 +160,62 @@ class LlamaCppAdapter(ModelAdapter):
             for window, rows in zip(group, states, strict=True):
                 # the file's own pooling leaves one row a window: "last" weighs it by its number of tokens
                 sums[window.text] += pool(window, rows, "last" if context.plan.pooled else pooling)
-        return normalise(sums, self.name)
+        return unit_length(sums, self.name)
 
     def close(self) -> None:
         """Free the capture context, and the weights if the adapter loaded them."""
         self._context.close()
-        self._weights.close()
+        self._model.close()
 
 
-def _plan(weights: Weights, layer: str | int | float, window: int, max_sequences: int, n_threads: int | None) -> Plan:
-    if weights.pooling == POOLING_RANK:
-        raise ModelError(
-            f"{weights.path} ranks pairs of texts and gives no vectors; choose a chat or an embedding model"
-        )
-    index = resolve_layer(layer, weights.n_layer)
-    pooled = layer == "auto" and weights.pooling != POOLING_NONE
-    return Plan(
+def _plan(
+    model: LoadedModel, layer: str | int | float, window: int, max_sequences: int, n_threads: int | None
+) -> CapturePlan:
+    if model.pooling == POOLING_RANK:
+        raise ModelError(f"{model.path} ranks pairs of texts and gives no vectors; choose a chat or an embedding model")
+    index = resolve_layer(layer, model.n_layer)
+    pooled = layer == "auto" and model.pooling != POOLING_NONE
+    return CapturePlan(
         layer=None if pooled else index,
-        window=min(window, weights.n_ctx_train or window),
-        max_sequences=1 if weights.is_recurrent else max_sequences,
-        n_threads=n_threads or _threads(weights.host),
+        window=min(window, model.n_ctx_train or window),
+        max_sequences=1 if model.is_recurrent else max_sequences,
+        n_threads=n_threads or _threads(model.host),
         pooled=pooled,
-        outputs=pooled or index == weights.n_layer - 1,
+        outputs=pooled or index == model.n_layer - 1,
     )
 
 
-def _chosen(weights: Weights, plan: Plan, reader: Reader, pooling: Pooling, progress: Progress | None) -> Choice | None:
+def _chosen(
+    model: LoadedModel, plan: CapturePlan, reader: Reader, pooling: Pooling, progress: Progress | None
+) -> LayerChoice | None:
     """The best layer; None of a model that pools by itself, or whose graph does not name its layers."""
     if plan.pooled:
         return None
     try:
-        return choose_layer(weights, plan, reader, pooling, progress)
+        return choose_layer(model, plan, reader, pooling, progress)
     except EncodingError:
         # opening it at half depth says what there is to say
         return None
 
 
 def _threads(host: llama_cpp.Llama | None) -> int:
-    return int(host.n_threads_batch) if host is not None else max(1, (os.cpu_count() or 2) // 2)
+    return int(host.n_threads_batch) if host is not None else default_threads()
 
 
-def _plans(weights: Weights, plan: Plan) -> Iterator[Plan]:
+def _plans(model: LoadedModel, plan: CapturePlan) -> Iterator[CapturePlan]:
     """The plan, then what is left where the graph gives outputs alone, or does not name its layers."""
     yield plan
     if plan.layer is not None:
         if not plan.outputs:
             yield replace(plan, outputs=True)
-        yield replace(plan, layer=None, outputs=True, pooled=weights.pooling != POOLING_NONE)
+        yield replace(plan, layer=None, outputs=True, pooled=model.pooling != POOLING_NONE)
 
 
-def _open_context(weights: Weights, plan: Plan) -> Context:
-    trial = weights.tokenize(TRIAL, specials=False, add=True)
+def _open_context(model: LoadedModel, plan: CapturePlan) -> CaptureContext:
+    trial = model.tokenize(TRIAL, specials=False, add=True)
     cause: EncodingError | None = None
-    for choice in _plans(weights, plan):
-        context = Context(weights, choice)
+    for choice in _plans(model, plan):
+        context = CaptureContext(model, choice)
         try:
             with quiet():
                 context.states([trial])
@@ -221,12 +223,12 @@ def _open_context(weights: Weights, plan: Plan) -> Context:
             cause = error
             context.close()
             continue
-        if choice.layer != plan.layer and weights.architecture not in _told:
-            _told.add(weights.architecture)
+        if choice.layer != plan.layer and model.architecture not in _told:
+            _told.add(model.architecture)
             _log.warning(
                 "the graph of architecture %s does not give the state after layer %s: taking the final state",
-                weights.architecture,
+                model.architecture,
                 plan.layer,
             )
         return context
-    raise ModelError(f"{weights.path} ({weights.architecture}) gives no hidden states; choose another model") from cause
+    raise ModelError(f"{model.path} ({model.architecture}) gives no hidden states; choose another model") from cause

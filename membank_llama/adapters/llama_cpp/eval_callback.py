@@ -21,7 +21,7 @@ from membank_llama.core.types import Vector
 from .private_api import ggml_base
 
 
-class Watch:
+class EvalCallback:
     """Watches one evaluation after the other for the states after some layers.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from membank_llama.core.types import TokenCounter
 from membank_llama.gguf.checks import check_loadable
 
-from .capture import quiet
+from .loaded_model import quiet
 from .private_api import vocabulary_of_file
 from .vocabulary import Vocabulary
 

@@ -1,7 +1,7 @@
-"""Which layer of a model finds best, judged without labels: by whether a text is found from its other views.
+"""Which layer of a model finds best, judged without labels: by whether a text is found from its paraphrases.
 
-Of every matter in `views.py` the told view is searched with the other two, by cosine after the mean over its own view
-is taken off each: questions have in common what statements have not. A search counts by how far the right text stands
+Of every triple in `paraphrases.py` the told text is searched with the other two, by cosine after the mean over its own
+kind is taken off each: questions have in common what statements have not. A search counts by how far the right text is
 out: its cosine less the mean of the others, in their standard deviations. All layers come out of one pass. Half depth
 is kept unless a layer is clearly better, so that a choice is never made by chance; nothing in it is random.
 """
@@ -18,28 +18,29 @@ import numpy.typing as npt
 
 from membank_llama.core.types import Progress, Vector
 
-from ..pooling import Reader, groups, normalise, pool, resolve_layer
+from ..pooling import Reader, groups, pool, resolve_layer, unit_length
 from ..prompt_templates import Pooling
-from .capture import Context, Plan, Weights, quiet
-from .paraphrases import VIEWS
+from .capture import CaptureContext, CapturePlan
+from .loaded_model import LoadedModel, quiet
+from .paraphrases import PARAPHRASES
 
 MOST_LAYERS = 12
 CLEARLY = 2.0
 """Standard errors of the paired difference that make a layer clearly better."""
 
-Scores = npt.NDArray[np.float64]
+_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Views:
-    """How well one kind of state finds texts from their other views.
+class SearchQuality:
+    """How well one kind of state finds texts from their paraphrases.
 
     `margins`: for each search, how far the right text stands out of the others, in their standard deviations.
     `reciprocal_ranks`: for each search, 1 / its rank.
     """
 
-    margins: Scores
-    reciprocal_ranks: Scores
+    margins: _Floats
+    reciprocal_ranks: _Floats
 
     @property
     def score(self) -> float:
@@ -51,7 +52,7 @@ class Views:
         """The mean reciprocal rank."""
         return float(self.reciprocal_ranks.mean())
 
-    def leads(self, other: Views) -> float:
+    def leads(self, other: SearchQuality) -> float:
         """The mean lead over `other` in standard errors of the paired difference."""
         lead = self.margins - other.margins
         error = float(lead.std(ddof=1) / np.sqrt(len(lead)))
@@ -59,23 +60,23 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayerChoice:
     """A layer, 0-based, and why: what each layer that was tried gives."""
 
     layer: int
     half: int
     depth: int
-    tried: dict[int, Views]
+    tried: dict[int, SearchQuality]
 
     def __str__(self) -> str:
-        how = f"chosen on {len(VIEWS)} sentences, each said in three ways"
+        how = f"chosen on {len(PARAPHRASES)} sentences, each said in three ways"
         kept = "no other is clearly better" if self.layer == self.half else f"half depth is {self.half}"
         return f"layer {self.layer} of 0 to {self.depth - 1}, {how}; {kept}"
 
 
-def view_texts() -> list[str]:
-    """All texts of `VIEWS`: first those told, then those told again, then those asked."""
-    return [text for column in zip(*VIEWS, strict=True) for text in column]
+def paraphrase_texts() -> list[str]:
+    """All texts of `PARAPHRASES`: first those told, then those told again, then those asked."""
+    return [text for column in zip(*PARAPHRASES, strict=True) for text in column]
 
 
 def centred(vectors: Vector, mean: Vector) -> Vector:
@@ -85,14 +86,14 @@ def centred(vectors: Vector, mean: Vector) -> Vector:
     return unit
 
 
-def judge(vectors: Vector) -> Views:
-    """What states of `view_texts()` give; shape ``(3 n, dim)``."""
+def search_quality(vectors: Vector) -> SearchQuality:
+    """What states of `paraphrase_texts()` give; shape ``(3 n, dim)``."""
     told, again, asked = (centred(part, part.mean(axis=0)) for part in np.split(vectors, 3))
     parts = [_searched(queries.astype(np.float64) @ told.T) for queries in (again, asked)]
-    return Views(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+    return SearchQuality(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
 
 
-def _searched(cosines: Scores) -> tuple[Scores, Scores]:
+def _searched(cosines: _Floats) -> tuple[_Floats, _Floats]:
     """Margins and reciprocal ranks of ``(n, n)`` cosines whose diagonal is right."""
     n = len(cosines)
     right = np.diag(cosines)
@@ -109,14 +110,14 @@ def spread_layers(depth: int, most: int = MOST_LAYERS) -> list[int]:
     return sorted(some | {resolve_layer("auto", depth)})
 
 
-def watching(plan: Plan, layers: Sequence[int]) -> Plan:
+def watching(plan: CapturePlan, layers: Sequence[int]) -> CapturePlan:
     """The same plan for the states after several layers in one pass."""
     *below, deepest = sorted(layers)
     return replace(plan, layer=deepest, below=tuple(below), pooled=False, outputs=True)
 
 
 def encode_layers(
-    context: Context,
+    context: CaptureContext,
     reader: Reader,
     texts: Sequence[str],
     poolings: Sequence[Pooling],
@@ -129,7 +130,7 @@ def encode_layers(
     Raises:
         EncodingError: the model gave NaN, or no state after one of the layers.
     """
-    sums: dict[tuple[int, Pooling], Scores] = {}
+    sums: dict[tuple[int, Pooling], _Floats] = {}
     windows = [window for number, text in enumerate(texts) for window in reader.windows(number, text)]
     done = 0
     for group in groups(windows, context.capacity, context.plan.max_sequences):
@@ -141,27 +142,27 @@ def encode_layers(
         done += len(group)
         if report is not None:
             report(done, len(windows))
-    return {(layer, pooling): normalise(total, f"layer {layer}") for (layer, pooling), total in sums.items()}
+    return {(layer, pooling): unit_length(total, f"layer {layer}") for (layer, pooling), total in sums.items()}
 
 
 def choose_layer(
-    weights: Weights, plan: Plan, reader: Reader, pooling: Pooling, progress: Progress | None = None
-) -> Choice:
+    model: LoadedModel, plan: CapturePlan, reader: Reader, pooling: Pooling, progress: Progress | None = None
+) -> LayerChoice:
     """The layer whose states find best: half depth, or the best of those that are clearly better.
 
     Raises:
         EncodingError: the model's graph does not name its layers.
     """
-    depth = weights.n_layer
+    depth = model.n_layer
     half = resolve_layer("auto", depth)
-    with closing(Context(weights, watching(plan, spread_layers(depth)))) as context, quiet():
+    with closing(CaptureContext(model, watching(plan, spread_layers(depth)))) as context, quiet():
         report = None if progress is None else partial(progress, "choosing a layer")
-        states = encode_layers(context, reader, view_texts(), [pooling], report)
-    tried = {layer: judge(vectors) for (layer, _), vectors in states.items()}
-    return Choice(best_of(tried, half), half, depth, tried)
+        states = encode_layers(context, reader, paraphrase_texts(), [pooling], report)
+    tried = {layer: search_quality(vectors) for (layer, _), vectors in states.items()}
+    return LayerChoice(best_of(tried, half), half, depth, tried)
 
 
-def best_of(tried: Mapping[int, Views], half: int) -> int:
+def best_of(tried: Mapping[int, SearchQuality], half: int) -> int:
     """The layer of the highest score among those clearly better than half depth; half depth where there is none."""
-    better = [layer for layer, views in tried.items() if views.leads(tried[half]) > CLEARLY]
+    better = [layer for layer, quality in tried.items() if quality.leads(tried[half]) > CLEARLY]
     return max(better, key=lambda layer: tried[layer].score, default=half)

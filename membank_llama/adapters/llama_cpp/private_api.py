@@ -5,6 +5,7 @@ Tried with 0.3.16 and everything newer; each function says what it relies on.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,16 @@ def is_llama(model: object) -> bool:
 def model_handle(llm: llama_cpp.Llama) -> Any:
     """The ``llama_model *`` of a Llama: `_model.model`."""
     return llm._model.model
+
+
+def is_open(llm: llama_cpp.Llama) -> bool:
+    """Whether a Llama still holds its model: `_model.model` is None once it is closed."""
+    return bool(llm._model.model)
+
+
+def exit_stack(llm: llama_cpp.Llama) -> ExitStack | None:
+    """What a Llama frees when it is closed, newest first: `_model._exit_stack`; None where a version has none."""
+    return getattr(llm._model, "_exit_stack", None)
 
 
 def vocabulary_of_file(path: Path) -> Any:

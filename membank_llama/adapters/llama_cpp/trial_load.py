@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -18,15 +17,16 @@ from typing import Any
 
 import llama_cpp
 
-from membank_llama.core.child_process import Child, ChildError
+from membank_llama.core.atomic_files import write_whole
+from membank_llama.core.child_process import ChildError, ChildProcess
 from membank_llama.core.errors import ModelFileError
 from membank_llama.core.paths import default_cache
 from membank_llama.gguf.checks import check_loadable
-from membank_llama.gguf.header import parts_of
+from membank_llama.gguf.split_files import parts_of
 
 _log = logging.getLogger("membank_llama")
 
-_WORKER = "membank_llama.server.engine.runtime.trial_worker"
+_WORKER = "membank_llama.server.engine.runtime.trial_worker:try_model_file"
 _SECONDS = 20.0
 _BYTES_A_SECOND = 20e6
 _MEMORY = 1 << 30
@@ -61,7 +61,7 @@ def prove(path: Path, *, vocabulary_only: bool = False) -> None:
 
 def _tried(path: Path, vocabulary_only: bool) -> str:
     size = sum(part.stat().st_size for part in parts_of(path) if part.is_file())
-    child = Child(_WORKER, _MEMORY + 2 * size)
+    child = ChildProcess(_WORKER, _MEMORY + 2 * size)
     try:
         asked = json.dumps([os.fspath(path), vocabulary_only]).encode()
         answered = child.ask(asked, _SECONDS + size / _BYTES_A_SECOND)
@@ -102,8 +102,6 @@ def _write_down(key: str, verdict: str) -> None:
         try:
             place = _place()
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8") as file:
-                json.dump(kept, file)
-            Path(file.name).replace(place)
+            write_whole(place, json.dumps(kept).encode())
         except OSError as exc:
             _log.warning("model files are tried again at the next start: %s", exc)

@@ -30,7 +30,7 @@ _DAY = 86400.0
 
 
 @dataclass(frozen=True)
-class Question:
+class LabelledQuestion:
     """A question, the rows of the turns that answer it, its category, and when it is asked."""
 
     text: str
@@ -40,13 +40,13 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Conversation:
+class LabelledConversation:
     """Turns in order, each with its session, and the questions that have evidence; `left_out` have none."""
 
     name: str
     turns: tuple[NewMemory, ...]
     sessions: tuple[str, ...]
-    asked: tuple[Question, ...]
+    asked: tuple[LabelledQuestion, ...]
     left_out: int
 
     @property
@@ -62,7 +62,7 @@ class Conversation:
         return [question.evidence for question in self.asked]
 
 
-def read_conversations(path: Path, most: int | None = None) -> list[Conversation]:
+def read_conversations(path: Path, most: int | None = None) -> list[LabelledConversation]:
     """The first `most` conversations of a file; those without a question that has evidence are left out.
 
     Raises:
@@ -83,27 +83,29 @@ def read_conversations(path: Path, most: int | None = None) -> list[Conversation
     return found
 
 
-def _conversation(sample: Mapping[str, Any]) -> Conversation:
+def _conversation(sample: Mapping[str, Any]) -> LabelledConversation:
     name, talk = str(sample["sample_id"]), sample["conversation"]
     turns: dict[str, NewMemory] = {}
     sessions: list[str] = []
     last = _FIRST_DAY
     for session in sorted((key for key in talk if re.fullmatch(r"session_\d+", key)), key=lambda key: int(key[8:])):
-        last = start = moment(talk.get(f"{session}_date_time"), last + _DAY)
+        last = start = parse_stamp(talk.get(f"{session}_date_time"), last + _DAY)
         for place, turn in enumerate(talk[session]):
             if turn["dia_id"] not in turns and str(turn["text"]).strip():
                 turns[turn["dia_id"]] = _memory(turn, name, session, start + place)
                 sessions.append(session)
     rows = {turn: row for row, turn in enumerate(turns)}
     asked = [
-        Question(
+        LabelledQuestion(
             qa["question"], frozenset(rows[turn] for turn in named), str(qa.get("category", "–")),
-            moment(qa.get("question_date"), last + _DAY),
+            parse_stamp(qa.get("question_date"), last + _DAY),
         )
         for qa in sample["qa"]
         if (named := frozenset(_named(qa.get("evidence") or (), rows)))
     ]  # fmt: skip
-    return Conversation(name, tuple(turns.values()), tuple(sessions), tuple(asked), len(sample["qa"]) - len(asked))
+    return LabelledConversation(
+        name, tuple(turns.values()), tuple(sessions), tuple(asked), len(sample["qa"]) - len(asked)
+    )
 
 
 def _memory(turn: Mapping[str, Any], name: str, session: str, when: float) -> NewMemory:
@@ -120,7 +122,7 @@ def _named(evidence: str | Sequence[str], known: Mapping[str, int]) -> Iterator[
                 yield part
 
 
-def moment(stamp: object, otherwise: float) -> float:
+def parse_stamp(stamp: object, otherwise: float) -> float:
     """A date as such files write it, in seconds since 1970, UTC; `otherwise` where it is none."""
     if isinstance(stamp, int | float) and not isinstance(stamp, bool):
         return float(stamp)

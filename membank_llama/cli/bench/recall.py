@@ -32,8 +32,8 @@ from membank_llama.recall.signals import Weights
 from membank_llama.store.full_text import TOKENIZER
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
-from .locomo import Conversation, Question
-from .metrics import measures
+from .locomo import LabelledConversation, LabelledQuestion
+from .ranking_measures import measures
 
 DEEP = 100
 """So many results are asked for: the first ten sessions may stand far down."""
@@ -57,10 +57,10 @@ def steps() -> dict[str, Weights]:
 
 
 @dataclass
-class Asked:
+class BenchQuestion:
     """One question with all that is needed to judge a ranking of memory ids."""
 
-    question: Question
+    question: LabelledQuestion
     namespace: str
     ids: frozenset[int]
     session_of: Mapping[int, str]
@@ -71,7 +71,7 @@ class Asked:
 
 
 @dataclass
-class Scores:
+class RankingScores:
     """Means over the questions of one way to rank: of turns, of sessions, and by category; seconds a question."""
 
     turn: dict[str, float]
@@ -88,10 +88,10 @@ class Scores:
         }  # fmt: skip
 
 
-Ranker = Callable[[Asked], Sequence[int]]
+Ranker = Callable[[BenchQuestion], Sequence[int]]
 
 
-class Encoded(ModelAdapter):
+class CachingEncoder(ModelAdapter):
     """An adapter that encodes each question once, so that every way to rank can ask them all."""
 
     def __init__(self, adapter: ModelAdapter) -> None:
@@ -132,25 +132,27 @@ class RecallBench:
 
     def __init__(
         self,
-        conversations: Sequence[Conversation],
+        conversations: Sequence[LabelledConversation],
         adapter: ModelAdapter,
         path: Path,
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
         self._progress = progress
-        self.adapter = Encoded(adapter)
+        self.adapter = CachingEncoder(adapter)
         self.bank = MemBank(self.adapter, path, **options)
         turns = [turn for talk in conversations for turn in talk.turns]
         start = time.perf_counter()
         stored = [result.memory_id for result in self.bank.ingest_many(turns, progress=progress)]
         self.turns_per_second = len(turns) / (time.perf_counter() - start)
         self.bank.flush()
-        self.asked: list[Asked] = []
+        self.asked: list[BenchQuestion] = []
         for talk in conversations:
             ids, stored = stored[: len(talk.turns)], stored[len(talk.turns) :]
             sessions = dict(zip(reversed(ids), reversed(talk.sessions), strict=True))
-            self.asked += [Asked(q, talk.name, frozenset(ids[row] for row in q.evidence), sessions) for q in talk.asked]
+            self.asked += [
+                BenchQuestion(q, talk.name, frozenset(ids[row] for row in q.evidence), sessions) for q in talk.asked
+            ]
         self.turns = len(turns)
         self.left_out = sum(talk.left_out for talk in conversations)
 
@@ -164,7 +166,7 @@ class RecallBench:
     def recalled(self, weights: Weights | None = None, top_k: int = DEEP) -> Ranker:
         """`MemBank.recall` itself."""
 
-        def rank(asked: Asked) -> list[int]:
+        def rank(asked: BenchQuestion) -> list[int]:
             results = self.bank.recall(
                 asked.question.text,
                 top_k,
@@ -177,14 +179,14 @@ class RecallBench:
 
         return rank
 
-    def _snapshot(self, asked: Asked) -> NamespaceSnapshot:
-        return self.bank.store.snapshots.get(asked.namespace)
+    def _snapshot(self, asked: BenchQuestion) -> NamespaceSnapshot:
+        return self.bank.snapshot(asked.namespace)
 
-    def _memories(self, asked: Asked) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _memories(self, asked: BenchQuestion) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Ids of the memories asked, rising."""
         return np.unique(self._snapshot(asked).owner)
 
-    def _cosines(self, asked: Asked) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _cosines(self, asked: BenchQuestion) -> np.ndarray[Any, np.dtype[np.float64]]:
         """The cosine of each memory, of a long one that of its best passage."""
         snapshot = self._snapshot(asked)
         vector = self.adapter.encode(asked.question.text)
@@ -199,7 +201,7 @@ class RecallBench:
         db.executemany("INSERT INTO plain (rowid, text) VALUES (?, ?)", ((m.id, m.text) for m in self.bank.memories()))
         return db
 
-    def _bm25(self, asked: Asked) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _bm25(self, asked: BenchQuestion) -> np.ndarray[Any, np.dtype[np.float64]]:
         forms = [form.replace('"', '""') for term in looked_up(asked.question.text) for form in term.forms]
         words = " OR ".join(f'"{form}"' for form in forms) or '""'
         found = dict(self._full_text.execute("SELECT rowid, -bm25(plain) FROM plain WHERE plain MATCH ?", (words,)))
@@ -208,14 +210,14 @@ class RecallBench:
     def baselines(self) -> dict[str, Ranker]:
         """What others do: each alone, and two plain fusions."""
 
-        def ranked(score: Callable[[Asked], Any]) -> Ranker:
+        def ranked(score: Callable[[BenchQuestion], Any]) -> Ranker:
             return lambda asked: self._memories(asked)[np.argsort(-score(asked), kind="stable")].tolist()
 
-        def reciprocal(asked: Asked) -> Any:
+        def reciprocal(asked: BenchQuestion) -> Any:
             ranks = [np.argsort(np.argsort(-s, kind="stable")) for s in (self._cosines(asked), self._bm25(asked))]
             return sum(1 / (RANK_CONSTANT + 1 + rank) for rank in ranks)
 
-        def standardised(asked: Asked) -> Any:
+        def standardised(asked: BenchQuestion) -> Any:
             return sum((s - s.mean()) / max(s.std(), 1e-9) for s in (self._cosines(asked), self._bm25(asked)))
 
         return {
@@ -227,7 +229,7 @@ class RecallBench:
 
     # -- judging
 
-    def scores(self, label: str, rank: Ranker) -> Scores:
+    def scores(self, label: str, rank: Ranker) -> RankingScores:
         """Ask every question."""
         turns, sessions, seconds = [], [], []
         for number, asked in enumerate(self.asked, 1):
@@ -248,7 +250,7 @@ class RecallBench:
             | {f"session {k}": v for k, v in _means([sessions[row] for row in rows]).items()}
             for name, rows in sorted(groups.items())
         }
-        return Scores(_means(turns), _means(sessions), categories, seconds)
+        return RankingScores(_means(turns), _means(sessions), categories, seconds)
 
     def gate(self) -> dict[str, float]:
         """Shares of questions for which something is injected, by what they are asked of."""
@@ -314,7 +316,7 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def report(
-    conversations: Sequence[Conversation],
+    conversations: Sequence[LabelledConversation],
     adapter: ModelAdapter,
     *,
     progress: Progress | None = None,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options as base
+from .encoders import called
+from .options import JsonOption, ThreadsOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,8 +26,8 @@ def encoder(
         typer.Option(help="Questions with known evidence, a JSON file in the shape of LoCoMo.", show_default=False),
     ] = None,
     conversations: Annotated[int, typer.Option(help="Of the data, so many conversations.", min=1)] = 2,
-    threads: base.ThreadsOption = None,
-    as_json: base.JsonOption = False,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Try the layers, poolings and templates of a model: what finds best, and how fast.
 
@@ -37,15 +38,15 @@ def encoder(
     from membank_llama.gguf.references import resolve_model
 
     from .. import terminal
-    from ..bench.encoder import measure
+    from ..bench.encoder import compare_states
     from ..bench.locomo import read_conversations
 
     path = resolve_model(model)
     talks = [] if data is None else read_conversations(data.expanduser(), conversations)
     with terminal.progress_bar() as progress:
-        report = measure(path, talks, threads=threads, progress=progress, name=base.called(path, model))
+        report = compare_states(path, talks, threads=threads, progress=progress, name=called(path, model))
     if as_json:
-        base.echo_json(_fields(report), 2)
+        terminal.echo_json(_fields(report), 2)
         return
     terminal.out.print(_table(report))
     for line in _notes(report):
@@ -90,8 +91,8 @@ def _cells(figures: Figures, names: list[str]) -> list[str]:
         "own" if state.layer is None else str(state.layer),
         state.pooling,
         state.template or "–",
-        f"{figures.views.score:.2f}",
-        f"{figures.views.mrr:.3f}",
+        f"{figures.quality.score:.2f}",
+        f"{figures.quality.mrr:.3f}",
         *(f"{figures.found[name]:.3f}" for name in names),
         speed,
     ]

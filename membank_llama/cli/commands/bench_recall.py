@@ -11,7 +11,8 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError
 
-from . import options as base
+from .encoders import open_model
+from .options import JsonOption, ThreadsOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,8 +39,8 @@ def recall(
         bool, typer.Option("--leave-one-out", help="Also tune on all conversations but one, and judge on that one.")
     ] = False,
     steps: Annotated[bool, typer.Option(help="Show the signals switched on one after the other.")] = True,
-    threads: base.ThreadsOption = None,
-    as_json: base.JsonOption = False,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
     output: Annotated[Path | None, typer.Option(help="Write the JSON here as well.", show_default=False)] = None,
 ) -> None:  # fmt: skip
     """Ask questions with known answers: does recall find them, and does the gate keep quiet elsewhere?
@@ -56,13 +57,13 @@ def recall(
         # said before the work, not after
         raise InvalidInputError(f"there is no directory {output.parent} to write the report to")
     talks = read_conversations(data.expanduser(), conversations)
-    with base.open_model(encoder, threads=threads) as adapter, terminal.progress_bar() as progress:
+    with open_model(encoder, threads=threads) as adapter, terminal.progress_bar() as progress:
         found = report(talks, adapter, progress=progress, leave_one_out=leave_one_out, step_by_step=steps)
     found["threads"] = threads
     if output is not None:
         output.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
-        base.echo_json(found, 2)
+        terminal.echo_json(found, 2)
         return
     _show(found)
 

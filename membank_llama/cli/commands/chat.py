@@ -11,7 +11,19 @@ import typer
 
 from membank_llama.core.errors import ModelError, ModelFileError
 
-from . import options as base
+from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
+from .opening import prepare
+from .options import (
+    BankOption,
+    GpuOption,
+    LayerOption,
+    NamespaceOption,
+    PoolingOption,
+    TemplateOption,
+    ThreadsOption,
+    bank_path,
+    namespace_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,13 +64,13 @@ def chat(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="For replies that can be repeated.", show_default=False)] = None,
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Chat without a memory.", show_default=False)] = True,
-    bank: base.BankOption = None,
-    namespace: base.NamespaceOption = None,
-    layer: base.LayerOption = None,
-    pooling: base.PoolingOption = None,
-    template: base.TemplateOption = None,
-    threads: base.ThreadsOption = None,
-    gpu_layers: base.GpuOption = 0,
+    bank: BankOption = None,
+    namespace: NamespaceOption = None,
+    layer: LayerOption = None,
+    pooling: PoolingOption = None,
+    template: TemplateOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuOption = 0,
 ) -> None:  # fmt: skip
     """Talk to a model that remembers.
 
@@ -69,25 +81,25 @@ def chat(
     from membank_llama.gguf.builtin import NAME, embedded_model, is_embedded
     from membank_llama.gguf.references import resolve_model
 
-    from ..conversation import Conversation, ReplyOptions
+    from ..chat_session import ChatSession, ReplyOptions
     from ..terminal_chat import Chat
 
     path = embedded_model() if model is None else resolve_model(model)
     toy = is_embedded(path)
     # a bank is made by one model: the toy's never stands in the way of a real one
-    where = base.bank_path(ctx, bank, NAME if toy else "default") if memory else None
+    where = bank_path(ctx, bank, NAME if toy else "default") if memory else None
     if temperature is None:
         temperature = 0.0 if toy else DEFAULT_TEMPERATURE
     options: dict[str, Any] = {"n_ctx": context or _trained_context(path), "n_gpu_layers": gpu_layers}
     options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
     options |= {} if seed is None else {"seed": seed}
-    wanted = base.capture_wanted(layer, pooling, template)
-    with _opened(path, where, encoder, base.namespace_of(ctx, namespace), options, wanted) as llm:
+    wanted = capture_wanted(layer, pooling, template)
+    with _opened(path, where, encoder, namespace_of(ctx, namespace), options, wanted) as llm:
         replies = ReplyOptions(temperature, max_tokens, system, seed)
         _greet(llm, path)
         if toy:
             _explain_toy()
-        Chat(Conversation(llm, replies), where).run()
+        Chat(ChatSession(llm, replies), where).run()
 
 
 @contextmanager
@@ -97,7 +109,7 @@ def _opened(
     encoder: str | None,
     namespace: str,
     options: dict[str, Any],
-    wanted: base.Capture | None,
+    wanted: Capture | None,
 ) -> Iterator[Any]:
     """The model, with its memory where a bank is given; all of it is closed in order."""
     from membank_llama.memory.drop_in import remember
@@ -114,7 +126,7 @@ def _opened(
         threads, gpu_layers = options["n_threads"], options["n_gpu_layers"]
         adapter: LlamaCppAdapter | None = None
         if encoder is not None or (card is not None and not made_by(card, path)):
-            adapter = base.encoder_for(bank, encoder, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
+            adapter = encoder_for(bank, encoder, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
         if adapter is not None:
             # the bank first: where another process holds it, nobody waits for the chat model
             opened = _bank(stack, adapter, bank)
@@ -124,9 +136,9 @@ def _opened(
             llm = _load(path, options)
             # closed last: the adapter's context lives on these weights
             stack.callback(llm.close)
-            own = base.adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
+            own = adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
             opened = _bank(stack, own, bank)
-        base.prepare(opened, namespace)
+        prepare(opened, namespace)
         remembering = remember(llm, opened, MemoryOptions(namespace=namespace))
         stack.callback(remembering.memory.close)
         yield remembering
@@ -145,13 +157,12 @@ def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:
 def _load(path: Path, options: dict[str, Any]) -> Any:
     from jinja2 import TemplateError
 
+    from membank_llama.gguf.capabilities import read_facts
     from membank_llama.gguf.checks import check_loadable, unreadable_template
-    from membank_llama.gguf.header import read_header
     from membank_llama.memory.drop_in import SafeLlama
 
     check_loadable(path)
-    header = read_header(path)
-    if header.metadata.get(f"{header.architecture}.attention.causal") is False:
+    if not read_facts(path).causal:
         raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
     try:
         return SafeLlama(str(path), **options)
@@ -165,11 +176,10 @@ def _load(path: Path, options: dict[str, Any]) -> Any:
 
 
 def _trained_context(path: Path) -> int:
-    from membank_llama.gguf.header import read_header
+    from membank_llama.gguf.capabilities import read_facts
 
-    header = read_header(path)
-    trained = header.metadata.get(f"{header.architecture}.context_length")
-    return min(DEFAULT_CONTEXT, trained) if isinstance(trained, int) and trained > 0 else DEFAULT_CONTEXT
+    trained = read_facts(path).n_ctx_train
+    return min(DEFAULT_CONTEXT, trained) if trained > 0 else DEFAULT_CONTEXT
 
 
 def _greet(llm: Any, path: Path) -> None:
@@ -202,12 +212,11 @@ def _notes() -> Console:
 
 
 def _explain_toy() -> None:
-    from membank_llama.gguf.references import list_ollama_models
+    from membank_llama.gguf.ollama_store import list_ollama_models
 
     notes = _notes()
     notes.print("A toy that shows what memory does: tell it facts, leave, come back and ask. It knows nothing else.")
-    here = [found for found in list_ollama_models() if "embed" not in found.name]
-    example = here[0].name if here else "llama3.2"
+    example = next((found.name for found in list_ollama_models() if not embeds(found.path)), "llama3.2")
     notes.print(
         f"A real model: [bold]membank chat {example}[/bold] (from Ollama), model.gguf, or hf:owner/repo/file.gguf"
     )
@@ -240,9 +249,9 @@ def demo(
     fast: Annotated[bool, typer.Option("--fast", help="Without pauses.")] = False,
 ) -> None:
     """Tell a model things in one process, ask in another; fails where an answer is wrong."""
-    from ..demo import run
+    from ..demo import run_demo
 
-    raise typer.Exit(run(model, encoder, fast=fast))
+    raise typer.Exit(run_demo(model, encoder, fast=fast))
 
 
 def demo_tell(bank: Path, model: str, encoder: str, fast: bool = False) -> None:

@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import BankCorruptError, BankStorageError, InvalidInputError
 
-from . import options as base
+from .encoders import capture_wanted, needed_encoder, open_model
+from .opening import finish, must_exist, open_bank, open_for_looking
+from .options import (
+    BankOption,
+    EncoderOption,
+    GpuOption,
+    JsonOption,
+    LayerOption,
+    NamespaceOption,
+    PoolingOption,
+    TemplateOption,
+    ThreadsOption,
+    bank_path,
+    named_namespace,
+)
 
 
-def stats(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOption = False) -> None:
+def stats(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False) -> None:
     """Say what a bank holds, which model made it, and how big it is."""
     from .. import terminal
 
-    with base.open_bank(base.bank_path(ctx, bank), read_only=True) as opened:
+    with open_bank(bank_path(ctx, bank), read_only=True) as opened:
         found = opened.stats()
     if as_json:
-        base.echo_json(found, 2)
+        terminal.echo_json(found, 2)
     else:
         terminal.out.print(terminal.facts_table(terminal.stats_facts(found)))
 
 
-def verify(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOption = False) -> None:
+def verify(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False) -> None:
     """Check every stored byte; exit with 1 where something is wrong."""
     from .. import terminal
 
-    where = base.bank_path(ctx, bank)
+    where = bank_path(ctx, bank)
     checked, problems = 0, []
     try:
-        with base.open_for_looking(where) as opened, terminal.progress_bar() as progress:
+        with open_for_looking(where) as opened, terminal.progress_bar() as progress:
             report = opened.verify(progress)
             checked, problems = report.checked, list(report.problems)
     except BankCorruptError as exc:
         problems = [str(exc)]
     if as_json:
-        base.echo_json({"ok": not problems, "checked": checked, "problems": problems}, 2)
+        terminal.echo_json({"ok": not problems, "checked": checked, "problems": problems}, 2)
     elif problems:
         for problem in problems:
             terminal.wrong(problem)
@@ -50,23 +63,23 @@ def verify(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonO
         raise typer.Exit(1)
 
 
-def gc(ctx: typer.Context, bank: base.BankOption = None, as_json: base.JsonOption = False) -> None:
+def gc(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False) -> None:
     """Remove what has expired and pack the files."""
     from .. import terminal
 
-    with base.open_bank(base.bank_path(ctx, bank)) as opened:
+    with open_bank(bank_path(ctx, bank)) as opened:
         done = opened.gc()
     if as_json:
-        base.echo_json(done)
+        terminal.echo_json(done)
         return
     terminal.done(f"{terminal.counted(done['expired'], 'memory')} expired, {terminal.size(done['freed_bytes'])} freed")
 
 
-def rebuild(ctx: typer.Context, bank: base.BankOption = None) -> None:
+def rebuild(ctx: typer.Context, bank: BankOption = None) -> None:
     """Make the vector indexes anew, after damage to them."""
     from .. import terminal
 
-    with base.open_bank(base.bank_path(ctx, bank)) as opened, terminal.progress_bar() as progress:
+    with open_bank(bank_path(ctx, bank)) as opened, terminal.progress_bar() as progress:
         opened.rebuild_indexes(progress)
         count = opened.stats()["memories"]
     terminal.done(f"indexes of {terminal.counted(count, 'memory')} made anew")
@@ -77,12 +90,12 @@ def reencode(
     model: Annotated[
         str | None, typer.Argument(help="The model to move to.", show_default="the one that made the bank")
     ] = None,
-    bank: base.BankOption = None,
-    layer: base.LayerOption = None,
-    pooling: base.PoolingOption = None,
-    template: base.TemplateOption = None,
-    threads: base.ThreadsOption = None,
-    gpu_layers: base.GpuOption = 0,
+    bank: BankOption = None,
+    layer: LayerOption = None,
+    pooling: PoolingOption = None,
+    template: TemplateOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuOption = 0,
 ) -> None:
     """Compute every vector anew from the texts: with another model, from other states of it, or after damage.
 
@@ -94,14 +107,14 @@ def reencode(
     """
     from .. import terminal
 
-    where = base.bank_path(ctx, bank)
-    base.must_exist(where)
-    wanted = base.capture_wanted(layer, pooling, template)
+    where = bank_path(ctx, bank)
+    must_exist(where)
+    wanted = capture_wanted(layer, pooling, template)
     if model is None:
-        adapter = base.needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
+        adapter = needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
     else:
-        adapter = base.open_model(model, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
-    with adapter, base.open_bank(where, adapter, repair=True) as opened, terminal.progress_bar() as progress:
+        adapter = open_model(model, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
+    with adapter, open_bank(where, adapter, repair=True) as opened, terminal.progress_bar() as progress:
         opened.reencode(adapter, progress)
         opened.flush(progress)
         count = opened.stats()["memories"]
@@ -113,8 +126,8 @@ def export_command(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(help="The file to write, or - for standard output.", metavar="FILE|-")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
-    bank: base.BankOption = None,
-    namespace: base.NamespaceOption = None,
+    bank: BankOption = None,
+    namespace: NamespaceOption = None,
 ) -> None:
     """Write every memory as a line of JSON, all fields, readable by import.
 
@@ -124,8 +137,8 @@ def export_command(
 
     from .. import terminal
 
-    named = base.named_namespace(ctx, namespace)
-    with base.open_bank(base.bank_path(ctx, bank), read_only=True) as opened:
+    named = named_namespace(ctx, namespace)
+    with open_bank(bank_path(ctx, bank), read_only=True) as opened:
         if file == "-":
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(encoding="utf-8")
@@ -145,31 +158,23 @@ def _export(opened: Any, target: Path, namespace: str | None) -> int:
     from ..terminal import progress_bar
 
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+        with replacing(target, "w") as stream, progress_bar() as progress:
+            return export_memories(opened, stream, namespace=namespace, progress=progress)
     except OSError as exc:
-        raise BankStorageError(f"cannot write to {target.parent}: {exc.strerror or exc}; name another place") from exc
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream, progress_bar() as progress:
-            count = export_memories(opened, stream, namespace=namespace, progress=progress)
-        Path(name).replace(target)
-    except OSError as exc:
-        Path(name).unlink(missing_ok=True)
-        raise BankStorageError(f"cannot write {target}: {exc.strerror or exc}; nothing was written") from exc
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return count
+        raise BankStorageError(
+            f"cannot write {target}: {exc.strerror or exc}; nothing was written, name another place"
+        ) from exc
 
 
 def import_command(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(help="JSONL written by export, or - for standard input.", metavar="FILE|-")],
-    encoder: base.EncoderOption = None,
-    bank: base.BankOption = None,
-    namespace: base.NamespaceOption = None,
-    threads: base.ThreadsOption = None,
-    gpu_layers: base.GpuOption = 0,
-    as_json: base.JsonOption = False,
+    encoder: EncoderOption = None,
+    bank: BankOption = None,
+    namespace: NamespaceOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuOption = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Read memories that export wrote: times and roles are kept, what is known already is skipped.
 
@@ -180,19 +185,19 @@ def import_command(
 
     from .. import terminal
 
-    where = base.bank_path(ctx, bank)
+    where = bank_path(ctx, bank)
     lines = _lines(file)
     with (
-        base.needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers) as adapter,
+        needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers) as adapter,
         terminal.progress_bar() as progress,
         MemBank(adapter, where, progress=progress) as opened,
     ):
-        named = base.named_namespace(ctx, namespace)
+        named = named_namespace(ctx, namespace)
         results = import_memories(opened, lines, namespace=named, progress=progress)
         new = sum(result.is_new for result in results)
-        base.finish(opened, new, progress)
+        finish(opened, new, progress)
     if as_json:
-        base.echo_json({"new": new, "known": len(results) - new, "bank": str(where)})
+        terminal.echo_json({"new": new, "known": len(results) - new, "bank": str(where)})
         return
     known = f", {len(results) - new:,} known already" if new < len(results) else ""
     terminal.done(f"{terminal.counted(new, 'memory')} imported{known}")

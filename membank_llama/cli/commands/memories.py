@@ -10,7 +10,23 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
 
-from . import options as base
+from .encoders import capture_wanted, encoder_for, needed_encoder
+from .opening import finish, must_exist, open_bank
+from .options import (
+    BankOption,
+    EncoderOption,
+    GpuOption,
+    JsonOption,
+    LayerOption,
+    NamespaceOption,
+    PoolingOption,
+    TemplateOption,
+    ThreadsOption,
+    bank_path,
+    named_namespace,
+    namespace_of,
+    parse_time,
+)
 
 if TYPE_CHECKING:
     from membank_llama.core.types import NewMemory
@@ -23,17 +39,17 @@ def ingest(
     paths: Annotated[
         list[str], typer.Argument(help="Files, directories, .jsonl files, or - for standard input.", metavar="PATH…")
     ],
-    encoder: base.EncoderOption = None,
+    encoder: EncoderOption = None,
     role: Annotated[str, typer.Option(help="Who says it, as the prompt will tell the model.")] = "note",
     source: Annotated[str | None, typer.Option(help="Where it is from.", show_default="the file's name")] = None,
-    bank: base.BankOption = None,
-    namespace: base.NamespaceOption = None,
-    layer: base.LayerOption = None,
-    pooling: base.PoolingOption = None,
-    template: base.TemplateOption = None,
-    threads: base.ThreadsOption = None,
-    gpu_layers: base.GpuOption = 0,
-    as_json: base.JsonOption = False,
+    bank: BankOption = None,
+    namespace: NamespaceOption = None,
+    layer: LayerOption = None,
+    pooling: PoolingOption = None,
+    template: TemplateOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuOption = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Remember texts: long ones are cut into passages, JSONL is one memory a line.
 
@@ -45,24 +61,24 @@ def ingest(
 
     from .. import terminal
 
-    where = base.bank_path(ctx, bank)
-    items = _read(paths, role, base.namespace_of(ctx, namespace), source)
+    where = bank_path(ctx, bank)
+    items = _read(paths, role, namespace_of(ctx, namespace), source)
     if not items:
         raise InvalidInputError(f"there is nothing to remember in {', '.join(paths)}")
-    wanted = base.capture_wanted(layer, pooling, template)
+    wanted = capture_wanted(layer, pooling, template)
     start = time.perf_counter()
     with (
-        base.needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as adapter,
+        needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as adapter,
         terminal.progress_bar() as progress,
         MemBank(adapter, where, progress=progress) as opened,
     ):
         results = opened.ingest_many(items, progress=progress)
         new = sum(result.is_new for result in results)
-        base.finish(opened, new, progress)
+        finish(opened, new, progress)
     spent = time.perf_counter() - start
     if as_json:
         known = len(results) - new
-        base.echo_json({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)})
+        terminal.echo_json({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)})
         return
     known_already = f", {len(results) - new:,} known already" if new < len(results) else ""
     terminal.done(f"{terminal.counted(new, 'memory')} new{known_already}", f" in {spent:.1f} s")
@@ -89,11 +105,11 @@ def recall(
     level: Annotated[
         list[int] | None, typer.Option(help="Level that takes part, 0 (full) to 2 (coarse); may be repeated.")
     ] = None,
-    encoder: base.EncoderOption = None,
-    bank: base.BankOption = None,
-    namespace: base.NamespaceOption = None,
-    threads: base.ThreadsOption = None,
-    as_json: base.JsonOption = False,
+    encoder: EncoderOption = None,
+    bank: BankOption = None,
+    namespace: NamespaceOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Find memories. Works while a chat has the bank open.
 
@@ -101,21 +117,23 @@ def recall(
 
     [dim]membank recall invoices --since 30d --json | jq -r '.[].text'[/dim]
     """
+    from membank_llama.recall.result_json import result_json
+
     from .. import terminal
     from ..last_recall import recall_rows, save_recall
 
-    where = base.bank_path(ctx, bank)
+    where = bank_path(ctx, bank)
     now = time.time()
     options: dict[str, Any] = {
-        "namespace": base.namespace_of(ctx, namespace),
-        "since": base.moment(since, now, name="--since"),
-        "until": base.moment(until, now, name="--until"),
+        "namespace": namespace_of(ctx, namespace),
+        "since": parse_time(since, now, name="--since"),
+        "until": parse_time(until, now, name="--until"),
         "levels": tuple(sorted(set(level))) if level else None,
     }
     results, spent, encoded = _recall(where, query, top_k, encoder, threads, options)
     save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
     if as_json:
-        base.echo_json([_result_fields(result) for result in results], 2)
+        terminal.echo_json([result_json(result) for result in results], 2)
         return
     if results:
         terminal.out.print(terminal.recall_table(results))
@@ -132,24 +150,17 @@ def _recall(
 
     from ..terminal import note
 
-    base.must_exist(where)
+    must_exist(where)
     with ExitStack() as stack:
-        adapter = base.encoder_for(where, encoder, threads=threads)
+        adapter = encoder_for(where, encoder, threads=threads)
         if adapter is None:
             note("the file of the model that made this bank is gone: searching by words alone (--model FILE helps)")
         else:
             stack.enter_context(adapter)
-        opened = stack.enter_context(base.open_bank(where, adapter, read_only=True))
+        opened = stack.enter_context(open_bank(where, adapter, read_only=True))
         start = time.perf_counter()
         results = opened.recall(query, top_k, **options)
         return results, 1000 * (time.perf_counter() - start), adapter.name if adapter else ""
-
-
-def _result_fields(result: RecallResult) -> dict[str, Any]:
-    fields = {name: result[name] for name in result.keys() if not name.startswith("ptr_")}  # noqa: SIM118
-    fields["metadata"] = dict(result.metadata)
-    fields["pointers"] = [result.ptr_level0.ptr_id, result.ptr_level1.ptr_id, result.ptr_level2.ptr_id]
-    return fields
 
 
 def why(
@@ -158,11 +169,11 @@ def why(
         str | None,
         typer.Argument(help="A question to ask and explain; without it, the last recall.", show_default=False),
     ] = None,
-    encoder: base.EncoderOption = None,
-    bank: base.BankOption = None,
-    namespace: base.NamespaceOption = None,
-    threads: base.ThreadsOption = None,
-    as_json: base.JsonOption = False,
+    encoder: EncoderOption = None,
+    bank: BankOption = None,
+    namespace: NamespaceOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Explain a recall: every score, what the gate said, what was injected.
 
@@ -170,22 +181,23 @@ def why(
 
     [dim]membank why "where did I park?"[/dim]
     """
+    from .. import terminal
     from ..last_recall import load_recall, recall_rows, save_recall
 
-    where = base.bank_path(ctx, bank)
-    base.must_exist(where)
+    where = bank_path(ctx, bank)
+    must_exist(where)
     if query is not None:
-        options = {"namespace": base.namespace_of(ctx, namespace)}
+        options = {"namespace": namespace_of(ctx, namespace)}
         results, spent, _ = _recall(where, query, 10, encoder, threads, options)
         save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank why")
     record = load_recall(where)
     if record is None:
         raise InvalidInputError(f'nothing was recalled from {where} yet; ask something: membank why "QUESTION"')
-    with base.open_bank(where, read_only=True) as opened:
+    with open_bank(where, read_only=True) as opened:
         if as_json:
             for row in record["results"]:
                 row["text"] = _text_of(opened, row["memory_id"])
-            base.echo_json(record, 2)
+            terminal.echo_json(record, 2)
         else:
             _show_why(opened, record)
 
@@ -219,8 +231,8 @@ def forget(
     conversation: Annotated[str | None, typer.Option(help="All of one conversation.", show_default=False)] = None,
     before: Annotated[str | None, typer.Option(help="All older than: 2025-01-31, or 90d.", show_default=False)] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    bank: base.BankOption = None,
-    namespace: base.NamespaceOption = None,
+    bank: BankOption = None,
+    namespace: NamespaceOption = None,
 ) -> None:
     """Forget for good: text, index entry and activation are overwritten.
 
@@ -231,16 +243,16 @@ def forget(
     from .. import terminal
     from ..last_recall import scrub
 
-    where = base.bank_path(ctx, bank)
+    where = bank_path(ctx, bank)
     conditions = {
         "conversation": conversation,
-        "before": base.moment(before, time.time(), name="--before"),
-        "namespace": named if (named := base.named_namespace(ctx, namespace)) is not None and not ids else None,
+        "before": parse_time(before, time.time(), name="--before"),
+        "namespace": named if (named := named_namespace(ctx, namespace)) is not None and not ids else None,
     }
     given = any(value is not None for value in conditions.values())
     if bool(ids) == given:
         raise InvalidInputError("name either ids, or --conversation, --before or --namespace: nothing was forgotten")
-    with base.open_bank(where) as opened:
+    with open_bank(where) as opened:
         chosen = list(dict.fromkeys(ids)) if ids else opened.store.registry.select(**conditions)  # type: ignore[arg-type]
         texts = [opened.get(memory_id).text for memory_id in chosen]
         if not chosen:
@@ -258,25 +270,25 @@ def forget(
 def pin(
     ctx: typer.Context,
     ids: Annotated[list[int], typer.Argument(help="Ids, as recall shows them.")],
-    bank: base.BankOption = None,
+    bank: BankOption = None,
 ) -> None:
     """Keep memories past their expiry."""
-    _pin(base.bank_path(ctx, bank), ids, True)
+    _pin(bank_path(ctx, bank), ids, True)
 
 
 def unpin(
     ctx: typer.Context,
     ids: Annotated[list[int], typer.Argument(help="Ids, as recall shows them.")],
-    bank: base.BankOption = None,
+    bank: BankOption = None,
 ) -> None:
     """Let memories expire again."""
-    _pin(base.bank_path(ctx, bank), ids, False)
+    _pin(bank_path(ctx, bank), ids, False)
 
 
 def _pin(where: Path, ids: list[int], pinned: bool) -> None:
     from .. import terminal
 
-    with base.open_bank(where) as opened:
+    with open_bank(where) as opened:
         for memory_id in ids:
             opened.get(memory_id)
         for memory_id in ids:

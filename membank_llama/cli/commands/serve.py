@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from membank_llama.core.errors import InvalidInputError, MembankError, ModelError
+from membank_llama.core.errors import InvalidInputError, MembankError
 from membank_llama.core.logs import JsonLines, TextLines
 
-from . import options as base
+from .encoders import OLLAMA, serving_encoder
+from .opening import prepare
+from .options import BankOption, GpuOption, ThreadsOption, bank_path
 
 if TYPE_CHECKING:
     from membank_llama.adapters.base import ModelAdapter
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from membank_llama.server.proxy.app import Proxy
     from membank_llama.server.proxy.upstream import Upstream
 
-OLLAMA = "http://127.0.0.1:11434"
 PORT = 11435
 
 
@@ -44,7 +45,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 11434 is Ollama's own.", min=0, max=65535)] = PORT,
-    bank: base.BankOption = None,
+    bank: BankOption = None,
     encoder: Annotated[
         str | None,
         typer.Option("--encoder", help="What encodes memories: a GGUF, or a model that Ollama has. Default: what made "
@@ -65,8 +66,8 @@ def serve(
     max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.", min=1)] = 512,
     max_body: Annotated[int, typer.Option(help="Megabytes of a request.", min=1, max=1024)] = 8,
     log_format: Annotated[str, typer.Option(help="text, or json: an object a line.")] = "text",
-    threads: base.ThreadsOption = None,
-    gpu_layers: base.GpuOption = 0,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuOption = 0,
 ) -> None:  # fmt: skip
     """Give every Ollama client a memory: in front of Ollama, or with llama.cpp here.
 
@@ -79,7 +80,7 @@ def serve(
     _log_to_stderr(log_format)
     limits = (max_loaded, max_queue, float(keep_alive), max_body << 20)
     engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
-    where = base.bank_path(ctx, bank) if memory else None
+    where = bank_path(ctx, bank) if memory else None
     with _proxy(engine, upstream or OLLAMA, where, encoder, tokens, deadline) as (proxy, facts):
         _greet(host, port, facts, proxy.memory)
         _run(proxy, host, port)
@@ -151,7 +152,9 @@ def _proxy(
             facts = {"engine": "upstream", "upstream": upstream}
         memory = None
         if where is not None:
-            adapter = stack.enter_context(_encoder(where, encoder, address, behind, engine.threads, engine.gpu_layers))
+            adapter = stack.enter_context(
+                serving_encoder(where, encoder, address, behind, engine.threads, engine.gpu_layers)
+            )
             memory = _memory(stack, where, adapter, behind, deadline, engine.context)
             facts |= {"encoder": adapter.name, "encoder_id": adapter.model_id()}
         yield Proxy(behind, memory, tokens=known, facts=lambda: facts, max_body=engine.max_body), facts
@@ -168,14 +171,14 @@ def _memory(
 
     with progress_bar() as progress:
         bank = stack.enter_context(MemBank(PriorityAdapter(adapter), where, progress=progress))
-        base.prepare(bank)
+        prepare(bank)
     return ProxyMemory(bank, find_model=_finder(behind), deadline=deadline / 1000, context=context)
 
 
 def _finder(behind: Any) -> Any:
     """What finds the GGUF of a model's name, for its tokenizer. The name is a client's: it is looked up, in Ollama's
     manifests or among the models served, and never a path or something to download."""
-    from membank_llama.gguf.references import find_ollama_model
+    from membank_llama.gguf.ollama_store import find_ollama_model
 
     catalogue = getattr(behind, "catalogue", None)
 
@@ -186,97 +189,6 @@ def _finder(behind: Any) -> Any:
             return None
 
     return find
-
-
-# -- who encodes
-
-
-def _encoder(
-    where: Path, ref: str | None, address: str, behind: Any, threads: int | None, gpu_layers: int
-) -> ModelAdapter:
-    """The encoder named; that of the bank; or the best at hand: an embedding GGUF, a chat GGUF, Ollama's, words."""
-    from membank_llama.adapters import ollama, words
-    from membank_llama.store.model_record import recorded_model
-
-    card = recorded_model(where)
-    if ref is not None:
-        return _named(ref, address, card, threads, gpu_layers)
-    if card is not None and card["id"].startswith(words.PREFIX):
-        return words.WordsAdapter(card["dim"])
-    if card is not None and card["id"].startswith(ollama.PREFIX) and "#" in (card.get("source") or ""):
-        recorded, name = card["source"].split("#", 1)
-        _check_address(where, recorded, name, address or OLLAMA)
-        return ollama.OllamaAdapter(recorded, name)
-    if card is not None:
-        return base.needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers)
-    return _best(address, behind, threads, gpu_layers)
-
-
-def _check_address(where: Path, recorded: str, name: str, given: str) -> None:
-    """What is said goes to whoever encodes it: to no address that only the bank names, which may be a stranger's."""
-    from membank_llama.adapters.ollama import same_address
-
-    if not same_address(recorded, given):
-        raise InvalidInputError(
-            f"{where} says that the Ollama at {recorded[:200]} made it, which is not the one at {given}: every "
-            "question and every new memory would be sent there. If that Ollama is yours, say so with: --encoder "
-            f"'{recorded[:200]}#{name[:100]}'; if not, name a model of your own: membank reencode MODEL"
-        )
-
-
-def _named(ref: str, address: str, card: dict[str, Any] | None, threads: int | None, gpu_layers: int) -> ModelAdapter:
-    from membank_llama.adapters.ollama import OllamaAdapter
-
-    if ref.startswith(("http://", "https://")) and "#" in ref:
-        return OllamaAdapter(*ref.split("#", 1))
-    try:
-        return base.open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card)
-    except ModelError:
-        if not address or ref.endswith(".gguf"):
-            raise
-        return OllamaAdapter(address, ref)
-
-
-def _best(address: str, behind: Any, threads: int | None, gpu_layers: int) -> ModelAdapter:
-    from membank_llama.adapters import ollama, words
-    from membank_llama.adapters.llama_cpp.trial_load import prove
-
-    logger = logging.getLogger("membank_llama")
-    for path, name in _at_hand(behind):
-        try:
-            # nobody chose this file
-            prove(path)
-            return base.adapter_of(path, path, name, threads=threads, gpu_layers=gpu_layers, card=None, wanted=None)
-        except MembankError as exc:
-            logger.warning("%s cannot encode: %s", name, exc)
-    if address:
-        try:
-            return ollama.OllamaAdapter(address)
-        except MembankError as exc:
-            logger.warning("no embedding model of Ollama's: %s", exc)
-    return words.WordsAdapter()
-
-
-def _at_hand(behind: Any) -> list[tuple[Path, str]]:
-    """GGUFs that could encode, those made for it first."""
-    from membank_llama.gguf.references import list_ollama_models
-
-    catalogue = getattr(behind, "catalogue", None)
-    found = list_ollama_models() if catalogue is None else catalogue.models()
-    return sorted(((model.path, model.name) for model in found), key=lambda pair: not _embeds(pair[0]))
-
-
-def _embeds(path: Path) -> bool:
-    from membank_llama.gguf.header import read_header
-
-    try:
-        header = read_header(path)
-    except MembankError:
-        return False
-    return bool(header.metadata.get(f"{header.architecture}.pooling_type"))
-
-
-# -- running
 
 
 def _log_to_stderr(kind: str) -> None:

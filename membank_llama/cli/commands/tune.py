@@ -9,7 +9,9 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError
 
-from . import options as base
+from .encoders import needed_encoder
+from .opening import bring_up_to_date, must_exist, open_bank
+from .options import BankOption, EncoderOption, JsonOption, ThreadsOption, bank_path
 
 
 def tune(
@@ -20,10 +22,10 @@ def tune(
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Go back to the default weights.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the weights, keep those there are.")] = False,
-    encoder: base.EncoderOption = None,
-    bank: base.BankOption = None,
-    threads: base.ThreadsOption = None,
-    as_json: base.JsonOption = False,
+    encoder: EncoderOption = None,
+    bank: BankOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Fit what each signal of recall counts for to questions whose answers you know, and keep it with the bank.
 
@@ -37,18 +39,18 @@ def tune(
 
     from .. import terminal
 
-    where = base.bank_path(ctx, bank)
-    base.must_exist(where)
-    base.bring_up_to_date(where)
+    where = bank_path(ctx, bank)
+    must_exist(where)
+    bring_up_to_date(where)
     if (labels is None) != reset:
         raise InvalidInputError("name a file of labelled questions, or --reset and no file")
     if labels is None:
-        with base.open_bank(where) as opened:
+        with open_bank(where) as opened:
             opened.tune(None)
         terminal.done("default weights", "")
         return
     with (
-        base.needed_encoder(where, encoder, threads=threads) as adapter,
+        needed_encoder(where, encoder, threads=threads) as adapter,
         terminal.progress_bar() as progress,
         MemBank(adapter, where, read_only=dry_run, progress=progress) as opened,
     ):
@@ -58,7 +60,7 @@ def tune(
             opened.tune(weights)
     reached = {"before": quality(cases, before), "after": quality(cases, weights)}
     if as_json:
-        base.echo_json({"questions": len(cases), **reached, "weights": vars(weights), "kept": not dry_run})
+        terminal.echo_json({"questions": len(cases), **reached, "weights": vars(weights), "kept": not dry_run})
         return
     terminal.out.print(terminal.weights_table(vars(before), vars(weights), vars(Weights())))
     kept = "" if dry_run else f" · kept in {where}"

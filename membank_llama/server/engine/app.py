@@ -1,31 +1,35 @@
-"""`Engine`: llama.cpp behind Ollama's whole API, in this process; a pure ASGI app.
+"""`Engine`: llama.cpp behind Ollama's whole API, in this process; an ASGI app.
 
-Routing, cross-origin rules, hang-ups and errors are here and nowhere else. Each request runs in a task of its
+Routes, cross-origin rules, hang-ups and errors are here and nowhere else. Each request runs in a task of its
 own, which is cancelled when its client hangs up; whatever goes wrong becomes an answer in the API's own shape,
-and the server goes on.
+and the server goes on. Starlette routes; bodies and streams go by plain ASGI, as its requests know no limits and
+its responses do not notice a client that stops reading.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, Router
 
 from membank_llama.core.errors import MembankError
 
 from ..asgi import (
     MAX_BODY_BYTES,
+    ASGIApp,
     ClientGoneError,
     Receive,
     Scope,
     Send,
     WireError,
     is_openai,
-    live,
     outward,
     parse_object,
     send_error,
@@ -33,19 +37,21 @@ from ..asgi import (
 )
 from ..body_budget import BodyBudget
 from ..origins import LOOKING, allowed_origins, check_host, check_origin
-from .api import embeddings, ollama, openai
+from .api import embeddings, ollama_api, openai_api
 from .api import models as management
 from .exchange import STALL_SECONDS, Exchange
-from .library.catalog import Catalogue
-from .runtime.model_pool import Loaded, Shelf, ShelfSettings
-from .runtime.service import Kitchen
+from .library.catalogue import Catalogue
+from .runtime.generation_service import GenerationService
+from .runtime.model_pool import ModelPool, PooledModel, PoolSettings
 
 _log = logging.getLogger("membank_llama")
 
-Handler = Callable[[Kitchen, Exchange], Awaitable[None]]
+Handler = Callable[[GenerationService, Exchange], Awaitable[None]]
 
 _RUNNING = b"Ollama is running"
+_REFUSED = {404: b"404 page not found", 405: b"405 method not allowed"}
 _TEXT = "text/plain; charset=utf-8"
+_EXCHANGE = "membank.exchange"
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,8 @@ class Engine:
         self.catalogue = Catalogue(
             settings.models, settings.folder, store=settings.store, use_ollama=settings.use_ollama
         )
-        self._shelf = Shelf(
-            ShelfSettings(
+        self._pool = ModelPool(
+            PoolSettings(
                 n_ctx=settings.n_ctx,
                 n_threads=settings.n_threads,
                 n_gpu_layers=settings.n_gpu_layers,
@@ -102,8 +108,8 @@ class Engine:
             )
         )
         self._intake = BodyBudget(settings.max_body)
-        self._kitchen = Kitchen(self.catalogue, self._shelf)
-        self._routes = _routes()
+        self._service = GenerationService(self.catalogue, self._pool)
+        self._router = Router(self._routes(), redirect_slashes=False, lifespan=self._lifespan)
         self._app = CORSMiddleware(
             self._serve,
             allow_origin_regex=allowed_origins(),
@@ -115,39 +121,42 @@ class Engine:
     @property
     def queued(self) -> int:
         """Requests that wait for their model."""
-        return self._shelf.queued
+        return self._pool.queued
 
-    def loaded(self) -> list[Loaded]:
+    def loaded(self) -> list[PooledModel]:
         """The models in memory."""
-        return self._shelf.loaded()
+        return self._pool.loaded()
 
     async def close(self) -> None:
         """Stop what is generating, free the models, end their threads."""
-        await self._shelf.close()
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        yield
+        await self.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Of a server's lifespan, only the end matters: it closes the engine."""
-        if scope["type"] == "lifespan":
-            await live(receive, send, self.close)
-        elif scope["type"] == "http":
-            await self._app(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1000})
+        await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        x = Exchange(scope, send)
+        # as the app, so that a path that is not there is an exception
+        scope["app"] = self
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        x = scope[_EXCHANGE] = Exchange(scope, send)
         try:
             check_host(scope)
             if scope["method"] not in LOOKING:
                 check_origin(scope)
-            if scope["path"].startswith(management.BLOBS):
-                await management.blob(self.catalogue, scope, receive, send)
-                return
-            handler = self._find(scope)
-            async with self._intake.body(scope, receive) as body:
-                if scope["method"] not in ("GET", "HEAD"):
-                    x.body = parse_object(body)
-                await _unless_gone(handler(self._kitchen, x), x, receive)
+            if "\n" in scope["path"]:
+                # a route takes one at its end for nothing
+                raise HTTPException(404)
+            await self._router(scope, receive, send)
+        except HTTPException as exc:
+            await send_whole(send, exc.status_code, _REFUSED.get(exc.status_code, b""), _TEXT)
         except ClientGoneError:
             pass
         except RecursionError:
@@ -160,49 +169,57 @@ class Engine:
             _log.exception("a request to %s failed", scope["path"])
             await _fail(x, WireError(500, "something went wrong, please see the server's log for details"))
 
-    def _find(self, scope: Scope) -> Handler:
-        method, path = scope["method"], scope["path"]
-        found = self._routes.get(path)
-        if found is None and path.startswith("/v1/models/"):
-            found = {"GET": openai.model}
-        if found is None:
-            return _not_found
-        return found.get(method) or (found["GET"] if method == "HEAD" and "GET" in found else _not_allowed)
+    def _routes(self) -> list[Route]:
+        handlers: tuple[tuple[str, str, Handler], ...] = (
+            ("GET", "/", _root),
+            ("POST", "/api/chat", ollama_api.chat),
+            ("POST", "/api/generate", ollama_api.generate),
+            ("GET", "/api/ps", management.running),
+            ("GET", "/api/version", management.version),
+            ("GET", "/api/tags", management.tags),
+            ("POST", "/api/show", management.show),
+            ("POST", "/api/pull", management.pull_model),
+            ("POST", "/api/push", management.push_model),
+            ("POST", "/api/create", management.create_model),
+            ("POST", "/api/copy", management.copy_model),
+            ("DELETE", "/api/delete", management.delete_model),
+            ("POST", "/api/embed", embeddings.embed),
+            ("POST", "/api/embeddings", embeddings.embeddings),
+            ("POST", "/v1/chat/completions", openai_api.chat_completions),
+            ("POST", "/v1/completions", openai_api.completions),
+            ("POST", "/v1/embeddings", embeddings.openai_embeddings),
+            ("GET", "/v1/models", openai_api.list_models),
+            ("GET", "/v1/models/{name:path}", openai_api.retrieve_model),
+        )
+        routes = [Route(path, _Endpoint(self._answering(handler)), methods=[verb]) for verb, path, handler in handlers]
+        return [*routes, Route(f"{management.BLOBS}{{digest:path}}", _Endpoint(self._blob))]
+
+    def _answering(self, handler: Handler) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            x: Exchange = scope[_EXCHANGE]
+            async with self._intake.body(scope, receive) as body:
+                if scope["method"] not in ("GET", "HEAD"):
+                    x.body = parse_object(body)
+                await _unless_gone(handler(self._service, x), x, receive)
+
+        return app
+
+    async def _blob(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await management.blob(self.catalogue, scope, receive, send)
 
 
-def _routes() -> dict[str, dict[str, Handler]]:
-    return {
-        "/": {"GET": _root, "HEAD": _root},
-        "/api/chat": {"POST": ollama.chat},
-        "/api/generate": {"POST": ollama.generate},
-        "/api/ps": {"GET": ollama.running},
-        "/api/version": {"GET": management.version},
-        "/api/tags": {"GET": management.tags},
-        "/api/show": {"POST": management.show},
-        "/api/pull": {"POST": management.pull_model},
-        "/api/push": {"POST": management.push},
-        "/api/create": {"POST": management.create},
-        "/api/copy": {"POST": management.copy},
-        "/api/delete": {"DELETE": management.delete},
-        "/api/embed": {"POST": embeddings.embed},
-        "/api/embeddings": {"POST": embeddings.embeddings},
-        "/v1/chat/completions": {"POST": openai.chat},
-        "/v1/completions": {"POST": openai.completions},
-        "/v1/embeddings": {"POST": embeddings.openai_embeddings},
-        "/v1/models": {"GET": openai.models},
-    }
+class _Endpoint:
+    """An ASGI app that a route takes as it is; a function it would take for one that is given a `Request`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
-async def _root(_: Kitchen, x: Exchange) -> None:
+async def _root(_: GenerationService, x: Exchange) -> None:
     await send_whole(x.send, 200, b"" if x.scope["method"] == "HEAD" else _RUNNING, _TEXT)
-
-
-async def _not_found(_: Kitchen, x: Exchange) -> None:
-    await send_whole(x.send, 404, b"404 page not found", _TEXT)
-
-
-async def _not_allowed(_: Kitchen, x: Exchange) -> None:
-    await send_whole(x.send, 405, b"405 method not allowed", _TEXT)
 
 
 async def _fail(x: Exchange, error: WireError) -> None:

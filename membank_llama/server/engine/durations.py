@@ -49,10 +49,10 @@ def _seconds(text: str) -> float | None:
 
 def now() -> str:
     """The time, in UTC."""
-    return stamp(time.time())
+    return rfc3339(time.time())
 
 
-def stamp(seconds: float | None) -> str:
-    """A time in seconds since 1970; None is what Ollama shows for never."""
-    moment = datetime.now(timezone.utc) + _FOREVER if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+def rfc3339(seconds: float | None) -> str:
+    """A time in seconds since 1970 as Go writes it into JSON; None is what Ollama shows for never."""
+    shown = datetime.now(timezone.utc) + _FOREVER if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+    return shown.isoformat(timespec="microseconds").replace("+00:00", "Z")

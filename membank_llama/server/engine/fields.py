@@ -63,7 +63,7 @@ def objects(body: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return value
 
 
-def model(body: Mapping[str, Any]) -> str:
+def model_name(body: Mapping[str, Any]) -> str:
     """The name of the model asked for."""
     name = text(body, "model")
     if not name.strip():

@@ -23,6 +23,7 @@ from membank_llama.memory.bank import MemBank
 from membank_llama.memory.conversation_keys import without_echo
 from membank_llama.memory.prompt_injection import LastRecall, MemoryOptions, PromptInjector
 from membank_llama.memory.turn_writer import NewTurns
+from membank_llama.recall.result_json import result_scores
 
 from ..asgi import outward
 from .api_formats import ChatReply, ChatRequest
@@ -245,9 +246,7 @@ def _rows(last: LastRecall) -> Sequence[dict[str, Any]]:
             "id": result.memory_id,
             "cosine": round(result.final_score, 4),
             "fused": round(result.fused_score, 4),
-            "signals": {name: round(value, 3) for name, value in result.signals.items()},
-            "relevant": result.relevant,
-            "reason": result.reason,
+            **result_scores(result),
         }
         for result in last.results
     ]

@@ -16,13 +16,13 @@ from support.hostile_gguf import Parts, changed
 
 from membank_llama.core.errors import ModelError
 from membank_llama.server.asgi import AbandonedError
-from membank_llama.server.engine.generation.answer import Plan, answer
+from membank_llama.server.engine.generation.answer import GenerationPlan, write_answer
 from membank_llama.server.engine.generation.decode import Tally
-from membank_llama.server.engine.generation.sampling_options import Options
-from membank_llama.server.engine.generation.tool_calls import Style, Tools
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions
+from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools
 from membank_llama.server.engine.runtime import model_pool
 
-GREEDY = Options(temperature=0, num_predict=200, repeat_penalty=1.0)
+GREEDY = SamplingOptions(temperature=0, num_predict=200, repeat_penalty=1.0)
 TOOLS: list[dict[str, Any]] = [
     {
         "type": "function",
@@ -53,21 +53,21 @@ def scripted(path: Path, script: str) -> Iterator[Scripted]:
 
 def said(path: Path, script: str, **plan: Any) -> tuple[str, str, list[Any], Tally]:
     with scripted(path, script) as model:
-        made = Plan(model.tokenize("hello"), **{"options": GREEDY, **plan})
-        *deltas, tally = answer(model, made, Event())
+        made = GenerationPlan(model.tokenize("hello"), **{"options": GREEDY, **plan})
+        *deltas, tally = write_answer(model, made, Event())
         assert isinstance(tally, Tally)
         return *merged(deltas), tally
 
 
-def until_script_ends(script: str) -> Options:
-    return Options(temperature=0, num_predict=len(script.encode()), repeat_penalty=1.0)
+def until_script_ends(script: str) -> SamplingOptions:
+    return SamplingOptions(temperature=0, num_predict=len(script.encode()), repeat_penalty=1.0)
 
 
 def test_characters_are_whole_however_tokens_split_them(tiny_gguf: Path) -> None:
     script = "né 😀 漢字 e\u0301"
     with scripted(tiny_gguf, script) as model:
-        plan = Plan(model.tokenize("hello"), until_script_ends(script))
-        *deltas, _ = answer(model, plan, Event())
+        plan = GenerationPlan(model.tokenize("hello"), until_script_ends(script))
+        *deltas, _ = write_answer(model, plan, Event())
         texts = [delta.content for delta in deltas]  # type: ignore[union-attr]
         assert "".join(texts) == script
         assert all("\ufffd" not in text for text in texts)
@@ -106,16 +106,16 @@ def test_a_schema_begins_behind_the_thought(tiny_gguf: Path, script: str) -> Non
 @pytest.mark.parametrize(
     ("style", "script"),
     [
-        (Style(), "Let me see. <tool_call>"),
-        (Style("[TOOL_CALLS]", "", listed=True), "Let me see. [TOOL_CALLS]"),
-        (Style("[TOOL_CALLS]", "", named=True), "Let me see. [TOOL_CALLS]"),
-        (Style("<TOOLCALL>", "</TOOLCALL>", listed=True), "Let me see. <TOOLCALL>"),
-        (Style("<|python_tag|>", "", "parameters", bare=True), "Let me see. <|python_tag|>"),
+        (CallStyle(), "Let me see. <tool_call>"),
+        (CallStyle("[TOOL_CALLS]", "", listed=True), "Let me see. [TOOL_CALLS]"),
+        (CallStyle("[TOOL_CALLS]", "", named=True), "Let me see. [TOOL_CALLS]"),
+        (CallStyle("<TOOLCALL>", "</TOOLCALL>", listed=True), "Let me see. <TOOLCALL>"),
+        (CallStyle("<|python_tag|>", "", "parameters", bare=True), "Let me see. <|python_tag|>"),
     ],
 )
-def test_a_call_is_finished_under_the_grammar(tiny_gguf: Path, style: Style, script: str) -> None:
+def test_a_call_is_finished_under_the_grammar(tiny_gguf: Path, style: CallStyle, script: str) -> None:
     content, _, calls, tally = said(
-        tiny_gguf, script, tools=Tools(TOOLS, style), options=Options(temperature=0.7, seed=2, num_predict=150)
+        tiny_gguf, script, tools=Tools(TOOLS, style), options=SamplingOptions(temperature=0.7, seed=2, num_predict=150)
     )
     assert content.startswith("Let me see.")
     assert calls
@@ -129,7 +129,7 @@ def test_a_call_is_finished_under_the_grammar(tiny_gguf: Path, style: Style, scr
 
 
 def test_bare_json_at_the_head_is_a_call_if_it_names_a_tool(tiny_gguf: Path) -> None:
-    tools = Tools(TOOLS, Style(bare=True))
+    tools = Tools(TOOLS, CallStyle(bare=True))
     script = '{"name": "get_weather"'
     content, _, (call, *_), _ = said(tiny_gguf, script, tools=tools)
     assert content == ""
@@ -140,14 +140,17 @@ def test_bare_json_at_the_head_is_a_call_if_it_names_a_tool(tiny_gguf: Path) -> 
 
 def test_words_stay_words_where_tools_are(tiny_gguf: Path) -> None:
     script = "It is <b>noon</b>."
-    content, _, calls, _ = said(tiny_gguf, script, tools=Tools(TOOLS, Style()), options=until_script_ends(script))
+    content, _, calls, _ = said(tiny_gguf, script, tools=Tools(TOOLS, CallStyle()), options=until_script_ends(script))
     assert (content, calls) == (script, [])
 
 
 def test_a_call_that_was_cut_is_text(tiny_gguf: Path) -> None:
     script = "<tool_call>"
     content, _, calls, tally = said(
-        tiny_gguf, script, tools=Tools(TOOLS, Style()), options=Options(temperature=0, num_predict=len(script) + 3)
+        tiny_gguf,
+        script,
+        tools=Tools(TOOLS, CallStyle()),
+        options=SamplingOptions(temperature=0, num_predict=len(script) + 3),
     )
     assert calls == []
     assert content
@@ -157,7 +160,9 @@ def test_a_call_that_was_cut_is_text(tiny_gguf: Path) -> None:
 def test_cancelled_answers_end_at_once(tiny_gguf: Path) -> None:
     cancelled = Event()
     with scripted(tiny_gguf, "") as model:
-        running_answer = answer(model, Plan(model.tokenize("hello"), Options(num_predict=-1)), cancelled)
+        running_answer = write_answer(
+            model, GenerationPlan(model.tokenize("hello"), SamplingOptions(num_predict=-1)), cancelled
+        )
         next(running_answer)
         cancelled.set()
         with pytest.raises(AbandonedError):
@@ -173,11 +178,11 @@ def test_a_grammar_that_the_vocabulary_cannot_follow_is_an_error(tmp_path: Path,
                 tokens[n] = b"<hole%d>" % n
 
     with scripted(changed(recall_tiny, tmp_path / "holes.gguf", without_a_byte), "") as model:
-        plan = Plan(model.tokenize("hello"), GREEDY, 'root ::= "a" "漢" [a-z]+')
+        plan = GenerationPlan(model.tokenize("hello"), GREEDY, 'root ::= "a" "漢" [a-z]+')
         with pytest.raises(ModelError, match="vocabulary cannot write"):
-            list(answer(model, plan, Event()))
-        plan = Plan(model.tokenize("hello"), GREEDY, 'root ::= "ab"')
-        assert merged(list(answer(model, plan, Event()))[:-1])[0] == "ab"
+            list(write_answer(model, plan, Event()))
+        plan = GenerationPlan(model.tokenize("hello"), GREEDY, 'root ::= "ab"')
+        assert merged(list(write_answer(model, plan, Event()))[:-1])[0] == "ab"
 
 
 def test_thinking_and_tools_through_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +193,7 @@ def test_thinking_and_tools_through_the_socket(tmp_path: Path, monkeypatch: pyte
     def scripted_model(path: Path, *, n_ctx: int, **_: Any) -> Scripted:
         return Scripted(path, scripts[path], n_ctx=n_ctx)
 
-    monkeypatch.setattr(model_pool, "NativeModel", scripted_model)
+    monkeypatch.setattr(model_pool, "GenerationContext", scripted_model)
     with running(tmp_path / "store", thinker, caller, max_loaded=2) as (_, client):
         body = {"model": "thinker", "messages": [user("x")], "options": {"num_predict": 17, "temperature": 0}}
         lines = [json.loads(line) for line in client.post("/api/chat", json=body).text.splitlines()]

@@ -12,15 +12,15 @@ from support.engines import running, user
 
 from membank_llama.core.errors import ModelError
 from membank_llama.server.asgi import AbandonedError, WireError
-from membank_llama.server.engine.generation.chat_template import ChatTemplate, Message
+from membank_llama.server.engine.generation.chat_template import ChatMessage, ChatTemplate
 from membank_llama.server.engine.generation.context_window import fitting
-from membank_llama.server.engine.generation.generation_context import NativeModel
-from membank_llama.server.engine.generation.sampling_options import Options, resolve
+from membank_llama.server.engine.generation.generation_context import GenerationContext
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions, resolve
 
 TEMPLATE = ChatTemplate(None)
 
 
-class Counted(NativeModel):
+class Counted(GenerationContext):
     """The real model, and how many bytes it tokenized."""
 
     tokenized = 0
@@ -41,7 +41,7 @@ def turns(count: int, text: str = "turn") -> list[dict[str, Any]]:
     return [{"role": ("user", "assistant")[n % 2], "content": f"{text} {n}"} for n in range(count)]
 
 
-def longest_that_fits(model: NativeModel, said: Sequence[Message], room: int) -> list[int]:
+def longest_that_fits(model: GenerationContext, said: Sequence[ChatMessage], room: int) -> list[int]:
     """The answer by trying them all."""
     for start in range(len(said)):
         if start == 0 or said[start]["role"] == "user":
@@ -68,7 +68,7 @@ def test_a_long_history_costs_what_fits_of_it(model: Counted) -> None:
 
 
 def test_what_is_certainly_too_long_is_not_tokenized(model: Counted) -> None:
-    longest = model._weights.tokenizer.longest
+    longest = model._model.tokenizer.longest
     for text in ("a" * (longest * 257), "word " * 100_000, "🙂" * (longest * 600)):
         with pytest.raises(WireError, match="exceeds the context length of 256 tokens by far"):
             fitting(model, [user("before"), user(text)], TEMPLATE.render, -1)
@@ -108,10 +108,10 @@ def test_through_the_socket(tmp_path: Path, recall_tiny: Path) -> None:
 def test_stops_are_few_and_short(stop: list[str]) -> None:
     with pytest.raises(WireError, match="at most"):
         resolve({}, {"stop": stop})
-    assert resolve({}, {"stop": "one"}) == Options(stop=("one",))
+    assert resolve({}, {"stop": "one"}) == SamplingOptions(stop=("one",))
 
 
 def test_a_context_that_no_memory_holds(recall_tiny: Path) -> None:
 
     with pytest.raises(ModelError, match="no memory for a context"):
-        NativeModel(recall_tiny, n_ctx=2_000_000_000, n_threads=1, n_gpu_layers=0)
+        GenerationContext(recall_tiny, n_ctx=2_000_000_000, n_threads=1, n_gpu_layers=0)

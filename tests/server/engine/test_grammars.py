@@ -14,11 +14,11 @@ from support.engines import running, user
 
 from membank_llama.server.asgi import AbandonedError, WireError
 from membank_llama.server.engine.generation import grammars
-from membank_llama.server.engine.generation.decode import Tally, generate
-from membank_llama.server.engine.generation.generation_context import NativeModel
+from membank_llama.server.engine.generation.decode import Tally, generate_text
+from membank_llama.server.engine.generation.generation_context import GenerationContext
 from membank_llama.server.engine.generation.grammars import of_format, of_schema
-from membank_llama.server.engine.generation.sampling_options import Options
-from membank_llama.server.engine.generation.tool_calls import Style, Tools
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions
+from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools
 
 A = {"$ref": "#/$defs/a"}
 TWO_WAYS = {"anyOf": [{"type": "array", "items": A}, {"type": "array", "items": A}]}
@@ -56,8 +56,8 @@ REFUSED: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def model(recall_tiny: Path) -> Iterator[NativeModel]:
-    made = NativeModel(recall_tiny, n_ctx=256, n_threads=1, n_gpu_layers=0)
+def model(recall_tiny: Path) -> Iterator[GenerationContext]:
+    made = GenerationContext(recall_tiny, n_ctx=256, n_threads=1, n_gpu_layers=0)
     yield made
     made.close()
 
@@ -68,7 +68,7 @@ def test_what_no_model_could_follow_is_refused(name: str) -> None:
     with pytest.raises(WireError, match="invalid JSON schema in format"):
         of_schema(REFUSED[name])
     with pytest.raises(WireError, match="invalid JSON schema in format"):
-        Tools([{"function": {"name": "f", "parameters": {"properties": {"x": REFUSED[name]}}}}], Style())
+        Tools([{"function": {"name": "f", "parameters": {"properties": {"x": REFUSED[name]}}}}], CallStyle())
     assert time.monotonic() - begun < 30
 
 
@@ -98,13 +98,15 @@ def test_the_converter_is_killed_where_it_never_ends(monkeypatch: pytest.MonkeyP
     assert "root ::=" in of_schema({"type": "string"})
 
 
-def follow(model: NativeModel, schema: dict[str, Any], text: str) -> None:
+def follow(model: GenerationContext, schema: dict[str, Any], text: str) -> None:
     constraint = model.constraint(of_schema(schema), threading.Event())
     for token in model.tokenize(text, whole=False):
         assert constraint.take(token) is None
 
 
-def test_a_grammar_with_too_many_ways_on_ends_its_child(model: NativeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grammar_with_too_many_ways_on_ends_its_child(
+    model: GenerationContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grammars, "_STEP_SECONDS", 1.0)
     follow(model, AMBIGUOUS, '{"x":[[')
     with pytest.raises(WireError, match="too long or too much memory"):
@@ -115,7 +117,7 @@ def test_a_grammar_with_too_many_ways_on_ends_its_child(model: NativeModel, monk
     follow(model, {"type": "string"}, '"hello"')
 
 
-def test_a_grammar_that_is_slow_at_every_token(model: NativeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grammar_that_is_slow_at_every_token(model: GenerationContext, monkeypatch: pytest.MonkeyPatch) -> None:
     follow(model, pattern("^(a|b)*$"), '"' + "ab" * 20)
     monkeypatch.setattr(grammars, "_SPARE_SECONDS", 0.0)
     monkeypatch.setattr(grammars, "_TOKEN_SECONDS", 0.0)
@@ -123,7 +125,7 @@ def test_a_grammar_that_is_slow_at_every_token(model: NativeModel, monkeypatch: 
         follow(model, pattern("^(a|b)*$"), '"ab')
 
 
-def test_a_hang_up_ends_the_grammar_too(model: NativeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_up_ends_the_grammar_too(model: GenerationContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grammars, "_STEP_SECONDS", 60.0)
     gone = threading.Event()
     constraint = model.constraint(of_schema(pattern("^((a?){50}){39}$")), gone)
@@ -133,23 +135,23 @@ def test_a_hang_up_ends_the_grammar_too(model: NativeModel, monkeypatch: pytest.
             constraint.take(token)
 
 
-def test_a_child_that_was_ended_is_no_silence(model: NativeModel) -> None:
+def test_a_child_that_was_ended_is_no_silence(model: GenerationContext) -> None:
     constraint = model.constraint('root ::= "a"+', threading.Event())
     model._follower.close()
     with pytest.raises(WireError, match="was ended"):
         constraint.take(model.tokenize("a", whole=False)[0])
 
 
-def test_answers_under_a_grammar(model: NativeModel) -> None:
+def test_answers_under_a_grammar(model: GenerationContext) -> None:
     schema = {
         "type": "object",
         "properties": {"n": {"type": "integer"}},
         "required": ["n"],
         "additionalProperties": False,
     }
-    options = Options(temperature=0, num_predict=100, seed=1)
+    options = SamplingOptions(temperature=0, num_predict=100, seed=1)
     grammar = of_format(schema)
-    text = "".join(generate(model, model.tokenize("the"), options, threading.Event(), Tally(), grammar=grammar))
+    text = "".join(generate_text(model, model.tokenize("the"), options, threading.Event(), Tally(), grammar=grammar))
     assert isinstance(json.loads(text)["n"], int)
 
 

@@ -126,7 +126,7 @@ def test_two_models_share_one_place(tmp_path: Path, endless: Path, recall_tiny: 
         for name in ("endless", "recall-tiny", "endless"):
             sent = {**body({**SHORT, "num_ctx": 256}, stream=False), "model": name}
             assert client.post("/api/chat", json=sent).status_code == 200
-            assert [one.wanted.served.name for one in engine.loaded()] == [f"{name}:latest"]
+            assert [one.request.served.name for one in engine.loaded()] == [f"{name}:latest"]
 
 
 def test_two_models_side_by_side_and_the_oldest_goes(tmp_path: Path, endless: Path, recall_tiny: Path) -> None:
@@ -135,7 +135,7 @@ def test_two_models_side_by_side_and_the_oldest_goes(tmp_path: Path, endless: Pa
         for name in ("endless", "recall-tiny", "third"):
             sent = {**body({**SHORT, "num_ctx": 256}, stream=False), "model": name}
             assert client.post("/api/chat", json=sent).status_code == 200
-        assert {one.wanted.served.name for one in engine.loaded()} == {"recall-tiny:latest", "third:latest"}
+        assert {one.request.served.name for one in engine.loaded()} == {"recall-tiny:latest", "third:latest"}
 
 
 def test_many_at_once_on_two_models(tmp_path: Path, endless: Path, recall_tiny: Path) -> None:

@@ -15,10 +15,10 @@ import ollama
 import pytest
 from support.engines import running
 
-from membank_llama.gguf.metadata import read_metadata
+from membank_llama.gguf.header import read_metadata
 from membank_llama.server.engine.app import Engine
 from membank_llama.server.engine.library import details
-from membank_llama.server.engine.library.catalog import Catalogue
+from membank_llama.server.engine.library.catalogue import Catalogue
 from membank_llama.server.engine.library.details import human_number
 
 

@@ -206,6 +206,9 @@ def test_load_and_unload(client: httpx.Client) -> None:
     assert shown["context_length"] == 1024
     assert shown["size"] > 0
     assert shown["size_vram"] == 0
+    (listed,) = client.get("/api/tags").json()["models"]
+    assert shown["details"] == listed["details"]
+    assert shown["details"]["parameter_size"] and shown["details"]["quantization_level"]
     gone = ask(client, messages=[], keep_alive=0).json()
     assert gone["done_reason"] == "unload"
     for _ in range(100):
@@ -222,6 +225,8 @@ def test_names_are_found_as_people_write_them(client: httpx.Client) -> None:
 def test_roots_and_unknown_paths(client: httpx.Client) -> None:
     assert client.get("/").text == "Ollama is running"
     assert client.head("/").status_code == 200
+    for path in ("/api/version%0A", "/api/version/", "/v1/models/a%0A"):
+        assert (client.get(path).status_code, client.get(path).text) == (404, "404 page not found")
     missing = client.get("/api/nothing")
     assert (missing.status_code, missing.text) == (404, "404 page not found")
     assert client.get("/api/chat").status_code == 405

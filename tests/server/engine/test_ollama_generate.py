@@ -15,9 +15,9 @@ from support.engines import running
 
 from membank_llama.gguf.capabilities import read_facts
 from membank_llama.server.asgi import WireError
-from membank_llama.server.engine.generation.generation_context import NativeModel
-from membank_llama.server.engine.generation.request import RawAsk, Target
-from membank_llama.server.engine.generation.sampling_options import Options
+from membank_llama.server.engine.generation.generation_context import GenerationContext
+from membank_llama.server.engine.generation.request import RawRequest, RequestedModel
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions
 from membank_llama.server.engine.library.served_model import ServedModel
 
 GREEDY = {"temperature": 0, "num_predict": 12}
@@ -98,13 +98,13 @@ def test_a_random_model_fills_its_context(tmp_path: Path, tiny_gguf: Path) -> No
 def test_a_model_with_infill_tokens_writes_what_lies_between(tmp_path: Path) -> None:
     path = make_model(tmp_path / "plain.gguf")
     served = ServedModel("plain:latest", path, "0" * 64, 1, 0.0)
-    target = Target("plain", served, read_facts(path))
-    model = NativeModel(path, n_ctx=256, n_threads=1, n_gpu_layers=0)
+    target = RequestedModel("plain", served, read_facts(path))
+    model = GenerationContext(path, n_ctx=256, n_threads=1, n_gpu_layers=0)
     try:
         with pytest.raises(WireError, match='"plain" does not support insert'):
-            RawAsk(target, "a", Options(), suffix="b").plan(model)
+            RawRequest(target, "a", SamplingOptions(), suffix="b").plan(model)
         model.infill = lambda: (2, 3, 4)  # type: ignore[method-assign]
-        tokens = RawAsk(target, "the", Options(), suffix="cat").plan(model).tokens
+        tokens = RawRequest(target, "the", SamplingOptions(), suffix="cat").plan(model).tokens
         assert [token for token in tokens if token in (2, 3, 4)] == [2, 3, 4]
         assert tokens[-1] == 4
     finally:

@@ -19,22 +19,22 @@ from membank_llama.server.engine.exchange import SSE, Exchange
 from membank_llama.server.engine.generation.chat_template import ChatTemplate
 from membank_llama.server.engine.generation.context_window import fitting
 from membank_llama.server.engine.generation.decode import longest_overlap
-from membank_llama.server.engine.generation.generation_context import NativeModel
+from membank_llama.server.engine.generation.generation_context import GenerationContext
 from membank_llama.server.engine.generation.grammars import of_schema
-from membank_llama.server.engine.generation.message_format import normalise
+from membank_llama.server.engine.generation.message_format import template_messages
 from membank_llama.server.engine.generation.reasoning import Think, Trimmer
-from membank_llama.server.engine.generation.request import Ask, Target
-from membank_llama.server.engine.generation.sampling_options import Options, resolve
-from membank_llama.server.engine.generation.tool_calls import Style, Tools, style_of
+from membank_llama.server.engine.generation.request import ChatRequest, RequestedModel
+from membank_llama.server.engine.generation.sampling_options import SamplingOptions, resolve
+from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools, style_of
 from membank_llama.server.engine.library.served_model import ServedModel
-from membank_llama.server.engine.runtime.async_bridge import Stream
+from membank_llama.server.engine.runtime.async_bridge import AsyncBridge
 
 
 def test_options_are_the_requests_over_the_models_over_ollamas() -> None:
     made = resolve({"temperature": 0.1, "stop": ["x"], "top_k": 5}, {"top_k": 7.0, "unknown": 1, "min_p": None})
     assert (made.temperature, made.top_k, made.stop, made.min_p) == (0.1, 7, ("x",), 0.0)
-    assert resolve({}, None) == Options()
-    assert (Options().temperature, Options().top_p, Options().repeat_penalty) == (0.8, 0.9, 1.1)
+    assert resolve({}, None) == SamplingOptions()
+    assert (SamplingOptions().temperature, SamplingOptions().top_p, SamplingOptions().repeat_penalty) == (0.8, 0.9, 1.1)
     with pytest.raises(WireError):
         resolve({}, {"temperature": float("nan")})
 
@@ -124,7 +124,7 @@ def test_a_template_cannot_reach_out() -> None:
 
 def test_messages_are_normalised() -> None:
     call = {"function": {"name": "f", "arguments": '{"a": 1}'}}
-    made = normalise(
+    made = template_messages(
         [
             {"role": "developer", "content": "S"},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -160,15 +160,15 @@ def test_styles_of_calls() -> None:
 def test_calls_are_read_in_every_style() -> None:
     given = [{"type": "function", "function": {"name": "f"}}]
     for style, text in (
-        (Style(), ' {"name": "f", "arguments": {"a": 1}} '),
-        (Style(key="parameters"), '{"name": "f", "parameters": {"a": 1}}'),
-        (Style(listed=True), '[{"name": "f", "arguments": {"a": 1}}]'),
-        (Style(named=True), 'f[ARGS]{"a": 1}'),
+        (CallStyle(), ' {"name": "f", "arguments": {"a": 1}} '),
+        (CallStyle(key="parameters"), '{"name": "f", "parameters": {"a": 1}}'),
+        (CallStyle(listed=True), '[{"name": "f", "arguments": {"a": 1}}]'),
+        (CallStyle(named=True), 'f[ARGS]{"a": 1}'),
     ):
         (call,) = Tools(given, style).read(text)
         assert (call.name, call.arguments) == ("f", {"a": 1})
         assert call.id.startswith("call_")
-    assert Tools(given, Style()).read('{"name": "f", "arg') == []
+    assert Tools(given, CallStyle()).read('{"name": "f", "arg') == []
 
 
 def test_schemas_nested_too_deep_or_impossible_are_refused() -> None:
@@ -197,7 +197,7 @@ def test_facts_are_read_from_the_header(tmp_path: Path, recall_tiny: Path) -> No
 
 
 def test_what_is_dropped_is_the_oldest_and_never_the_system(recall_tiny: Path) -> None:
-    model = NativeModel(recall_tiny, n_ctx=128, n_threads=1, n_gpu_layers=0)
+    model = GenerationContext(recall_tiny, n_ctx=128, n_threads=1, n_gpu_layers=0)
     try:
         said = [{"role": "system", "content": "SYSTEM"}]
         for n in range(30):
@@ -226,17 +226,17 @@ def test_what_is_dropped_is_the_oldest_and_never_the_system(recall_tiny: Path) -
 
 def test_the_modelfiles_system_and_a_note_on_tools(recall_tiny: Path) -> None:
     served = ServedModel("m:latest", recall_tiny, "0" * 64, 1, 0.0, system="Be kind.")
-    model = NativeModel(recall_tiny, n_ctx=512, n_threads=1, n_gpu_layers=0)
+    model = GenerationContext(recall_tiny, n_ctx=512, n_threads=1, n_gpu_layers=0)
     try:
         from membank_llama.server.engine.generation.request import conversation
 
-        target = Target("m", served, read_facts(recall_tiny))
+        target = RequestedModel("m", served, read_facts(recall_tiny))
         said = conversation(target, [{"role": "user", "content": "x"}])
         assert said[0] == {"role": "system", "content": "Be kind."}
         own = [{"role": "system", "content": "Own."}, {"role": "user", "content": "x"}]
         assert conversation(target, own) == own
-        tools = Tools([{"type": "function", "function": {"name": "get_time"}}], Style(bare=True))
-        tokens = Ask(target, said, Options(), tools=tools).plan(model).tokens
+        tools = Tools([{"type": "function", "function": {"name": "get_time"}}], CallStyle(bare=True))
+        tokens = ChatRequest(target, said, SamplingOptions(), tools=tools).plan(model).tokens
         text = b"".join(model.piece(token) for token in tokens).decode()
         assert "Be kind." in text
         assert "get_time" in text
@@ -254,7 +254,7 @@ def test_the_bridge_drops_nothing_and_raises_what_went_wrong() -> None:
 
             got = []
             try:
-                async for item in Stream(executor, many):
+                async for item in AsyncBridge(executor, many):
                     got.append(item)
                     if item % 100 == 0:
                         await asyncio.sleep(0.001)
@@ -278,7 +278,7 @@ def test_the_bridge_is_bounded_and_ends_when_nobody_listens() -> None:
                     made.append(0)
                     yield 0
 
-            stream = Stream(executor, endless)
+            stream = AsyncBridge(executor, endless)
             async for _ in stream:
                 break
             await asyncio.sleep(0.05)

@@ -274,9 +274,9 @@ def test_a_pull_that_is_given_up_ends(tmp_path: Path, monkeypatch: pytest.Monkey
                 if json.loads(line).get("completed"):
                     break
         deadline = time.monotonic() + 20
-        while engine._kitchen.downloads._running and time.monotonic() < deadline:
+        while engine._service.downloads._running and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert not engine._kitchen.downloads._running
+        assert not engine._service.downloads._running
         assert pull(client, host, "slow").json() == {"status": "success"}
         assert len([path for path in seen if "/blobs/" in path]) == 2
 

@@ -12,7 +12,7 @@ import pytest
 from support.hostile_gguf import STRING, changed
 from support.proxies import engine_of, proxied, user
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.conversation_keys import ConversationTurn
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER

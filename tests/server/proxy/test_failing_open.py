@@ -16,7 +16,7 @@ import pytest
 from support.asgi_server import serve
 from support.proxies import GREEDY, Running, assistant, engine_of, proxied, user
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import EncodingError
 from membank_llama.core.types import Vector
 from membank_llama.server.proxy.app import Proxy

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.proxies import user
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import Vector
 from membank_llama.memory.bank import MemBank

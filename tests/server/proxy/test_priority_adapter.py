@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from membank_llama.adapters.mock import MockAdapter
+from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.server.proxy import priority_adapter
 from membank_llama.server.proxy.priority_adapter import PriorityAdapter
 

@@ -20,8 +20,8 @@ import pytest
 from support.asgi_server import serve
 from support.proxies import GREEDY, engine_of, user
 
-from membank_llama.adapters.ollama import OllamaAdapter
-from membank_llama.adapters.words import WordsAdapter
+from membank_llama.adapters.hashing import WordsAdapter
+from membank_llama.adapters.ollama_client import OllamaAdapter
 from membank_llama.cli.commands.serve import _finder
 from membank_llama.core.errors import ModelError, ModelNotFoundError
 from membank_llama.memory.bank import MemBank

@@ -16,11 +16,11 @@ from membank_llama.core.types import Vector
 from ...asgi import AbandonedError, WireError, outward
 from .. import durations, fields
 from ..exchange import Exchange
-from ..generation.generation_context import NativeModel
+from ..generation.generation_context import GenerationContext
 from ..generation.sampling_options import resolve
 from ..runtime.async_bridge import Work
 from ..runtime.embedder import Embedder
-from ..runtime.service import Kitchen
+from ..runtime.generation_service import GenerationService
 
 _MOST_TEXTS = 2048
 _Part: TypeAlias = tuple[Vector, int]
@@ -29,14 +29,14 @@ _LONGEST = 64
 """Characters of a text a token of context; what is longer is cut there."""
 
 
-async def embed(kitchen: Kitchen, x: Exchange) -> None:
+async def embed(service: GenerationService, x: Exchange) -> None:
     """`POST /api/embed`."""
     began = time.perf_counter_ns()
     texts = _inputs(x.body, "input")
-    vectors, tokens, load_ns = await _vectors(kitchen, x.body, texts)
+    vectors, tokens, load_ns = await _vectors(service, x.body, texts)
     await x.reply(
         {
-            "model": fields.model(x.body),
+            "model": fields.model_name(x.body),
             "embeddings": [row.tolist() for row in vectors],
             "total_duration": time.perf_counter_ns() - began,
             "load_duration": load_ns,
@@ -45,25 +45,25 @@ async def embed(kitchen: Kitchen, x: Exchange) -> None:
     )
 
 
-async def embeddings(kitchen: Kitchen, x: Exchange) -> None:
+async def embeddings(service: GenerationService, x: Exchange) -> None:
     """`POST /api/embeddings`, which newer clients don't use."""
     prompt = fields.text(x.body, "prompt")
-    vectors, _, _ = await _vectors(kitchen, x.body, [prompt] if prompt else [])
+    vectors, _, _ = await _vectors(service, x.body, [prompt] if prompt else [])
     await x.reply({"embedding": vectors[0].tolist() if vectors else []})
 
 
-async def openai_embeddings(kitchen: Kitchen, x: Exchange) -> None:
+async def openai_embeddings(service: GenerationService, x: Exchange) -> None:
     """`POST /v1/embeddings`."""
     texts, form = _inputs(x.body, "input"), fields.text(x.body, "encoding_format", "float")
     if not texts:
         raise WireError(400, "invalid input: it is empty")
     if form not in ("float", "base64"):
         raise WireError(400, f"encoding_format must be float or base64, not {form[:40]!r}")
-    vectors, tokens, _ = await _vectors(kitchen, x.body, texts)
+    vectors, tokens, _ = await _vectors(service, x.body, texts)
     shown: Callable[[Vector], Any] = _base64 if form == "base64" else lambda row: row.tolist()
     data = [{"object": "embedding", "embedding": shown(row), "index": n} for n, row in enumerate(vectors)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    await x.reply({"object": "list", "data": data, "model": fields.model(x.body), "usage": usage})
+    await x.reply({"object": "list", "data": data, "model": fields.model_name(x.body), "usage": usage})
 
 
 def _base64(row: Vector) -> str:
@@ -82,21 +82,23 @@ def _inputs(body: Mapping[str, Any], name: str) -> list[str]:
     return texts
 
 
-async def _vectors(kitchen: Kitchen, body: Mapping[str, Any], texts: list[str]) -> tuple[list[Vector], int, int]:
+async def _vectors(
+    service: GenerationService, body: Mapping[str, Any], texts: list[str]
+) -> tuple[list[Vector], int, int]:
     """The vectors of texts, all their tokens, and the time that the model took to load."""
-    name = fields.model(body)
+    name = fields.model_name(body)
     truncate, dimensions = fields.flag(body, "truncate", True), fields.integer(body, "dimensions")
     keep_alive, given = durations.keep_alive(body.get("keep_alive")), fields.mapping(body, "options")
     if dimensions is not None and dimensions < 0:
         raise WireError(400, '"dimensions" must not be negative')
-    target = await kitchen.find(name)
+    target = await service.find(name)
     if not target.facts.embeds:
         raise WireError(400, f'"{name}" does not support embeddings')
     n_ctx = resolve(target.served.parameters, given).num_ctx
 
     vectors: list[Vector] = []
     tokens = 0
-    async with kitchen.stream(target, n_ctx, keep_alive, _work(name, texts, truncate)) as (stream, load_ns):
+    async with service.stream(target, n_ctx, keep_alive, _work(name, texts, truncate)) as (stream, load_ns):
         try:
             async for rows, count in stream:
                 vectors.extend(_shortened(row, dimensions) for row in rows)
@@ -108,8 +110,8 @@ async def _vectors(kitchen: Kitchen, body: Mapping[str, Any], texts: list[str]) 
     return vectors, tokens, load_ns
 
 
-def _work(name: str, texts: Sequence[str], truncate: bool) -> Callable[[NativeModel | Embedder], Work[_Part]]:
-    def on(native: NativeModel | Embedder) -> Work[_Part]:
+def _work(name: str, texts: Sequence[str], truncate: bool) -> Callable[[GenerationContext | Embedder], Work[_Part]]:
+    def on(native: GenerationContext | Embedder) -> Work[_Part]:
         def work(cancelled: Event) -> Iterator[_Part]:
             if not isinstance(native, Embedder):
                 raise WireError(400, f'"{name}" does not support embeddings')

@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 from membank_llama.core.errors import ModelFileError, ModelNotFoundError
-from membank_llama.gguf.references import find_blob
+from membank_llama.gguf.capabilities import read_facts
+from membank_llama.gguf.ollama_store import find_blob
 
 from ...asgi import ClientGoneError, Receive, Scope, Send, WireError, outward, send_error, send_whole
-from .. import fields
+from .. import durations, fields
 from ..exchange import NDJSON, Exchange
 from ..library import details, modelfile
-from ..library.catalog import Catalogue, Entry, canonical
+from ..library.catalogue import Catalogue, CatalogueEntry, canonical
 from ..library.model_store import ModelStore
 from ..library.pull import pull
-from ..runtime.service import Kitchen
+from ..library.served_model import ServedModel
+from ..runtime.generation_service import GenerationService
+from ..runtime.model_pool import PooledModel
 
 VERSION = "0.12.6"
 """Clients ask for a version to know what a server can: this is the Ollama whose API is followed here."""
@@ -29,36 +32,60 @@ VERSION = "0.12.6"
 BLOBS = "/api/blobs/"
 
 
-async def version(_: Kitchen, x: Exchange) -> None:
+async def version(_: GenerationService, x: Exchange) -> None:
     """`GET /api/version`."""
     await x.reply({"version": VERSION})
 
 
-async def tags(kitchen: Kitchen, x: Exchange) -> None:
+async def tags(service: GenerationService, x: Exchange) -> None:
     """`GET /api/tags`."""
-    await x.reply_from(lambda: {"models": _listed(_catalogue(kitchen))})
+    await x.reply_from(lambda: {"models": _listed(service.catalogue)})
 
 
-async def show(kitchen: Kitchen, x: Exchange) -> None:
+async def running(service: GenerationService, x: Exchange) -> None:
+    """`GET /api/ps`."""
+    loaded = [(one.request.served, _running(one)) for one in service.pool.loaded()]
+    await x.reply_from(lambda: {"models": [{**row, "details": _details(served)} for served, row in loaded]})
+
+
+async def show(service: GenerationService, x: Exchange) -> None:
     """`POST /api/show`."""
     name, verbose = _name(x), fields.flag(x.body, "verbose", False)
-    await x.reply_from(lambda: _shown(_entry(kitchen, name), verbose))
+    await x.reply_from(lambda: _shown(_entry(service, name), verbose))
+
+
+def _running(loaded: PooledModel) -> dict[str, Any]:
+    served = loaded.request.served
+    return {
+        "name": served.name,
+        "model": served.name,
+        "size": loaded.nbytes,
+        "digest": served.digest,
+        "expires_at": durations.rfc3339(loaded.expires_at),
+        "size_vram": loaded.vram,
+        "context_length": loaded.n_ctx,
+    }
+
+
+def _details(served: ServedModel) -> dict[str, Any]:
+    # of its file alone: clients ask often, and going through the stores for a manifest takes long
+    return details.details(CatalogueEntry(served, origin=""))
 
 
 def _listed(catalogue: Catalogue) -> list[dict[str, Any]]:
     return [details.listed(entry) for entry in sorted(catalogue.entries(), key=lambda e: -e.model.modified_at)]
 
 
-def _shown(entry: Entry, verbose: bool) -> dict[str, Any]:
+def _shown(entry: CatalogueEntry, verbose: bool) -> dict[str, Any]:
     model = entry.model
     shown: dict[str, Any] = {
         "modelfile": modelfile.modelfile_of(model),
         "parameters": modelfile.parameters_of(model),
-        "template": model.template or details.facts_of(entry).template or "",
+        "template": model.template or read_facts(model.path).template or "",
         "details": details.details(entry),
         "model_info": details.model_info(model.path, verbose=verbose),
         "capabilities": details.capabilities(entry),
-        "modified_at": details.rfc3339(model.modified_at),
+        "modified_at": durations.rfc3339(model.modified_at),
     }
     if model.license:
         shown["license"] = "\n\n".join(model.license)
@@ -71,46 +98,46 @@ def _shown(entry: Entry, verbose: bool) -> dict[str, Any]:
     return shown
 
 
-async def pull_model(kitchen: Kitchen, x: Exchange) -> None:
+async def pull_model(service: GenerationService, x: Exchange) -> None:
     """`POST /api/pull`."""
     insecure = fields.flag(x.body, "insecure", False)
-    await _told(x, pull(_store(kitchen), _name(x), kitchen.downloads, insecure=insecure))
+    await _told(x, pull(_store(service), _name(x), service.downloads, insecure=insecure))
 
 
-async def create(kitchen: Kitchen, x: Exchange) -> None:
+async def create_model(service: GenerationService, x: Exchange) -> None:
     """`POST /api/create`."""
     _name(x)
-    await _told(x, _stepped(modelfile.create(_catalogue(kitchen), _store(kitchen), x.body)))
+    await _told(x, _stepped(modelfile.make_model(service.catalogue, _store(service), x.body)))
 
 
-async def push(_: Kitchen, x: Exchange) -> None:
+async def push_model(_: GenerationService, x: Exchange) -> None:
     """`POST /api/push`."""
     _name(x)
     raise WireError(400, "models are not pushed from here; push them with Ollama itself")
 
 
-async def copy(kitchen: Kitchen, x: Exchange) -> None:
+async def copy_model(service: GenerationService, x: Exchange) -> None:
     """`POST /api/copy`."""
     source, destination = fields.text(x.body, "source"), fields.text(x.body, "destination")
-    store = _store(kitchen)
+    store = _store(service)
     store.manifest(destination)
-    entry = await asyncio.to_thread(_entry, kitchen, source)
+    entry = await asyncio.to_thread(_entry, service, source)
     if entry.manifest is not None:
         store.write_raw(destination, entry.manifest.read_bytes())
     else:
-        made = modelfile.create(_catalogue(kitchen), store, {"model": destination, "from": source})
+        made = modelfile.make_model(service.catalogue, store, {"model": destination, "from": source})
         await asyncio.to_thread(list, made)
     await _done(x)
 
 
-async def delete(kitchen: Kitchen, x: Exchange) -> None:
+async def delete_model(service: GenerationService, x: Exchange) -> None:
     """`DELETE /api/delete`."""
-    entry = await asyncio.to_thread(_entry, kitchen, _name(x))
+    entry = await asyncio.to_thread(_entry, service, _name(x))
     if entry.origin != "own" or entry.manifest is None:
         raise WireError(
             403, f"{entry.model.name} was not pulled or made here and is not deleted from here; delete it where it is"
         )
-    await asyncio.to_thread(_store(kitchen).remove, entry.manifest)
+    await asyncio.to_thread(_store(service).remove, entry.manifest)
     await _done(x)
 
 
@@ -176,10 +203,10 @@ def _name(x: Exchange) -> str:
     return name
 
 
-def _entry(kitchen: Kitchen, name: str) -> Entry:
+def _entry(service: GenerationService, name: str) -> CatalogueEntry:
     try:
-        entry = _catalogue(kitchen).entry(name)
-        details.facts_of(entry)
+        entry = service.catalogue.entry(name)
+        read_facts(entry.model.path)
     except ModelNotFoundError as exc:
         raise WireError(404, f"model '{name or canonical(name)}' not found") from exc
     except ModelFileError as exc:
@@ -187,9 +214,5 @@ def _entry(kitchen: Kitchen, name: str) -> Entry:
     return entry
 
 
-def _catalogue(kitchen: Kitchen) -> Catalogue:
-    return cast(Catalogue, kitchen.catalogue)
-
-
-def _store(kitchen: Kitchen) -> ModelStore:
-    return ModelStore(_catalogue(kitchen).store)
+def _store(service: GenerationService) -> ModelStore:
+    return ModelStore(service.catalogue.store)

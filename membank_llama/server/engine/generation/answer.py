@@ -1,4 +1,4 @@
-"""`answer()`: a whole answer on the model's thread: thought, words and calls, each told apart.
+"""`write_answer()`: a whole answer on the model's thread: thought, words and calls, each told apart.
 
 An answer is made in runs. Each ends at a text that is watched for (the tag of a thought, the opener of a
 call), and the next goes on from the very tokens that are there, under another grammar or none; the KV cache
@@ -12,11 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from threading import Event
 
-from .decode import Tally, generate
-from .generation_context import NativeModel
+from .decode import Tally, generate_text
+from .generation_context import GenerationContext
 from .reasoning import CLOSE, OPEN, Trimmer
-from .sampling_options import Options
-from .tool_calls import Call, Tools
+from .sampling_options import SamplingOptions
+from .tool_calls import ToolCall, Tools
 
 _MOST_RUNS = 32
 
@@ -27,18 +27,18 @@ class Delta:
 
     content: str = ""
     thinking: str = ""
-    calls: tuple[Call, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
-class Plan:
+class GenerationPlan:
     """What to answer and how.
 
     `thinks`: thoughts are told apart. `shows`: and given out. `opened`: the prompt ends within one.
     """
 
     tokens: Sequence[int]
-    options: Options
+    options: SamplingOptions
     grammar: str | None = None
     tools: Tools | None = None
     thinks: bool = False
@@ -46,7 +46,7 @@ class Plan:
     opened: bool = False
 
 
-def answer(model: NativeModel, plan: Plan, cancelled: Event) -> Iterator[Delta | Tally]:
+def write_answer(model: GenerationContext, plan: GenerationPlan, cancelled: Event) -> Iterator[Delta | Tally]:
     """Deltas as they come, then the tally.
 
     Raises:
@@ -60,7 +60,7 @@ def answer(model: NativeModel, plan: Plan, cancelled: Event) -> Iterator[Delta |
 
 
 class _Runs:
-    def __init__(self, model: NativeModel, plan: Plan, cancelled: Event) -> None:
+    def __init__(self, model: GenerationContext, plan: GenerationPlan, cancelled: Event) -> None:
         self._model, self._plan, self._cancelled = model, plan, cancelled
         self._prompt = list(plan.tokens)
         self._start = 0
@@ -84,7 +84,7 @@ class _Runs:
 
     def _run(self, watch: Sequence[str], grammar: str | None = None) -> Iterator[str]:
         self._start, self._said = len(self.tally.tokens), ""
-        pieces = generate(
+        pieces = generate_text(
             self._model, self._prompt, self._plan.options, self._cancelled, self.tally, grammar=grammar, watch=watch
         )
         with closing(pieces):  # type: ignore[type-var]
@@ -138,7 +138,7 @@ class _Runs:
                 if shown:
                     spoken = True
                     yield Delta(content=shown)
-            if not self.tally.watched and not self._is_bare():
+            if not self.tally.watched and not self._bare:
                 if trimmer.held:
                     yield Delta(content=trimmer.held)
                 return
@@ -147,13 +147,10 @@ class _Runs:
             if self._limit or self._done:
                 return
 
-    def _is_bare(self) -> bool:
-        return self._bare
-
     def _turn(self) -> Iterator[Delta]:
         """What a watched text, or a call without one, leads to."""
         tools, hit = self._plan.tools, self.tally.watched
-        if self._is_bare() and tools is not None:
+        if self._bare and tools is not None:
             del self.tally.tokens[self._start :]
             yield from self._call(tools, tools.bare_grammar)
             self._done = True

@@ -13,10 +13,10 @@ from threading import Event
 from typing import Any
 
 from ...asgi import AbandonedError, WireError
-from .chat_template import Message
-from .generation_context import NativeModel
+from .chat_template import ChatMessage
+from .generation_context import GenerationContext
 
-Render = Callable[[Sequence[Message]], str]
+Render = Callable[[Sequence[ChatMessage]], str]
 
 _ANSWER = 256
 _LEAST = 16
@@ -24,7 +24,11 @@ _LEAST = 16
 
 
 def fitting(
-    model: NativeModel, messages: Sequence[Message], render: Render, num_predict: int, cancelled: Event | None = None
+    model: GenerationContext,
+    messages: Sequence[ChatMessage],
+    render: Render,
+    num_predict: int,
+    cancelled: Event | None = None,
 ) -> list[int]:
     """Tokens of the newest turns that leave room for an answer; of the last message alone, whatever its length.
 
@@ -34,7 +38,7 @@ def fitting(
     """
     room = model.n_ctx - min(num_predict if num_predict > 0 else _ANSWER, model.n_ctx // 8)
 
-    def tokens_of(some: Sequence[Message]) -> list[int] | None:
+    def tokens_of(some: Sequence[ChatMessage]) -> list[int] | None:
         """None where that is more than anything holds."""
         if cancelled is not None and cancelled.is_set():
             raise AbandonedError
@@ -69,7 +73,7 @@ def fitting(
     return best
 
 
-def too_long(model: NativeModel) -> WireError:
+def too_long(model: GenerationContext) -> WireError:
     """The answer to a text that no counting is needed for."""
     return WireError(
         400,
@@ -78,17 +82,17 @@ def too_long(model: NativeModel) -> WireError:
     )
 
 
-def _starts(messages: Sequence[Message]) -> list[int]:
+def _starts(messages: Sequence[ChatMessage]) -> list[int]:
     """Where a shortened conversation may begin, the longest first."""
     users = [at for at, message in enumerate(messages) if message["role"] == "user"]
     return users[1:] or [len(messages) - 1]
 
 
-def _from(messages: Sequence[Message], start: int) -> list[Message]:
+def _from(messages: Sequence[ChatMessage], start: int) -> list[ChatMessage]:
     return [m for at, m in enumerate(messages) if at >= start or m["role"] == "system"]
 
 
-def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
+def with_system(messages: Sequence[ChatMessage], system: str | None) -> list[ChatMessage]:
     """The Modelfile's system message in front, where the request brings none at its head."""
     if not system or (messages and messages[0]["role"] == "system"):
         return list(messages)

@@ -1,4 +1,4 @@
-"""`generate()`: an answer's text, piece by piece, from a prompt of tokens.
+"""`generate_text()`: an answer's text, piece by piece, from a prompt of tokens.
 
 Pieces are whole characters however tokens split them, and never hold any part of a stop string: text that
 may be the beginning of one waits until that is known. `Tally` says at the end what was counted, and may be
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from ...asgi import AbandonedError, WireError
-from .generation_context import NativeModel
+from .generation_context import GenerationContext
 from .sampler import Sampler
-from .sampling_options import Options
+from .sampling_options import SamplingOptions
 
 
 @dataclass
@@ -72,10 +72,10 @@ class _Gate:
         return text[: len(text) - keep]
 
 
-def generate(
-    model: NativeModel,
+def generate_text(
+    model: GenerationContext,
     prompt: Sequence[int],
-    options: Options,
+    options: SamplingOptions,
     cancelled: Event,
     tally: Tally,
     *,
@@ -111,9 +111,9 @@ def generate(
 
 
 def _answer(
-    model: NativeModel,
+    model: GenerationContext,
     sampler: Sampler,
-    options: Options,
+    options: SamplingOptions,
     cancelled: Event,
     tally: Tally,
     watch: Sequence[str],

@@ -1,7 +1,7 @@
-"""`NativeModel`: one GGUF in llama.cpp, with one context whose KV cache is kept from answer to answer.
+"""`GenerationContext`: one GGUF in llama.cpp, with one context whose KV cache is kept from answer to answer.
 
 A native context belongs to one thread: everything here but `cancelled` is called on the thread that the
-model was given (see loading.py). `evaluate()` keeps what the cache has in common with the prompt and
+model was given (see model_pool.py). `evaluate()` keeps what the cache has in common with the prompt and
 evaluates the rest, so a conversation that grows at its end costs only its newest words. What the cache holds
 and `_held` say the same at all times; where llama.cpp fails, both are emptied.
 """
@@ -21,12 +21,12 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from membank_llama.adapters.llama_cpp.capture import Weights, quiet
+from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_threads, quiet
 from membank_llama.core.errors import ModelError
 
 from ...asgi import AbandonedError
-from .grammars import Constraint, follower
-from .template_renderer import Renderer
+from .grammars import GrammarConstraint, follower
+from .template_renderer import TemplateRenderer
 
 _BATCH = 512
 _NULL = -1
@@ -46,7 +46,7 @@ class Evaluated:
     cached: int
 
 
-class NativeModel:
+class GenerationContext:
     """A loaded model that can write.
 
     Args:
@@ -62,13 +62,13 @@ class NativeModel:
 
     def __init__(self, path: Path, *, n_ctx: int, n_threads: int | None, n_gpu_layers: int) -> None:
         self._stack = ExitStack()
-        self._weights = Weights(path, n_gpu_layers=n_gpu_layers)
-        self._stack.callback(self._weights.close)
-        self.renderer = Renderer()
+        self._model = LoadedModel(path, n_gpu_layers=n_gpu_layers)
+        self._stack.callback(self._model.close)
+        self.renderer = TemplateRenderer()
         self._stack.callback(self.renderer.close)
         self._follower = follower()
         self._stack.callback(self._follower.close)
-        self._n_threads = n_threads or max(1, (os.cpu_count() or 2) // 2)
+        self._n_threads = n_threads or default_threads()
         try:
             self.ctx = self._open(n_ctx)
             self._look(n_ctx, n_gpu_layers)
@@ -78,11 +78,11 @@ class NativeModel:
 
     def _look(self, n_ctx: int, n_gpu_layers: int) -> None:
         """What the model is and takes."""
-        self.vocab = llama_cpp.llama_model_get_vocab(self._weights.handle)
+        self.vocab = llama_cpp.llama_model_get_vocab(self._model.handle)
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         # llama.cpp rounds up; nobody gets more than was asked for
         self.n_ctx = min(n_ctx, int(llama_cpp.llama_n_ctx(self.ctx)))
-        self.nbytes = int(llama_cpp.llama_model_size(self._weights.handle)) + self._cache_bytes(self.n_ctx)
+        self.nbytes = int(llama_cpp.llama_model_size(self._model.handle)) + self._cache_bytes(self.n_ctx)
         self.vram = int(self.nbytes * self._share(n_gpu_layers))
         self._held: list[int] = []
         self.bos = self._text(llama_cpp.llama_vocab_bos(self.vocab))
@@ -98,7 +98,7 @@ class NativeModel:
         params.n_threads = params.n_threads_batch = self._n_threads
         params.no_perf = True
         with quiet():
-            ctx = llama_cpp.llama_init_from_model(self._weights.handle, params)
+            ctx = llama_cpp.llama_init_from_model(self._model.handle, params)
         if not ctx:
             raise _no_memory(n_ctx)
         self._stack.callback(llama_cpp.llama_free, ctx)
@@ -106,25 +106,25 @@ class NativeModel:
 
     def _cache_bytes(self, n_ctx: int) -> int:
         heads = self._number("attention.head_count") or 1
-        width = self._weights.n_embd * (self._number("attention.head_count_kv") or heads) // heads
-        return 2 * 2 * self._weights.n_layer * width * n_ctx
+        width = self._model.n_embd * (self._number("attention.head_count_kv") or heads) // heads
+        return 2 * 2 * self._model.n_layer * width * n_ctx
 
     def _share(self, n_gpu_layers: int) -> float:
         """What part of the model a graphics card holds."""
         if not llama_cpp.llama_supports_gpu_offload():
             return 0.0
-        layers = self._weights.n_layer + 1
+        layers = self._model.n_layer + 1
         return 1.0 if n_gpu_layers < 0 else min(1.0, n_gpu_layers / layers)
 
     def _number(self, key: str) -> int:
-        value = self._weights.meta(f"{self._weights.architecture}.{key}") or ""
+        value = self._model.meta(f"{self._model.architecture}.{key}") or ""
         return int(value) if value.isascii() and value.isdigit() else 0
 
     def _is_plain(self) -> bool:
         """Whether the cache lies in main memory and holds all tokens in all layers, so that its size is known."""
         saves = ("attention.sliding_window", "attention.kv_lora_rank", "ssm.state_size")
         on_gpu = llama_cpp.llama_supports_gpu_offload()
-        return not (on_gpu or self._weights.is_recurrent or any(self._number(key) for key in saves))
+        return not (on_gpu or self._model.is_recurrent or any(self._number(key) for key in saves))
 
     def _text(self, token: int) -> str:
         if token == _NULL:
@@ -134,12 +134,12 @@ class NativeModel:
 
     def meta(self, key: str) -> str | None:
         """A value of the file's metadata as text, or None."""
-        return self._weights.meta(key)
+        return self._model.meta(key)
 
     def tokenize(self, text: str, *, whole: bool = True) -> list[int]:
         """Token ids, control tokens read as such; BOS in front of a whole text that the model wants it for."""
         adds = whole and bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
-        tokens = self._weights.tokenize(text, specials=True, add=whole)
+        tokens = self._model.tokenize(text, specials=True, add=whole)
         bos = llama_cpp.llama_vocab_bos(self.vocab)
         if adds and self.bos and tokens[:2] == [bos, bos]:
             # the text began with it already
@@ -149,11 +149,11 @@ class NativeModel:
     def exceeds(self, text: str) -> bool:
         """Whether a text is certainly longer than the context, told by its bytes: nothing of it is tokenized."""
         # few texts get to the second question, which looks through the whole vocabulary once
-        return len(text) > _PLAIN * self.n_ctx and len(text.encode()) > self._weights.tokenizer.longest * self.n_ctx
+        return len(text) > _PLAIN * self.n_ctx and len(text.encode()) > self._model.tokenizer.longest * self.n_ctx
 
-    def constraint(self, grammar: str, cancelled: Event) -> Constraint:
+    def constraint(self, grammar: str, cancelled: Event) -> GrammarConstraint:
         """A grammar over this model's vocabulary; the one before it is given up."""
-        return Constraint(self._follower, str(self._weights.path), grammar, self.n_vocab, cancelled)
+        return GrammarConstraint(self._follower, str(self._model.path), grammar, self.n_vocab, cancelled)
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for in an answer; none for most control tokens."""

@@ -1,8 +1,8 @@
 """What a child process does with grammars: makes them of JSON schemas, and says which tokens they admit.
 
 llama.cpp follows a grammar by keeping every way in which it may go on, and there may be more of them than any memory
-holds; some schemas end it. Here that is a child's end (see children.py). A request is one letter and what belongs to
-it; see `answer`.
+holds; some schemas end it. Here that is a child's end (see child_process.py). A request is one letter and what
+belongs to it; see `handle_grammar_request`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 import llama_cpp
 import numpy as np
 from llama_cpp import llama_grammar
+
+from membank_llama.adapters.llama_cpp.loaded_model import load_native
 
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 CONVERT, OPEN, TRY, TAKE = b"s", b"o", b"t", b"a"
@@ -42,10 +44,7 @@ class _Follower:
     def open(self, path: str, grammar: str) -> bool:
         self.close()
         if path != self._path:
-            params = llama_cpp.llama_model_default_params()
-            params.vocab_only = True
-            params.n_gpu_layers = 0
-            self._model = llama_cpp.llama_model_load_from_file(path.encode("utf-8", "surrogateescape"), params)
+            self._model = load_native(path, vocab_only=True)
             self._path = path if self._model else ""
         if not self._model:
             return False
@@ -80,7 +79,7 @@ class _Follower:
 _FOLLOWER = _Follower()
 
 
-def answer(request: bytes) -> bytes:
+def handle_grammar_request(request: bytes) -> bytes:
     """`CONVERT` a schema; `OPEN` a grammar for a model's file; `TRY` a token, which is taken if it is admitted, and
     else answered with one bit for each that is; `TAKE` one that is known to be."""
     kind, rest = request[:1], request[1:]

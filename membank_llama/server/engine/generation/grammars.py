@@ -2,7 +2,7 @@
 
 A schema comes from a client, and both making a grammar of it and following that can take more than any machine has. So
 its size, depth and counts are bounded here; a child process makes the grammar (see grammar_worker.py), and another one
-follows it (`Constraint`).
+follows it (`GrammarConstraint`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_grammar
 
-from membank_llama.core.child_process import Child, ChildError, Flag
+from membank_llama.core.child_process import ChildError, ChildProcess, Flag
 
 from ...asgi import AbandonedError, WireError
 from .grammar_worker import CONVERT, NO, OPEN, TAKE, TRY, YES
@@ -46,8 +46,8 @@ _OPEN_SECONDS = 30.0
 _STEP_SECONDS = 5.0
 _SPARE_SECONDS, _TOKEN_SECONDS = 20.0, 0.25
 """What following a grammar may take in all: the first, and the second for each token."""
-_WORKER = "membank_llama.server.engine.generation.grammar_worker"
-_CONVERTER = Child(_WORKER, _MEMORY)
+_WORKER = "membank_llama.server.engine.generation.grammar_worker:handle_grammar_request"
+_CONVERTER = ChildProcess(_WORKER, _MEMORY)
 atexit.register(_CONVERTER.close)
 
 
@@ -163,7 +163,7 @@ def _unfolded(pattern: str) -> int:
     return sum(sizes)
 
 
-class Constraint:
+class GrammarConstraint:
     """A grammar that is followed token by token, by a child process that has the model's vocabulary.
 
     Args:
@@ -175,7 +175,7 @@ class Constraint:
         AbandonedError: nobody waits any more.
     """
 
-    def __init__(self, child: Child, path: str, grammar: str, n_vocab: int, cancelled: Flag | None) -> None:
+    def __init__(self, child: ChildProcess, path: str, grammar: str, n_vocab: int, cancelled: Flag | None) -> None:
         self._child, self._n_vocab, self._cancelled = child, n_vocab, cancelled
         self._left = _SPARE_SECONDS
         if self._ask(OPEN + json.dumps([path, grammar]).encode(), _OPEN_SECONDS)[:1] != YES:
@@ -216,6 +216,6 @@ def _too_slow() -> WireError:
     return WireError(400, "the grammar of this format takes llama.cpp too long or too much memory; simplify the schema")
 
 
-def follower() -> Child:
+def follower() -> ChildProcess:
     """A child that follows grammars for one model; closed with it."""
-    return Child(_WORKER, _MEMORY)
+    return ChildProcess(_WORKER, _MEMORY)

@@ -1,4 +1,4 @@
-"""`Ask`: what a request wants written, whichever API it came by, and the plan that a loaded model makes of it."""
+"""`ChatRequest`: what a client wants written, whichever API it came by, and the plan a loaded model makes of it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from membank_llama.gguf.capabilities import ModelFacts
 
 from ...asgi import WireError
 from ..library.served_model import ServedModel
-from .answer import Plan
-from .chat_template import Message
+from .answer import GenerationPlan
+from .chat_template import ChatMessage
 from .context_window import fitting, too_long, with_system
-from .generation_context import NativeModel
+from .generation_context import GenerationContext
 from .reasoning import OPEN, Think
-from .sampling_options import Options
+from .sampling_options import SamplingOptions
 from .tool_calls import Tools
 
 _TAIL = 16
 
 
 @dataclass(frozen=True)
-class Target:
+class RequestedModel:
     """The model of a request: as the client named it, as it is served, and what its file says."""
 
     name: str
@@ -32,21 +32,21 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Ask:
+class ChatRequest:
     """A conversation to go on with.
 
     `before`: tokens of an earlier answer to go in front, of `/api/generate`'s `context`.
     """
 
-    target: Target
-    messages: Sequence[Message]
-    options: Options
+    target: RequestedModel
+    messages: Sequence[ChatMessage]
+    options: SamplingOptions
     grammar: str | None = None
     tools: Tools | None = None
     think: Think = field(default_factory=Think)
     before: Sequence[int] = ()
 
-    def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan:
+    def plan(self, model: GenerationContext, cancelled: Event | None = None) -> GenerationPlan:
         """Render, tokenize and fit; on the model's thread."""
         facts, tools = self.target.facts, self.tools
         template = (facts.template, model.bos, model.eos)
@@ -55,13 +55,13 @@ class Ask:
         if tools is not None and not shown:
             messages = _with_note(messages, tools.note())
 
-        def render(some: Sequence[Message]) -> str:
+        def render(some: Sequence[ChatMessage]) -> str:
             return model.renderer.render(template, some, shown, given, cancelled)
 
         tokens = fitting(model, messages, render, self.options.num_predict, cancelled)
         if self.before:
             tokens = [*self.before, *_without_bos(model, tokens)]
-        return Plan(
+        return GenerationPlan(
             tokens=tokens,
             options=self.options,
             grammar=self.grammar,
@@ -73,17 +73,17 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class RawAsk:
+class RawRequest:
     """Text to go on with as it is; with a `suffix`, what lies between the two is written."""
 
-    target: Target
+    target: RequestedModel
     prompt: str
-    options: Options
+    options: SamplingOptions
     grammar: str | None = None
     suffix: str = ""
     before: Sequence[int] = ()
 
-    def plan(self, model: NativeModel, cancelled: Event | None = None) -> Plan:
+    def plan(self, model: GenerationContext, cancelled: Event | None = None) -> GenerationPlan:
         """Tokenize; on the model's thread.
 
         Raises:
@@ -93,17 +93,19 @@ class RawAsk:
             raise too_long(model)
         if not self.suffix:
             tokens = model.tokenize(self.prompt)
-            return Plan([*self.before, *tokens], self.options, self.grammar)
+            return GenerationPlan([*self.before, *tokens], self.options, self.grammar)
         marks = model.infill()
         if marks is None:
             raise WireError(400, f'"{self.target.name}" does not support insert')
         prefix, suffix, middle = marks
         head = model.tokenize("")
         before, after = (model.tokenize(text, whole=False) for text in (self.prompt, self.suffix))
-        return Plan([*head, prefix, *before, suffix, *after, middle], self.options, self.grammar)
+        return GenerationPlan([*head, prefix, *before, suffix, *after, middle], self.options, self.grammar)
 
 
-def conversation(target: Target, messages: Sequence[Message], *, system: str = "", fresh: bool = True) -> list[Message]:
+def conversation(
+    target: RequestedModel, messages: Sequence[ChatMessage], *, system: str = "", fresh: bool = True
+) -> list[ChatMessage]:
     """The Modelfile's system message and examples before what the request says."""
     said = [*(target.served.messages if fresh else ()), *messages]
     if messages and messages[0]["role"] == "system":
@@ -112,12 +114,12 @@ def conversation(target: Target, messages: Sequence[Message], *, system: str = "
     return with_system(said, system or target.served.system)
 
 
-def _with_note(messages: list[Message], note: str) -> list[Message]:
+def _with_note(messages: list[ChatMessage], note: str) -> list[ChatMessage]:
     if messages and messages[0]["role"] == "system":
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{note}"}, *messages[1:]]
     return [{"role": "system", "content": note}, *messages]
 
 
-def _without_bos(model: NativeModel, tokens: list[int]) -> list[int]:
+def _without_bos(model: GenerationContext, tokens: list[int]) -> list[int]:
     head = model.tokenize("")
     return tokens[len(head) :] if head and tokens[: len(head)] == head else tokens

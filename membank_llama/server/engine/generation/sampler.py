@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from membank_llama.core.errors import ModelError
 
-from .generation_context import NativeModel
+from .generation_context import GenerationContext
 from .grammar_worker import CANDIDATE, candidates
-from .sampling_options import Options
+from .sampling_options import SamplingOptions
 
 _MIROSTAT_M = 100
 
@@ -36,7 +36,11 @@ class Sampler:
     """
 
     def __init__(
-        self, model: NativeModel, options: Options, grammar: str | None = None, cancelled: Event | None = None
+        self,
+        model: GenerationContext,
+        options: SamplingOptions,
+        grammar: str | None = None,
+        cancelled: Event | None = None,
     ) -> None:
         self._model = model
         self._stack = ExitStack()
@@ -88,7 +92,7 @@ class Sampler:
         return int(array.data[chosen].id)
 
 
-def _samplers(model: NativeModel, options: Options) -> list[Any]:
+def _samplers(model: GenerationContext, options: SamplingOptions) -> list[Any]:
     """The chain in Ollama's order; greedy where there is no temperature."""
     c, o = llama_cpp, options
     last = model.n_ctx if o.repeat_last_n < 0 else min(o.repeat_last_n, model.n_ctx)

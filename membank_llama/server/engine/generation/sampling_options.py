@@ -1,4 +1,4 @@
-"""`Options`: how one answer is sampled, resolved once from the request, the Modelfile and Ollama's defaults.
+"""`SamplingOptions`: how one answer is sampled, resolved once from the request, the Modelfile and Ollama's defaults.
 
 Names, defaults and types are those of Ollama's `options`. A value of the wrong type is the caller's mistake
 and is refused by name; an option nobody knows here is passed over, as Ollama does.
@@ -20,7 +20,7 @@ _MOST_STOPS, _LONGEST_STOP = 256, 4096
 
 
 @dataclass(frozen=True)
-class Options:
+class SamplingOptions:
     """The values a generation is run with; `None` where the loaded model decides."""
 
     temperature: float = 0.8
@@ -42,10 +42,10 @@ class Options:
     num_thread: int | None = None
 
 
-_KINDS = {field.name: str(field.type).partition(" ")[0].partition("[")[0] for field in fields(Options)}
+_KINDS = {field.name: str(field.type).partition(" ")[0].partition("[")[0] for field in fields(SamplingOptions)}
 
 
-def resolve(parameters: Mapping[str, Any], given: Mapping[str, Any] | None) -> Options:
+def resolve(parameters: Mapping[str, Any], given: Mapping[str, Any] | None) -> SamplingOptions:
     """The options of a request over those of its model.
 
     Raises:
@@ -60,14 +60,18 @@ def resolve(parameters: Mapping[str, Any], given: Mapping[str, Any] | None) -> O
                 _log.debug("the option %.64r is not known here and is passed over", name)
                 continue
             values[name] = _checked(name, value)
-    return Options(**values)
+    return SamplingOptions(**values)
 
 
 def _checked(name: str, value: Any) -> Any:
     kind = _KINDS[name]
     if kind == "tuple":
         return _strings(name, value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and _is_odd(value)):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
         raise WireError(400, f'option "{name}" must be of type {"integer" if kind == "int" else "float32"}')
     if abs(value) > 2 * _MOST:
         raise WireError(400, f'option "{name}" is out of range')
@@ -75,10 +79,6 @@ def _checked(name: str, value: Any) -> Any:
     if name == "num_ctx" and number < 1:
         raise WireError(400, 'option "num_ctx" must be at least 1')
     return number if name == "seed" or kind == "float" else max(-_MOST, min(_MOST, int(number)))
-
-
-def _is_odd(value: float) -> bool:
-    return not math.isfinite(value)
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:

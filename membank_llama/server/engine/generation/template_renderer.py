@@ -1,4 +1,4 @@
-"""`Renderer`: chat templates, which are programs that a model file brings, run in a child process.
+"""`TemplateRenderer`: chat templates, which are programs that a model file brings, run in a child process.
 
 A template may loop for good or fill the memory; there it meets limits, and the model's thread and every other client
 go on. What it gives is what `ChatTemplate` gives. The template of ours, for a file that brings none, is run here.
@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from membank_llama.core.child_process import Child, ChildError, Flag
+from membank_llama.core.child_process import ChildError, ChildProcess, Flag
 
 from ...asgi import AbandonedError, WireError
-from .chat_template import ChatTemplate, Message
+from .chat_template import ChatMessage, ChatTemplate
 
 SECONDS = 3.0
 MEMORY = 640 * 1024 * 1024
@@ -22,17 +22,17 @@ MOST_PROMPT = 32 * 1024 * 1024
 """Characters."""
 
 
-class Renderer:
+class TemplateRenderer:
     """The templates of one model; one thread at a time."""
 
     def __init__(self) -> None:
-        self._child = Child(__name__, MEMORY)
+        self._child = ChildProcess(f"{__name__}:render_in_child", MEMORY)
 
     def render(
         self,
         template: tuple[str | None, str, str],
-        messages: Sequence[Message],
-        tools: Sequence[Message],
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ChatMessage],
         given: Mapping[str, Any],
         cancelled: Flag | None = None,
     ) -> str:
@@ -73,7 +73,7 @@ def _too_much() -> str:
     )
 
 
-def answer(request: bytes) -> bytes:
+def render_in_child(request: bytes) -> bytes:
     """In the child: one prompt."""
     source, bos, eos, messages, tools, given = json.loads(request)
     try:

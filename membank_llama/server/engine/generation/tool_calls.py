@@ -1,6 +1,6 @@
 """Tools: how a model is told of them, how it calls them, and how a call is read.
 
-Models that know tools write their calls each in its maker's way; `Style` is that way, told from the chat
+Models that know tools write their calls each in its maker's way; `CallStyle` is that way, told from the chat
 template. Once a call has begun it is finished under a grammar made of the tools' own schemas, so a call that
 comes out names a tool that exists and has the arguments it asks for.
 """
@@ -21,7 +21,7 @@ _ROOT = re.compile(r"^root ::= (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Call:
+class ToolCall:
     """A tool that the model wants to be run."""
 
     name: str
@@ -30,7 +30,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Style:
+class CallStyle:
     """How a model writes calls: what a call begins and ends with, and what it calls the arguments.
 
     `listed`: all calls in one JSON list. `named`: the name before the JSON. `bare`: JSON at the head of the answer.
@@ -46,21 +46,21 @@ class Style:
 
 # what a template has in it, and the style that this means; the first that fits counts
 _STYLES = (
-    ("[ARGS]", Style("[TOOL_CALLS]", "", named=True)),
-    ("[TOOL_CALLS]", Style("[TOOL_CALLS]", "", listed=True)),
-    ("<tool_call>", Style()),
-    ("<|/tool_call|>", Style("<|tool_call|>", "<|/tool_call|>")),
-    ("<|tool_call|>", Style("<|tool_call|>", "", listed=True)),
-    ("<TOOLCALL>", Style("<TOOLCALL>", "</TOOLCALL>", listed=True)),
-    ('"parameters"', Style("<|python_tag|>", "", "parameters", bare=True)),
-    ("", Style("<|python_tag|>", "", bare=True)),
+    ("[ARGS]", CallStyle("[TOOL_CALLS]", "", named=True)),
+    ("[TOOL_CALLS]", CallStyle("[TOOL_CALLS]", "", listed=True)),
+    ("<tool_call>", CallStyle()),
+    ("<|/tool_call|>", CallStyle("<|tool_call|>", "<|/tool_call|>")),
+    ("<|tool_call|>", CallStyle("<|tool_call|>", "", listed=True)),
+    ("<TOOLCALL>", CallStyle("<TOOLCALL>", "</TOOLCALL>", listed=True)),
+    ('"parameters"', CallStyle("<|python_tag|>", "", "parameters", bare=True)),
+    ("", CallStyle("<|python_tag|>", "", bare=True)),
 )
 
 
-def style_of(template: str | None) -> Style:
+def style_of(template: str | None) -> CallStyle:
     """The style of a chat template; that of the note, where it knows no tools."""
     if template is None or "tools" not in template:
-        return Style(bare=True)
+        return CallStyle(bare=True)
     return next(style for mark, style in _STYLES if mark in template)
 
 
@@ -77,7 +77,7 @@ class Tools:
     """
 
     def __init__(
-        self, given: Sequence[Mapping[str, Any]], style: Style, *, forced: bool = False, only: str | None = None
+        self, given: Sequence[Mapping[str, Any]], style: CallStyle, *, forced: bool = False, only: str | None = None
     ) -> None:
         self.given = [dict(tool) for tool in given]
         self.style = style
@@ -113,7 +113,7 @@ class Tools:
             return True
         return None if any(head.startswith(compact) for head in heads) else False
 
-    def read(self, text: str) -> list[Call]:
+    def read(self, text: str) -> list[ToolCall]:
         """The calls of a text that the grammar let through; none where it was cut."""
         style, text = self.style, text.strip()
         if style.named:
@@ -124,7 +124,7 @@ class Tools:
         except (ValueError, RecursionError):
             return []
         found = parsed if isinstance(parsed, list) else [parsed]
-        return [Call(str(one.get("name")), one.get(style.key) or {}) for one in found if isinstance(one, dict)]
+        return [ToolCall(str(one.get("name")), one.get(style.key) or {}) for one in found if isinstance(one, dict)]
 
     def _grammars(self) -> tuple[str, str]:
         """Of a call with all that this model's way puts around it, and of its JSON alone."""

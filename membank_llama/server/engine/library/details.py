@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import ModelFileError
-from membank_llama.gguf.capabilities import ModelFacts, read_facts
-from membank_llama.gguf.header import GGUFHeader, read_header
-from membank_llama.gguf.metadata import read_metadata
+from membank_llama.gguf.capabilities import read_facts
+from membank_llama.gguf.header import GGUFHeader, file_state, read_header, read_metadata
 
-from .catalog import Entry
+from ..durations import rfc3339
+from .catalogue import CatalogueEntry
 
 _FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
@@ -36,7 +35,7 @@ _TENSOR_TYPES = {
 _INFILL = ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id")
 
 
-def listed(entry: Entry) -> dict[str, Any]:
+def listed(entry: CatalogueEntry) -> dict[str, Any]:
     """A row of `/api/tags`."""
     model = entry.model
     return {
@@ -49,12 +48,12 @@ def listed(entry: Entry) -> dict[str, Any]:
     }
 
 
-def details(entry: Entry) -> dict[str, Any]:
+def details(entry: CatalogueEntry) -> dict[str, Any]:
     """The `details` of a model, in any answer that has them."""
     config: Mapping[str, Any] = entry.config or {}
     found = {"family": "", "parameter_size": "", "quantization_level": ""}
     try:
-        found = _summary(*_state(entry.model.path))
+        found = _summary(*file_state(entry.model.path))
     except ModelFileError:
         names = {"family": "model_family", "parameter_size": "model_type", "quantization_level": "file_type"}
         found = {name: str(config.get(key) or "") for name, key in names.items()}
@@ -69,14 +68,14 @@ def details(entry: Entry) -> dict[str, Any]:
     }
 
 
-def capabilities(entry: Entry) -> list[str]:
+def capabilities(entry: CatalogueEntry) -> list[str]:
     """What a model can do, in Ollama's words.
 
     Raises:
         ModelFileError: its file cannot be read.
     """
     facts = read_facts(entry.model.path)
-    known = _header(*_state(entry.model.path)).metadata
+    known = _header(*file_state(entry.model.path)).metadata
     template = entry.model.template or ""
     can = {
         "completion": facts.writes,
@@ -89,17 +88,12 @@ def capabilities(entry: Entry) -> list[str]:
     return [name for name, able in can.items() if able]
 
 
-def facts_of(entry: Entry) -> ModelFacts:
-    """What the file says about itself."""
-    return read_facts(entry.model.path)
-
-
 def model_info(path: Path, *, verbose: bool) -> dict[str, Any]:
     """A file's metadata as `/api/show` has it: without name and chat template, arrays null unless `verbose`."""
-    found = dict((_whole_metadata if verbose else _metadata)(*_state(path)))
+    found = dict((_whole_metadata if verbose else _metadata)(*file_state(path)))
     found.pop("general.name", None)
     found.pop("tokenizer.chat_template", None)
-    found["general.parameter_count"] = count_parameters(_header(*_state(path)))
+    found["general.parameter_count"] = count_parameters(_header(*file_state(path)))
     return dict(sorted(found.items()))
 
 
@@ -107,7 +101,7 @@ def tensors(path: Path) -> list[dict[str, Any]]:
     """A file's tensors as `/api/show` lists them."""
     return [
         {"name": tensor.name, "type": _TENSOR_TYPES.get(tensor.type, str(tensor.type)), "shape": list(tensor.shape)}
-        for tensor in _header(*_state(path)).tensors
+        for tensor in _header(*file_state(path)).tensors
     ]
 
 
@@ -125,11 +119,6 @@ def human_number(count: int) -> str:
     return str(count)
 
 
-def rfc3339(seconds: float) -> str:
-    """A time as Go writes it into JSON."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def quantisation(header: GGUFHeader) -> str:
     """The quantisation of a whole file, by the name that llama.cpp gives it."""
     kind = header.metadata.get("general.file_type")
@@ -140,14 +129,6 @@ def quantisation(header: GGUFHeader) -> str:
     for tensor in header.tensors:
         sizes[tensor.type] += math.prod(tensor.shape)
     return _TENSOR_TYPES.get(sizes.most_common(1)[0][0], "unknown") if sizes else "unknown"
-
-
-def _state(path: Path) -> tuple[Path, int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ModelFileError(f"there is no model file at {path}; check the path") from error
-    return path, status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=64)

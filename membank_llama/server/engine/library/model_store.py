@@ -11,22 +11,23 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import ModelFileError
 from membank_llama.gguf.ollama_manifest import (
     CONFIG_TYPE,
     MANIFEST_TYPE,
     Layer,
     Manifest,
+    digest_hex,
     parse_manifest,
     read_manifest,
 )
-from membank_llama.gguf.references import digest_hex, manifests, parse_name
+from membank_llama.gguf.ollama_store import manifests, parse_name
 
 from ...asgi import WireError
 
@@ -93,23 +94,16 @@ class ModelStore:
         path = self.blob(digest)
         self.check_room(0)
         digesting = hashlib.sha256()
-        file = self._writing(path)
         since = 0
-        try:
-            with file:
-                async for part in parts:
-                    digesting.update(part)
-                    await asyncio.to_thread(file.write, part)
-                    since += len(part)
-                    if since >= _CHECKED_EVERY:
-                        self.check_room(since := 0)
+        with self._writing(path) as file:
+            async for part in parts:
+                digesting.update(part)
+                await asyncio.to_thread(file.write, part)
+                since += len(part)
+                if since >= _CHECKED_EVERY:
+                    self.check_room(since := 0)
             if digesting.hexdigest() != digest_hex(digest):
                 raise WireError(400, f"digest mismatch, expected {digest!r}, got 'sha256:{digesting.hexdigest()}'")
-            Path(file.name).replace(path)
-        except OSError as exc:
-            raise self.no_room(exc) from exc
-        finally:
-            _discard(file.name)
 
     def adopt(self, path: Path) -> Layer:
         """A file of somebody else's as a blob: the same file under another name where the disk allows it."""
@@ -179,35 +173,23 @@ class ModelStore:
         return found
 
     def _keep(self, path: Path, data: bytes) -> None:
-        file = self._writing(path)
-        try:
-            with file:
-                file.write(data)
-            Path(file.name).replace(path)
-        except OSError as exc:
-            raise self.no_room(exc) from exc
-        finally:
-            _discard(file.name)
+        with self._writing(path) as file:
+            file.write(data)
 
     def _copy(self, path: Path, blob: Path) -> None:
-        copy = self._writing(blob)
-        try:
-            with copy, path.open("rb") as file:
-                shutil.copyfileobj(file, copy, _PIECE)
-            Path(copy.name).replace(blob)
-        finally:
-            _discard(copy.name)
+        with replacing(blob) as copy, path.open("rb") as file:
+            shutil.copyfileobj(file, copy, _PIECE)
 
-    def _writing(self, path: Path) -> IO[bytes]:
-        """A new file beside this place, to be moved there."""
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[IO[bytes]]:
+        """A new file that takes this place when it is whole.
+
+        Raises:
+            WireError: 507, the disk refuses.
+        """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False)
+            with replacing(path) as file:
+                yield file
         except OSError as exc:
             raise self.no_room(exc) from exc
-
-
-def _discard(name: str) -> None:
-    """Delete what was begun; nothing is there once it was moved to its place."""
-    with suppress(OSError):
-        Path(name).unlink(missing_ok=True)

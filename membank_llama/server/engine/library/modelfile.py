@@ -17,12 +17,10 @@ from membank_llama.gguf.ollama_manifest import Layer, read_manifest
 
 from ...asgi import WireError, outward
 from .. import fields
-from .catalog import Catalogue, Entry
+from .catalogue import Catalogue, CatalogueEntry
 from .details import count_parameters, human_number, quantisation
 from .model_store import ModelStore
 from .served_model import ServedModel
-
-Status = dict[str, Any]
 
 
 def modelfile_of(model: ServedModel) -> str:
@@ -53,7 +51,7 @@ def _quoted(text: str) -> str:
     return f'"""{text}"""' if "\n" in text or '"' in text else f'"{text}"'
 
 
-def create(catalogue: Catalogue, store: ModelStore, body: Mapping[str, Any]) -> Iterator[Status]:
+def make_model(catalogue: Catalogue, store: ModelStore, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Make a model, telling each step.
 
     Raises:
@@ -82,7 +80,7 @@ def create(catalogue: Catalogue, store: ModelStore, body: Mapping[str, Any]) -> 
     yield {"status": "success"}
 
 
-def layers_of(store: ModelStore, entry: Entry) -> list[Layer]:
+def layers_of(store: ModelStore, entry: CatalogueEntry) -> list[Layer]:
     """The parts of a model; those of a plain file are made."""
     if entry.manifest is not None:
         return list(read_manifest(entry.manifest).layers)

@@ -14,7 +14,7 @@ from typing import Any
 
 from membank_llama.core.errors import ModelFileError
 from membank_llama.gguf.ollama_manifest import MANIFEST_TYPE, Layer, parse_manifest
-from membank_llama.gguf.references import parse_name
+from membank_llama.gguf.ollama_store import parse_name
 
 from ...asgi import WireError
 from .downloads import Downloads, begun
@@ -25,12 +25,10 @@ MANIFEST_SECONDS = 60.0
 _MOST_MANIFEST = 4 * 1024 * 1024
 _MOST_PARTS = 256
 
-Status = dict[str, Any]
-
 
 async def pull(
     store: ModelStore, name: str, downloads: Downloads, *, insecure: bool = False
-) -> AsyncGenerator[Status, None]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Fetch a model, telling how far it is.
 
     Raises:
@@ -83,7 +81,9 @@ async def _manifest(url: str, name: str) -> bytes:
         return bytes(manifest)
 
 
-async def _blob(store: ModelStore, url: str, layer: Layer, downloads: Downloads) -> AsyncGenerator[Status, None]:
+async def _blob(
+    store: ModelStore, url: str, layer: Layer, downloads: Downloads
+) -> AsyncGenerator[dict[str, Any], None]:
     path = store.blob(layer.digest)
     told = {"status": f"pulling {layer.digest[7:19]}", "digest": layer.digest, "total": layer.size}
     if path.is_file():

@@ -1,4 +1,4 @@
-"""`Stream`: the one bridge from a blocking generator on a model's thread to asyncio.
+"""`AsyncBridge`: the one bridge from a blocking generator on a model's thread to asyncio.
 
 What the generator yields arrives in order and whole; between the two sides lie at most a few items, so a slow
 client slows the model and no text piles up. Whoever stops listening calls `cancel()`, and the generator,
@@ -21,7 +21,7 @@ _ROOM = 64
 _END: Any = object()
 
 
-class Stream(Generic[T]):
+class AsyncBridge(Generic[T]):
     """Runs ``work(cancelled)`` on `executor` from the moment it is made; iterate once, in the loop it was made in."""
 
     def __init__(self, executor: ThreadPoolExecutor, work: Work[T]) -> None:

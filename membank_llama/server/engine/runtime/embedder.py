@@ -1,4 +1,4 @@
-"""`Embedder`: a GGUF made for embeddings, loaded for as long as the shelf keeps it."""
+"""`Embedder`: a GGUF made for embeddings, loaded for as long as the pool keeps it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Embedder:
 
     def count(self, text: str) -> int:
         """Tokens of a text, those around it included."""
-        return len(self._adapter.weights.tokenize(text, specials=False, add=True))
+        return len(self._adapter.loaded_model.tokenize(text, specials=False, add=True))
 
     def encode(self, texts: Sequence[str]) -> Vector:
         """float32 ``(len(texts), dim)``."""

@@ -1,7 +1,7 @@
-"""`Shelf`: the loaded models, who may use them, and when they go.
+"""`ModelPool`: the loaded models, who may use them, and when they go.
 
 Requests wait in one line. Each is given its model when that is loaded and idle, so one model answers one
-request at a time, in order; while somebody waits for room on the shelf, nobody behind overtakes. All of it
+request at a time, in order; while somebody waits for room in the pool, nobody behind overtakes. All of it
 runs in one asyncio loop without locks; what is native runs on the thread that each loaded model owns.
 """
 
@@ -19,9 +19,9 @@ from membank_llama.adapters.llama_cpp.trial_load import prove
 from membank_llama.gguf.capabilities import ModelFacts
 
 from ...asgi import WireError
-from ..generation.generation_context import NativeModel
+from ..generation.generation_context import GenerationContext
 from ..library.served_model import ServedModel
-from .async_bridge import Stream, Work
+from .async_bridge import AsyncBridge, Work
 from .embedder import Embedder
 
 _log = logging.getLogger("membank_llama")
@@ -31,7 +31,7 @@ LOADING, IDLE, BUSY, LEAVING = "loading", "idle", "busy", "leaving"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LoadRequest:
     """A model as a request wants it loaded. `n_ctx` None: the server's default."""
 
     served: ServedModel
@@ -43,20 +43,20 @@ class Wanted:
         return str(self.served.path)
 
 
-class Loaded:
-    """A model on the shelf. Its native side, `native`, is touched on its own thread alone."""
+class PooledModel:
+    """A model in the pool. Its native side, `native`, is touched on its own thread alone."""
 
-    def __init__(self, wanted: Wanted, n_ctx: int, keep_alive: float) -> None:
-        self.wanted = wanted
+    def __init__(self, request: LoadRequest, n_ctx: int, keep_alive: float) -> None:
+        self.request = request
         self.n_ctx = n_ctx
         self.state = LOADING
-        self.native: NativeModel | Embedder | None = None
+        self.native: GenerationContext | Embedder | None = None
         self.keep_alive = keep_alive
         self.idle_since = time.monotonic()
         self.load_ns = 0
         self.timer: asyncio.TimerHandle | None = None
-        self.stream: Stream[object] | None = None
-        self.executor = ThreadPoolExecutor(1, f"membank-{wanted.served.name}")
+        self.stream: AsyncBridge[object] | None = None
+        self.executor = ThreadPoolExecutor(1, f"membank-{request.served.name}")
 
     @property
     def nbytes(self) -> int:
@@ -78,14 +78,14 @@ class Loaded:
 
 
 class _Ticket:
-    def __init__(self, wanted: Wanted, keep_alive: float) -> None:
-        self.wanted = wanted
+    def __init__(self, request: LoadRequest, keep_alive: float) -> None:
+        self.request = request
         self.keep_alive = keep_alive
-        self.granted: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self.granted: asyncio.Future[PooledModel] = asyncio.get_running_loop().create_future()
 
 
 @dataclass(frozen=True)
-class ShelfSettings:
+class PoolSettings:
     """How models are loaded, and how many."""
 
     n_ctx: int | None
@@ -96,12 +96,12 @@ class ShelfSettings:
     keep_alive: float
 
 
-class Shelf:
+class ModelPool:
     """Loads on demand, unloads what has not been asked for; `max_loaded` models at most."""
 
-    def __init__(self, settings: ShelfSettings) -> None:
+    def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, PooledModel] = {}
         self._waiting: list[_Ticket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -111,11 +111,11 @@ class Shelf:
         """Requests that wait for their model."""
         return len(self._waiting)
 
-    def loaded(self) -> list[Loaded]:
+    def loaded(self) -> list[PooledModel]:
         """What can be used, or will be in a moment."""
         return [one for one in self._loaded.values() if one.native is not None and one.state != LEAVING]
 
-    async def hold(self, wanted: Wanted, keep_alive: float | None = None) -> Loaded:
+    async def hold(self, request: LoadRequest, keep_alive: float | None = None) -> PooledModel:
         """Wait for a model and have it alone, until `run()` has ended or `release()` is called.
 
         Raises:
@@ -124,7 +124,7 @@ class Shelf:
         """
         if self._closed:
             raise WireError(503, "the server is closing")
-        ticket = _Ticket(wanted, self._settings.keep_alive if keep_alive is None else keep_alive)
+        ticket = _Ticket(request, self._settings.keep_alive if keep_alive is None else keep_alive)
         self._waiting.append(ticket)
         self._dispatch()
         if not ticket.granted.done() and len(self._waiting) > self._settings.max_queue:
@@ -140,12 +140,12 @@ class Shelf:
             self._dispatch()
             raise
 
-    def run(self, loaded: Loaded, work: Callable[[NativeModel | Embedder], Work[T]]) -> Stream[T]:
+    def run(self, loaded: PooledModel, work: Callable[[GenerationContext | Embedder], Work[T]]) -> AsyncBridge[T]:
         """Start work on a model that is held; it is released when the work has ended, however it ends."""
         native = loaded.native
         if native is None:
             raise WireError(503, "the model is not loaded any more; ask again")
-        stream: Stream[T] = Stream(loaded.executor, work(native))
+        stream: AsyncBridge[T] = AsyncBridge(loaded.executor, work(native))
         loaded.stream = stream  # type: ignore[assignment]
         loop = asyncio.get_running_loop()
 
@@ -156,7 +156,7 @@ class Shelf:
         stream.ended.add_done_callback(ended)
         return stream
 
-    def release(self, loaded: Loaded) -> None:
+    def release(self, loaded: PooledModel) -> None:
         """Give a held model back."""
         loaded.stream = None
         if loaded.state != BUSY:
@@ -165,9 +165,9 @@ class Shelf:
         self._dispatch()
         self._settle(loaded)
 
-    def expire(self, wanted: Wanted) -> None:
+    def expire(self, request: LoadRequest) -> None:
         """Unload a model as soon as nobody uses it."""
-        loaded = self._loaded.get(wanted.key)
+        loaded = self._loaded.get(request.key)
         if loaded is not None:
             loaded.keep_alive = 0
             self._settle(loaded)
@@ -187,7 +187,7 @@ class Shelf:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _settle(self, loaded: Loaded) -> None:
+    def _settle(self, loaded: PooledModel) -> None:
         """Start the clock of an idle model, or unload it at once."""
         if loaded.timer is not None:
             loaded.timer.cancel()
@@ -199,7 +199,7 @@ class Shelf:
         else:
             loaded.timer = asyncio.get_running_loop().call_later(loaded.keep_alive, self._evict_idle, loaded)
 
-    def _evict_idle(self, loaded: Loaded) -> None:
+    def _evict_idle(self, loaded: PooledModel) -> None:
         if loaded.state == IDLE:
             self._evict(loaded)
 
@@ -207,7 +207,7 @@ class Shelf:
         """Give models to those who wait, in order."""
         taken: set[str] = set()
         for ticket in list(self._waiting):
-            key = ticket.wanted.key
+            key = ticket.request.key
             loaded = self._loaded.get(key)
             if key in taken:
                 continue
@@ -215,7 +215,7 @@ class Shelf:
                 if not self._make_room():
                     return
                 self._start(self._load(ticket))
-            elif loaded.state == IDLE and self._fits(loaded, ticket.wanted):
+            elif loaded.state == IDLE and self._fits(loaded, ticket.request):
                 self._waiting.remove(ticket)
                 self._grant(loaded, ticket)
             elif loaded.state == IDLE:
@@ -231,20 +231,20 @@ class Shelf:
             self._evict(min(idle, key=lambda one: one.idle_since))
         return False
 
-    def _grant(self, loaded: Loaded, ticket: _Ticket) -> None:
+    def _grant(self, loaded: PooledModel, ticket: _Ticket) -> None:
         if loaded.timer is not None:
             loaded.timer.cancel()
             loaded.timer = None
         loaded.state, loaded.keep_alive = BUSY, ticket.keep_alive
         ticket.granted.set_result(loaded)
 
-    def _fits(self, loaded: Loaded, wanted: Wanted) -> bool:
-        same = loaded.wanted.served.digest == wanted.served.digest
-        return same and self._context(wanted) == loaded.n_ctx
+    def _fits(self, loaded: PooledModel, request: LoadRequest) -> bool:
+        same = loaded.request.served.digest == request.served.digest
+        return same and self._context(request) == loaded.n_ctx
 
-    def _context(self, wanted: Wanted) -> int:
-        trained = wanted.facts.n_ctx_train
-        size = wanted.n_ctx or self._settings.n_ctx or min(4096, trained or 4096)
+    def _context(self, request: LoadRequest) -> int:
+        trained = request.facts.n_ctx_train
+        size = request.n_ctx or self._settings.n_ctx or min(4096, trained or 4096)
         return min(size, trained) if trained else size
 
     def _start(self, task: object) -> None:
@@ -253,25 +253,27 @@ class Shelf:
         running.add_done_callback(self._tasks.discard)
 
     def _load(self, ticket: _Ticket) -> object:
-        wanted, settings = ticket.wanted, self._settings
-        loaded = Loaded(wanted, self._context(wanted), ticket.keep_alive)
-        self._loaded[wanted.key] = loaded
+        request, settings = ticket.request, self._settings
+        loaded = PooledModel(request, self._context(request), ticket.keep_alive)
+        self._loaded[request.key] = loaded
 
         def make() -> None:
-            path, n_threads, n_gpu_layers = wanted.served.path, settings.n_threads, settings.n_gpu_layers
-            if not wanted.served.named:
+            path, n_threads, n_gpu_layers = request.served.path, settings.n_threads, settings.n_gpu_layers
+            if not request.served.named:
                 prove(path)
-            if wanted.facts.embeds:
+            if request.facts.embeds:
                 loaded.native = Embedder(path, n_threads, n_gpu_layers, loaded.n_ctx)
             else:
-                loaded.native = NativeModel(path, n_ctx=loaded.n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
+                loaded.native = GenerationContext(
+                    path, n_ctx=loaded.n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers
+                )
 
         async def load() -> None:
             started = time.perf_counter_ns()
             try:
                 await asyncio.wrap_future(loaded.executor.submit(make))
             except Exception as exc:  # noqa: BLE001  handed to the one who waits
-                self._loaded.pop(wanted.key, None)
+                self._loaded.pop(request.key, None)
                 loaded.executor.shutdown(wait=False)
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
@@ -286,7 +288,7 @@ class Shelf:
 
         return load()
 
-    def _evict(self, loaded: Loaded) -> None:
+    def _evict(self, loaded: PooledModel) -> None:
         if loaded.timer is not None:
             loaded.timer.cancel()
         loaded.state = LEAVING
@@ -301,8 +303,8 @@ class Shelf:
                 await asyncio.wrap_future(loaded.executor.submit(free))
             finally:
                 loaded.executor.shutdown(wait=False)
-                if self._loaded.get(loaded.wanted.key) is loaded:
-                    del self._loaded[loaded.wanted.key]
+                if self._loaded.get(loaded.request.key) is loaded:
+                    del self._loaded[loaded.request.key]
                 if not self._closed:
                     self._dispatch()
 

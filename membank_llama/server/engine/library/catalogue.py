@@ -18,18 +18,27 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import ModelError, ModelFileError, ModelNotFoundError
-from membank_llama.gguf.header import fingerprint, read_header
-from membank_llama.gguf.ollama_manifest import Manifest, read_json, read_manifest, read_texts
-from membank_llama.gguf.references import find_blob, manifests, ollama_stores, parse_name, short_name
+from membank_llama.gguf.fingerprint import fingerprint
+from membank_llama.gguf.header import checked_gguf, read_header
+from membank_llama.gguf.ollama_manifest import Manifest, read_manifest
+from membank_llama.gguf.ollama_store import (
+    find_blob,
+    manifests,
+    ollama_stores,
+    parse_name,
+    read_layer_json,
+    read_layer_texts,
+    short_name,
+)
+from membank_llama.gguf.split_files import part_number, parts_of, whole_name
 
 from .served_model import ServedModel
 
-_PART = re.compile(r"-(\d{5})-of-(\d{5})$")
 _UNFIT = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A model and where it comes from.
 
     Args:
@@ -67,7 +76,7 @@ class Catalogue:
         self.store = store
         self.use_ollama = use_ollama
         self._lock = threading.Lock()
-        self._kept: dict[tuple[Path, str], tuple[tuple[int, int], Entry | None]] = {}
+        self._kept: dict[tuple[Path, str], tuple[tuple[int, int], CatalogueEntry | None]] = {}
         for path in self.files:
             read_header(path)
 
@@ -83,15 +92,15 @@ class Catalogue:
         """
         return self.entry(name).model
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CatalogueEntry]:
         """All models with where they come from."""
         with self._lock:
-            found: dict[str, Entry] = {}
+            found: dict[str, CatalogueEntry] = {}
             for entry in self._all():
                 found.setdefault(entry.model.name.casefold(), entry)
             return list(found.values())
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> CatalogueEntry:
         """As `find`, with where the model comes from."""
         wanted = canonical(name).casefold()
         for entry in self.entries():
@@ -103,7 +112,7 @@ class Catalogue:
         """Where blobs may lie: our own store, then Ollama's."""
         return [self.store, *(ollama_stores() if self.use_ollama else [])]
 
-    def _all(self) -> Iterator[Entry]:
+    def _all(self) -> Iterator[CatalogueEntry]:
         taken: set[str] = set()
         for path in self.files:
             yield from self._plain(path, "file", taken)
@@ -120,20 +129,21 @@ class Catalogue:
                 if entry is not None:
                     yield entry
 
-    def _plain(self, path: Path, origin: str, taken: set[str]) -> Iterator[Entry]:
-        stem = _PART.sub("", path.stem)
-        name = f"{_fit(stem)}:latest"
+    def _plain(self, path: Path, origin: str, taken: set[str]) -> Iterator[CatalogueEntry]:
+        name = f"{_fit(Path(whole_name(path.name)).stem)}:latest"
         if name.casefold() in taken:
             # of two files of one name, the later one is told by its folder
             name = f"{_fit(path.absolute().parent.name)}/{name}"
         taken.add(name.casefold())
         # the other parts may still be on their way
-        lasting = _PART.search(path.stem) is None
+        lasting = part_number(path.name) is None
         entry = self._cached(path, name, partial(_from_file, name, path, origin), lasting=lasting)
         if entry is not None:
             yield entry
 
-    def _cached(self, path: Path, name: str, make: Callable[[], Entry | None], *, lasting: bool) -> Entry | None:
+    def _cached(
+        self, path: Path, name: str, make: Callable[[], CatalogueEntry | None], *, lasting: bool
+    ) -> CatalogueEntry | None:
         """What was made of a file, for as long as the file stays as it is; what cannot be used is None.
 
         `lasting` says whether a file that could not be used stays so until it changes itself.
@@ -146,7 +156,7 @@ class Catalogue:
         kept = self._kept.get((path, name))
         if kept is not None and kept[0] == stamp and (lasting if kept[1] is None else kept[1].model.path.is_file()):
             return kept[1]
-        entry: Entry | None = None
+        entry: CatalogueEntry | None = None
         with suppress(ModelError, OSError):
             entry = make()
         self._kept[path, name] = (stamp, entry)
@@ -171,20 +181,19 @@ def _ggufs(folder: Path) -> list[Path]:
     """The GGUF files of a folder and of the folders in it; of a model in parts, the first."""
     found = []
     for path in [*sorted(folder.glob("*")), *sorted(folder.glob("*/*"))]:
-        part = _PART.search(path.stem)
-        if path.suffix.lower() == ".gguf" and (part is None or int(part[1]) == 1):
+        if path.suffix.lower() == ".gguf" and part_number(path.name) in (None, 1):
             found.append(path)
     return found
 
 
-def _from_file(name: str, path: Path, origin: str) -> Entry | None:
+def _from_file(name: str, path: Path, origin: str) -> CatalogueEntry | None:
     header = read_header(path)
     if header.architecture == "clip":
         # the eyes of another model, no model
         return None
     facts = repr((fingerprint(path), sorted(header.metadata.items(), key=lambda item: item[0])))
-    parts = _parts(path)
-    return Entry(
+    parts = parts_of(path)
+    return CatalogueEntry(
         ServedModel(
             name=name,
             path=path,
@@ -197,15 +206,7 @@ def _from_file(name: str, path: Path, origin: str) -> Entry | None:
     )
 
 
-def _parts(path: Path) -> list[Path]:
-    part = _PART.search(path.stem)
-    if part is None:
-        return [path]
-    head = path.stem[: part.start()]
-    return [path.with_name(f"{head}-{n:05d}-of-{part[2]}{path.suffix}") for n in range(1, int(part[2]) + 1)]
-
-
-def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Entry:
+def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> CatalogueEntry:
     """A model of a store.
 
     Raises:
@@ -216,12 +217,10 @@ def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Entry
     file = find_blob(stores, layers[0].digest) if layers else None
     if file is None:
         raise ModelFileError(f"the file that {path} names is not there; pull the model again")
-    with file.open("rb") as opened:
-        if opened.read(4) != b"GGUF":
-            raise ModelFileError(f"{file} is not a GGUF file; choose a model that llama.cpp can load")
-    config = read_json(manifest.config, stores)
+    checked_gguf(file)
+    config = read_layer_json(manifest.config, stores)
     projectors = [find_blob(stores, layer.digest) for layer in manifest.of_kind("projector")]
-    return Entry(
+    return CatalogueEntry(
         ServedModel(
             name=name,
             path=file,
@@ -241,15 +240,15 @@ def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Entry
 def _modelfile(manifest: Manifest, stores: Sequence[Path]) -> dict[str, Any]:
     """What a Modelfile sets, from the parts that hold it; the last of a kind counts, as with Ollama."""
     params = manifest.of_kind("params")
-    parameters = read_json(params[-1], stores) if params else None
+    parameters = read_layer_json(params[-1], stores) if params else None
     messages = manifest.of_kind("messages")
-    said = read_json(messages[-1], stores) if messages else None
-    template = [*read_texts(manifest, "prompt", stores), *read_texts(manifest, "template", stores)]
-    system = read_texts(manifest, "system", stores)
+    said = read_layer_json(messages[-1], stores) if messages else None
+    template = [*read_layer_texts(manifest, "prompt", stores), *read_layer_texts(manifest, "template", stores)]
+    system = read_layer_texts(manifest, "system", stores)
     return {
         "parameters": parameters if isinstance(parameters, dict) else {},
         "system": system[-1] if system else None,
         "template": template[-1] if template else None,
-        "license": tuple(read_texts(manifest, "license", stores)),
+        "license": tuple(read_layer_texts(manifest, "license", stores)),
         "messages": tuple(m for m in said if isinstance(m, dict)) if isinstance(said, list) else (),
     }

@@ -1,4 +1,4 @@
-"""`Conversation`: the turns of a chat, and what a person may do to them.
+"""`ChatSession`: the turns of a chat, and what a person may do to them.
 
 Holds the messages, keeps them within the context by letting the oldest turns go (they are remembered anyway), and
 streams one reply at a time. It shows nothing: whoever owns it does.
@@ -33,7 +33,7 @@ class ReplyOptions:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ChatReply:
     """One reply: its text, why it ended, how many turns were let go for it, and what was recalled."""
 
     text: str
@@ -42,7 +42,7 @@ class Reply:
     recalled: LastRecall | None
 
 
-class Conversation:
+class ChatSession:
     """A chat with a model that may remember.
 
     Args:
@@ -73,7 +73,7 @@ class Conversation:
 
     # -- a turn
 
-    def ask(self, text: str, show: Callable[[str], None], stopped: Callable[[], bool]) -> Reply:
+    def ask(self, text: str, show: Callable[[str], None], stopped: Callable[[], bool]) -> ChatReply:
         """Say something and stream the reply.
 
         Args:
@@ -112,7 +112,7 @@ class Conversation:
             self.messages.pop()
             raise
         self._keep_reply("".join(said))
-        return Reply("".join(said), ended, dropped, self.memory.last if self.memory is not None else None)
+        return ChatReply("".join(said), ended, dropped, self.memory.last if self.memory is not None else None)
 
     def _stream(self, show: Callable[[str], None], stopped: Callable[[], bool]) -> Literal["stop", "length", "stopped"]:
         stream = self.llm.create_chat_completion(

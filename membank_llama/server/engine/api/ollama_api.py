@@ -1,4 +1,4 @@
-"""Ollama's own API for what is written: `/api/chat`, `/api/generate`, `/api/ps`."""
+"""Ollama's own API for what is written: `/api/chat` and `/api/generate`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..exchange import NDJSON, Exchange
 from ..generation import grammars
 from ..generation.answer import Delta
 from ..generation.decode import Tally
-from ..generation.message_format import normalise
+from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
-from ..generation.request import Ask, RawAsk, Target, conversation
-from ..generation.sampling_options import Options, resolve
+from ..generation.request import ChatRequest, RawRequest, RequestedModel, conversation
+from ..generation.sampling_options import SamplingOptions, resolve
 from ..generation.tool_calls import Tools, style_of
-from ..runtime.service import Kitchen
+from ..runtime.generation_service import GenerationService
 
 _PLAIN_TEMPLATE = "{{.Prompt}}"
 
 
 @dataclass
-class _Dress:
-    """What both answers share; `field_` names where the text goes."""
+class _ChatFormat:
+    """How `/api/chat` writes an answer: a message, then what it took."""
 
     name: str
     began: int = field(default_factory=time.perf_counter_ns)
@@ -74,7 +74,7 @@ class _Dress:
 
 
 @dataclass
-class _GenerateDress(_Dress):
+class _GenerateFormat(_ChatFormat):
     """`/api/generate` has its text at the top, and the tokens of it all at the end, unless it was raw."""
 
     raw: bool = False
@@ -90,49 +90,47 @@ class _GenerateDress(_Dress):
 class _Common:
     """What every request says beside its words."""
 
-    target: Target
-    options: Options
+    target: RequestedModel
+    options: SamplingOptions
     keep_alive: float | None
     stream: bool
     think: Think
     grammar: str | None
 
 
-async def _common(kitchen: Kitchen, x: Exchange, verb: str) -> _Common:
+async def _common(service: GenerationService, x: Exchange, verb: str) -> _Common:
     body = x.body
-    name = fields.model(body)
+    name = fields.model_name(body)
     stream, keep_alive = fields.flag(body, "stream", True), durations.keep_alive(body.get("keep_alive"))
     think, given = Think.parse(body.get("think")), fields.mapping(body, "options")
     grammar = await asyncio.to_thread(grammars.of_format, body.get("format"))
-    target = await kitchen.find(name)
-    if not target.facts.writes:
-        raise WireError(400, f'"{name}" does not support {verb}')
+    target = await service.find_writing(name, verb)
     think.check(target.facts, name)
     return _Common(target, resolve(target.served.parameters, given), keep_alive, stream, think, grammar)
 
 
-async def _idle(kitchen: Kitchen, x: Exchange, dress: _Dress, common: _Common) -> None:
+async def _idle(service: GenerationService, x: Exchange, shape: _ChatFormat, common: _Common) -> None:
     """Load, or unload, where there is nothing to answer."""
     if common.keep_alive == 0:
-        kitchen.unload(common.target)
-        await x.reply(dress.idle("unload"))
+        service.unload(common.target)
+        await x.reply(shape.idle("unload"))
         return
-    await kitchen.load(common.target, common.options.num_ctx, common.keep_alive)
-    await x.reply(dress.idle("load"))
+    await service.load(common.target, common.options.num_ctx, common.keep_alive)
+    await x.reply(shape.idle("load"))
 
 
-async def chat(kitchen: Kitchen, x: Exchange) -> None:
+async def chat(service: GenerationService, x: Exchange) -> None:
     """`POST /api/chat`."""
-    dress = _Dress(fields.text(x.body, "model"))
-    said = normalise(fields.objects(x.body, "messages"))
+    shape = _ChatFormat(fields.text(x.body, "model"))
+    said = template_messages(fields.objects(x.body, "messages"))
     given = fields.objects(x.body, "tools")
-    common = await _common(kitchen, x, "chat")
+    common = await _common(service, x, "chat")
     target = common.target
     if not said:
-        await _idle(kitchen, x, dress, common)
+        await _idle(service, x, shape, common)
         return
     tools = await asyncio.to_thread(Tools, given, style_of(target.facts.template)) if given else None
-    ask = Ask(
+    ask = ChatRequest(
         target=target,
         messages=conversation(target, said),
         options=common.options,
@@ -140,10 +138,10 @@ async def chat(kitchen: Kitchen, x: Exchange) -> None:
         tools=tools,
         think=common.think,
     )
-    await kitchen.answer(ask, common.options.num_ctx, common.keep_alive, x, dress, common.stream)
+    await service.answer(ask, common.options.num_ctx, common.keep_alive, x, shape, common.stream)
 
 
-async def generate(kitchen: Kitchen, x: Exchange) -> None:
+async def generate(service: GenerationService, x: Exchange) -> None:
     """`POST /api/generate`."""
     body = x.body
     raw, prompt, suffix = (
@@ -156,7 +154,7 @@ async def generate(kitchen: Kitchen, x: Exchange) -> None:
         fields.text(body, "template"),
         _context(body),
     )
-    dress = _GenerateDress(fields.text(body, "model"), raw=raw)
+    shape = _GenerateFormat(fields.text(body, "model"), raw=raw)
     if raw and (system or template or context):
         raise WireError(400, "raw mode does not support template, system, or context")
     if template and "".join(template.split()) != _PLAIN_TEMPLATE:
@@ -165,17 +163,17 @@ async def generate(kitchen: Kitchen, x: Exchange) -> None:
         )
     if body.get("images"):
         raise WireError(400, "this model does not support images")
-    common = await _common(kitchen, x, "generate")
+    common = await _common(service, x, "generate")
     if not prompt and not suffix:
-        await _idle(kitchen, x, dress, common)
+        await _idle(service, x, shape, common)
         return
-    ask: Ask | RawAsk
+    ask: ChatRequest | RawRequest
     if raw or template or suffix:
-        ask = RawAsk(common.target, prompt, common.options, common.grammar, suffix, context)
+        ask = RawRequest(common.target, prompt, common.options, common.grammar, suffix, context)
     else:
         said = conversation(common.target, [{"role": "user", "content": prompt}], system=system, fresh=not context)
-        ask = Ask(common.target, said, common.options, common.grammar, think=common.think, before=context)
-    await kitchen.answer(ask, common.options.num_ctx, common.keep_alive, x, dress, common.stream)
+        ask = ChatRequest(common.target, said, common.options, common.grammar, think=common.think, before=context)
+    await service.answer(ask, common.options.num_ctx, common.keep_alive, x, shape, common.stream)
 
 
 def _context(body: Any) -> list[int]:
@@ -185,30 +183,3 @@ def _context(body: Any) -> list[int]:
     if not isinstance(context, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in context):
         raise WireError(400, '"context" must be a list of integers')
     return context
-
-
-async def running(kitchen: Kitchen, x: Exchange) -> None:
-    """`GET /api/ps`."""
-    models = []
-    for loaded in kitchen.shelf.loaded():
-        served, facts = loaded.wanted.served, loaded.wanted.facts
-        models.append(
-            {
-                "name": served.name,
-                "model": served.name,
-                "size": loaded.nbytes,
-                "digest": served.digest,
-                "details": {
-                    "parent_model": "",
-                    "format": "gguf",
-                    "family": facts.architecture,
-                    "families": [facts.architecture],
-                    "parameter_size": "",
-                    "quantization_level": "",
-                },
-                "expires_at": durations.stamp(loaded.expires_at),
-                "size_vram": loaded.vram,
-                "context_length": loaded.n_ctx,
-            }
-        )
-    await x.reply({"models": models})

@@ -6,7 +6,7 @@ from math import log2
 
 import pytest
 
-from membank_llama.cli.bench.metrics import CUTS, measures
+from membank_llama.cli.bench.ranking_measures import CUTS, measures
 
 RANKING = list("abcdefghijklmnopqrstuvwxyz")
 

@@ -16,19 +16,19 @@ from ..exchange import SSE, Exchange
 from ..generation import grammars
 from ..generation.answer import Delta
 from ..generation.decode import Tally
-from ..generation.message_format import normalise
+from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
-from ..generation.request import Ask, RawAsk, conversation
-from ..generation.sampling_options import Options, resolve
-from ..generation.tool_calls import Call, Tools, style_of
-from ..runtime.service import Kitchen
+from ..generation.request import ChatRequest, RawRequest, conversation
+from ..generation.sampling_options import SamplingOptions, resolve
+from ..generation.tool_calls import ToolCall, Tools, style_of
+from ..runtime.generation_service import GenerationService
 
 _DONE = b"[DONE]"
 _SAME = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "stop")
 
 
 @dataclass
-class _Dress:
+class _ChatFormat:
     """What chat and completions share."""
 
     name: str
@@ -83,7 +83,7 @@ class _Dress:
 
 
 @dataclass
-class _TextDress(_Dress):
+class _CompletionFormat(_ChatFormat):
     """`/v1/completions`: bare text, after the prompt where that was asked for."""
 
     object: str = "text_completion"
@@ -105,12 +105,12 @@ def _usage(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _call(call: Call, index: int) -> dict[str, Any]:
+def _call(call: ToolCall, index: int) -> dict[str, Any]:
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     return {"id": call.id, "index": index, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _options(parameters: Mapping[str, Any], body: Mapping[str, Any]) -> Options:
+def _options(parameters: Mapping[str, Any], body: Mapping[str, Any]) -> SamplingOptions:
     given: dict[str, Any] = {name: body[name] for name in _SAME if body.get(name) is not None}
     limit = fields.integer(body, "max_completion_tokens")
     limit = fields.integer(body, "max_tokens") if limit is None else limit
@@ -157,18 +157,16 @@ def _wants_usage(body: Mapping[str, Any]) -> bool:
     return fields.flag(fields.mapping(body, "stream_options"), "include_usage", False)
 
 
-async def chat(kitchen: Kitchen, x: Exchange) -> None:
+async def chat_completions(service: GenerationService, x: Exchange) -> None:
     """`POST /v1/chat/completions`."""
-    body, name = x.body, fields.model(x.body)
-    said, stream = normalise(fields.objects(body, "messages")), fields.flag(body, "stream", False)
+    body, name = x.body, fields.model_name(x.body)
+    said, stream = template_messages(fields.objects(body, "messages")), fields.flag(body, "stream", False)
     if not said:
         raise WireError(400, "[] is too short - 'messages'")
-    dress, think = _Dress(name, usage=_wants_usage(body)), _think(body)
+    shape, think = _ChatFormat(name, usage=_wants_usage(body)), _think(body)
     grammar = await asyncio.to_thread(_format, body)
-    target = await kitchen.find(name)
-    if not target.facts.writes:
-        raise WireError(400, f'"{name}" does not support chat')
-    ask = Ask(
+    target = await service.find_writing(name, "chat")
+    ask = ChatRequest(
         target=target,
         messages=conversation(target, said),
         options=_options(target.served.parameters, body),
@@ -177,36 +175,34 @@ async def chat(kitchen: Kitchen, x: Exchange) -> None:
         # an effort is a wish here: clients send it to every model
         think=think if target.facts.thinks else Think(),
     )
-    await kitchen.answer(ask, ask.options.num_ctx, None, x, dress, stream)
+    await service.answer(ask, ask.options.num_ctx, None, x, shape, stream)
 
 
-async def completions(kitchen: Kitchen, x: Exchange) -> None:
+async def completions(service: GenerationService, x: Exchange) -> None:
     """`POST /v1/completions`: the prompt as it is, without a template."""
-    body, name = x.body, fields.model(x.body)
+    body, name = x.body, fields.model_name(x.body)
     prompt, suffix = body.get("prompt"), fields.text(body, "suffix")
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str):
         raise WireError(400, "prompt must be a string")
     echo = prompt if fields.flag(body, "echo", False) else ""
-    dress, stream = _TextDress(name, usage=_wants_usage(body), echo=echo), fields.flag(body, "stream", False)
-    target = await kitchen.find(name)
-    if not target.facts.writes:
-        raise WireError(400, f'"{name}" does not support generate')
-    ask = RawAsk(target, prompt, _options(target.served.parameters, body), None, suffix)
-    await kitchen.answer(ask, ask.options.num_ctx, None, x, dress, stream)
+    shape, stream = _CompletionFormat(name, usage=_wants_usage(body), echo=echo), fields.flag(body, "stream", False)
+    target = await service.find_writing(name, "generate")
+    ask = RawRequest(target, prompt, _options(target.served.parameters, body), None, suffix)
+    await service.answer(ask, ask.options.num_ctx, None, x, shape, stream)
 
 
-async def models(kitchen: Kitchen, x: Exchange) -> None:
+async def list_models(service: GenerationService, x: Exchange) -> None:
     """`GET /v1/models`."""
-    served = sorted(await asyncio.to_thread(kitchen.catalogue.models), key=lambda one: -one.modified_at)
+    served = sorted(await asyncio.to_thread(service.catalogue.models), key=lambda one: -one.modified_at)
     await x.reply({"object": "list", "data": [_model(one.name, one.modified_at) for one in served]})
 
 
-async def model(kitchen: Kitchen, x: Exchange) -> None:
+async def retrieve_model(service: GenerationService, x: Exchange) -> None:
     """`GET /v1/models/{model}`."""
     name = x.path.removeprefix("/v1/models/")
-    target = await kitchen.find(name)
+    target = await service.find(name)
     await x.reply(_model(name, target.served.modified_at))
 
 

@@ -1,8 +1,11 @@
-"""`MockAdapter`: vectors without a model, for tests, benchmarks and trying things out.
+"""`HashingAdapter`: vectors of hashed words, without a model.
 
 A hashed bag of words: every word draws one vector from its own hash, and a text is the sum of its words. Texts
 with words in common are therefore near, others nearly orthogonal, and the same text gives the same vector in every
 process and with every numpy. It knows no meaning: "car" and "automobile" are strangers.
+
+Banks record its ids: ``words-1-N`` where no model encodes, so that recall goes by words alone, and ``mock-1-N`` in
+tests, benchmarks and trials. A bank made with either moves to a model with `membank reencode`.
 """
 
 from __future__ import annotations
@@ -19,12 +22,18 @@ from membank_llama.core.types import Vector
 
 from .base import ModelAdapter
 
+WORDS_PREFIX = "words-1-"
+"""What the ids of `WordsAdapter` begin with."""
+
 _WORD = re.compile(r"\w+")
 _ENDINGS = ("ing", "ed", "es", "s")
 
 
-class MockAdapter(ModelAdapter):
-    """Deterministic bag-of-words vectors of unit length."""
+class HashingAdapter(ModelAdapter):
+    """Deterministic bag-of-words vectors of unit length; made under one of the names below, which banks record."""
+
+    _name: str
+    _prefix: str
 
     def __init__(self, hidden_dim: int = 256) -> None:
         if hidden_dim < 1:
@@ -37,10 +46,10 @@ class MockAdapter(ModelAdapter):
 
     @property
     def name(self) -> str:
-        return "mock"
+        return self._name
 
     def model_id(self) -> str:
-        return f"mock-1-{self._dim}"
+        return f"{self._prefix}{self._dim}"
 
     def encode(self, text: str) -> Vector:
         """Sum over the words, each weighted by the root of its count: float32 ``(hidden_dim,)``, unit length."""
@@ -50,6 +59,18 @@ class MockAdapter(ModelAdapter):
         for word, count in words.items():
             total += np.sqrt(count) * _word_vector(word, self._dim)
         return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+class WordsAdapter(HashingAdapter):
+    """Encodes where no model does: texts are told apart by their words alone."""
+
+    _name, _prefix = "words alone", WORDS_PREFIX
+
+
+class MockAdapter(HashingAdapter):
+    """Stands for a model in tests, benchmarks and trials."""
+
+    _name, _prefix = "mock", "mock-1-"
 
 
 def _stem(word: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.banks import open_bank
 
-from membank_llama.cli.conversation import Conversation, ReplyOptions
+from membank_llama.cli.chat_session import ChatSession, ReplyOptions
 from membank_llama.core.errors import InvalidInputError, ModelError
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.drop_in import Llama
@@ -38,7 +38,7 @@ def llm(tiny_gguf: Path, bank: MemBank) -> Iterator[Any]:
 
 def test_a_turn_streams_remembers_and_says_what_came_back(llm: Any, bank: MemBank) -> None:
     bank.ingest("The wifi password is heron-blue.")
-    talk = Conversation(llm, ReplyOptions(temperature=0.0, max_tokens=6))
+    talk = ChatSession(llm, ReplyOptions(temperature=0.0, max_tokens=6))
     pieces: list[str] = []
     reply = talk.ask("What is the wifi password?", pieces.append, never)
     assert "".join(pieces) == reply.text
@@ -53,7 +53,7 @@ def test_a_turn_streams_remembers_and_says_what_came_back(llm: Any, bank: MemBan
 
 
 def test_stopped_keeps_what_was_said_as_partial(llm: Any, bank: MemBank) -> None:
-    talk = Conversation(llm, ReplyOptions(temperature=1.5, max_tokens=200, seed=1))
+    talk = ChatSession(llm, ReplyOptions(temperature=1.5, max_tokens=200, seed=1))
     pieces: list[str] = []
     reply = talk.ask("Tell me a long story.", pieces.append, lambda: len("".join(pieces)) > 8)
     assert reply.ended == "stopped"
@@ -67,7 +67,7 @@ def test_stopped_keeps_what_was_said_as_partial(llm: Any, bank: MemBank) -> None
 
 
 def test_the_oldest_turns_leave_the_context_and_not_the_bank(llm: Any, bank: MemBank) -> None:
-    talk = Conversation(llm, ReplyOptions(temperature=0.0, max_tokens=4, system="Be brief."))
+    talk = ChatSession(llm, ReplyOptions(temperature=0.0, max_tokens=4, system="Be brief."))
     dropped = 0
     for number in range(8):
         text = f"Fact number {number}: " + "the river is long and the lamp is bright. " * 3
@@ -84,7 +84,7 @@ def test_the_oldest_turns_leave_the_context_and_not_the_bank(llm: Any, bank: Mem
 
 
 def test_a_message_that_never_fits_is_refused_and_taken_back(llm: Any, bank: MemBank) -> None:
-    talk = Conversation(llm, ReplyOptions(max_tokens=4))
+    talk = ChatSession(llm, ReplyOptions(max_tokens=4))
     talk.ask("hello", nowhere, never)
     before = list(talk.messages)
     with pytest.raises(InvalidInputError, match="does not fit"):
@@ -99,7 +99,7 @@ def test_what_the_model_refuses_is_an_error_of_our_own_and_taken_back(llm: Any) 
     def refuse(**_: Any) -> Any:
         raise ValueError("System role not supported")
 
-    talk = Conversation(llm, ReplyOptions(max_tokens=4))
+    talk = ChatSession(llm, ReplyOptions(max_tokens=4))
     llm.chat_handler = refuse
     with pytest.raises(ModelError, match="System role not supported"):
         talk.ask("hello", nowhere, never)
@@ -109,7 +109,7 @@ def test_what_the_model_refuses_is_an_error_of_our_own_and_taken_back(llm: Any) 
 
 
 def test_the_last_turn_can_be_forgotten_everywhere(llm: Any, bank: MemBank) -> None:
-    talk = Conversation(llm, ReplyOptions(temperature=1.0, max_tokens=8, seed=2))
+    talk = ChatSession(llm, ReplyOptions(temperature=1.0, max_tokens=8, seed=2))
     talk.ask("The first thing.", nowhere, never)
     talk.ask("The secret thing.", nowhere, never)
     ids = talk.last_ids()
@@ -124,13 +124,13 @@ def test_the_last_turn_can_be_forgotten_everywhere(llm: Any, bank: MemBank) -> N
 
 
 def test_another_conversation_begins_without_what_was_said(llm: Any, bank: MemBank) -> None:
-    talk = Conversation(llm, ReplyOptions(max_tokens=4, system="Be brief."))
+    talk = ChatSession(llm, ReplyOptions(max_tokens=4, system="Be brief."))
     first = talk.memory.conversation
     talk.ask("Hello.", nowhere, never)
     talk.start_anew()
     assert talk.memory.conversation != first
     assert talk.messages == [{"role": "system", "content": "Be brief."}]
-    assert Conversation(llm).max_tokens == 128
+    assert ChatSession(llm).max_tokens == 128
 
 
 def test_without_a_memory_it_is_a_plain_chat(tiny_gguf: Path) -> None:
@@ -138,7 +138,7 @@ def test_without_a_memory_it_is_a_plain_chat(tiny_gguf: Path) -> None:
 
     plain = llama_cpp.Llama(str(tiny_gguf), n_ctx=256, n_threads=1, n_threads_batch=1, verbose=False)
     try:
-        reply = Conversation(plain, ReplyOptions(max_tokens=4)).ask("Hello.", nowhere, never)
+        reply = ChatSession(plain, ReplyOptions(max_tokens=4)).ask("Hello.", nowhere, never)
     finally:
         plain.close()
     assert reply.recalled is None

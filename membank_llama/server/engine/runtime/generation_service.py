@@ -1,0 +1,164 @@
+"""`GenerationService`: from the name a client gives to a stream of its answer.
+
+Finds the model, refuses what it can't do before anything is loaded, waits for it, and runs the answer on its
+thread. The APIs (ollama_api.py, openai_api.py) give it the shape their clients expect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, Protocol, TypeVar
+
+from membank_llama.core.errors import ModelFileError, ModelNotFoundError
+from membank_llama.gguf.capabilities import read_facts
+
+from ...asgi import AbandonedError, WireError, outward
+from ..exchange import Exchange
+from ..generation.answer import Delta, GenerationPlan, write_answer
+from ..generation.decode import Tally
+from ..generation.generation_context import GenerationContext
+from ..generation.request import RequestedModel
+from ..generation.tool_calls import ToolCall
+from ..library.catalogue import Catalogue
+from ..library.downloads import Downloads
+from .async_bridge import AsyncBridge, Work
+from .embedder import Embedder
+from .model_pool import LoadRequest, ModelPool, PooledModel
+
+T = TypeVar("T")
+Event_ = Delta | Tally
+
+
+class GenerationRequest(Protocol):
+    """Something that a loaded model can make a plan of."""
+
+    @property
+    def target(self) -> RequestedModel: ...
+    def plan(self, model: GenerationContext, cancelled: Event | None = None) -> GenerationPlan: ...
+
+
+class AnswerFormat(Protocol):
+    """How an API shows an answer: pieces of a stream, its end, or all at once."""
+
+    kind: str
+
+    def piece(self, delta: Delta) -> list[Any]: ...
+    def last(self, tally: Tally, load_ns: int) -> list[Any]: ...
+    def whole(self, delta: Delta, tally: Tally, load_ns: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class GenerationService:
+    """The catalogue and the pool, for those who answer requests."""
+
+    catalogue: Catalogue
+    pool: ModelPool
+    downloads: Downloads = field(default_factory=Downloads)
+
+    async def find(self, name: str) -> RequestedModel:
+        """The model of a name.
+
+        Raises:
+            WireError: there is none, or its file is damaged.
+        """
+        try:
+            served = await asyncio.to_thread(self.catalogue.find, name)
+        except ModelNotFoundError as exc:
+            raise WireError(404, f"model '{name}' not found") from exc
+        try:
+            return RequestedModel(name, served, await asyncio.to_thread(read_facts, served.path))
+        except ModelFileError as exc:
+            raise WireError(500, outward(exc)) from exc
+
+    async def find_writing(self, name: str, verb: str) -> RequestedModel:
+        """The same, of a model that generates text; `verb` says what it is wanted for.
+
+        Raises:
+            WireError: as `find`, or 400: it was made for embeddings.
+        """
+        target = await self.find(name)
+        if not target.facts.writes:
+            raise WireError(400, f'"{name}" does not support {verb}')
+        return target
+
+    async def load(self, target: RequestedModel, n_ctx: int | None, keep_alive: float | None) -> None:
+        """Load a model, and no more."""
+        loaded = await self.pool.hold(LoadRequest(target.served, target.facts, n_ctx), keep_alive)
+        self.pool.release(loaded)
+
+    def unload(self, target: RequestedModel) -> None:
+        """Have a model go."""
+        self.pool.expire(LoadRequest(target.served, target.facts))
+
+    @asynccontextmanager
+    async def stream(
+        self, target: RequestedModel, n_ctx: int | None, keep_alive: float | None, work: Any
+    ) -> AsyncIterator[tuple[AsyncBridge[Any], int]]:
+        """Run ``work(native)(cancelled)`` on a model as soon as it is free; with the time that this took.
+
+        Leaving the block ends the work, wherever it is.
+        """
+        began = time.perf_counter_ns()
+        loaded: PooledModel = await self.pool.hold(LoadRequest(target.served, target.facts, n_ctx), keep_alive)
+        stream: AsyncBridge[Any] = self.pool.run(loaded, work)
+        try:
+            yield stream, time.perf_counter_ns() - began
+        finally:
+            stream.cancel()
+
+    async def answer(
+        self,
+        ask: GenerationRequest,
+        n_ctx: int | None,
+        keep_alive: float | None,
+        x: Exchange,
+        shape: AnswerFormat,
+        streaming: bool,
+    ) -> None:
+        """Write an answer and send it, as it comes or whole."""
+        async with self.stream(ask.target, n_ctx, keep_alive, _work(ask)) as (events, load_ns):
+            try:
+                if streaming:
+                    await _send_stream(x, events, shape, load_ns)
+                else:
+                    await _send_whole(x, events, shape, load_ns)
+            except AbandonedError as exc:
+                raise WireError(503, "the server is closing") from exc
+
+
+def _work(ask: GenerationRequest) -> Any:
+    def on(native: GenerationContext | Embedder) -> Work[Event_]:
+        def work(cancelled: Event) -> Iterator[Event_]:
+            if not isinstance(native, GenerationContext):
+                raise WireError(400, f'"{ask.target.name}" does not support generate')
+            yield from write_answer(native, ask.plan(native, cancelled), cancelled)
+
+        return work
+
+    return on
+
+
+async def _send_stream(x: Exchange, events: AsyncBridge[Event_], shape: AnswerFormat, load_ns: int) -> None:
+    async for event in events:
+        pieces = shape.last(event, load_ns) if isinstance(event, Tally) else shape.piece(event)
+        for piece in pieces:
+            await x.push(piece, shape.kind)
+    await x.end()
+
+
+async def _send_whole(x: Exchange, events: AsyncBridge[Event_], shape: AnswerFormat, load_ns: int) -> None:
+    content, thinking, tally = [], [], Tally()
+    calls: list[ToolCall] = []
+    async for event in events:
+        if isinstance(event, Tally):
+            tally = event
+        else:
+            content.append(event.content)
+            thinking.append(event.thinking)
+            calls.extend(event.calls)
+    await x.reply(shape.whole(Delta("".join(content), "".join(thinking), tuple(calls)), tally, load_ns))
