@@ -33,7 +33,7 @@ class ReplyOptions:
 
 
 @dataclass(frozen=True)
-class ChatReply:
+class SessionReply:
     """One reply: its text, why it ended, how many turns were let go for it, and what was recalled."""
 
     text: str
@@ -73,7 +73,7 @@ class ChatSession:
 
     # -- a turn
 
-    def ask(self, text: str, show: Callable[[str], None], stopped: Callable[[], bool]) -> ChatReply:
+    def ask(self, text: str, show: Callable[[str], None], stopped: Callable[[], bool]) -> SessionReply:
         """Say something and stream the reply.
 
         Args:
@@ -112,7 +112,7 @@ class ChatSession:
             self.messages.pop()
             raise
         self._keep_reply("".join(said))
-        return ChatReply("".join(said), ended, dropped, self.memory.last if self.memory is not None else None)
+        return SessionReply("".join(said), ended, dropped, self.memory.last if self.memory is not None else None)
 
     def _stream(self, show: Callable[[str], None], stopped: Callable[[], bool]) -> Literal["stop", "length", "stopped"]:
         stream = self.llm.create_chat_completion(

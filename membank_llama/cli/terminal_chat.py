@@ -26,7 +26,7 @@ from rich.text import Text
 from membank_llama.core.errors import InvalidInputError, MembankError
 
 from . import terminal
-from .chat_session import ChatReply, ChatSession
+from .chat_session import ChatSession, SessionReply
 from .last_recall import history_file, recall_rows, save_recall, scrub
 
 PROMPT = "› "
@@ -140,7 +140,7 @@ class Chat:
                 writer.close()
         self._after(reply)
 
-    def _after(self, reply: ChatReply) -> None:
+    def _after(self, reply: SessionReply) -> None:
         parts = []
         if reply.ended == "stopped":
             parts.append("stopped")
@@ -157,7 +157,7 @@ class Chat:
         if parts:
             self._dim(" · ".join(parts))
 
-    def _about_memory(self, reply: ChatReply) -> list[str]:
+    def _about_memory(self, reply: SessionReply) -> list[str]:
         last = reply.recalled
         if last is None:
             return []

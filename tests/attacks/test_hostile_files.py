@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 from membank_llama.server.engine.generation.answer import write_answer
-from membank_llama.server.engine.generation.request import ChatRequest, RequestedModel
+from membank_llama.server.engine.generation.request import ConversationRequest, RequestedModel
 from membank_llama.server.engine.runtime.embedder import Embedder
 from membank_llama.gguf.capabilities import read_facts
 from membank_llama.gguf.header import read_metadata
@@ -38,7 +38,7 @@ try:
         model = GenerationContext(path, n_ctx=512, n_threads=1, n_gpu_layers=0)
         target = RequestedModel("x", ServedModel(name="x", path=path, digest="0", size=1, modified_at=0.0), facts)
         said = [{"role": "user", "content": "hello there " * 20}]
-        ask = ChatRequest(target, said, SamplingOptions(num_predict=6, seed=1))
+        ask = ConversationRequest(target, said, SamplingOptions(num_predict=6, seed=1))
         list(write_answer(model, ask.plan(model), Event()))
         model.close()
 except (MembankError, WireError, ValueError) as exc:

@@ -12,7 +12,7 @@ from support.engines import running, user
 
 from membank_llama.core.errors import ModelError
 from membank_llama.server.asgi import AbandonedError, WireError
-from membank_llama.server.engine.generation.chat_template import ChatMessage, ChatTemplate
+from membank_llama.server.engine.generation.chat_template import ChatTemplate, TemplateMessage
 from membank_llama.server.engine.generation.context_window import fitting
 from membank_llama.server.engine.generation.generation_context import GenerationContext
 from membank_llama.server.engine.generation.sampling_options import SamplingOptions, resolve
@@ -41,7 +41,7 @@ def turns(count: int, text: str = "turn") -> list[dict[str, Any]]:
     return [{"role": ("user", "assistant")[n % 2], "content": f"{text} {n}"} for n in range(count)]
 
 
-def longest_that_fits(model: GenerationContext, said: Sequence[ChatMessage], room: int) -> list[int]:
+def longest_that_fits(model: GenerationContext, said: Sequence[TemplateMessage], room: int) -> list[int]:
     """The answer by trying them all."""
     for start in range(len(said)):
         if start == 0 or said[start]["role"] == "user":

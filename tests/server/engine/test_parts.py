@@ -23,7 +23,7 @@ from membank_llama.server.engine.generation.generation_context import Generation
 from membank_llama.server.engine.generation.grammars import of_schema
 from membank_llama.server.engine.generation.message_format import template_messages
 from membank_llama.server.engine.generation.reasoning import Think, Trimmer
-from membank_llama.server.engine.generation.request import ChatRequest, RequestedModel
+from membank_llama.server.engine.generation.request import ConversationRequest, RequestedModel
 from membank_llama.server.engine.generation.sampling_options import SamplingOptions, resolve
 from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools, style_of
 from membank_llama.server.engine.library.served_model import ServedModel
@@ -236,7 +236,7 @@ def test_the_modelfiles_system_and_a_note_on_tools(recall_tiny: Path) -> None:
         own = [{"role": "system", "content": "Own."}, {"role": "user", "content": "x"}]
         assert conversation(target, own) == own
         tools = Tools([{"type": "function", "function": {"name": "get_time"}}], CallStyle(bare=True))
-        tokens = ChatRequest(target, said, SamplingOptions(), tools=tools).plan(model).tokens
+        tokens = ConversationRequest(target, said, SamplingOptions(), tools=tools).plan(model).tokens
         text = b"".join(model.piece(token) for token in tokens).decode()
         assert "Be kind." in text
         assert "get_time" in text

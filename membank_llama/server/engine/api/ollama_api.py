@@ -15,7 +15,7 @@ from ..generation.answer import Delta
 from ..generation.decode import Tally
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
-from ..generation.request import ChatRequest, RawRequest, RequestedModel, conversation
+from ..generation.request import ConversationRequest, RawRequest, RequestedModel, conversation
 from ..generation.sampling_options import SamplingOptions, resolve
 from ..generation.tool_calls import Tools, style_of
 from ..runtime.generation_service import GenerationService
@@ -130,7 +130,7 @@ async def chat(service: GenerationService, x: Exchange) -> None:
         await _idle(service, x, shape, common)
         return
     tools = await asyncio.to_thread(Tools, given, style_of(target.facts.template)) if given else None
-    ask = ChatRequest(
+    ask = ConversationRequest(
         target=target,
         messages=conversation(target, said),
         options=common.options,
@@ -167,12 +167,14 @@ async def generate(service: GenerationService, x: Exchange) -> None:
     if not prompt and not suffix:
         await _idle(service, x, shape, common)
         return
-    ask: ChatRequest | RawRequest
+    ask: ConversationRequest | RawRequest
     if raw or template or suffix:
         ask = RawRequest(common.target, prompt, common.options, common.grammar, suffix, context)
     else:
         said = conversation(common.target, [{"role": "user", "content": prompt}], system=system, fresh=not context)
-        ask = ChatRequest(common.target, said, common.options, common.grammar, think=common.think, before=context)
+        ask = ConversationRequest(
+            common.target, said, common.options, common.grammar, think=common.think, before=context
+        )
     await service.answer(ask, common.options.num_ctx, common.keep_alive, x, shape, common.stream)
 
 

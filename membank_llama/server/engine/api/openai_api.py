@@ -18,7 +18,7 @@ from ..generation.answer import Delta
 from ..generation.decode import Tally
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
-from ..generation.request import ChatRequest, RawRequest, conversation
+from ..generation.request import ConversationRequest, RawRequest, conversation
 from ..generation.sampling_options import SamplingOptions, resolve
 from ..generation.tool_calls import ToolCall, Tools, style_of
 from ..runtime.generation_service import GenerationService
@@ -166,7 +166,7 @@ async def chat_completions(service: GenerationService, x: Exchange) -> None:
     shape, think = _ChatFormat(name, usage=_wants_usage(body)), _think(body)
     grammar = await asyncio.to_thread(_format, body)
     target = await service.find_writing(name, "chat")
-    ask = ChatRequest(
+    ask = ConversationRequest(
         target=target,
         messages=conversation(target, said),
         options=_options(target.served.parameters, body),

@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ...asgi import WireError, outward
 
-ChatMessage = Mapping[str, Any]
+TemplateMessage = Mapping[str, Any]
 _FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 CHATML = (
@@ -59,7 +59,7 @@ class ChatTemplate:
         self._source = source or CHATML
         self._given = {"bos_token": bos, "eos_token": eos}
 
-    def render(self, messages: Sequence[ChatMessage], tools: Sequence[ChatMessage] = (), **given: Any) -> str:
+    def render(self, messages: Sequence[TemplateMessage], tools: Sequence[TemplateMessage] = (), **given: Any) -> str:
         """The prompt. A last message of the assistant is left open, to be continued.
 
         Raises:
@@ -81,7 +81,7 @@ class ChatTemplate:
             0
         ]
 
-    def _run(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> str:
+    def _run(self, messages: Sequence[TemplateMessage], given: Mapping[str, Any]) -> str:
         try:
             template = _compiled(self._source)
         except TemplateError as exc:
@@ -89,7 +89,7 @@ class ChatTemplate:
         return template.render({**self._given, **given, "messages": messages, "add_generation_prompt": True})
 
 
-def _variants(messages: list[ChatMessage]) -> Iterator[list[ChatMessage]]:
+def _variants(messages: list[TemplateMessage]) -> Iterator[list[TemplateMessage]]:
     """The messages, then what a template may want instead: arguments as text, no system message."""
     folded = _fold_system(messages)
     for some in (messages, folded):
@@ -99,7 +99,7 @@ def _variants(messages: list[ChatMessage]) -> Iterator[list[ChatMessage]]:
                 yield [_with_text_arguments(message) for message in some]
 
 
-def _with_text_arguments(message: ChatMessage) -> ChatMessage:
+def _with_text_arguments(message: TemplateMessage) -> TemplateMessage:
     calls = [
         {**call, "function": {**call["function"], "arguments": _tojson(call["function"]["arguments"])}}
         for call in message.get("tool_calls", ())
@@ -107,7 +107,7 @@ def _with_text_arguments(message: ChatMessage) -> ChatMessage:
     return {**message, "tool_calls": calls} if calls else message
 
 
-def _fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
+def _fold_system(messages: Sequence[TemplateMessage]) -> list[TemplateMessage] | None:
     """The system message as the head of the first user message; None where there is nothing to fold."""
     if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
         return None

@@ -13,10 +13,10 @@ from threading import Event
 from typing import Any
 
 from ...asgi import AbandonedError, WireError
-from .chat_template import ChatMessage
+from .chat_template import TemplateMessage
 from .generation_context import GenerationContext
 
-Render = Callable[[Sequence[ChatMessage]], str]
+Render = Callable[[Sequence[TemplateMessage]], str]
 
 _ANSWER = 256
 _LEAST = 16
@@ -25,7 +25,7 @@ _LEAST = 16
 
 def fitting(
     model: GenerationContext,
-    messages: Sequence[ChatMessage],
+    messages: Sequence[TemplateMessage],
     render: Render,
     num_predict: int,
     cancelled: Event | None = None,
@@ -38,7 +38,7 @@ def fitting(
     """
     room = model.n_ctx - min(num_predict if num_predict > 0 else _ANSWER, model.n_ctx // 8)
 
-    def tokens_of(some: Sequence[ChatMessage]) -> list[int] | None:
+    def tokens_of(some: Sequence[TemplateMessage]) -> list[int] | None:
         """None where that is more than anything holds."""
         if cancelled is not None and cancelled.is_set():
             raise AbandonedError
@@ -82,17 +82,17 @@ def too_long(model: GenerationContext) -> WireError:
     )
 
 
-def _starts(messages: Sequence[ChatMessage]) -> list[int]:
+def _starts(messages: Sequence[TemplateMessage]) -> list[int]:
     """Where a shortened conversation may begin, the longest first."""
     users = [at for at, message in enumerate(messages) if message["role"] == "user"]
     return users[1:] or [len(messages) - 1]
 
 
-def _from(messages: Sequence[ChatMessage], start: int) -> list[ChatMessage]:
+def _from(messages: Sequence[TemplateMessage], start: int) -> list[TemplateMessage]:
     return [m for at, m in enumerate(messages) if at >= start or m["role"] == "system"]
 
 
-def with_system(messages: Sequence[ChatMessage], system: str | None) -> list[ChatMessage]:
+def with_system(messages: Sequence[TemplateMessage], system: str | None) -> list[TemplateMessage]:
     """The Modelfile's system message in front, where the request brings none at its head."""
     if not system or (messages and messages[0]["role"] == "system"):
         return list(messages)

@@ -1,4 +1,4 @@
-"""`ChatRequest`: what a client wants written, whichever API it came by, and the plan a loaded model makes of it."""
+"""`ConversationRequest`: what a client wants written, whichever API it came by, and the plan a loaded model makes of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from membank_llama.gguf.capabilities import ModelFacts
 from ...asgi import WireError
 from ..library.served_model import ServedModel
 from .answer import GenerationPlan
-from .chat_template import ChatMessage
+from .chat_template import TemplateMessage
 from .context_window import fitting, too_long, with_system
 from .generation_context import GenerationContext
 from .reasoning import OPEN, Think
@@ -32,14 +32,14 @@ class RequestedModel:
 
 
 @dataclass(frozen=True)
-class ChatRequest:
+class ConversationRequest:
     """A conversation to go on with.
 
     `before`: tokens of an earlier answer to go in front, of `/api/generate`'s `context`.
     """
 
     target: RequestedModel
-    messages: Sequence[ChatMessage]
+    messages: Sequence[TemplateMessage]
     options: SamplingOptions
     grammar: str | None = None
     tools: Tools | None = None
@@ -55,7 +55,7 @@ class ChatRequest:
         if tools is not None and not shown:
             messages = _with_note(messages, tools.note())
 
-        def render(some: Sequence[ChatMessage]) -> str:
+        def render(some: Sequence[TemplateMessage]) -> str:
             return model.renderer.render(template, some, shown, given, cancelled)
 
         tokens = fitting(model, messages, render, self.options.num_predict, cancelled)
@@ -104,8 +104,8 @@ class RawRequest:
 
 
 def conversation(
-    target: RequestedModel, messages: Sequence[ChatMessage], *, system: str = "", fresh: bool = True
-) -> list[ChatMessage]:
+    target: RequestedModel, messages: Sequence[TemplateMessage], *, system: str = "", fresh: bool = True
+) -> list[TemplateMessage]:
     """The Modelfile's system message and examples before what the request says."""
     said = [*(target.served.messages if fresh else ()), *messages]
     if messages and messages[0]["role"] == "system":
@@ -114,7 +114,7 @@ def conversation(
     return with_system(said, system or target.served.system)
 
 
-def _with_note(messages: list[ChatMessage], note: str) -> list[ChatMessage]:
+def _with_note(messages: list[TemplateMessage], note: str) -> list[TemplateMessage]:
     if messages and messages[0]["role"] == "system":
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{note}"}, *messages[1:]]
     return [{"role": "system", "content": note}, *messages]

@@ -13,7 +13,7 @@ from typing import Any
 from membank_llama.core.child_process import ChildError, ChildProcess, Flag
 
 from ...asgi import AbandonedError, WireError
-from .chat_template import ChatMessage, ChatTemplate
+from .chat_template import ChatTemplate, TemplateMessage
 
 SECONDS = 3.0
 MEMORY = 640 * 1024 * 1024
@@ -31,8 +31,8 @@ class TemplateRenderer:
     def render(
         self,
         template: tuple[str | None, str, str],
-        messages: Sequence[ChatMessage],
-        tools: Sequence[ChatMessage],
+        messages: Sequence[TemplateMessage],
+        tools: Sequence[TemplateMessage],
         given: Mapping[str, Any],
         cancelled: Flag | None = None,
     ) -> str:
