@@ -1,5 +1,7 @@
-"""Tokens of the models that answer: exact where their file is at hand, estimated upwards where it is not; and the length
-of a model's context, which is what the upstream says of it once it has answered."""
+"""Tokens of the models that answer: exact where their file is at hand, estimated upwards where it is not.
+
+The length of a model's context is what the upstream says of it, once it has answered.
+"""
 
 from __future__ import annotations
 
