@@ -25,6 +25,8 @@ logger = logging.getLogger("membank_llama")
 MOST_TOGETHER = 64
 _APART, _TURNS_APART = 1e-4, 1e-6
 """Seconds between what comes at once and between its turns: memories keep the order in which they were said."""
+_TURN = 200
+"""What a turn takes beside its text, in characters."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,18 @@ class NewTurns:
     partial: bool = False
     context_key: bytes | None = None
 
+    @property
+    def size(self) -> int:
+        """Characters, and what a turn takes beside them."""
+        return sum(len(turn.text) + _TURN for turn in self.turns)
+
 
 @dataclass
 class Waiting:
-    """Turns that are not stored yet: when they came, by both clocks, and how often that was tried."""
+    """Turns that are not stored yet: their size, when they came, by both clocks, and how often that was tried."""
 
     new: NewTurns
+    size: int
     came: float
     since: float
     tries: int = 0
@@ -80,6 +88,7 @@ class TurnWriter:
         self._changed = threading.Condition()
         self._new: deque[Waiting | None] = deque()
         self._unfinished = 0
+        self._characters = 0
         self._is_working = False
         self._last_came = 0.0
         self._kept: list[Waiting] = []
@@ -108,7 +117,9 @@ class TurnWriter:
         """Store this soon."""
         with self._changed:
             self._last_came = max(time.time(), self._last_came + _APART)
-            self._begin(Waiting(new, self._last_came, time.monotonic()))
+            waiting = Waiting(new, new.size, self._last_came, time.monotonic())
+            self._characters += waiting.size
+            self._begin(waiting)
 
     def flush(self) -> bool:
         """Wait until everything so far is stored or was tried; returns whether nothing is left."""
@@ -143,9 +154,11 @@ class TurnWriter:
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
-            self._take_in([waiting for waiting in batch if waiting is not None])
+            new = [waiting for waiting in batch if waiting is not None]
+            self._take_in(new)
             with self._changed:
                 self._unfinished -= len(batch)
+                self._characters -= sum(waiting.size for waiting in new)
                 self._changed.notify_all()
 
     def _next(self) -> list[Waiting | None] | None:

@@ -51,7 +51,7 @@ class Proxy:
     """Memory in front of an app that speaks Ollama's API.
 
     Args:
-        behind: closed with this.
+        backend: closed with this.
         memory: None passes everything on.
         tokens: who may come in, and to what.
         facts: for `/membank/status`: what is behind, who encodes.
@@ -60,35 +60,35 @@ class Proxy:
 
     def __init__(
         self,
-        behind: Backend,
+        backend: Backend,
         memory: ProxyMemory | None,
         *,
         tokens: BearerTokens | None = None,
         facts: Callable[[], Mapping[str, Any]] = dict,
         max_body: int = MAX_BODY_BYTES,
     ) -> None:
-        self.behind = behind
+        self._backend = backend
         self.memory = memory
         self.metrics = Metrics()
         self._tokens = tokens or BearerTokens({})
-        self._intake = BodyBudget(max_body)
+        self._body_budget = BodyBudget(max_body)
         self._chat: ChatHandler | None = None
         self._status: StatusApi | None = None
         if memory is not None:
-            self._chat = ChatHandler(behind, memory, self.metrics)
-            self._status = StatusApi(memory, self.metrics, facts, self._intake)
+            self._chat = ChatHandler(backend, memory, self.metrics)
+            self._status = StatusApi(memory, self.metrics, facts, self._body_budget)
             worker = memory.ingest_worker
             self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: worker.waiting)
             self.metrics.watch("membank_stored_memories", "Memories stored since the start.", lambda: worker.stored)
-        queued = getattr(behind, "queued", None)
+        queued = getattr(backend, "queued", None)
         if queued is not None:
-            self.metrics.watch("membank_engine_queue", "Requests waiting for a model.", lambda: behind.queued)  # type: ignore[attr-defined]
+            self.metrics.watch("membank_engine_queue", "Requests waiting for a model.", lambda: backend.queued)  # type: ignore[attr-defined]
 
     async def close(self) -> None:
         """Close what is behind, then store what is waiting."""
         if self._chat is not None:
             await self._chat.close()
-        await self.behind.close()
+        await self._backend.close()
         if self.memory is not None:
             self.memory.close()
 
@@ -130,15 +130,15 @@ class Proxy:
         else:
             caller.namespace()
             _check_change(caller, method)
-            await self.behind(scope, receive, send)
+            await self._backend(scope, receive, send)
 
     async def _with_body(
         self, scope: Scope, receive: Receive, send: Send, caller: Caller, chat: ChatHandler | None
     ) -> None:
-        async with self._intake.body(scope, receive) as body:
+        async with self._body_budget.body(scope, receive) as body:
             namespace, body, parsed = caller.namespace_of(body, _parsed(body))
             if chat is None:
-                await self.behind(for_body(scope, body), replayed(body, receive), send)
+                await self._backend(for_body(scope, body), replayed(body, receive), send)
             else:
                 await chat.handle(scope, receive, send, body, parsed, namespace)
 

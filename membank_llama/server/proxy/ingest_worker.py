@@ -27,8 +27,6 @@ MOST_CHARACTERS = 256 * 1024
 """Of one message; of what is longer, its beginning and its end are remembered."""
 _END_CHARACTERS = 64 * 1024
 MOST_WAITING_CHARACTERS = 32 * 1024 * 1024
-_TURN = 200
-"""What a turn takes beside its text, in characters."""
 AGAIN_SECONDS = 5.0
 MOST_TRIES = 6
 MOST_KEPT = 512
@@ -61,20 +59,17 @@ class IngestWorker(TurnWriter):
         self._conversations = conversations
         self._is_busy = is_busy
         self._background = background
-        self._characters = 0
 
     def learn(self, new: NewTurns) -> bool:
         """Remember this, soon. Returns False where too much waits already: it is new when it is sent again."""
         new = _shortened(new)
-        size = _size(new)
         with self._changed:
-            if self._characters and self._characters + size > MOST_WAITING_CHARACTERS:
+            if self._characters and self._characters + new.size > MOST_WAITING_CHARACTERS:
                 self.failed += 1
                 logger.warning("what was said is not remembered: %d characters wait to be stored", self._characters)
                 return False
-            self._characters += size
-        self._conversations.note(new.conversation, _marks(new))
-        self.add(new)
+            self._conversations.note(new.conversation, _marks(new))
+            self.add(new)
         return True
 
     def close(self) -> None:
@@ -93,11 +88,6 @@ class IngestWorker(TurnWriter):
             if now - quiet_since >= QUIET_SECONDS or now - since >= PATIENCE_SECONDS:
                 return
             time.sleep(QUIET_SECONDS / 5)
-
-    def _take_in(self, new: list[Waiting]) -> None:
-        super()._take_in(new)
-        with self._changed:
-            self._characters -= sum(_size(waiting.new) for waiting in new)
 
     def _ingest(self, items: list[NewMemory], waiting: list[Waiting]) -> None:
         turns = [(one.new.conversation, *mark) for one in waiting for mark in _marks(one.new)]
@@ -138,8 +128,3 @@ def _beginning_and_end(text: str) -> str:
         _END_CHARACTERS,
     )
     return f"{text[: MOST_CHARACTERS - _END_CHARACTERS]}\n\n{text[-_END_CHARACTERS:]}"
-
-
-def _size(new: NewTurns) -> int:
-    """Characters, and what a turn takes beside them."""
-    return sum(len(turn.text) + _TURN for turn in new.turns)

@@ -34,14 +34,14 @@ class StatusApi:
 
     Args:
         facts: what else belongs into the status.
-        intake: takes the bodies in.
+        body_budget: takes the bodies in.
     """
 
     def __init__(
-        self, memory: ProxyMemory, metrics: Metrics, facts: Callable[[], Mapping[str, Any]], intake: BodyBudget
+        self, memory: ProxyMemory, metrics: Metrics, facts: Callable[[], Mapping[str, Any]], body_budget: BodyBudget
     ) -> None:
         self._memory = memory
-        self._intake = intake
+        self._body_budget = body_budget
         self._metrics = metrics
         self._facts = facts
         self._since = time.time()
@@ -65,10 +65,10 @@ class StatusApi:
         if path == "/membank/why" and method in ("GET", "HEAD"):
             return _json({"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
         if path == "/membank/recall" and method == "POST":
-            async with self._intake.body(scope, receive) as body:
+            async with self._body_budget.body(scope, receive) as body:
                 return _json(await self._recall(*_opened(body, caller), zone_of(scope)))
         if path == "/membank/learn" and method == "POST":
-            async with self._intake.body(scope, receive) as body:
+            async with self._body_budget.body(scope, receive) as body:
                 return _json(await asyncio.to_thread(self._learn, *_opened(body, caller)))
         if path in OWN:
             raise WireError(405, f"{method} is not allowed here")

@@ -139,12 +139,12 @@ class ContextLengths:
     """ContextLengths by model.
 
     Args:
-        behind: asked for `/api/ps`.
+        backend: asked for `/api/ps`.
         assumed: tokens of a model that nothing is known of.
     """
 
-    def __init__(self, behind: ASGIApp, assumed: int) -> None:
-        self._behind = behind
+    def __init__(self, backend: ASGIApp, assumed: int) -> None:
+        self._backend = backend
         self._assumed = assumed
         self._known: dict[str, int] = {}
         self._asked: OrderedDict[str, float] = OrderedDict()
@@ -189,7 +189,7 @@ class ContextLengths:
             "type": "http", "method": "GET", "path": _PS, "raw_path": _PS.encode(), "query_string": b"", "headers": [],
         }  # fmt: skip
         try:
-            await asyncio.wait_for(self._behind(scope, receive, send), LOOK_SECONDS)
+            await asyncio.wait_for(self._backend(scope, receive, send), LOOK_SECONDS)
             found = _contexts(json.loads(b"".join(parts)))
             self._known = (self._known if len(self._known) < MOST_MODELS else {}) | found
         except (ValueError, RecursionError, asyncio.TimeoutError):

@@ -1,17 +1,23 @@
-"""Tokens of the models that answer: exact where their file is at hand, estimated upwards where it is not."""
+"""Tokens of the models that answer: exact where their file is at hand, estimated upwards where it is not.
+
+The length of a model's context is what the upstream says of it, once it has answered.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import pytest
+from support.proxies import engine_of, proxied, user
 
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
 from membank_llama.adapters.llama_cpp.vocabulary import Vocabulary
 from membank_llama.core.errors import ModelFileError
-from membank_llama.server.proxy.tokenizers import EstimatedTokenizer, Tokenizers
+from membank_llama.server.proxy.tokenizers import ContextLengths, EstimatedTokenizer, Tokenizers
 
 TEXT = "My sister Ana lives in Porto, in the Rua das Flores 12.\n"
 
@@ -54,3 +60,40 @@ def test_read_in_the_background(recall_tiny: Path, tmp_path: Path) -> None:
     assert isinstance(Tokenizers(places.get).get("nowhere", 512), EstimatedTokenizer)
     with pytest.raises(ModelFileError):
         FileVocabulary(places["broken"])
+
+
+# -- contexts
+
+
+def test_a_context_is_learned_from_what_is_behind(tmp_path: Path, recall_tiny: Path) -> None:
+    with proxied(tmp_path, engine_of(tmp_path, recall_tiny, n_ctx=768)) as running:
+        assert running.memory.context_of("recall-tiny") == 4096
+        running.chat(user("Hello."))
+        deadline = time.monotonic() + 30
+        while running.memory.context_of("recall-tiny") == 4096 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert running.memory.context_of("recall-tiny") == running.memory.context_of("recall-tiny:latest") == 768
+        assert running.memory.context_of("other") == 4096
+
+
+def test_answers_that_hold_no_context() -> None:
+    answers = iter([b"no JSON", b"[]", b'{"models": 5}', b'{"models": [{"model": "m", "context_length": "x"}, 7]}'])
+
+    class Odd:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            body = next(answers) if scope["path"] == "/api/ps" else b'{"done": true, "response": "yes"}'
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+
+        async def close(self) -> None:
+            return
+
+    async def look() -> None:
+        contexts = ContextLengths(Odd(), 1000)
+        for number in range(4):
+            contexts.answered(f"m{number}")
+            await asyncio.sleep(0.01)
+        assert contexts.of("m") == 1000
+        await contexts.close()
+
+    asyncio.run(look())
