@@ -1,4 +1,4 @@
-"""`ConversationRequest`: what a client wants written, whichever API it came by, and the plan that a model makes of it."""
+"""`ConversationRequest`: what a client wants written, whichever API it came by, and the plan a model makes of it."""
 
 from __future__ import annotations
 
