@@ -127,7 +127,7 @@ async def chatted(watch: Watch, bank: MemBank) -> Trip:
         for number in range(BEFORE + 1):
             await asyncio.to_thread(memory.ingest_worker.flush)
             watch.trip = trip if number == BEFORE else None
-            message = {"role": "user", "content": f"{QUESTION} I ask for list {number}."}
+            message = {"role": "user", "content": f"{QUESTION}{' Again, please.' * number}"}
             body = {"model": "m", "stream": False, "messages": [message]}
             (await client.post("/api/chat", json=body)).raise_for_status()
             await asyncio.to_thread(memory.ingest_worker.flush)

@@ -16,7 +16,7 @@ from typing import Any
 from membank_llama.core.atomic_files import write_whole
 from membank_llama.core.errors import BankError, BankStorageError
 from membank_llama.recall.query import RecallResult
-from membank_llama.recall.result_json import result_scores
+from membank_llama.recall.result_json import scores_of
 from membank_llama.store.bank_files import HISTORY, LAST_RECALL, open_plain, read_limited
 
 _MOST_BYTES = 16 << 20
@@ -30,11 +30,11 @@ def recall_rows(
     taken = set(injected)
     return [
         {
-            **result_scores(result),
-            "injected": result.memory_id in taken,
-            "skipped": (skipped or {}).get(result.memory_id),
+            **scores,
+            "injected": scores["memory_id"] in taken,
+            "skipped": (skipped or {}).get(scores["memory_id"]),
         }
-        for result in results
+        for scores in scores_of(results)
     ]
 
 

@@ -8,6 +8,7 @@ one time zone: the one that is given, or else this machine's.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -51,6 +52,11 @@ def day_of(instant: float, zone: tzinfo | None = None) -> str:
         return f"{wall_clock(instant, zone):%Y-%m-%d}"
     except (ValueError, OverflowError, OSError):
         return ""
+
+
+def days_of(instants: Iterable[float], zone: tzinfo | None = None) -> list[str]:
+    """`day_of` of each."""
+    return [day_of(instant, zone) for instant in instants]
 
 
 def parse_instant(text: str) -> float:

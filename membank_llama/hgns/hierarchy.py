@@ -125,10 +125,6 @@ class HGNSHierarchy:
         """Bytes of one vector at `level`."""
         return self._codec.nbytes(level)
 
-    def offsets(self, level: int) -> tuple[int, int]:
-        """Where a level lies within a slot: start and stop."""
-        return self.spans[level]
-
     def compress(self, vectors: Vector) -> tuple[Codes, Codes, Codes]:
         """The codes of levels 0, 1 and 2 of rows (n, dim); rows of another length are brought to 1.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Protocol
 
-from membank_llama.core.days import day_of
+from membank_llama.core.days import days_of
 
 BLOCK_OPEN = "<memory>"
 BLOCK_CLOSE = "</memory>"
@@ -124,10 +124,13 @@ def shown_role(role: str) -> str:
     return shown if _NAME.fullmatch(shown) and not claims else "note"
 
 
-def line_of(memory: Remembered, neutralise: Callable[[str], str], zone: tzinfo | None = None) -> str:
-    """One memory as one line: date, who said it, text."""
-    day = day_of(memory.created_at, zone) or "undated"
-    return neutralise(f"- {day}, {shown_role(memory.role)}: {one_memory(memory.text)}")
+def lines_of(memories: Sequence[Remembered], neutralise: Callable[[str], str], zone: tzinfo | None = None) -> list[str]:
+    """Each memory as one line: date, who said it, text."""
+    days = days_of([memory.created_at for memory in memories], zone)
+    return [
+        neutralise(f"- {day or 'undated'}, {shown_role(memory.role)}: {one_memory(memory.text)}")
+        for day, memory in zip(days, memories, strict=True)
+    ]
 
 
 class LongMemory(Remembered, Protocol):
@@ -187,7 +190,7 @@ def build_block(
         neutralise: see `Neutraliser`.
         zone: whose days the lines begin with; None for this machine's.
     """
-    lines = [(memory, line_of(memory, neutralise, zone)) for memory in memories]
+    lines = list(zip(memories, lines_of(memories, neutralise, zone), strict=True))
     whole = _assemble(lines) if lines else ""
     if whole and (tokens := count(whole)) <= budget:
         return Block(whole, tokens, tuple(memory.memory_id for memory in memories))

@@ -53,6 +53,7 @@ class QuestionEncoder:
         self._store = store
         self._adapter = adapter
         self._max_bytes = max_bytes
+        self._dim, self._name = (0, "") if adapter is None else (adapter.hidden_dim, adapter.name)
         self.model_id = None if adapter is None else adapter.model_id()
         """The model that encodes; None without one."""
 
@@ -124,8 +125,8 @@ class QuestionEncoder:
         adapter = self._adapter
         if adapter is None:
             return np.zeros((len(texts), 0), np.float32)
-        rows = stacked([adapter.encode(texts[0])], adapter.name) if len(texts) == 1 else adapter.encode_batch(texts)
-        return check_vectors(rows, len(texts), adapter.hidden_dim, adapter.name)
+        rows = stacked([adapter.encode(texts[0])], self._name) if len(texts) == 1 else adapter.encode_batch(texts)
+        return check_vectors(rows, len(texts), self._dim, self._name)
 
 
 def _cohort_key(adapter: ModelAdapter) -> str:

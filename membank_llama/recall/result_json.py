@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .query import RecallResult
 
 
-def result_scores(result: RecallResult) -> dict[str, Any]:
-    """Which memory it is and how it was judged, without anything of its text."""
+def scores_of(results: Iterable[RecallResult]) -> list[dict[str, Any]]:
+    """Which memory each is and how it was judged, without anything of its text."""
+    return [_scores(result) for result in results]
+
+
+def _scores(result: RecallResult) -> dict[str, Any]:
     return {
         "memory_id": result.memory_id,
         "final_score": result.final_score,
@@ -29,7 +34,7 @@ def result_json(result: RecallResult) -> dict[str, Any]:
     pointers = (result.ptr_level0, result.ptr_level1, result.ptr_level2)
     return {
         "rank": result.rank,
-        **result_scores(result),
+        **_scores(result),
         "text": result.text,
         "source_text_hash": result.source_text_hash,
         "role": result.role,

@@ -159,23 +159,23 @@ class Registry(BankDatabase):
 
     # -- memories
 
-    def change(self, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
-        """Set columns of one memory, from those it has; returns whether there is such a memory.
+    def change(self, db: Database, memory_id: int, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+        """Set columns of one memory, from those it has, in the transaction that `db` is in; returns whether there is
+        such a memory.
 
         Raises:
             BankCorruptError: it is damaged, and a new checksum would hide that.
         """
-        with self.transaction() as db:
-            rows = self.rows(f"SELECT {CHECKED}, checksum FROM memories WHERE id = ?", (memory_id,))
-            if not rows:
-                return False
-            if not is_whole(rows[0]):
-                raise damaged(memory_id)
-            old = dict(zip(COLUMN_NAMES, rows[0], strict=False))
-            new = change(old)
-            values = (*new.values(), row_checksum(*(old | new).values()))
-            columns = ", ".join(f"{name} = ?" for name in (*new, "checksum"))
-            db.execute(f"UPDATE memories SET {columns} WHERE id = ?", (*values, memory_id))
+        row = db.execute(f"SELECT {CHECKED}, checksum FROM memories WHERE id = ?", (memory_id,)).fetchone()
+        if row is None:
+            return False
+        if not is_whole(row):
+            raise damaged(memory_id)
+        old = dict(zip(COLUMN_NAMES, row, strict=False))
+        new = change(old)
+        values = (*new.values(), row_checksum(*(old | new).values()))
+        columns = ", ".join(f"{name} = ?" for name in (*new, "checksum"))
+        db.execute(f"UPDATE memories SET {columns} WHERE id = ?", (*values, memory_id))
         return True
 
     def get(self, ids: Iterable[int]) -> dict[int, Memory]:
@@ -238,9 +238,9 @@ class Registry(BankDatabase):
         """Rises whenever a memory is removed, pinned or unpinned, lives on longer, or comes expired."""
         return self._counter("lifetimes")
 
-    def lifetimes_changed(self) -> None:
-        with self.transaction() as db:
-            db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
+    def lifetimes_changed(self, db: Database) -> None:
+        """Raise `lifetimes`, in the transaction that `db` is in."""
+        db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'lifetimes'")
 
     def lifetimes_of(self, namespace: str, since: float, until: float) -> tuple[list[int], list[int], float]:
         """Ids of a namespace that expired after `since` and by `until`, those that are pinned and never expire, rising,
@@ -290,9 +290,9 @@ class Registry(BankDatabase):
 
     def set_pinned(self, memory_id: int, pinned: bool) -> bool:
         """Returns whether there is such a memory."""
-        with self.transaction():
-            self.lifetimes_changed()
-            return self.change(memory_id, lambda _: {"pinned": int(pinned)})
+        with self.transaction() as db:
+            self.lifetimes_changed(db)
+            return self.change(db, memory_id, lambda _: {"pinned": int(pinned)})
 
     def count(self, namespace: str | None = None) -> int:
         return self._count("memories", namespace)

@@ -57,7 +57,7 @@ def delete_memories(registry: Registry, ids: Iterable[int]) -> Removal:
             _delete(registry, marks, piece, gone)
         if gone.memories:
             registry.bump(db)
-            registry.lifetimes_changed()
+            registry.lifetimes_changed(db)
     return gone
 
 

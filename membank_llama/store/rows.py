@@ -95,7 +95,17 @@ def _created(item: NewMemory, now: float) -> float:
     return float(now if item.created_at is None else item.created_at) + 0.0
 
 
-def row_of(memory_id: int, item: NewMemory, digest: bytes, slot: int, now: float) -> tuple[Any, ...]:
+def text_hashes(texts: Iterable[str]) -> list[bytes]:
+    """`text_hash` of each."""
+    return [text_hash(text) for text in texts]
+
+
+def rows_of(new: Iterable[tuple[int, NewMemory, bytes, int]], now: float) -> list[tuple[Any, ...]]:
+    """Rows of `COLUMNS` for memories given as (id, memory, text hash, slot)."""
+    return [_row_of(*one, now) for one in new]
+
+
+def _row_of(memory_id: int, item: NewMemory, digest: bytes, slot: int, now: float) -> tuple[Any, ...]:
     metadata = json.dumps(dict(item.metadata), ensure_ascii=False) if item.metadata else "{}"
     created = _created(item, now)
     expires = None if item.expires_at is None else float(item.expires_at) + 0.0

@@ -73,7 +73,7 @@ class StoredVectors:
 
     def codes(self, slots: Slots, level: int) -> Codes:
         """One level of many slots, shape ``(len(slots), nbytes(level))``."""
-        return self.buffer.rows(np.asarray(slots, np.int64), *self.hierarchy.offsets(level))
+        return self.buffer.rows(np.asarray(slots, np.int64), *self.hierarchy.spans[level])
 
     def _index_rows(self, slots: Slots, count: int) -> Vector:
         """What is indexed of many slots, shape ``(len(slots), count)``."""

@@ -22,7 +22,7 @@ from .database import chunks
 from .passage_rows import PassageRow, insert_passages
 from .pointers import placed_at
 from .registry import Registry
-from .rows import COLUMNS, row_of, text_hash, told_again
+from .rows import COLUMNS, rows_of, text_hashes, told_again
 
 CLOCK_SKEW = 2.0
 """Seconds by which the clocks of two processes may differ."""
@@ -93,7 +93,7 @@ def make_plan(
 
     `records` are those of all passages of all items, in order; a passage's id follows that of the one before it.
     """
-    digests = [text_hash(item.text) for item in items]
+    digests = text_hashes([item.text for item in items])
     known = known_texts(db, items, digests)
     held = held_activations(db, {record[0][:32] for record in records})
     places = Places(db, len(records))
@@ -155,7 +155,8 @@ def record_plan(
         insert_memories(registry, db, plan.new, now)
         if plan.passages:
             insert_passages(db, plan.passages)
-    seen_again(registry, plan.again, now)
+    if plan.again:
+        seen_again(registry, db, plan.again, now)
     if plan.new:
         registry.bump(db)
 
@@ -177,20 +178,20 @@ def insert_memories(
 ) -> None:
     """Store memories given as (id, memory, text hash, slot); ids must be above all that were ever given."""
     sql = f"INSERT INTO memories ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"
-    db.conn.executemany(sql, [row_of(*row, now) for row in rows])
+    db.conn.executemany(sql, rows_of(rows, now))
     registry.words.file(db, [(memory_id, item.namespace, item.text) for memory_id, item, _, _ in rows])
     soon = time.time() + CLOCK_SKEW
     if any(item.expires_at is not None and item.expires_at <= soon for _, item, _, _ in rows):
-        registry.lifetimes_changed()
+        registry.lifetimes_changed(db)
 
 
-def seen_again(registry: Registry, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
+def seen_again(registry: Registry, db: Database, tellings: Iterable[tuple[int, NewMemory]], now: float) -> None:
     """The same texts came once more: they live on at least as long as the new telling would."""
     for memory_id, item in tellings:
         # where it is damaged, `verify` says so
         with suppress(BankCorruptError):
-            registry.change(memory_id, lambda old, item=item: told_again(old, item, now))  # type: ignore[misc]
-            registry.lifetimes_changed()
+            registry.change(db, memory_id, lambda old, item=item: told_again(old, item, now))  # type: ignore[misc]
+            registry.lifetimes_changed(db)
 
 
 def known_texts(

@@ -56,7 +56,7 @@ def test_levels_keep_their_budget(codec: str, dim: int) -> None:
     assert coarse.shape[1] <= 0.085 * 4 * dim
     assert [full.shape[1], fine.shape[1], coarse.shape[1]] == [hierarchy.nbytes(level) for level in range(3)]
     assert hierarchy.slot_bytes == full.shape[1] + fine.shape[1] + coarse.shape[1]
-    bounds = [hierarchy.offsets(level) for level in range(3)]
+    bounds = list(hierarchy.spans)
     assert bounds[0][0] == 0
     assert bounds[0][1] == bounds[1][0]
     assert bounds[1][1] == bounds[2][0]

@@ -9,7 +9,7 @@ from membank_llama.memory.prompt_block import (
     Excerpt,
     Neutraliser,
     build_block,
-    line_of,
+    lines_of,
     one_memory,
     shown_role,
     without_markers,
@@ -25,7 +25,7 @@ from membank_llama.memory.prompt_block import (
 )  # fmt: skip
 def test_markers_in_any_spelling(marker: str) -> None:
     assert without_markers(f"a {marker} b") == "a (/memory) b"
-    line = line_of(Excerpt(1, f"a {marker} b", "user", 1.7e9), Neutraliser(()))
+    (line,) = lines_of([Excerpt(1, f"a {marker} b", "user", 1.7e9)], Neutraliser(()))
     assert line.endswith("user: a (/memory) b")
 
 
@@ -63,6 +63,6 @@ def test_a_role_claims_no_authority(role: str, shown: str) -> None:
 
 @pytest.mark.parametrize("when", [1758344479729000000, -1e30, 1e15])
 def test_a_time_out_of_the_calendar_breaks_nothing(when: float) -> None:
-    assert (
-        line_of(Excerpt(1, "The code is 4471.", "user", when), Neutraliser(())) == "- undated, user: The code is 4471."
-    )
+    assert lines_of([Excerpt(1, "The code is 4471.", "user", when)], Neutraliser(())) == [
+        "- undated, user: The code is 4471."
+    ]

@@ -86,10 +86,10 @@ def test_texts_are_found_within_their_namespace(registry: Registry) -> None:
 def test_told_again_lives_at_least_as_long(registry: Registry) -> None:
     short, ever = put(registry, NewMemory("short", expires_at=200.0), NewMemory("ever"))
     again = [(short, NewMemory("short", expires_at=150.0)), (ever, NewMemory("ever", expires_at=1.0))]
-    seen_again(registry, again, 101)
+    seen_again(registry, registry.db, again, 101)
     assert registry.get([short])[short].expires_at == 200.0
     assert registry.get([ever])[ever].expires_at is None
-    seen_again(registry, [(short, NewMemory("short", pinned=True))], 102)
+    seen_again(registry, registry.db, [(short, NewMemory("short", pinned=True))], 102)
     told = registry.get([short])[short]
     assert told.expires_at is None
     assert told.pinned

@@ -23,7 +23,7 @@ from membank_llama.memory.bank import MemBank
 from membank_llama.memory.conversation_keys import without_echo
 from membank_llama.memory.prompt_injection import LastRecall, MemoryOptions, PromptInjector
 from membank_llama.memory.turn_writer import NewTurns
-from membank_llama.recall.result_json import result_scores
+from membank_llama.recall.result_json import scores_of
 
 from ..asgi import outward
 from .api_formats import ChatReply, ChatRequest
@@ -243,10 +243,10 @@ class ProxyMemory:
 def _rows(last: LastRecall) -> Sequence[dict[str, Any]]:
     return [
         {
-            "id": result.memory_id,
-            "cosine": round(result.final_score, 4),
-            "fused": round(result.fused_score, 4),
-            **result_scores(result),
+            "id": scores["memory_id"],
+            "cosine": round(scores["final_score"], 4),
+            "fused": round(scores["fused_score"], 4),
+            **scores,
         }
-        for result in last.results
+        for scores in scores_of(last.results)
     ]

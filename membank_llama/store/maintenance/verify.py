@@ -112,7 +112,7 @@ def _slot_problems(store: Store, slot: int, records: Sequence[bytes], tag: bytes
     for level, record in zip(LEVELS, records, strict=True):
         try:
             pointer = PointerRecord.unpack(record)
-            if pointer.offset != store.buffer.offset(slot) + store.hierarchy.offsets(level)[0]:
+            if pointer.offset != store.buffer.offset(slot) + store.hierarchy.spans[level][0]:
                 problems.append(f"level {level}: pointer leads elsewhere")
             elif pointer.model != tag:
                 problems.append(f"level {level}: made by another model")
