@@ -13,7 +13,7 @@ from typing import Any
 
 from membank_llama.core.errors import ModelFileError
 
-from .header import ArrayLength, GGUFHeader, read_header, read_strings
+from .header import ArrayLength, GGUFHeader, file_state, read_header, read_strings
 
 MOST_LAYERS = 512
 MOST_EXPERTS = 512
@@ -29,13 +29,7 @@ def check_loadable(path: str | Path) -> None:
     Raises:
         ModelFileError: with what is wrong.
     """
-    path = Path(path)
-    try:
-        status = path.stat()
-    except OSError:
-        read_header(path)  # says what is wrong
-        return
-    _check(path, status.st_size, status.st_mtime_ns)
+    _check(*file_state(Path(path)))
 
 
 def unreadable_template(path: str | Path, error: Exception) -> ModelFileError:
@@ -44,7 +38,7 @@ def unreadable_template(path: str | Path, error: Exception) -> ModelFileError:
 
 
 @lru_cache(maxsize=64)
-def _check(path: Path, _size: int, _mtime: int) -> None:
+def _check(path: Path, _mtime: int, _size: int) -> None:
     header = read_header(path)
     wrong = _wrong_number(header) or _wrong_tokens(header)
     if wrong:
