@@ -14,6 +14,7 @@ import pytest
 import membank_llama
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("membank_llama", "tests", "benchmarks", "models", "hooks", "docs")
 SOURCES = sorted((ROOT / "membank_llama").rglob("*.py"))
 
 
@@ -102,3 +103,23 @@ def test_what_the_page_on_security_promises_is_tested() -> None:
     assert named <= tests | files.keys(), sorted(named - tests - files.keys())
     promises = [line for line in page.splitlines() if line.startswith("| ") and "held by" not in line]
     assert all(re.search(r"`test_\w+(?:\.py)?` \|$|– \|$", line) for line in promises)
+
+
+def test_the_picture_of_the_architecture_is_the_tree() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = page.split("```")[1]
+    shown = set(re.findall(r"[a-z_]+", picture))
+    there = {path.stem for path in SOURCES} - {"__init__", "__main__", "_version"}
+    assert there <= shown, sorted(there - shown)
+    named = {word for line in picture.splitlines() if "·" in line for word in re.findall(r"(?<=· )[a-z_]+", line)}
+    assert named <= there, sorted(named - there)
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name)
+def test_files_that_a_text_names_are_there(path: Path) -> None:
+    """In docs, docstrings and comments: ``name.py`` or ``room/name.py``."""
+    files = [one.relative_to(ROOT).as_posix() for folder in FOLDERS for one in (ROOT / folder).rglob("*.py")]
+    elsewhere = {"setup.py", "convert_hf_to_gguf.py"}
+    named = set(re.findall(r"(?<![\w./-])(?:\w+/)*\w+\.py\b", path.read_text(encoding="utf-8"))) - elsewhere
+    gone = {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)}
+    assert not gone

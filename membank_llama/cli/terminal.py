@@ -168,7 +168,7 @@ def recall_table(results: Sequence[RecallResult]) -> Table:
 
 
 def why_table(rows: Sequence[dict[str, Any]], text_of: Callable[[int], str]) -> Table:
-    """Every score of a saved recall, and what became of each memory (see traces.py for the rows)."""
+    """Every score of a saved recall, and what became of each memory (see last_recall.py for the rows)."""
     table = _table(
         ("id", _NUMBER), ("memory", {"ratio": 3, "min_width": 12, "overflow": "fold"}),
         ("L2", _NUMBER), ("L1", _NUMBER), ("L0", _NUMBER), ("words", _NUMBER), ("score", _NUMBER),
