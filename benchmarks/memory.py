@@ -65,7 +65,7 @@ def recalling(path: Path, questions: Path) -> dict[str, Any]:
         times = [seconds(partial(bank.recall, question, TOP_K)) for question in asked]
         index = bank.store.indexes.get("default")
         after = resident()
-        snapshot = bank.store.snapshots.get("default")
+        snapshot = bank.snapshot()
         found = [bank.store.nearest("default", snapshot, vector, 32).tolist() for vector in vectors]
         stats = bank.stats()
     p50, p95 = percentiles(times)

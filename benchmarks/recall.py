@@ -56,7 +56,7 @@ def measure(count: int, dim: int, directory: Path) -> dict[str, Any]:
             for vector in questions[start : start + BLOCK]:
                 exact.append(seconds(partial(nearest, vectors, vector, TOP_K)))
         for vector in questions:
-            found = bank.store.nearest("default", bank.store.snapshots.get("default"), vector, CANDIDATES) - 1
+            found = bank.store.nearest("default", bank.snapshot(), vector, CANDIDATES) - 1
             shared += len(set(nearest(vectors, vector, TOP_K)) & set(found.tolist()))
     p50, p95 = percentiles(recall)
     e50, e95 = percentiles(exact)

@@ -182,9 +182,7 @@ class ChatSession:
 
     def _own_ids(self) -> set[int]:
         options = self.memory.options
-        chosen = self.memory.bank.store.registry.select(
-            namespace=options.namespace, conversation=options.conversation, before=None
-        )
+        chosen = self.memory.bank.select(namespace=options.namespace, conversation=options.conversation, before=None)
         return set(chosen)
 
     def last_ids(self) -> list[int]:

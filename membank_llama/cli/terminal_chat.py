@@ -98,7 +98,7 @@ class Chat:
             if not self.memory.flush():
                 turns = terminal.counted(self.memory.unsaved, "turn")
                 terminal.fail(f"{turns} could not be remembered: {self.memory.failure}")
-            count = self.memory.bank.store.registry.count(self.memory.options.namespace)
+            count = self.memory.bank.count(self.memory.options.namespace)
             self._dim(f"{terminal.counted(count, 'memory')} kept")
 
     # -- input

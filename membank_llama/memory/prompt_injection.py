@@ -214,8 +214,8 @@ class PromptInjector:
             blocks = {turn.place: self._blocks[turn.key] for turn in own if turn.key in self._blocks}
         if not blocks:
             return {}, None
-        there = self.bank.store.registry.get({memory_id for block, _ in blocks.values() for memory_id in block.ids})
-        gone = {place for place, (block, _) in blocks.items() if not there.keys() >= set(block.ids)}
+        there = self.bank.exists({memory_id for block, _ in blocks.values() for memory_id in block.ids})
+        gone = {place for place, (block, _) in blocks.items() if not there >= set(block.ids)}
         earlier = {place: kept for place, kept in blocks.items() if place not in gone}
         kept = None if asked is None else earlier.pop(asked.place, None)
         if sum(block.tokens for block, _ in earlier.values()) > 0.75 * together:

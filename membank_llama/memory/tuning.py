@@ -78,7 +78,8 @@ def read_labels(path: Path, bank: MemBank) -> list[Labelled]:
         if not by_text and any(isinstance(memory, str) for memory in wanted):
             by_text = {(memory.namespace, memory.text): memory.id for memory in bank.memories()}
         ids = [by_text.get((namespace, memory)) if isinstance(memory, str) else memory for memory in wanted]
-        held = bank.store.registry.get(memory for memory in ids if type(memory) is int)
+        there = bank.exists(memory for memory in ids if type(memory) is int)
+        held = {memory_id: bank.get(memory_id) for memory_id in there}
         for memory, memory_id in zip(wanted, ids, strict=True):
             if type(memory_id) is not int or memory_id not in held or held[memory_id].namespace != namespace:
                 raise InvalidInputError(f"{where}: the bank holds no memory {memory!r:.60} in namespace {namespace!r}")
@@ -111,7 +112,7 @@ def measure(bank: MemBank, labelled: Sequence[Labelled], progress: Progress | No
     for number, label in enumerate(labelled, 1):
         query = RecallQuery(label.question, 50, LEVELS, label.namespace, now=label.now)
         found = bank.measured(query)
-        snapshot = bank.store.snapshots.get(label.namespace)
+        snapshot = bank.snapshot(label.namespace)
         answering = snapshot.session[snapshot.rows(np.array(sorted(label.ids), np.int64))]
         cases.append(_case(found, label, frozenset(answering.tolist()) - {ALONE}))
         if progress is not None:

@@ -280,7 +280,7 @@ class RecallBench:
 
     def _renamed(self, text: str, home: str, away: str) -> str | None:
         """The question with the names of those who speak at home changed to those who speak away."""
-        here, there = (self.bank.store.snapshots.get(name).names for name in (home, away))
+        here, there = (self.bank.snapshot(name).names for name in (home, away))
         changed = text
         for old, new in zip(here, there, strict=False):
             changed = re.sub(rf"\b{re.escape(old)}\b", new, changed)

@@ -193,7 +193,7 @@ def _greet(llm: Any, path: Path) -> None:
         greeting.append(" · without memory", style="dim")
     else:
         bank = memory.bank
-        count = bank.store.registry.count(memory.options.namespace)
+        count = bank.count(memory.options.namespace)
         greeting.append(f" · {terminal.counted(count, 'memory')}", style="dim")
         if bank.adapter.source != str(path.resolve()):
             greeting.append(f" · encoded by {terminal.visible(bank.model.name)}", style="dim")

@@ -253,7 +253,7 @@ def forget(
     if bool(ids) == given:
         raise InvalidInputError("name either ids, or --conversation, --before or --namespace: nothing was forgotten")
     with open_bank(where) as opened:
-        chosen = list(dict.fromkeys(ids)) if ids else opened.store.registry.select(**conditions)  # type: ignore[arg-type]
+        chosen = list(dict.fromkeys(ids)) if ids else opened.select(**conditions)  # type: ignore[arg-type]
         texts = [opened.get(memory_id).text for memory_id in chosen]
         if not chosen:
             terminal.note("there is nothing like that in the bank")

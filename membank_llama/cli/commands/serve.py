@@ -208,7 +208,7 @@ def _greet(host: str, port: int, facts: dict[str, Any], memory: Any) -> None:
     rows += [(name.replace("_", " "), terminal.visible(str(value))) for name, value in facts.items()]
     if memory is not None:
         bank = memory.bank
-        rows.append(("bank", f"{bank.path} · {terminal.counted(bank.store.registry.count(), 'memory')}"))
+        rows.append(("bank", f"{bank.path} · {terminal.counted(bank.count(), 'memory')}"))
     terminal.err.print(terminal.facts_table(rows))
 
 

@@ -81,7 +81,7 @@ class StatusApi:
             "since": self._since,
             "bank": bank.path.name,
             "namespace": namespace,
-            "memories": bank.store.registry.count(namespace),
+            "memories": bank.count(namespace),
             "waiting_to_be_stored": memory.ingest_worker.waiting,
             "failed_to_be_stored": memory.ingest_worker.failed,
             "deadline_ms": 1000 * memory.deadline,
