@@ -182,8 +182,7 @@ class ChatSession:
 
     def _own_ids(self) -> set[int]:
         options = self.memory.options
-        chosen = self.memory.bank.select(namespace=options.namespace, conversation=options.conversation, before=None)
-        return set(chosen)
+        return set(self.memory.bank.select(namespace=options.namespace, conversation=options.conversation))
 
     def last_ids(self) -> list[int]:
         """Ids of what the last turn added to the bank."""
