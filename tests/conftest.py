@@ -9,10 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-MODELS = ROOT.parent / "shared" / "models"
-
+from support.places import MODELS, ROOT
 
 # what is noted of model files is no business of the user's, nor of an earlier run
 os.environ["MEMBANK_CACHE"] = tempfile.mkdtemp(prefix="membank-cache-")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 
 from .errors import EmptyTextError, InvalidInputError, InvalidTextError, TextTooLongError
 from .types import NewMemory
@@ -16,12 +17,17 @@ FIRST_SECOND = -62_135_510_400.0
 LAST_SECOND = 253_402_214_400.0
 
 
-def checked(item: NewMemory, max_bytes: int) -> NewMemory:
-    """The memory, if it can be stored.
+def check_memories(items: Iterable[NewMemory], max_bytes: int) -> None:
+    """See that these can be stored.
 
     Raises:
         EmptyTextError, TextTooLongError, InvalidTextError, InvalidInputError: with what to do.
     """
+    for item in items:
+        _check_memory(item, max_bytes)
+
+
+def _check_memory(item: NewMemory, max_bytes: int) -> None:
     check_text(item.text, max_bytes)
     if item.namespace == "":
         raise InvalidInputError("namespace is empty; leave it out for the default one")
@@ -42,11 +48,10 @@ def checked(item: NewMemory, max_bytes: int) -> NewMemory:
                 "nanoseconds"
             )
     _check_metadata(item)
-    return item
 
 
 def check_text(text: str, max_bytes: int) -> None:
-    """Raise what `checked` raises for the text alone."""
+    """Raise what `check_memories` raises for the text alone."""
     if not isinstance(text, str):
         raise InvalidTextError(f"a text must be str, not {type(text).__name__}; decode bytes first")
     if not text.strip():

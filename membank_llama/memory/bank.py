@@ -19,12 +19,13 @@ from typing import Any
 from membank_llama.adapters.base import ModelAdapter, check_vectors
 from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
 from membank_llama.core.types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
-from membank_llama.core.validation import checked
+from membank_llama.core.validation import check_memories
 from membank_llama.hgns.hierarchy import DEFAULT_CODEC
 from membank_llama.recall.engine import Measured
 from membank_llama.recall.query import RecallQuery, RecallResult
 from membank_llama.recall.signals import Weights
 from membank_llama.store.bank_files import temporary_directory
+from membank_llama.store.database import Database
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 from membank_llama.store.write_plan import ModelCard
@@ -148,14 +149,15 @@ class MemBank(BankMaintenance):
         *,
         batch_size: int = BATCH_SIZE,
         progress: Progress | None = None,
-        beside: Callable[[], None] | None = None,
+        beside: Callable[[Database], None] | None = None,
     ) -> list[IngestResult]:
         """Remember many texts, encoded and committed `batch_size` at a time.
 
         A bad text raises before anything of its batch is stored; earlier batches stay.
 
         Args:
-            beside: writes something else into the bank, in the transaction of the last batch.
+            beside: writes something else into the bank, in the transaction of the last batch, whose database it is
+                given.
         """
         self._store.check_writable()
         if batch_size < 1:
@@ -164,7 +166,7 @@ class MemBank(BankMaintenance):
         results: list[IngestResult] = []
         batch: list[NewMemory] = []
 
-        def commit(beside: Callable[[], None] | None = None) -> None:
+        def commit(beside: Callable[[Database], None] | None = None) -> None:
             results.extend(self._ingest_batch(batch, beside))
             batch.clear()
             if progress is not None:
@@ -173,13 +175,14 @@ class MemBank(BankMaintenance):
         for item in items:
             if len(batch) == batch_size:
                 commit()
-            batch.append(checked(item if isinstance(item, NewMemory) else NewMemory(item), self.max_text_bytes))
+            batch.append(item if isinstance(item, NewMemory) else NewMemory(item))
         if batch:
             commit(beside)
         return results
 
-    def _ingest_batch(self, batch: list[NewMemory], beside: Callable[[], None] | None) -> list[IngestResult]:
+    def _ingest_batch(self, batch: list[NewMemory], beside: Callable[[Database], None] | None) -> list[IngestResult]:
         start = time.perf_counter()
+        check_memories(batch, self.max_text_bytes)
         adapter, card = self.adapter or self.need_adapter(), self._card or self._store.model
         spans, texts = passages_of_texts([item.text for item in batch])
         vectors = check_vectors(adapter.encode_batch(texts), len(texts), card.dim, card.name)

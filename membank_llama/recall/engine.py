@@ -140,7 +140,7 @@ class RecallEngine:
 
     def _current_gate(self) -> RelevanceGate:
         """The gate of the bank's present encoding."""
-        if self._encoder.model_id is not None:
+        if self._encoder.model_id not in (None, self._store.model.id):
             self._store.check_model(self._encoder.model_id)
         hierarchy = self._store.hierarchy
         with self._lock:

@@ -1,4 +1,4 @@
-"""HTTP as engine and proxy share it: bodies with a limit, errors in the shape that the caller's API has.
+"""HTTP as engine and proxy share it: errors in the shape that the caller's API has.
 
 Ollama answers ``{"error": "…"}``, OpenAI ``{"error": {"message": "…", …}}``; which of them by the path alone, so that a
 client gets what it can read even where its request could not be.
@@ -6,11 +6,9 @@ client gets what it can read even where its request could not be.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -23,9 +21,6 @@ from starlette.types import Send as Send
 from membank_llama.core.surrogates import repaired
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-BODY_SECONDS = 30.0
-"""The longest silence in the middle of a body; also what a body may take in all, beyond its time at the rate below."""
-BODY_BYTES_A_SECOND = 32 * 1024
 
 # escaped, in bytes that are nearly UTF-8, and anything in UTF-16 or 32, all of which json reads
 _HALVES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
@@ -88,43 +83,6 @@ async def send_whole(
     await send({"type": "http.response.body", "body": body})
 
 
-async def parts_of_body(receive: Receive, limit: int) -> AsyncIterator[bytes]:
-    """The body of a request as it comes.
-
-    Raises:
-        WireError: it is longer than `limit` bytes, stopped coming, or comes by drops.
-        ClientGoneError: the client hung up.
-    """
-    size, started = 0, time.monotonic()
-    while True:
-        # a slow line has time for what it sends; a byte now and then keeps nothing open
-        left = started + BODY_SECONDS + size / BODY_BYTES_A_SECOND - time.monotonic()
-        try:
-            message = await asyncio.wait_for(receive(), max(0.0, min(left, BODY_SECONDS)))
-        except asyncio.TimeoutError as exc:
-            raise WireError(
-                408, f"the rest of the request did not come within {BODY_SECONDS:g} s", {"connection": "close"}
-            ) from exc
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise too_large(limit)
-        yield part
-        if not message.get("more_body"):
-            return
-
-
-def too_large(limit: int) -> WireError:
-    """The answer to a body of more than so many bytes."""
-    return WireError(
-        413,
-        f"the request is larger than {limit:,} bytes; send less at once, or start with a larger --max-body",
-        {"connection": "close"},
-    )
-
-
 def parse_object(body: bytes) -> dict[str, Any]:
     """A request's JSON object.
 
@@ -167,15 +125,12 @@ def headers(scope: Scope, name: str) -> list[bytes]:
     return [bytes(value) for key, value in scope["headers"] if key == wanted]
 
 
-def for_body(scope: Scope, body: bytes) -> Scope:
-    """The scope of a request whose body is this."""
-    headers = [(k, v) for k, v in scope["headers"] if k not in (b"content-length", b"transfer-encoding")]
-    headers.append((b"content-length", str(len(body)).encode()))
-    return {**scope, "headers": headers}
-
-
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` that gives this body, and afterwards what the client does."""
+def with_body(scope: Scope, receive: Receive, body: bytes, without: Container[bytes] = ()) -> tuple[Scope, Receive]:
+    """A request with this body in place of its own, and without some of its headers; what the client does next comes
+    after it."""
+    gone = (b"content-length", b"transfer-encoding")
+    lines = [(key, value) for key, value in scope["headers"] if key not in gone and key not in without]
+    lines.append((b"content-length", str(len(body)).encode()))
     first = True
 
     async def receiving() -> Message:
@@ -185,7 +140,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
             return {"type": "http.request", "body": body, "more_body": False}
         return await receive()
 
-    return receiving
+    return {**scope, "headers": lines}, receiving
 
 
 async def live(receive: Receive, send: Send, close: Callable[[], Awaitable[None]]) -> None:

@@ -6,10 +6,16 @@ flight is bounded by what it will come to in memory, and one request too many is
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from .asgi import MAX_BODY_BYTES, Receive, Scope, WireError, header, parts_of_body, too_large
+from .asgi import MAX_BODY_BYTES, ClientGoneError, Receive, Scope, WireError, header
+
+BODY_SECONDS = 30.0
+"""The longest silence in the middle of a body; also what a body may take in all, beyond its time at the rate below."""
+BODY_BYTES_A_SECOND = 32 * 1024
 
 MOST_MEMORY = 256 * 1024 * 1024
 MOST_PARTS = 400_000
@@ -54,7 +60,7 @@ class BodyBudget:
 
         try:
             parts: list[bytes] = []
-            async for part in parts_of_body(receive, self._most_body):
+            async for part in _parts_of_body(receive, self._most_body):
                 take(_COPIES * len(part))
                 parts.append(part)
             body = b"".join(parts)
@@ -70,9 +76,9 @@ class BodyBudget:
             return
         if len(announced) < 15 and int(announced) <= _DRAINED * self._most_body:
             # many clients read no answer before they have sent all
-            async for _ in parts_of_body(receive, _DRAINED * self._most_body):
+            async for _ in _parts_of_body(receive, _DRAINED * self._most_body):
                 pass
-        raise too_large(self._most_body)
+        raise _too_large(self._most_body)
 
 
 def _weight(body: bytes) -> int:
@@ -89,3 +95,40 @@ def _weight(body: bytes) -> int:
         )
     strings = (body.count(b'"') - body.count(b'\\"')) // 2
     return _CONTAINER * containers + _STRING * max(0, strings)
+
+
+async def _parts_of_body(receive: Receive, limit: int) -> AsyncIterator[bytes]:
+    """The body of a request as it comes.
+
+    Raises:
+        WireError: it is longer than `limit` bytes, stopped coming, or comes by drops.
+        ClientGoneError: the client hung up.
+    """
+    size, started = 0, time.monotonic()
+    while True:
+        # a slow line has time for what it sends; a byte now and then keeps nothing open
+        left = started + BODY_SECONDS + size / BODY_BYTES_A_SECOND - time.monotonic()
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, min(left, BODY_SECONDS)))
+        except asyncio.TimeoutError as exc:
+            raise WireError(
+                408, f"the rest of the request did not come within {BODY_SECONDS:g} s", {"connection": "close"}
+            ) from exc
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        yield part
+        if not message.get("more_body"):
+            return
+
+
+def _too_large(limit: int) -> WireError:
+    """The answer to a body of more than so many bytes."""
+    return WireError(
+        413,
+        f"the request is larger than {limit:,} bytes; send less at once, or start with a larger --max-body",
+        {"connection": "close"},
+    )

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlite_utils
+from sqlite_utils import Database as Database
 
 from membank_llama.core.errors import (
     BankClosedError,

@@ -321,7 +321,10 @@ class NamespaceSnapshots:
 
     def _update(self, namespace: str, kept: _Kept, state: BankState, now: float) -> None:
         if kept.generation != state.generation:
-            while arrived := self._registry.arrivals(namespace, kept.last, PAGE):
+            more = True
+            while more:
+                arrived = self._registry.arrivals(namespace, kept.last, PAGE)
+                more = len(arrived) == PAGE
                 try:
                     kept.append(arrived)
                 except (TypeError, ValueError, OverflowError) as exc:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlite_utils import Database
 
 from membank_llama.core.background import BackgroundWorker
 from membank_llama.core.errors import (
@@ -270,7 +271,7 @@ class Store(StoredVectors):
         *,
         model_id: str | None = None,
         spans: Sequence[Spans] | None = None,
-        beside: Callable[[], None] | None = None,
+        beside: Callable[[Database], None] | None = None,
     ) -> list[Stored]:
         """Store memories with their vectors, all of them or none, and what `beside` writes in the same transaction.
 
@@ -279,7 +280,6 @@ class Store(StoredVectors):
 
         A text that its namespace already holds is not stored again: the memory there is returned.
         """
-        self.check_writable()
         when = time.time() if now is None else now
         spans = [((0, len(item.text)),) for item in items] if spans is None else spans
         with self.write_lock:
@@ -302,7 +302,7 @@ class Store(StoredVectors):
                 known = {entry.slot for entry in plan.placed if not entry.is_new}
                 names = self.pointer_ids(known) if known else {}
                 if beside is not None:
-                    beside()
+                    beside(db)
             for namespace, (ids, of) in plan.labels.items():
                 index = self.indexes.loaded(namespace)
                 if index is not None:

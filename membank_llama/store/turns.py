@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from sqlite_utils import Database
+
 from membank_llama.core.errors import BankCorruptError
 
 from .database import chunks
@@ -64,11 +66,14 @@ class TurnTable:
         found = self._registry.scalar("SELECT max(depth) FROM turns WHERE conversation = ?", (conversation,))
         return int(found or 0)
 
-    def add(self, turns: Iterable[tuple[str, bytes, int]]) -> None:
-        """Write (conversation, key, depth) down; within a transaction, as one step with all else in it."""
+    def add(self, turns: Iterable[tuple[str, bytes, int]], db: Database | None = None) -> None:
+        """Write (conversation, key, depth) down, in the transaction that `db` is in where one is."""
+        if db is None:
+            with self._registry.transaction() as own:
+                self.add(turns, own)
+            return
         now = time.time()
-        with self._registry.transaction() as db:
-            db.conn.executemany(
-                "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?)",
-                [(key, conversation, depth, now) for conversation, key, depth in turns],
-            )
+        db.conn.executemany(
+            "INSERT OR REPLACE INTO turns VALUES (?, ?, ?, ?)",
+            [(key, conversation, depth, now) for conversation, key, depth in turns],
+        )

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import llama_cpp
 import pytest
-from conftest import MODELS, ROOT
 from support.hostile_texts import hostile
+from support.places import MODELS, ROOT
 
 from membank_llama.adapters.llama_cpp import file_vocabulary
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from membank_llama.server import asgi
+from membank_llama.server import body_budget
 from membank_llama.server.asgi import ClientGoneError, Receive, WireError
 from membank_llama.server.body_budget import MOST_KEYS, MOST_PARTS, BodyBudget
 
@@ -67,7 +67,7 @@ def test_one_without_end_is_not_waited_for(announced: int | str) -> None:
 
 
 def test_drops_keep_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(body_budget, "BODY_SECONDS", 0.2)
     with pytest.raises(WireError) as told:
         run(lambda: taken(BodyBudget(), given(*[b" "] * 10_000, every=0.05)))
     assert told.value.status == 408

@@ -19,11 +19,10 @@ from ..asgi import (
     Scope,
     Send,
     WireError,
-    for_body,
     live,
     read_json,
-    replayed,
     send_error,
+    with_body,
 )
 from ..body_budget import BodyBudget
 from ..origins import LOOKING, answer_preflight, check_host, check_origin, for_page, is_preflight
@@ -138,7 +137,7 @@ class Proxy:
         async with self._body_budget.body(scope, receive) as body:
             namespace, body, parsed = caller.namespace_of(body, _parsed(body))
             if chat is None:
-                await self._backend(for_body(scope, body), replayed(body, receive), send)
+                await self._backend(*with_body(scope, receive, body), send)
             else:
                 await chat.handle(scope, receive, send, body, parsed, namespace)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ..asgi import ASGIApp, Message, Receive, Scope, Send, for_body, header, replayed
+from ..asgi import ASGIApp, Message, Receive, Scope, Send, header, with_body
 from .api_formats import ChatReply, ChatRequest, is_auxiliary, open_request
 from .metrics import Metrics
 from .namespace_auth import zone_of
@@ -56,7 +56,7 @@ class ChatHandler:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, body: bytes, state: str) -> None:
         marked = _marking(send, {b"x-membank": state.encode()})
-        await self._backend(for_body(scope, body), replayed(body, receive), marked)
+        await self._backend(*with_body(scope, receive, body), marked)
 
     async def _with_memory(
         self, scope: Scope, receive: Receive, send: Send, body: bytes, request: ChatRequest, namespace: str
@@ -83,11 +83,10 @@ class ChatHandler:
                 self._metrics.turns.inc(self._memory.learn(request, injected, reply))
 
         watch = _ReplyWatch(scope["path"], learn)
-        inner = for_body(scope, body)
         # compressed bytes could not be read on their way
-        inner["headers"] = [(k, v) for k, v in inner["headers"] if k != b"accept-encoding"]
+        inner = with_body(scope, receive, body, without=(b"accept-encoding",))
         try:
-            await self._backend(inner, replayed(body, receive), _marking(send, marks, watch.see))
+            await self._backend(*inner, _marking(send, marks, watch.see))
         finally:
             # a client that hangs up ends the above early: what was said so far is kept
             watch.finish(ended=False)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from membank_llama.memory.conversation_keys import ConversationKeys, ConversationTurn, start_key
+from membank_llama.store.database import Database
 from membank_llama.store.registry import Registry
 from membank_llama.store.turns import KnownTurn, TurnTable
 
@@ -86,9 +87,10 @@ class ConversationTracker:
             for key in keys:
                 self._recent.pop(key, None)
 
-    def keep(self, turns: Iterable[tuple[str, bytes, int]]) -> None:
-        """Write (conversation, key, depth) down; within a transaction, as one step with all else in it."""
-        self._table.add(turns)
+    def keep(self, turns: Iterable[tuple[str, bytes, int]], db: Database | None = None) -> None:
+        """Write (conversation, key, depth) down; in the transaction that `db` is in, as one step with all else in
+        it."""
+        self._table.add(turns, db)
 
     def _known(self, keys: Sequence[bytes]) -> dict[bytes, KnownTurn]:
         with self._lock:

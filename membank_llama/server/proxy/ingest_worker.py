@@ -97,7 +97,7 @@ class IngestWorker(TurnWriter):
         with self._background():
             # one batch, so that the turns' keys come with all that was said, or not at all
             stored = self._bank.ingest_many(
-                items, batch_size=len(items), beside=lambda: self._conversations.keep(turns)
+                items, batch_size=len(items), beside=lambda db: self._conversations.keep(turns, db)
             )
         self.stored += len(stored)
 

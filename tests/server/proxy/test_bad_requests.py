@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.proxies import GREEDY, Running, engine_of, proxied, user
 
-from membank_llama.server import asgi
+from membank_llama.server import body_budget
 from membank_llama.server.proxy.api_formats import open_request
 from membank_llama.server.proxy.reply_reader import reply_of
 
@@ -105,7 +105,7 @@ def test_too_large(tmp_path: Path, recall_tiny: Path) -> None:
 
 
 def test_a_body_that_stops_coming(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(body_budget, "BODY_SECONDS", 0.2)
     port = httpx.URL(running.url).port or 0
     with socket.create_connection(("127.0.0.1", port), 10) as raw:
         raw.sendall(b'POST /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{"model"')

@@ -61,8 +61,8 @@ def test_what_fails_after_them_takes_them_along(bank: MemBank, monkeypatch: pyte
     known = ConversationTracker(bank.store.registry)
     kept: list[bool] = []
 
-    def keeps_and_fails(turns: Any) -> None:
-        ConversationTracker.keep(known, turns)
+    def keeps_and_fails(turns: Any, db: Any) -> None:
+        ConversationTracker.keep(known, turns, db)
         kept.append(True)
         raise BankStorageError("the disk is full")
 
@@ -111,7 +111,7 @@ def test_what_waits_has_a_bound(bank: MemBank, monkeypatch: pytest.MonkeyPatch) 
 def test_beside_is_written_with_the_last_batch_alone(bank: MemBank) -> None:
     seen: list[int] = []
     bank.ingest_many(
-        [f"note {n}" for n in range(8)], batch_size=4, beside=lambda: seen.append(bank.store.registry.count())
+        [f"note {n}" for n in range(8)], batch_size=4, beside=lambda _: seen.append(bank.store.registry.count())
     )
     assert seen == [8]
     with pytest.raises(BankStorageError):
@@ -119,7 +119,7 @@ def test_beside_is_written_with_the_last_batch_alone(bank: MemBank) -> None:
     assert bank.store.registry.count() == 12
 
 
-def _full() -> None:
+def _full(_: object) -> None:
     raise BankStorageError("the disk is full")
 
 
