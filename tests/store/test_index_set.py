@@ -203,14 +203,19 @@ def test_a_reader_follows_what_another_bank_object_writes(tmp_path: Path) -> Non
     writer.close()
 
 
-def test_two_closes_and_a_watch_after_them(tmp_path: Path) -> None:
+def test_closed_more_than_once_the_graph_is_saved_once_and_whole(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     fill(store)
     indexes = store.indexes
-    indexes.get("default")
+    held = len(indexes.get("default"))
     store.close()
+    saved = indexes.path_of("default").read_bytes()
     store.close()
     indexes.close()
+    assert indexes.path_of("default").read_bytes() == saved
+    again = open_store(tmp_path)
+    assert len(again.indexes.get("default")) == held > 0
+    again.close()
 
 
 def test_progress_counts_up(tmp_path: Path) -> None:
