@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .core.types import Memory, NewMemory
     from .memory.bank import MemBank
     from .memory.chat_memory import ChatMemory
-    from .memory.drop_in import Llama, remember
     from .memory.ingest_results import IngestResult, Integration
+    from .memory.llama_with_memory import Llama, remember
     from .memory.prompt_injection import LastRecall, MemoryOptions
     from .memory.text_splitting import split_passages
     from .recall.query import RecallResult
@@ -51,7 +51,7 @@ _HOMES = {
     "IngestResult": ".memory.ingest_results",
     "Integration": ".memory.ingest_results",
     "LastRecall": ".memory.prompt_injection",
-    "Llama": ".memory.drop_in",
+    "Llama": ".memory.llama_with_memory",
     "LlamaCppAdapter": ".adapters.llama_cpp.adapter",
     "MemBank": ".memory.bank",
     "MembankError": ".core.errors",
@@ -62,7 +62,7 @@ _HOMES = {
     "NewMemory": ".core.types",
     "PointerRecord": ".store.pointers",
     "RecallResult": ".recall.query",
-    "remember": ".memory.drop_in",
+    "remember": ".memory.llama_with_memory",
     "split_passages": ".memory.text_splitting",
 }
 

@@ -16,7 +16,7 @@ FLOORS = {"core": 0, "gguf": 1, "hgns": 1, "adapters": 2, "store": 3, "recall": 
 AT_THE_ROOT = {"__init__", "__main__", "_version"}
 OWNERS = {
     "hnswlib": ("store/",),
-    "llama_cpp": ("adapters/llama_cpp/", "memory/drop_in.py", "server/engine/", "cli/demo.py"),
+    "llama_cpp": ("adapters/llama_cpp/", "memory/llama_with_memory.py", "server/engine/", "cli/demo.py"),
     "sqlite3": ("store/", "cli/bench/recall.py"),
     "sqlite_utils": ("store",),
     "starlette": ("server",),

@@ -25,7 +25,7 @@ from membank_llama.server.engine.generation import grammars, message_format
 from membank_llama.server.engine.generation.decode import first_of, longest_overlap
 from membank_llama.server.engine.generation.reasoning import Trimmer
 from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools
-from membank_llama.server.proxy import api_formats, reply_reader
+from membank_llama.server.proxy import chat_requests, reply_reader
 from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, EstimatedTokenizer
 
 SIZE = 100_000
@@ -51,7 +51,7 @@ ATOMS = (
 BOUNDED = {
     # these are given a part of a text alone, of so many characters at most
     "core.text_features._ASIDE": 600,
-    "server.proxy.api_formats._WORDED": 600,
+    "server.proxy.chat_requests._WORDED": 600,
     "server.engine.generation.grammars._PATTERN_PART": 1000,
     "server.engine.generation.grammars._unfolded": 1000,
     "server.engine.durations._PART": 64,
@@ -128,7 +128,9 @@ MORE: dict[str, Callable[[str], Any]] = {
     "server.engine.generation.grammars._check": lambda text: (
         grammars._check({"pattern": text[:1000]}) if "{" not in text else None
     ),
-    "server.proxy.api_formats.is_auxiliary": lambda text: api_formats.is_auxiliary([{"role": "user", "content": text}]),
+    "server.proxy.chat_requests.is_auxiliary": lambda text: chat_requests.is_auxiliary(
+        [{"role": "user", "content": text}]
+    ),
     "server.proxy.reply_reader.reply_of": lambda text: reply_reader.reply_of(
         "/api/chat", text.encode("utf-8", "replace")
     ),

@@ -25,7 +25,7 @@ from rich.text import Text
 from membank_llama.gguf.builtin import UNKNOWN, embedded_model, is_embedded
 from membank_llama.gguf.references import resolve_model
 from membank_llama.memory.bank import MemBank
-from membank_llama.memory.drop_in import Llama
+from membank_llama.memory.llama_with_memory import Llama
 from membank_llama.memory.prompt_injection import LastRecall
 
 from .terminal import ACCENT, facts_table, out, plain, recall_table, size, visible

@@ -26,9 +26,9 @@ from membank_llama.recall.query import RecallQuery, RecallResult
 from membank_llama.recall.signals import Weights
 from membank_llama.store.bank_files import temporary_directory
 from membank_llama.store.database import Database
+from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
-from membank_llama.store.write_plan import ModelCard
 
 from .bank_maintenance import BankMaintenance, card_of
 from .ingest_results import IngestResult, Integration

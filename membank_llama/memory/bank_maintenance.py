@@ -11,8 +11,8 @@ from membank_llama.recall.engine import RecallEngine
 from membank_llama.recall.question_encoder import QuestionEncoder
 from membank_llama.store.maintenance import compact
 from membank_llama.store.maintenance.row_checks import check_database, check_rows, reindex
+from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.store import Store
-from membank_llama.store.write_plan import ModelCard
 
 from .calibrator import Calibrator
 

@@ -20,8 +20,9 @@ from membank_llama.core.types import TokenCounter
 
 from .bank import MemBank
 from .conversation_keys import ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of, without_echo
-from .prompt_block import find_user_turn, strip_block
+from .prompt_block import strip_block
 from .prompt_injection import LastRecall, MemoryOptions, PromptInjector
+from .raw_prompts import find_user_turn
 from .turn_writer import NewTurns, TurnWriter
 
 logger = logging.getLogger("membank_llama")

@@ -17,7 +17,7 @@ from membank_llama.core.types import Memory, NewMemory, Progress
 
 from .bank import MemBank
 from .ingest_results import IngestResult
-from .text_splitting import memory_of_line
+from .memory_files import memory_of_line
 
 _DEFAULTS = NewMemory("")
 

@@ -1,4 +1,4 @@
-"""Injection: from recalled memories to the text that stands in the prompt.
+"""The block: the text that recalled memories make in a prompt.
 
 The block goes into the newest user message, ahead of its text, so that everything before it keeps its place in
 the model's prompt cache. It is data, never instructions: every memory is one line with its date and who said it,
@@ -237,45 +237,3 @@ def strip_block(text: str) -> str:
         blank = _BLANK.match(text, at)
         at = blank.end() if blank else at
     return "".join([*kept, text[at:]])
-
-
-# -- raw prompts: where the newest user turn begins in a prompt that some program templated by itself
-
-
-@dataclass(frozen=True)
-class UserTurn:
-    """The newest user turn of a raw prompt: where its text starts, and the text."""
-
-    start: int
-    text: str
-
-
-_TURNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("<|im_start|>user\n", ("<|im_end|>",)),
-    ("<|start_header_id|>user<|end_header_id|>\n\n", ("<|eot_id|>",)),
-    ("<start_of_turn>user\n", ("<end_of_turn>",)),
-    ("<|user|>\n", ("<|end|>", "</s>", "<|assistant|>")),
-    ("<|start|>user<|message|>", ("<|end|>",)),
-    ("[INST] ", ("[/INST]",)),
-    ("[INST]", ("[/INST]",)),
-    ("### Instruction:\n", ("### Response:", "### Input:")),
-    ("### User:\n", ("### Assistant:",)),
-    ("USER: ", ("ASSISTANT:",)),
-    ("User: ", ("\nAssistant:", "\nBot:")),
-    ("Human: ", ("\nAssistant:",)),
-    ("Q: ", ("\nA:",)),
-)
-
-
-def find_user_turn(prompt: str) -> UserTurn:
-    """The newest user turn by the chat formats in use; the whole prompt where it follows none."""
-    best = UserTurn(0, prompt)
-    for opening, endings in _TURNS:
-        at = prompt.rfind(opening)
-        start = at + len(opening)
-        if at < 0 or start <= best.start:
-            continue
-        rest = prompt[start:]
-        ends = [found for found in (rest.find(ending) for ending in endings) if found >= 0]
-        best = UserTurn(start, rest[: min(ends)] if ends else rest)
-    return best

@@ -26,7 +26,8 @@ from membank_llama.recall.query import RecallResult
 
 from .bank import MemBank
 from .conversation_keys import ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of
-from .prompt_block import Block, Neutraliser, build_block, excerpted, find_user_turn, strip_block
+from .prompt_block import Block, Neutraliser, build_block, excerpted, strip_block
+from .raw_prompts import find_user_turn
 from .text_splitting import clean_text
 
 logger = logging.getLogger("membank_llama")

@@ -16,7 +16,7 @@ from membank_llama.store.passage_rows import passages_of, words_in
 from membank_llama.store.store import Store
 
 from .ranking import Ranking
-from .word_matches import WordMatches
+from .word_weights import WordWeights
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Best:
 
 
 def best_passages(
-    store: Store, words: WordMatches, ranking: Ranking, order: Rows, memories: Iterable[Memory]
+    store: Store, words: WordWeights, ranking: Ranking, order: Rows, memories: Iterable[Memory]
 ) -> Mapping[int, Best]:
     """memory id → its best passage of those in `order`, for the long ones among some memories."""
     snapshot = words.snapshot

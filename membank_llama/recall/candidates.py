@@ -18,7 +18,7 @@ from membank_llama.store.store import Store
 
 from .query import RecallQuery
 from .signals import DENSE_REACH, WORD_REACH
-from .word_matches import WordMatches
+from .word_weights import WordWeights
 
 CANDIDATES = 64
 LEXICAL_CANDIDATES = 64
@@ -71,7 +71,7 @@ def best_of_each(snapshot: NamespaceSnapshot, rows: Rows, order: Rows, most: int
 
 
 def candidates_of(
-    store: Store, query: RecallQuery, vector: Vector | None, snapshot: NamespaceSnapshot, words: WordMatches
+    store: Store, query: RecallQuery, vector: Vector | None, snapshot: NamespaceSnapshot, words: WordWeights
 ) -> Candidates:
     """The candidates of a question, and what stands beside them."""
     seen = words.seen

@@ -33,7 +33,7 @@ from .ranking import Ranking, ranking_of
 from .relevance_gate import COHORT, GateThresholds, RelevanceGate, evidence, judged
 from .results import Found, collapsed, diversified, results_of
 from .signals import SIGNALS, Weights
-from .word_matches import WordMatches, match_words
+from .word_weights import WordWeights, weigh_words
 
 UNRELATED_TOP = 6
 
@@ -52,7 +52,7 @@ class _Ranked:
     """A question with its candidates scored; `order` are places of those that may be returned, best first."""
 
     question: Question
-    words: WordMatches
+    words: WordWeights
     ranking: Ranking
     order: Rows
 
@@ -156,7 +156,7 @@ class RecallEngine:
         """From words to places in a scene, best first; `every`: none is left behind at a coarse level."""
         query, store = question.query, self._store
         snapshot = store.snapshots.get(query.namespace, state)
-        words = match_words(store.registry.words, question, snapshot, state.lifetimes)
+        words = weigh_words(store.registry.words, question, snapshot, state.lifetimes)
         candidates = candidates_of(store, query, question.vector, snapshot, words)
         ranking = ranking_of(question, words, candidates, query.weights or Weights())
         ranked = _Ranked(question, words, ranking, candidates.returned)

@@ -14,7 +14,7 @@ from .candidates import BACK, Candidates
 from .question_encoder import Question
 from .signals import WORD_REACH, Scene, Weights, contributions
 from .time_expressions import spans
-from .word_matches import WordMatches
+from .word_weights import WordWeights
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Ranking:
         return result
 
 
-def ranking_of(question: Question, words: WordMatches, candidates: Candidates, weights: Weights) -> Ranking:
+def ranking_of(question: Question, words: WordWeights, candidates: Candidates, weights: Weights) -> Ranking:
     """The candidates with all that the signals ask for."""
     query, snapshot, rows = question.query, words.snapshot, candidates.rows
     # which word each of them holds, and each of those around it: (words, places around, n)

@@ -9,8 +9,8 @@ from membank_llama.core.errors import BankCorruptError
 
 from .bank_files import FIRST_ACTIVATIONS, activation_files, activation_name, activation_number
 from .codec_record import CALIBRATED_AT
+from .memory_writer import ModelCard
 from .registry import Registry
-from .write_plan import ModelCard
 
 MOST_DIMS = 1 << 17
 """Dimensions that no model's states have more of."""

@@ -19,7 +19,7 @@ from membank_llama.core.errors import BankCorruptError
 from .database import chunks
 from .full_text import filed_as, words_of_texts
 from .registry import OF_MEMORIES, Registry
-from .rows import damaged, is_whole, row_checksum
+from .row_format import damaged, is_whole, row_checksum
 
 PassageRow = tuple[int, int, int, int, int, str]
 """id, the memory's id, start, stop, slot, namespace."""

@@ -21,7 +21,7 @@ from membank_llama.core.types import Memory, Progress
 
 from .commit_note import CommitNote
 from .database import BankDatabase, chunks, translating
-from .rows import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum
+from .row_format import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum
 from .schema import VERSION, migrate
 from .schema_check import checked_version
 from .word_index import WordIndex

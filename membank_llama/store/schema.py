@@ -15,7 +15,7 @@ from membank_llama.core.text_features import is_question, speaker_of
 from membank_llama.core.types import Progress
 
 from .full_text import TOKENIZER
-from .rows import CHECKED, row_checksum
+from .row_format import CHECKED, row_checksum
 from .word_index import sql_function
 
 _FIRST = (
@@ -129,7 +129,7 @@ _CHECKSUMS = (
     "UPDATE passages SET checksum = membank_checksum(id, memory_id, start, stop)",
     "UPDATE meta SET checksum = membank_checksum(key, value) WHERE key != 'generation'",
 )
-"""A checksum over all fields of a row (rows.py), so that a changed byte is seen wherever it lies."""
+"""A checksum over all fields of a row (row_format.py), so that a changed byte is seen wherever it lies."""
 
 _POSTINGS = (
     # a JSON string, as all of meta is JSON

@@ -59,12 +59,12 @@ from .index_plan import IndexPlan
 from .index_set import IndexSet
 from .indexed_vectors import IndexedVectors
 from .lock import WriterLock
+from .memory_writer import ModelCard, Stored, make_plan, record_plan
 from .namespace_snapshot import NamespaceSnapshots
 from .pointers import pack_levels
 from .registry import Registry
 from .stored_vectors import Slots as Slots
 from .stored_vectors import StoredVectors
-from .write_plan import ModelCard, Stored, make_plan, record_plan
 
 FORMAT = 1
 INDEXED = 0.9

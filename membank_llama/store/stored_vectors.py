@@ -18,10 +18,10 @@ from .activations import MemMapBuffer
 from .bank_files import DATABASE, INDEX, index_files, size_of
 from .index_plan import LINKS
 from .index_set import IndexSet
+from .memory_writer import ModelCard
 from .namespace_snapshot import NamespaceSnapshot, NamespaceSnapshots
 from .pointers import PointerRecord, unpack_many
 from .registry import BankState, Registry
-from .write_plan import ModelCard
 
 HANDED_ON, MORE_HANDED_ON = 128, 1024
 """Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""

@@ -18,7 +18,7 @@ from membank_llama.core.errors import BankCorruptError
 
 from .database import CHUNK, BankDatabase, chunks
 from .full_text import filed_as, words_of_texts
-from .rows import damaged
+from .row_format import damaged
 
 KEY_BYTES = 8
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 from membank_llama.server.engine.generation.answer import write_answer
-from membank_llama.server.engine.generation.request import ConversationRequest, RequestedModel
+from membank_llama.server.engine.generation.conversation_request import ConversationRequest, RequestedModel
 from membank_llama.server.engine.runtime.embedder import Embedder
 from membank_llama.gguf.capabilities import read_facts
 from membank_llama.gguf.header import read_metadata

@@ -12,7 +12,7 @@ from support.banks import open_bank
 from membank_llama.cli.chat_session import ChatSession, ReplyOptions
 from membank_llama.core.errors import InvalidInputError, ModelError
 from membank_llama.memory.bank import MemBank
-from membank_llama.memory.drop_in import Llama
+from membank_llama.memory.llama_with_memory import Llama
 
 
 def never() -> bool:

@@ -21,7 +21,7 @@ from support.terminals import environment, membank
 from membank_llama.cli.chat_session import ChatSession, ReplyOptions
 from membank_llama.cli.terminal_chat import HELP, Chat, _interrupts, _Slash
 from membank_llama.memory.bank import MemBank
-from membank_llama.memory.drop_in import Llama
+from membank_llama.memory.llama_with_memory import Llama
 
 CHAT = ("--threads", "1", "--max-tokens", "8", "--ctx", "1024", "--temperature", "0")
 

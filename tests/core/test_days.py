@@ -17,8 +17,8 @@ from membank_llama.cli.commands.options import parse_time
 from membank_llama.core.days import day_of, parse_instant, zone_named
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import NewMemory
+from membank_llama.memory.memory_files import memory_of_line
 from membank_llama.memory.prompt_block import Neutraliser, build_block
-from membank_llama.memory.text_splitting import memory_of_line
 
 DINNERS = {10: "lentil soup", 11: "grilled mackerel", 12: "mushroom risotto", 13: "potato salad"}
 

@@ -23,7 +23,7 @@ from membank_llama.memory.prompt_block import Neutraliser, build_block, excerpte
 from membank_llama.memory.prompt_injection import MemoryOptions
 from membank_llama.memory.text_splitting import LONG, MAX_CHARS, passage_spans, passages_of_texts
 from membank_llama.recall.query import RecallResult
-from membank_llama.store.write_plan import Places
+from membank_llama.store.memory_writer import Places
 
 DIM = 256
 NEEDLE = "The spare key of the cottage lies beneath the blue flowerpot on the veranda."
@@ -283,7 +283,7 @@ def test_a_failure_leaves_nothing(bank: MemBank, monkeypatch: pytest.MonkeyPatch
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("membank_llama.store.write_plan.insert_passages", fail)
+        patch.setattr("membank_llama.store.memory_writer.insert_passages", fail)
         with pytest.raises(OSError, match="full"):
             bank.ingest(TEXT)
     after = bank.stats()

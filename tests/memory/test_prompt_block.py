@@ -12,9 +12,9 @@ from membank_llama.memory.prompt_block import (
     BLOCK_OPEN,
     Neutraliser,
     build_block,
-    find_user_turn,
     strip_block,
 )
+from membank_llama.memory.raw_prompts import find_user_turn
 
 
 @dataclass(frozen=True)

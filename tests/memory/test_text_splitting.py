@@ -13,7 +13,8 @@ import pytest
 
 from membank_llama.core.errors import EmptyTextError, InvalidInputError, InvalidTextError
 from membank_llama.core.types import NewMemory
-from membank_llama.memory.text_splitting import clean_text, read_items, split_passages
+from membank_llama.memory.memory_files import read_items
+from membank_llama.memory.text_splitting import clean_text, split_passages
 
 
 def without_space(text: str) -> str:

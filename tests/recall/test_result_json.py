@@ -8,14 +8,14 @@ from pathlib import Path
 from support.banks import FACTS, open_bank
 
 from membank_llama.core.types import NewMemory
-from membank_llama.recall.result_json import result_json, result_scores
+from membank_llama.recall.result_json import result_json, scores_of
 
 
 def test_all_fields_are_there_and_scores_hold_no_text(tmp_path: Path) -> None:
     with open_bank(tmp_path) as bank:
         bank.ingest_many([NewMemory(fact, metadata={"n": n}) for n, fact in enumerate(FACTS)])
         (result, *_) = bank.recall(FACTS[0], 2)
-    whole, scores = result_json(result), result_scores(result)
+    whole, scores = result_json(result), scores_of([result])[0]
     pointers = {name for name in result.keys() if name.startswith("ptr_")}  # noqa: SIM118
     assert whole.keys() == ({*result.keys()} - pointers) | {"pointers"}
     assert len(whole["pointers"]) == 3

@@ -11,10 +11,7 @@ import pytest
 from membank_llama.core.errors import BankFormatError, BankNotFoundError
 from membank_llama.core.types import NewMemory
 from membank_llama.store.database import chunks
-from membank_llama.store.registry import Registry
-from membank_llama.store.removal import delete_memories
-from membank_llama.store.rows import text_hash
-from membank_llama.store.write_plan import (
+from membank_llama.store.memory_writer import (
     Places,
     held_activations,
     insert_memories,
@@ -23,6 +20,9 @@ from membank_llama.store.write_plan import (
     refer,
     seen_again,
 )
+from membank_llama.store.registry import Registry
+from membank_llama.store.removal import delete_memories
+from membank_llama.store.row_format import text_hash
 
 
 @pytest.fixture

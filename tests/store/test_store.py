@@ -26,9 +26,9 @@ from membank_llama.core.errors import (
 )
 from membank_llama.core.types import LEVELS, NewMemory
 from membank_llama.store.maintenance import compact
+from membank_llama.store.memory_writer import ModelCard, Places
 from membank_llama.store.pointers import POINTER_BYTES, PointerRecord, model_tag
 from membank_llama.store.store import Store
-from membank_llama.store.write_plan import ModelCard, Places
 
 
 @pytest.fixture

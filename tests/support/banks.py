@@ -17,9 +17,9 @@ import numpy as np
 from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank
+from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.schema import MIGRATIONS, add_functions
 from membank_llama.store.store import Store
-from membank_llama.store.write_plan import ModelCard
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIM = 64

@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from membank_llama.core.errors import MembankError
-from membank_llama.store.rows import row_checksum
+from membank_llama.store.row_format import row_checksum
 from support.banks import FACTS, numbered, open_bank
 
 

@@ -11,8 +11,8 @@ import typer
 
 from membank_llama.core.errors import ModelError, ModelFileError
 
+from .bank_opening import prepare
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
-from .opening import prepare
 from .options import (
     BankOption,
     GpuOption,
@@ -112,7 +112,7 @@ def _opened(
     wanted: Capture | None,
 ) -> Iterator[Any]:
     """The model, with its memory where a bank is given; all of it is closed in order."""
-    from membank_llama.memory.drop_in import remember
+    from membank_llama.memory.llama_with_memory import remember
     from membank_llama.memory.prompt_injection import MemoryOptions
     from membank_llama.store.model_record import made_by, recorded_model
 
@@ -159,7 +159,7 @@ def _load(path: Path, options: dict[str, Any]) -> Any:
 
     from membank_llama.gguf.capabilities import read_facts
     from membank_llama.gguf.checks import check_loadable, unreadable_template
-    from membank_llama.memory.drop_in import SafeLlama
+    from membank_llama.memory.llama_with_memory import SafeLlama
 
     check_loadable(path)
     if not read_facts(path).causal:

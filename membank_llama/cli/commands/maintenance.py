@@ -11,8 +11,8 @@ import typer
 from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import BankCorruptError, BankStorageError, InvalidInputError
 
+from .bank_opening import finish, must_exist, open_bank, open_for_looking
 from .encoders import capture_wanted, needed_encoder, open_model
-from .opening import finish, must_exist, open_bank, open_for_looking
 from .options import (
     BankOption,
     EncoderOption,

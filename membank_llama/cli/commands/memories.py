@@ -10,8 +10,8 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
 
+from .bank_opening import finish, must_exist, open_bank
 from .encoders import capture_wanted, encoder_for, needed_encoder
-from .opening import finish, must_exist, open_bank
 from .options import (
     BankOption,
     EncoderOption,
@@ -87,7 +87,7 @@ def ingest(
 def _read(paths: list[str], role: str, namespace: str, source: str | None) -> list[NewMemory]:
     from dataclasses import replace
 
-    from membank_llama.memory.text_splitting import read_items
+    from membank_llama.memory.memory_files import read_items
 
     items: list[NewMemory] = []
     for path in paths:

@@ -16,8 +16,8 @@ import typer
 from membank_llama.core.errors import InvalidInputError, MembankError
 from membank_llama.core.logs import JsonLines, TextLines
 
+from .bank_opening import prepare
 from .encoders import OLLAMA, serving_encoder
-from .opening import prepare
 from .options import BankOption, GpuOption, ThreadsOption, bank_path
 
 if TYPE_CHECKING:

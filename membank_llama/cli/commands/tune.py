@@ -9,8 +9,8 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError
 
+from .bank_opening import bring_up_to_date, must_exist, open_bank
 from .encoders import needed_encoder
-from .opening import bring_up_to_date, must_exist, open_bank
 from .options import BankOption, EncoderOption, JsonOption, ThreadsOption, bank_path
 
 

@@ -26,8 +26,8 @@ from ..asgi import (
 )
 from ..body_budget import BodyBudget
 from ..origins import LOOKING, answer_preflight, check_host, check_origin, for_page, is_preflight
-from .api_formats import GENERATION_PATHS
 from .chat_handler import ChatHandler
+from .chat_requests import GENERATION_PATHS
 from .metrics import Metrics
 from .namespace_auth import BearerTokens, Caller, located
 from .proxy_memory import ProxyMemory

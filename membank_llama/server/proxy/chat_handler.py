@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..asgi import ASGIApp, Message, Receive, Scope, Send, header, with_body
-from .api_formats import ChatReply, ChatRequest, is_auxiliary, open_request
+from .chat_requests import ChatReply, ChatRequest, is_auxiliary, open_request
 from .metrics import Metrics
 from .namespace_auth import zone_of
 from .proxy_memory import InjectedRequest, ProxyMemory

@@ -26,7 +26,7 @@ from membank_llama.memory.turn_writer import NewTurns
 from membank_llama.recall.result_json import scores_of
 
 from ..asgi import outward
-from .api_formats import ChatReply, ChatRequest
+from .chat_requests import ChatReply, ChatRequest
 from .conversation_tracker import ConversationTracker, RecognisedConversation
 from .ingest_worker import IngestWorker
 from .priority_adapter import PriorityAdapter

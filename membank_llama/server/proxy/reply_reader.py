@@ -13,7 +13,7 @@ from typing import Any
 from membank_llama.core.surrogates import repaired_text
 from membank_llama.memory.conversation_keys import without_thinking
 
-from .api_formats import ChatReply
+from .chat_requests import ChatReply
 
 MOST_LINE = 4 * 1024 * 1024
 """Bytes of one line, or of an answer that is not streamed; what is longer is not remembered."""

@@ -18,7 +18,7 @@ from membank_llama._version import __version__
 
 from ..asgi import Receive, Scope, Send, WireError, parse_object
 from ..body_budget import BodyBudget
-from .api_formats import ChatReply, ChatRequest, is_auxiliary, open_request
+from .chat_requests import ChatReply, ChatRequest, is_auxiliary, open_request
 from .metrics import CONTENT_TYPE, Metrics
 from .namespace_auth import Caller, split_model, zone_of
 from .proxy_memory import ProxyMemory

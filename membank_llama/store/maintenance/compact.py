@@ -13,8 +13,8 @@ from membank_llama.adapters.base import ModelAdapter, check_vectors
 from membank_llama.core.types import LEVELS, Progress
 from membank_llama.hgns.hierarchy import HGNSHierarchy
 
+from ..memory_writer import ModelCard
 from ..store import Store
-from ..write_plan import ModelCard
 from .rewrite import Rewrite
 from .verify import VerifyReport as VerifyReport
 from .verify import verify as verify

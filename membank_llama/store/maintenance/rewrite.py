@@ -19,11 +19,11 @@ from ..bank_files import activation_number, damaged_files, remove
 from ..bank_records import read_activations, read_rewrite
 from ..codec_record import record_encoding
 from ..database import chunks
+from ..memory_writer import ModelCard
 from ..passage_rows import Encoded, encoded, existing, placed
 from ..pointers import pack_levels, placed_at
 from ..removal import unplaced
 from ..store import Slots, Store
-from ..write_plan import ModelCard
 
 logger = logging.getLogger("membank_llama")
 

@@ -9,7 +9,7 @@ from typing import Any
 from membank_llama.core.errors import BankClosedError, BankCorruptError, BankError
 
 from ..registry import Registry
-from ..rows import COLUMNS, is_whole, memories_of
+from ..row_format import COLUMNS, is_whole, memories_of
 
 PAGE = 512
 COUNTERS = ("generation", "lifetimes")

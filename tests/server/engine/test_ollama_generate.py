@@ -15,8 +15,8 @@ from support.engines import running
 
 from membank_llama.gguf.capabilities import read_facts
 from membank_llama.server.asgi import WireError
+from membank_llama.server.engine.generation.conversation_request import RawRequest, RequestedModel
 from membank_llama.server.engine.generation.generation_context import GenerationContext
-from membank_llama.server.engine.generation.request import RawRequest, RequestedModel
 from membank_llama.server.engine.generation.sampling_options import SamplingOptions
 from membank_llama.server.engine.library.served_model import ServedModel
 

@@ -18,12 +18,12 @@ from membank_llama.server.engine import durations, fields
 from membank_llama.server.engine.exchange import SSE, Exchange
 from membank_llama.server.engine.generation.chat_template import ChatTemplate
 from membank_llama.server.engine.generation.context_window import fitting
+from membank_llama.server.engine.generation.conversation_request import ConversationRequest, RequestedModel
 from membank_llama.server.engine.generation.decode import longest_overlap
 from membank_llama.server.engine.generation.generation_context import GenerationContext
 from membank_llama.server.engine.generation.grammars import of_schema
 from membank_llama.server.engine.generation.message_format import template_messages
 from membank_llama.server.engine.generation.reasoning import Think, Trimmer
-from membank_llama.server.engine.generation.request import ConversationRequest, RequestedModel
 from membank_llama.server.engine.generation.sampling_options import SamplingOptions, resolve
 from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools, style_of
 from membank_llama.server.engine.library.served_model import ServedModel
@@ -228,7 +228,7 @@ def test_the_modelfiles_system_and_a_note_on_tools(recall_tiny: Path) -> None:
     served = ServedModel("m:latest", recall_tiny, "0" * 64, 1, 0.0, system="Be kind.")
     model = GenerationContext(recall_tiny, n_ctx=512, n_threads=1, n_gpu_layers=0)
     try:
-        from membank_llama.server.engine.generation.request import conversation
+        from membank_llama.server.engine.generation.conversation_request import conversation
 
         target = RequestedModel("m", served, read_facts(recall_tiny))
         said = conversation(target, [{"role": "user", "content": "x"}])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.proxies import GREEDY, Running, engine_of, proxied, user
 
 from membank_llama.server import body_budget
-from membank_llama.server.proxy.api_formats import open_request
+from membank_llama.server.proxy.chat_requests import open_request
 from membank_llama.server.proxy.reply_reader import reply_of
 
 PATHS = ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions")

@@ -18,7 +18,7 @@ from membank_llama.memory.conversation_keys import ConversationTurn
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 from membank_llama.memory.prompt_injection import CHARACTERS_COUNTED, MOST_COUNTED, MemoryOptions, PromptInjector
 from membank_llama.server.proxy import ingest_worker as learning
-from membank_llama.server.proxy.api_formats import open_request
+from membank_llama.server.proxy.chat_requests import open_request
 from membank_llama.server.proxy.conversation_tracker import ConversationTracker
 from membank_llama.server.proxy.ingest_worker import IngestWorker, NewTurns
 from membank_llama.server.proxy.reply_reader import ReplyReader, reply_of

@@ -12,10 +12,10 @@ from .. import durations, fields
 from ..exchange import NDJSON, Exchange
 from ..generation import grammars
 from ..generation.answer import Delta
+from ..generation.conversation_request import ConversationRequest, RawRequest, RequestedModel, conversation
 from ..generation.decode import Tally
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
-from ..generation.request import ConversationRequest, RawRequest, RequestedModel, conversation
 from ..generation.sampling_options import SamplingOptions, resolve
 from ..generation.tool_calls import Tools, style_of
 from ..runtime.generation_service import GenerationService

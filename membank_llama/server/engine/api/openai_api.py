@@ -15,10 +15,10 @@ from .. import fields
 from ..exchange import SSE, Exchange
 from ..generation import grammars
 from ..generation.answer import Delta
+from ..generation.conversation_request import ConversationRequest, RawRequest, conversation
 from ..generation.decode import Tally
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
-from ..generation.request import ConversationRequest, RawRequest, conversation
 from ..generation.sampling_options import SamplingOptions, resolve
 from ..generation.tool_calls import ToolCall, Tools, style_of
 from ..runtime.generation_service import GenerationService

@@ -26,7 +26,7 @@ from membank_llama.core.errors import ModelError
 
 from ...asgi import AbandonedError
 from .grammars import GrammarConstraint, follower
-from .template_renderer import TemplateRenderer
+from .template_process import TemplateProcess
 
 _BATCH = 512
 _NULL = -1
@@ -64,7 +64,7 @@ class GenerationContext:
         self._stack = ExitStack()
         self._model = LoadedModel(path, n_gpu_layers=n_gpu_layers)
         self._stack.callback(self._model.close)
-        self.renderer = TemplateRenderer()
+        self.renderer = TemplateProcess()
         self._stack.callback(self.renderer.close)
         self._follower = follower()
         self._stack.callback(self._follower.close)

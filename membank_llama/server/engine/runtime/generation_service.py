@@ -20,9 +20,9 @@ from membank_llama.gguf.capabilities import read_facts
 from ...asgi import AbandonedError, WireError, outward
 from ..exchange import Exchange
 from ..generation.answer import Delta, GenerationPlan, write_answer
+from ..generation.conversation_request import RequestedModel
 from ..generation.decode import Tally
 from ..generation.generation_context import GenerationContext
-from ..generation.request import RequestedModel
 from ..generation.tool_calls import ToolCall
 from ..library.catalogue import Catalogue
 from ..library.downloads import Downloads

@@ -1,4 +1,4 @@
-"""`TemplateRenderer`: chat templates, which are programs that a model file brings, run in a child process.
+"""`TemplateProcess`: chat templates, which are programs that a model file brings, run in a child process.
 
 A template may loop for good or fill the memory; there it meets limits, and the model's thread and every other client
 go on. What it gives is what `ChatTemplate` gives. The template of ours, for a file that brings none, is run here.
@@ -22,7 +22,7 @@ MOST_PROMPT = 32 * 1024 * 1024
 """Characters."""
 
 
-class TemplateRenderer:
+class TemplateProcess:
     """The templates of one model; one thread at a time."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""`WordMatches`: where a question's words stand in a namespace, and what each of them weighs."""
+"""`WordWeights`: where a question's words stand in a namespace, and what each of them weighs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
-class WordMatches:
+class WordWeights:
     """Where the question's content words stand in a namespace.
 
     `rows` are the memories that hold any of them, rising; `holds` says which word stands in which of them, bool
@@ -57,7 +57,7 @@ class WordMatches:
         return self.rows[np.lexsort((-self.rows, -np.einsum("w,wn->n", self.worth, self.holds)))[:limit]]
 
 
-def match_words(index: WordIndex, question: Question, snapshot: NamespaceSnapshot, lifetimes: int) -> WordMatches:
+def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapshot, lifetimes: int) -> WordWeights:
     """Look the question's words up; a word in more than `COMMON_WORD` memories of the namespace is passed over.
 
     Args:
@@ -87,7 +87,7 @@ def match_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
     counted *= np.where((emphasis > 1) | named, np.float32(NAMES), np.float32(1))
     if not snapshot.tells_speakers_apart:
         counted[named] = 0
-    return WordMatches(
+    return WordWeights(
         content=bool(asked),
         rows=rows,
         holds=holds,

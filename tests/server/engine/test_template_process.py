@@ -12,9 +12,9 @@ from support.engines import running, user
 from support.hostile_gguf import STRING, changed
 
 from membank_llama.server.asgi import AbandonedError, WireError
-from membank_llama.server.engine.generation import template_renderer
+from membank_llama.server.engine.generation import template_process
 from membank_llama.server.engine.generation.chat_template import ChatTemplate
-from membank_llama.server.engine.generation.template_renderer import MOST_SOURCE, TemplateRenderer
+from membank_llama.server.engine.generation.template_process import MOST_SOURCE, TemplateProcess
 
 TURNS = [user("Hi 🙂"), {"role": "assistant", "content": "Hello."}, user("And \ud800 now?")]
 PLAIN = (
@@ -42,22 +42,22 @@ BOMBS = {
 
 
 @pytest.fixture
-def renderer(monkeypatch: pytest.MonkeyPatch) -> Iterator[TemplateRenderer]:
-    monkeypatch.setattr(template_renderer, "SECONDS", 1.5)
-    made = TemplateRenderer()
+def renderer(monkeypatch: pytest.MonkeyPatch) -> Iterator[TemplateProcess]:
+    monkeypatch.setattr(template_process, "SECONDS", 1.5)
+    made = TemplateProcess()
     made.render(("warm", "", ""), [user("x")], [], {})
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("source", [PLAIN, None, "{{ messages }}", "{{ messages[0]['content'] }}"])
-def test_it_gives_what_the_template_gives(renderer: TemplateRenderer, source: str | None) -> None:
+def test_it_gives_what_the_template_gives(renderer: TemplateProcess, source: str | None) -> None:
     expected = ChatTemplate(source, "<s>", "</s>").render(TURNS, [TOOL], enable_thinking=True)
     assert renderer.render((source, "<s>", "</s>"), TURNS, [TOOL], {"enable_thinking": True}) == expected
 
 
 @pytest.mark.parametrize("source", ["{{ raise_exception('no system') }}", "{% for m in", "{{ messages.nothing() }}"])
-def test_its_errors_are_the_same(renderer: TemplateRenderer, source: str) -> None:
+def test_its_errors_are_the_same(renderer: TemplateProcess, source: str) -> None:
     with pytest.raises(WireError) as expected:
         ChatTemplate(source).render(TURNS)
     with pytest.raises(WireError) as told:
@@ -66,19 +66,19 @@ def test_its_errors_are_the_same(renderer: TemplateRenderer, source: str) -> Non
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_an_error(renderer: TemplateRenderer, name: str) -> None:
+def test_a_bomb_is_an_error(renderer: TemplateProcess, name: str) -> None:
     with pytest.raises(WireError, match=r"than it may|does not accept"):
         renderer.render((BOMBS[name], "", ""), TURNS, [], {})
     assert renderer.render(("fine", "", ""), TURNS, [], {}) == "fine"
 
 
-def test_a_source_too_long_is_not_read(renderer: TemplateRenderer) -> None:
+def test_a_source_too_long_is_not_read(renderer: TemplateProcess) -> None:
     with pytest.raises(WireError, match="longer than"):
         renderer.render(("{{ 1 }}" * MOST_SOURCE, "", ""), TURNS, [], {})
 
 
-def test_a_hang_up_ends_it(renderer: TemplateRenderer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_renderer, "SECONDS", 60.0)
+def test_a_hang_up_ends_it(renderer: TemplateProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_process, "SECONDS", 60.0)
     gone = threading.Event()
     threading.Timer(0.2, gone.set).start()
     with pytest.raises(AbandonedError):

@@ -22,7 +22,7 @@ from .database import chunks
 from .passage_rows import PassageRow, insert_passages
 from .pointers import placed_at
 from .registry import Registry
-from .rows import COLUMNS, rows_of, text_hashes, told_again
+from .row_format import COLUMNS, rows_of, text_hashes, told_again
 
 CLOCK_SKEW = 2.0
 """Seconds by which the clocks of two processes may differ."""
