@@ -83,7 +83,9 @@ class Reader:
         room = size - frame if between is None else (size - frame) // 2
         if room < _LEAST_ROOM:
             raise InvalidInputError(f"the template leaves {room} of {size} tokens to the text; shorten it")
-        return cls(tokenize, before, after, lead, room, adds_space, between)
+        return cls(
+            tokenize=tokenize, before=before, after=after, lead=lead, room=room, adds_space=adds_space, between=between
+        )
 
     def _body(self, text: str) -> list[int]:
         """Tokens of the text alone. A long one goes in pieces: some tokenizers take minutes for a megabyte."""

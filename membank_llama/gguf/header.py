@@ -291,7 +291,14 @@ def _parse(path: Path, data: mmap.mmap) -> GGUFHeader:
     start = -(-cursor.at // align) * align
     tensors = tuple(TensorInfo(t.name, t.shape, t.type, t.offset + start, t.nbytes) for t in rows)
     _check_complete(path, tensors, len(data))
-    return GGUFHeader(path, version, metadata, tensors, min(start, len(data)), len(data))
+    return GGUFHeader(
+        path=path,
+        version=version,
+        metadata=metadata,
+        tensors=tensors,
+        data_start=min(start, len(data)),
+        file_size=len(data),
+    )
 
 
 def _tensor(cursor: _Cursor) -> TensorInfo:

@@ -150,7 +150,14 @@ class PromptInjector:
                     self._keep(asked.key, block, since)
             else:
                 block, since = kept
-                last = LastRecall(asked.text[:QUERY_CHARACTERS], (), block.ids, {}, block.text, block.tokens)
+                last = LastRecall(
+                    query=asked.text[:QUERY_CHARACTERS],
+                    results=(),
+                    injected=block.ids,
+                    skipped={},
+                    block=block.text,
+                    tokens=block.tokens,
+                )
             earlier[asked.place] = block, since
         for place, (old, _) in earlier.items():
             plain[place] = _with_block(plain[place], old.text)
@@ -199,7 +206,15 @@ class PromptInjector:
             logger.warning("a recalled memory still held a control token of the model; none was injected")
             block = Block(skipped=dict.fromkeys((r.memory_id for r in chosen), "holds a control token"))
         every = {**skipped, **block.skipped}
-        return block, LastRecall(query, tuple(results), block.ids, every, block.text, block.tokens, spent)
+        return block, LastRecall(
+            query=query,
+            results=tuple(results),
+            injected=block.ids,
+            skipped=every,
+            block=block.text,
+            tokens=block.tokens,
+            recall_ms=spent,
+        )
 
     def _earlier(
         self, keys: ConversationKeys, shown: Sequence[str], asked: ConversationTurn | None, together: int

@@ -214,7 +214,14 @@ class RecallEngine:
         spreads = self._whole_spreads(ranked, gate, best)
         verdicts = judged(spreads, ranking.share[best], enough, content=ranked.words.content)
         found = [
-            Found(memories[ids[place]], int(at), pointers[slot], verdict, cut.get(ids[place]), same)
+            Found(
+                memory=memories[ids[place]],
+                place=int(at),
+                pointers=pointers[slot],
+                verdict=verdict,
+                passage=cut.get(ids[place]),
+                duplicates=same,
+            )
             for place, at, slot, verdict in zip(chosen, best, slots.tolist(), verdicts, strict=True)
             # moved between the two reads: `search` sees that and begins again
             if slot in pointers

@@ -89,7 +89,14 @@ def ranking_of(question: Question, words: WordWeights, candidates: Candidates, w
     if words.named.any():
         # a name of those who speak here is known, whether the memory holds it or not
         own[np.ix_(words.named, _talks_of(question.mentions.names, snapshot, rows))] = 1
-    return Ranking(scene, weights, {}, {}, np.zeros(len(rows), np.float32), _weighed(words.evidence, own))
+    return Ranking(
+        scene=scene,
+        weights=weights,
+        levels={},
+        parts={},
+        fused=np.zeros(len(rows), np.float32),
+        share=_weighed(words.evidence, own),
+    )
 
 
 def _weighed(worth: Vector, held: Vector) -> Vector:

@@ -183,7 +183,9 @@ class Store(StoredVectors):
         plan = IndexPlan(self.hierarchy.axes_holding(INDEXED), shrinks, dim)
         try:
             vectors = IndexedVectors(self.registry, self._index_rows, self._current_file)
-            self.indexes = IndexSet(directory, self.registry, vectors, plan, tag, self.worker)
+            self.indexes = IndexSet(
+                directory=directory, registry=self.registry, vectors=vectors, plan=plan, tag=tag, worker=self.worker
+            )
         except BaseException:
             self.buffer.close()
             raise

@@ -108,7 +108,15 @@ def compare_states(
         questions = sum(len(one.questions) for one in conversations)
         if adapter.layer is None:
             own = _own_output(adapter, conversations, progress)
-            return Report(name, depth, questions, (own,), (own,), own.state, own.state)
+            return Report(
+                model=name,
+                depth=depth,
+                questions=questions,
+                tried=(own,),
+                shown=(own,),
+                choice=own.state,
+                default=own.state,
+            )
         half = adapter.layer
         tried: list[Figures] = []
         for template in (None, *TEMPLATES):
@@ -121,8 +129,15 @@ def compare_states(
             progress("speed", number, len(chosen))
             shown.append(_timed(adapter, figures))
         progress("speed", len(chosen), len(chosen))
-        kinds = State(best, "mean", None), State(half, "mean", None)
-        return Report(name, depth, questions, tuple(tried), tuple(shown), *kinds)
+        return Report(
+            model=name,
+            depth=depth,
+            questions=questions,
+            tried=tuple(tried),
+            shown=tuple(shown),
+            choice=State(best, "mean", None),
+            default=State(half, "mean", None),
+        )
 
 
 def _worth_a_line(tried: Sequence[Figures]) -> list[Figures]:

@@ -169,7 +169,14 @@ async def generate(service: GenerationService, x: Exchange) -> None:
         return
     ask: ConversationRequest | RawRequest
     if raw or template or suffix:
-        ask = RawRequest(common.target, prompt, common.options, common.grammar, suffix, context)
+        ask = RawRequest(
+            target=common.target,
+            prompt=prompt,
+            options=common.options,
+            grammar=common.grammar,
+            suffix=suffix,
+            before=context,
+        )
     else:
         said = conversation(common.target, [{"role": "user", "content": prompt}], system=system, fresh=not context)
         ask = ConversationRequest(

@@ -221,7 +221,7 @@ def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Catal
     config = read_layer_json(manifest.config, stores)
     projectors = [find_blob(stores, layer.digest) for layer in manifest.of_kind("projector")]
     return CatalogueEntry(
-        ServedModel(
+        model=ServedModel(
             name=name,
             path=file,
             digest=manifest.digest,
@@ -229,11 +229,11 @@ def _stored(name: str, path: Path, origin: str, stores: Sequence[Path]) -> Catal
             modified_at=path.stat().st_mtime,
             **_modelfile(manifest, stores),
         ),
-        origin,
-        path,
-        tuple(found for found in projectors if found),
-        config if isinstance(config, dict) else None,
-        layers[0].origin,
+        origin=origin,
+        manifest=path,
+        projectors=tuple(found for found in projectors if found),
+        config=config if isinstance(config, dict) else None,
+        parent=layers[0].origin,
     )
 
 
