@@ -220,12 +220,11 @@ class RecallEngine:
                 pointers=pointers[slot],
                 verdict=verdict,
                 passage=cut.get(ids[place]),
-                duplicates=same,
+                duplicates=tuple(ids[other] for other in twins.get(place, ())),
             )
             for place, at, slot, verdict in zip(chosen, best, slots.tolist(), verdicts, strict=True)
             # moved between the two reads: `search` sees that and begins again
             if slot in pointers
-            for same in [tuple(ids[other] for other in twins.get(place, ()))]
         ]
         return results_of(found, ranking), gone
 
