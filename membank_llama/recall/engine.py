@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from membank_llama.hgns.hierarchy import HGNSHierarchy
 from membank_llama.store.registry import BankState
 from membank_llama.store.store import Store
 
-from .best_passages import best_passages
+from .best_passages import Best, best_passages
 from .candidates import FEW, Candidates, best_of_each, candidates_of
 from .query import RecallQuery, RecallResult
 from .question_encoder import Question, QuestionEncoder
@@ -203,7 +202,7 @@ class RecallEngine:
         if gone:
             return [], gone
         chosen, twins = self._chosen(ranked, order, [memories[memory_id].text for memory_id in ids])
-        cut: Mapping[int, Any] = {}
+        cut: Mapping[int, Best] = {}
         if snapshot.passages:
             taken = (memories[ids[place]] for place in chosen)
             cut = best_passages(self._store, ranked.words, ranking, ranked.order, taken)
