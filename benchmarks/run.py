@@ -20,6 +20,7 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
     story = models / "stories260K.gguf"
     size = "100000" if full else "5000"
     return [
+        ("benchmarks/trips.py", [], []),
         ("benchmarks/capture.py", [] if full else ["--quick"], []),
         ("benchmarks/store.py", ["--encoder", str(encoder), *(["--full"] if full else ["--n", size])], [encoder]),
         ("benchmarks/recall.py", ["--full"] if full else ["--n", size], []),

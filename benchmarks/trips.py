@@ -2,7 +2,7 @@
 
     python benchmarks/trips.py            the three trips in a table
     python benchmarks/trips.py --detail   which files call which, and every SQL statement
-    python benchmarks/trips.py --json     the figures alone
+    python benchmarks/trips.py --json F   the figures into a file too
 
 Counted are files of the package that are entered, moves between them (a call into another file is one, its return
 another) and SQL statements. Each trip is made a few times before it is counted, so that nothing is opened, compiled or
@@ -154,13 +154,12 @@ def trips(folder: Path) -> list[Trip]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--detail", action="store_true", help="what calls what, and every statement")
-    parser.add_argument("--json", action="store_true", help="the figures alone")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = trips(Path(folder))
     if asked.json:
-        print(json.dumps({trip.name: trip.figures() for trip in found}))
-        return
+        asked.json.write_text(json.dumps({trip.name: trip.figures() for trip in found}), encoding="utf-8")
     console = Console(width=120)
     table = Table("trip", "files entered", "moves between files", "SQL statements")
     for trip in found:

@@ -20,9 +20,10 @@ MOST = {
 
 
 @pytest.fixture(scope="module")
-def trips() -> dict[str, dict[str, int]]:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--json"], capture_output=True, text=True, check=True)
-    found: dict[str, dict[str, int]] = json.loads(done.stdout)
+def trips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
+    figures = tmp_path_factory.mktemp("trips") / "figures.json"
+    subprocess.run([sys.executable, str(SCRIPT), "--json", str(figures)], capture_output=True, check=True)
+    found: dict[str, dict[str, int]] = json.loads(figures.read_text())
     return found
 
 
