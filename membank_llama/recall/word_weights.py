@@ -1,4 +1,8 @@
-"""`WordWeights`: where a question's words stand in a namespace, and what each of them weighs."""
+"""`WordWeights`: where a question's words stand in a namespace, and what each of them weighs.
+
+A shared word is worth the more the fewer memories hold it: the square of BM25's inverse document frequency, over
+`UNIT`. Names and numbers weigh more.
+"""
 
 from __future__ import annotations
 

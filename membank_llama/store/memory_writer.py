@@ -1,8 +1,7 @@
-"""`WritePlan`: where the memories of a batch go: which are new, which slot holds which activation, which pointers lead
-there.
+"""Memories written into the registry: a batch is planned in whole, then its rows are inserted.
 
-A batch is planned in whole before anything is written, with one look-up for all its texts and one for all its
-activations; the plan is then recorded in the transaction that stores it.
+The plan says which memories are new, which slot holds which activation and which pointers lead there, with one look-up
+for all texts of the batch and one for all its activations. It is made and recorded in one transaction.
 """
 
 from __future__ import annotations
