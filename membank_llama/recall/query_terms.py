@@ -1,8 +1,8 @@
 """From a question to the words that are looked up.
 
 Words that carry no content are left out, greetings and thanks among them. Stemming is FTS5's own (Porter), the same
-for questions and memories (store/full_text.py); what it cannot bring together, `FAMILIES` does. What each weighs in a namespace, word_weights.py
-says.
+for questions and memories (store/full_text.py); what it cannot bring together, `FAMILIES` does. What each weighs in a
+namespace stands in word_weights.py.
 """
 
 from __future__ import annotations
