@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._moved import install as _install
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ _HOMES = {
     "remember": ".memory.llama_with_memory",
     "split_passages": ".memory.text_splitting",
 }
+
+
+_install()
 
 
 def __getattr__(name: str) -> Any:

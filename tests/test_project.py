@@ -44,6 +44,37 @@ def test_files_stay_small_and_say_what_they_are(path: Path) -> None:
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), "no bare except"
 
 
+OLD_HOMES = """
+from membank_llama.adapters.llama_cpp import LlamaCppAdapter
+from membank_llama.adapters.mock import MockAdapter
+from membank_llama.bank import MemBank
+from membank_llama.errors import MembankError
+from membank_llama.items import IngestResult
+from membank_llama.llama import Llama, remember
+from membank_llama.passages import split_passages
+from membank_llama.pointer import PointerRecord
+from membank_llama.recall import RecallResult
+from membank_llama.reminder import MemoryOptions
+from membank_llama.session import ChatMemory
+from membank_llama.types import NewMemory
+import membank_llama
+names = {name: value for name, value in globals().items() if name in membank_llama.__all__}
+assert len(names) == 13, sorted(names)
+assert all(getattr(membank_llama, name) is value for name, value in names.items())
+"""
+
+
+def test_what_programs_imported_from_before_is_there_and_says_where_it_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "always::DeprecationWarning", "-c", OLD_HOMES],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "membank_llama.types is membank_llama.core.types now" in done.stderr
+
+
 def test_importing_the_package_prints_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", "import membank_llama.memory.bank"],
@@ -109,7 +140,7 @@ def test_the_picture_of_the_architecture_is_the_tree() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     picture = page.split("```")[1]
     shown = set(re.findall(r"[a-z_]+", picture))
-    there = {path.stem for path in SOURCES} - {"__init__", "__main__", "_version"}
+    there = {path.stem for path in SOURCES} - {"__init__", "__main__", "_moved", "_version"}
     assert there <= shown, sorted(there - shown)
     named = {word for line in picture.splitlines() if "·" in line for word in re.findall(r"(?<=· )[a-z_]+", line)}
     assert named <= there, sorted(named - there)
