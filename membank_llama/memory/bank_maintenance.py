@@ -60,6 +60,8 @@ class BankMaintenance:
         """
         self._store.check_writable()
         reindex(self._store.registry)
+        # what was read by damaged indexes is read anew
+        self._store.snapshots.clear()
         check_rows(self._store.registry)
         self._store.registry.words.rebuild()
         check_database(self._store.registry)

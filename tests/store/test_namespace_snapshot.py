@@ -226,3 +226,13 @@ def test_who_speaks_keeps_a_number(store: Store) -> None:
     store.remove([1, 3])
     store.add([NewMemory("d", role="Ana")], unit_vectors(1, seed=9))
     assert store.snapshots.get("default").speaker.tolist() == [1, 0]
+
+
+def test_rebuilding_reads_anew_what_a_damaged_index_had_hidden(tmp_path: Path) -> None:
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many(FACTS)
+        assert texts(bank.recall("sister Ana", 1)) == [FACTS[0]]
+        bank.store.snapshots.drop("default", [1])
+        assert FACTS[0] not in texts(bank.recall("sister Ana", 3))
+        bank.rebuild_indexes()
+        assert texts(bank.recall("sister Ana", 1)) == [FACTS[0]]
