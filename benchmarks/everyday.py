@@ -3,9 +3,9 @@
     python benchmarks/everyday.py --encoder MODEL.gguf [--encoder ...] [--threads 1] [--json FILE]
 
 `everyday/facts.txt` holds "fact | question", no question in the words of its fact; `notes.txt` what lies beside them in
-the bank; `unrelated.txt` questions and small talk that nothing in it answers. For each encoder: how often the right fact
-is among the first six, how often it reaches the prompt, and how often an unrelated question is given anything. What
-is chosen on the even lines is to be judged on the odd ones: both are printed.
+the bank; `unrelated.txt` questions and small talk that nothing in it answers. For each encoder: how often the right
+fact is among the first six, how often it reaches the prompt, and how often an unrelated question is given anything.
+What is chosen on the even lines is to be judged on the odd ones: both are printed.
 """
 
 from __future__ import annotations
