@@ -33,6 +33,7 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
             [str(data), "--encoder", str(encoder), "--encoder", str(story), *([] if full else ["--turns", "900"])],
             [data, encoder, story],
         ),
+        ("benchmarks/everyday.py", ["--encoder", str(encoder), "--threads", "1"], [encoder]),
         ("benchmarks/proxy.py", ["--full"] if full else ["--rounds", "200", "--seconds", "5"], []),
         ("benchmarks/corrections.py", [str(data), "--encoder", str(story)], [data, story]),
         (

@@ -7,9 +7,10 @@ speaker verification does it: Auckenthaler et al. 2000, doi:10.1006/dspr.1999.03
 
     evidence = spreads + FULL_WORDS × share of the question's words that it holds.
 
-How much is enough the bank says itself: the same sentences are asked of it as questions, each judged by the others,
-and what they reach is what chance reaches in this bank with this encoder. A memory must go beyond it: FLOOR + RISE ×
-the evidence that `QUANTILE` of the unrelated questions stay below. A text without content words recalls nothing.
+So many spreads as `ALONE` are enough without any word. Else the bank says how much evidence is: the same sentences are
+asked of it as questions, each judged by the others, and what they reach is what chance reaches in this bank with this
+encoder. A memory must go beyond it: FLOOR + RISE × the evidence that `QUANTILE` of the unrelated questions stay below. A
+text without content words recalls nothing.
 
 To measure it takes as many searches as there are sentences. Small namespaces are measured at once; a large one in the
 background, and until then it goes by what it was measured at before, or else by `PROVISIONAL`. What was measured is
@@ -46,6 +47,11 @@ NAMES = 2.0
 FLOOR, RISE, QUANTILE = 5.0, 0.8, 0.8
 """Chosen with FULL_WORDS and NAMES on LoCoMo's conversations and on everyday banks of 1, 3 and 20 memories with two
 encoders (tests/recall/test_recall_quality.py), from the middle of the region where both hold; docs/recall.md."""
+
+ALONE = 7.5
+"""Spreads that open the gate whatever the words: a person's own questions seldom share one with what answers them
+(benchmarks/everyday.py). Not measured on the bank as the rest is: notes that read like the sentences would raise it,
+and what must stay out are questions."""
 
 COHORT = (
     "The museum opens at nine and closes at five on weekdays.",
@@ -170,11 +176,12 @@ def judged(spreads: Vector, shares: Vector, enough: float, *, content: bool = Tr
 
 def _judged(spreads: float, share: float, enough: float, content: bool) -> Verdict:
     found = evidence(spreads, share)
-    relevant = content and found >= enough
+    relevant = content and (found >= enough or spreads >= ALONE)
+    by_meaning = f"; {ALONE:g} spreads are enough" if relevant and found < enough else ""
     return Verdict(
         relevant,
         f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {share:.0%} of "
-        f"the words; evidence {found:.1f} of {enough:.1f}",
+        f"the words; evidence {found:.1f} of {enough:.1f}{by_meaning}",
     )
 
 

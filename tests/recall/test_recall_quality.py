@@ -145,6 +145,36 @@ def test_other_statements_do_not_answer(encoder: str, size: int, request: pytest
     assert [(question, r.text, r.reason) for question, found in asked for r in found if r.relevant] == []
 
 
+IN_OTHER_WORDS = (
+    ("I work as a piano tuner.", "What is my job?"),
+    ("I run every Tuesday before breakfast.", "On which day do I go jogging?"),
+    ("My daughter plays the cello.", "Which instrument does my girl learn?"),
+    ("We're getting married in Cork next June.", "Where will the wedding be held?"),
+    ("My landlord is Mr. Okafor.", "Who do I pay the rent to?"),
+    ("I support St. Pauli.", "Which football club am I a fan of?"),
+)
+BESIDE = (
+    "The museum has a new wing for photographs.", "The ferry was cancelled because of the wind.",
+    "I burned the rice last night.", "The bus drivers are on strike tomorrow.", "The printer is out of toner.",
+    "I bought blue paint for the shed.", "The train to Lyon was forty minutes late.", "The soup was too salty.",
+)  # fmt: skip
+
+
+def test_what_was_told_in_other_words_is_injected(tmp_path: Path, minilm_gguf: Path) -> None:
+    with LlamaCppAdapter(minilm_gguf, n_threads=1) as adapter, MemBank(adapter, tmp_path) as bank:
+        bank.ingest_many([*(fact for fact, _ in IN_OTHER_WORDS), *BESIDE])
+        found = {question: bank.recall(question, 6) for _, question in IN_OTHER_WORDS}
+        given = [
+            result.text
+            for question in (*UNRELATED, *SMALL_TALK)
+            for result in bank.recall(question, 6)
+            if result.relevant
+        ]
+    told = [fact for fact, question in IN_OTHER_WORDS if fact in (r.text for r in found[question] if r.relevant)]
+    assert len(told) >= 3
+    assert given == []
+
+
 def test_the_same_small_talk_is_no_answer_to_itself(strong: MemBank) -> None:
     for text in ("Hello there!", "thanks, that's great"):
         strong.ingest(text, namespace="talk")

@@ -10,7 +10,17 @@ from support.banks import FACTS, open_bank
 
 from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall.relevance_gate import COHORT, FLOOR, FULL_WORDS, RISE, RelevanceGate, evidence, judged, needed
+from membank_llama.recall.relevance_gate import (
+    ALONE,
+    COHORT,
+    FLOOR,
+    FULL_WORDS,
+    RISE,
+    RelevanceGate,
+    evidence,
+    judged,
+    needed,
+)
 
 ENCODER = MockAdapter(hidden_dim=256)
 GATE = RelevanceGate(ENCODER.encode_batch(COHORT))
@@ -52,6 +62,14 @@ def test_either_or_both_open_it(dense: float, words: float, relevant: bool) -> N
     assert verdict.reason.startswith("relevant" if relevant else "not relevant")
     assert f"{words:.0%}" in verdict.reason
     assert not judged(spreads, shares, ENOUGH, content=False)[0].relevant
+
+
+def test_meaning_alone_opens_it_whatever_the_bank_asks_for() -> None:
+    spreads, shares = np.array([ALONE - 0.1, ALONE], np.float32), np.zeros(2, np.float32)
+    below, above = judged(spreads, shares, 14.0)
+    assert not below.relevant and above.relevant
+    assert above.reason.endswith("evidence 7.5 of 14.0; 7.5 spreads are enough")
+    assert not judged(spreads, shares, 14.0, content=False)[1].relevant
 
 
 def test_what_unrelated_questions_reach_raises_the_bar() -> None:
