@@ -9,8 +9,8 @@ speaker verification does it: Auckenthaler et al. 2000, doi:10.1006/dspr.1999.03
 
 So many spreads as `ALONE` are enough without any word. Else the bank says how much evidence is: the same sentences are
 asked of it as questions, each judged by the others, and what they reach is what chance reaches in this bank with this
-encoder. A memory must go beyond it: FLOOR + RISE × the evidence that `QUANTILE` of the unrelated questions stay below. A
-text without content words recalls nothing.
+encoder. A memory must go beyond it: FLOOR + RISE × the evidence that `QUANTILE` of the unrelated questions stay below.
+A text without content words recalls nothing.
 
 To measure it takes as many searches as there are sentences. Small namespaces are measured at once; a large one in the
 background, and until then it goes by what it was measured at before, or else by `PROVISIONAL`. What was measured is
