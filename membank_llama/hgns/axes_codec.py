@@ -48,7 +48,6 @@ class AxesCodec(Codec):
         bounds = np.concatenate([[2 * means[0] - edges[0]], edges, [2 * means[-1] - edges[-1]]])
         self._low, self._step = bounds[:-1].astype(np.float32), (np.diff(bounds) / CELLS).astype(np.float32)
         self._means = means.astype(np.float32)
-        self._asked: tuple[Vector, Vector] | None = None
         self._last: tuple[Vector, Vector] | None = None
         self._plan_fine()
         self._plan_coarse()
@@ -148,14 +147,6 @@ class AxesCodec(Codec):
 
     def corrected(self, rows: Vector) -> Vector:
         return self.axes.corrected(rows)
-
-    def asked(self, query: Vector) -> Vector:
-        """A question in the corrected space; the levels of one search ask for the same one."""
-        last = self._asked
-        if last is None or last[0] is not query:
-            unit = unit_rows(np.asarray(query)[np.newaxis], self.dim)
-            self._asked = last = (query, self.corrected(unit)[0])
-        return last[1]
 
     def score(self, query: Vector, codes: Codes, level: int) -> Vector:
         check_codes(codes, self.nbytes(check_level(level)))

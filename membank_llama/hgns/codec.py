@@ -31,6 +31,20 @@ class Codec(ABC):
         self.dim = dim
         self.k = k
         self.gradient_levels = gradient_levels
+        self._asked: tuple[Vector, Vector] | None = None
+
+    def asked(self, query: Vector) -> Vector:
+        """A question (dim,) of unit length in the space that cosines are taken in; the levels of one search ask for the
+        same one."""
+        last = self._asked
+        if last is None or last[0] is not query:
+            unit = unit_rows(np.asarray(query)[np.newaxis], self.dim)
+            self._asked = last = (query, self.corrected(unit)[0])
+        return last[1]
+
+    def corrected(self, rows: Vector) -> Vector:
+        """Unit rows (n, dim) in that space: as they are, where a codec corrects nothing."""
+        return rows
 
     @abstractmethod
     def nbytes(self, level: int) -> int:

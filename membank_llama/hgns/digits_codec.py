@@ -47,8 +47,6 @@ class DigitsCodec(Codec):
         self._dims_per_byte = per_byte // self.digits2
         self._bytes2 = min(budget, -(-dim // self._dims_per_byte))
         self._sizes = (4 * dim, dim, self._bytes2)
-        self._asked: tuple[Vector, Vector] | None = None
-        """The last question and the same of unit length: the levels of one search ask for the same one."""
         self._dims2 = min(dim, self._bytes2 * self._dims_per_byte)
         self._quantiser = Quantiser(k**per_byte, dim)
         self._centroids1 = centroids(k**per_byte)
@@ -72,10 +70,7 @@ class DigitsCodec(Codec):
         return scaled_to_unit(self._centres(codes, level))
 
     def score(self, query: Vector, codes: Codes, level: int) -> Vector:
-        last = self._asked
-        if last is None or last[0] is not query:
-            self._asked = last = (query, unit_rows(np.asarray(query)[np.newaxis], self.dim)[0])
-        unit = last[1]
+        unit = self.asked(query)
         if level == 0:
             return cosines(full_decode(codes, self.dim), unit)
         if level == 1:

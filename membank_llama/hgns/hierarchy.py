@@ -85,12 +85,12 @@ class HGNSHierarchy:
     def corrected(self, rows: Vector) -> Vector:
         """Rows (n, dim) as unit rows of the space that cosines are taken in; raises as `compress`."""
         unit = unit_rows(rows, self.dim)
-        return unit if self._turned is None else self._turned.corrected(unit)
+        return self._codec.corrected(unit)
 
     def asked(self, query: Vector) -> Vector:
         """A question, (dim,), of unit length in the space that cosines are taken in; computed once for the levels of
         one search."""
-        return unit_rows(query[np.newaxis], self.dim)[0] if self._turned is None else self._turned.asked(query)
+        return self._codec.asked(query)
 
     def axes_holding(self, share: float) -> int:
         """How many leading axes hold this share of the variance; all dimensions where there are no axes."""

@@ -33,8 +33,6 @@ def best_passages(
 ) -> Mapping[int, Best]:
     """memory id → its best passage of those in `order`, for the long ones among some memories."""
     snapshot = words.snapshot
-    if not snapshot.passages:
-        return {}
     texts = {memory.id: memory.text for memory in memories}
     rows = ranking.scene.rows[order]
     owners = passages_of(store.registry, texts)

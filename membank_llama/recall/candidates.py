@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from membank_llama.core.types import Ids, Mask, Rows, Vector
-from membank_llama.store.namespace_snapshot import NamespaceSnapshot
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot, places_in
 from membank_llama.store.store import Store
 
 from .query import RecallQuery
@@ -90,8 +90,8 @@ def candidates_of(
         rows = everyone if vector is None else _listed(_masked(snapshot.around(everyone, 2, 2), seen))
         returned = np.searchsorted(rows, everyone)
     around = _masked(snapshot.around(rows, BACK, AHEAD), seen)
-    near = {distance: _near(rows, around[BACK + distance]) for distance in DENSE_REACH}
-    return Candidates(rows, returned, around, near)
+    places = places_in(rows, around)
+    return Candidates(rows, returned, around, {distance: places[BACK + distance] for distance in DENSE_REACH})
 
 
 def _nearest(store: Store, query: RecallQuery, vector: Vector, snapshot: NamespaceSnapshot, seen: Mask | None) -> Ids:
@@ -130,14 +130,6 @@ def _scanned(
     return snapshot.ids[rows[np.argsort(-scores, kind="stable")[:want]]]
 
 
-def _near(rows: Rows, wanted: Rows) -> Rows:
-    """Places of some rows among others; -1 where they are not."""
-    if not len(rows):
-        return wanted
-    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
-    return np.where(rows[at] == wanted, at, -1)
-
-
 def _listed(table: Rows) -> Rows:
     """All rows of a table, rising, each once."""
     rows = np.unique(table)
@@ -150,4 +142,4 @@ def _visible(rows: Rows, seen: Mask | None) -> Rows:
 
 def _masked(table: Rows, seen: Mask | None) -> Rows:
     """The same without rows that may not be seen."""
-    return table if seen is None or not table.size else np.where((table >= 0) & seen[table], table, -1)
+    return table if seen is None else np.where((table >= 0) & seen[table], table, -1)

@@ -21,6 +21,7 @@ import numpy as np
 from membank_llama.core.errors import MembankError
 from membank_llama.core.types import Ids, Numbers, Progress, Rows, Vector
 from membank_llama.hgns.hierarchy import HGNSHierarchy
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.registry import BankState
 from membank_llama.store.store import Store
 
@@ -76,14 +77,12 @@ class RecallEngine:
             InvalidQueryError, EmptyTextError: nothing to look for.
             ModelMismatchError: the bank was moved to another model since it was opened.
         """
-        query = self._encoder.checked(query)
-        state = self._store.current()
+        question, snapshot, state = self._asked(query)
         if query.weights is None and state.weights:
-            query = replace(query, weights=Weights.of(state.weights))
-        question = self._encoder.question(query, self._store.snapshots.get(query.namespace, state))
+            question = replace(question, query=replace(question.query, weights=Weights.of(state.weights)))
         while True:
             try:
-                results = self._search(question, state)
+                results = self._search(question, snapshot, state)
             except (MembankError, ValueError, IndexError):
                 # arrays of two encodings do not fit together either
                 if self._store.is_current(state.activations):
@@ -93,14 +92,13 @@ class RecallEngine:
                 if self._store.is_current(state.activations):
                     return results
             state = self._store.current()
+            snapshot = self._store.snapshots.get(query.namespace, state)
 
     def measured(self, query: RecallQuery) -> Measured:
         """All candidates with every signal unweighed, at the finest level asked for: what tuning works on."""
-        query = self._encoder.checked(query)
-        state = self._store.current()
-        question = self._encoder.question(query, self._store.snapshots.get(query.namespace, state))
-        ranked = self._ranked(question, state, self._current_gate(), every=True)
-        scene, snapshot = ranked.ranking.scene, ranked.words.snapshot
+        question, snapshot, state = self._asked(query)
+        ranked = self._ranked(question, snapshot, state, self._current_gate(), every=True)
+        scene = ranked.ranking.scene
         order = best_of_each(snapshot, scene.rows, ranked.order)
         rows = scene.rows[order]
         signals = {name: signal(scene)[order] for name, signal in SIGNALS.items()}
@@ -116,14 +114,20 @@ class RecallEngine:
             if progress is not None:
                 progress("measuring relevance", done + 1, len(namespaces))
 
-    def _search(self, question: Question, state: BankState) -> list[RecallResult]:
+    def _asked(self, query: RecallQuery) -> tuple[Question, NamespaceSnapshot, BankState]:
+        """A query as it is asked of what its namespace holds now."""
+        query = self._encoder.checked(query)
+        state = self._store.current()
+        snapshot = self._store.snapshots.get(query.namespace, state)
+        return self._encoder.question(query, snapshot), snapshot, state
+
+    def _search(self, question: Question, snapshot: NamespaceSnapshot, state: BankState) -> list[RecallResult]:
         stale = True
         while True:
             gate = self._current_gate()
-            ranked = self._ranked(question, state, gate)
-            dense = ranked.ranking.dense()
+            ranked = self._ranked(question, snapshot, state, gate)
             least = question.query.min_score
-            if least is not None and dense is not None:
+            if least is not None and (dense := ranked.ranking.dense()) is not None:
                 ranked = replace(ranked, order=ranked.order[dense[ranked.order] >= least])
             if not len(ranked.order):
                 return []
@@ -135,6 +139,7 @@ class RecallEngine:
                 self._store.snapshots.clear()
             else:
                 self._store.snapshots.drop(question.query.namespace, gone)
+            snapshot = self._store.snapshots.get(question.query.namespace, state)
             stale = False
 
     def _current_gate(self) -> RelevanceGate:
@@ -151,10 +156,17 @@ class RecallEngine:
 
     # -- ranking
 
-    def _ranked(self, question: Question, state: BankState, gate: RelevanceGate, *, every: bool = False) -> _Ranked:
+    def _ranked(
+        self,
+        question: Question,
+        snapshot: NamespaceSnapshot,
+        state: BankState,
+        gate: RelevanceGate,
+        *,
+        every: bool = False,
+    ) -> _Ranked:
         """From words to places in a scene, best first; `every`: none is left behind at a coarse level."""
         query, store = question.query, self._store
-        snapshot = store.snapshots.get(query.namespace, state)
         words = weigh_words(store.registry.words, question, snapshot, state.lifetimes)
         candidates = candidates_of(store, query, question.vector, snapshot, words)
         ranking = ranking_of(question, words, candidates, query.weights or Weights())
@@ -267,7 +279,10 @@ class RecallEngine:
         """The most that speaks for any memory when an unrelated sentence is asked."""
         gate = self._current_gate()
         query = RecallQuery(COHORT[place], UNRELATED_TOP, namespace=namespace)
-        ranked = self._ranked(Question(query, vector=gate.question(place)), self._store.current(), gate.without(place))
+        state = self._store.current()
+        snapshot = self._store.snapshots.get(namespace, state)
+        question = Question(query, vector=gate.question(place))
+        ranked = self._ranked(question, snapshot, state, gate.without(place))
         scene, share = ranked.ranking.scene, ranked.ranking.share
         spreads = np.zeros(len(share), np.float32) if scene.spreads is None else scene.spreads
         best = ranked.order[:UNRELATED_TOP].tolist()

@@ -12,7 +12,7 @@ from itertools import compress
 import numpy as np
 
 from membank_llama.core.types import Mask, Rows, Vector
-from membank_llama.store.namespace_snapshot import NamespaceSnapshot
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot, places_in
 from membank_llama.store.word_index import WordIndex
 
 from .query_terms import UNIT, looked_up, rarities
@@ -52,8 +52,8 @@ class WordWeights:
         heads = self.snapshot.heads(rows) if self.snapshot.passages else rows
         if not len(self.rows):
             return np.zeros((len(self.worth), *heads.shape), np.bool_)
-        at = np.minimum(np.searchsorted(self.rows, heads), len(self.rows) - 1)
-        found: Mask = self.holds[:, at] & (self.rows[at] == heads)
+        at = places_in(self.rows, heads)
+        found: Mask = self.holds[:, at] & (at >= 0)
         return found
 
     def best(self, limit: int) -> Rows:
@@ -89,7 +89,7 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
     emphasis = np.array([term.emphasis for term in terms], np.float32)
     counted: Vector = np.where(named, nowhere, rarity)
     counted *= np.where((emphasis > 1) | named, np.float32(NAMES), np.float32(1))
-    if not snapshot.tells_speakers_apart:
+    if named.any() and not snapshot.tells_speakers_apart:
         counted[named] = 0
     return WordWeights(
         content=bool(asked),

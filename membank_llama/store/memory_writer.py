@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlite_utils import Database
 
@@ -189,7 +190,7 @@ def seen_again(registry: Registry, db: Database, tellings: Iterable[tuple[int, N
     for memory_id, item in tellings:
         # where it is damaged, `verify` says so
         with suppress(BankCorruptError):
-            registry.change(db, memory_id, lambda old, item=item: told_again(old, item, now))  # type: ignore[misc]
+            registry.change(db, memory_id, partial(told_again, item=item, now=now))
             registry.lifetimes_changed(db)
 
 

@@ -40,6 +40,15 @@ ALONE = -1
 """The session of what belongs to no conversation and no source."""
 
 
+def places_in(rising: Ids | Rows, wanted: Ids | Rows) -> Rows:
+    """Where each of some numbers stands among rising ones, in the shape of `wanted`; -1 for those that do not."""
+    if not len(rising):
+        return np.full(wanted.shape, -1, np.intp)
+    at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
+    found: Rows = np.where(rising[at] == wanted, at, -1)
+    return found
+
+
 @dataclass(frozen=True)
 class NamespaceSnapshot:
     """Memories of one namespace and their passages, by rising id.
@@ -81,11 +90,7 @@ class NamespaceSnapshot:
 
     def places(self, ids: Ids) -> Rows:
         """Where these ids stand, in their order; -1 for those that are not listed."""
-        if not len(self.ids):
-            return np.full(len(ids), -1, np.intp)
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        found: Rows = np.where(self.ids[at] == ids, at, -1)
-        return found
+        return places_in(self.ids, ids)
 
     def rows(self, ids: Ids) -> Rows:
         """Where these ids stand; those that are not listed are left out."""
@@ -122,7 +127,7 @@ class NamespaceSnapshot:
         for step, places in ((self.before, range(back - 1, -1, -1)), (self.after, range(back + 1, back + 1 + ahead))):
             at: Rows = rows
             for place in places:
-                at = np.where(at >= 0, step[at], -1) if len(step) else np.full(len(rows), -1, np.intp)
+                at = np.where(at >= 0, step[at], -1)
                 # a snapshot in hand may be older than the links
                 at[at >= len(self.ids)] = -1
                 table[place] = at
@@ -168,7 +173,7 @@ class _Kept:
         self._passages = 0
         self._open: dict[str, int] = {}
         """The last row of each conversation."""
-        self.publish(-1)
+        self.publish()
 
     def append(self, arrived: list[Arrival]) -> None:
         if not arrived:
@@ -256,7 +261,7 @@ class _Kept:
         linked = (session[1:] == session[:-1]) & ((session[1:] != ALONE) | (owner[1:] == owner[:-1]))
         arrays["before"][order[1:][linked]] = order[:-1][linked]
         arrays["after"][order[:-1][linked]] = order[1:][linked]
-        self.publish(self.generation)
+        self.publish()
 
     def _still_open(self, keep: Mask) -> Iterator[tuple[str, int]]:
         """The last row that each conversation keeps of its last session."""
@@ -266,11 +271,11 @@ class _Kept:
             if row >= 0:
                 yield key, row
 
-    def publish(self, generation: int) -> None:
+    def publish(self) -> None:
         views = {name: values[: self.count] for name, values in self._arrays.items()}
         speakers = dict(self._speakers)
         found = NamespaceSnapshot(
-            **views, speakers=speakers, passages=self._passages, pinned=self._pinned, generation=generation
+            **views, speakers=speakers, passages=self._passages, pinned=self._pinned, generation=self.generation
         )
         hidden = found.all_of(self._expired)
         if len(hidden):
@@ -336,8 +341,8 @@ class NamespaceSnapshots:
                     ) from exc
         if kept.last:
             kept.look(self._registry, namespace, state, now)
-        kept.publish(state.generation)
         kept.generation = state.generation
+        kept.publish()
 
     def _let_go(self, namespace: str, kept: _Kept) -> None:
         """Names that nobody stored anything under take no room: anybody can ask for them."""

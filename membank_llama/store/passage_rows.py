@@ -99,15 +99,6 @@ def placed(registry: Registry, after: int, limit: int) -> list[Encoded]:
     return [Encoded(memory_id, slot, "") for memory_id, slot in rows]
 
 
-def existing(registry: Registry, ids: Iterable[int]) -> set[int]:
-    """Those of some ids that are a memory's or a passage's."""
-    found: set[int] = set()
-    for marks, piece in chunks(ids):
-        for table in ("memories", "passages"):
-            found.update(row[0] for row in registry.rows(f"SELECT id FROM {table} WHERE id IN ({marks})", piece))
-    return found
-
-
 def words_in(texts: Sequence[str], terms: Sequence[Sequence[str]]) -> npt.NDArray[np.bool_]:
     """Which words, each in all its forms, stand in which texts, bool (words, texts)."""
     wanted = [[set(filed) for form in forms if (filed := filed_as(form))] for forms in terms]

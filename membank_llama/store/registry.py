@@ -186,11 +186,12 @@ class Registry(BankDatabase):
             found.update((memory.id, memory) for memory in memories_of(rows))
         return found
 
-    def existing(self, ids: Iterable[int]) -> set[int]:
-        """Those of some ids that there are memories of."""
+    def existing(self, ids: Iterable[int], tables: Sequence[str] = ("memories",)) -> set[int]:
+        """Those of some ids that there are memories of; of memories and passages by both their tables."""
         found: set[int] = set()
         for marks, piece in chunks(ids):
-            found.update(row[0] for row in self.rows(f"SELECT id FROM memories WHERE id IN ({marks})", piece))
+            for table in tables:
+                found.update(row[0] for row in self.rows(f"SELECT id FROM {table} WHERE id IN ({marks})", piece))
         return found
 
     def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:

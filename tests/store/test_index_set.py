@@ -207,6 +207,7 @@ def test_closed_more_than_once_the_graph_is_saved_once_and_whole(tmp_path: Path)
     store = open_store(tmp_path)
     fill(store)
     indexes = store.indexes
+    indexes.rebuild()
     held = len(indexes.get("default"))
     store.close()
     saved = indexes.path_of("default").read_bytes()

@@ -20,7 +20,7 @@ from ..bank_records import read_activations, read_rewrite
 from ..codec_record import record_encoding
 from ..database import chunks
 from ..memory_writer import ModelCard
-from ..passage_rows import Encoded, encoded, existing, placed
+from ..passage_rows import Encoded, encoded, placed
 from ..pointers import pack_levels, placed_at
 from ..removal import unplaced
 from ..store import Slots, Store
@@ -105,7 +105,7 @@ class Rewrite:
             if memories[-1].id <= self._after:
                 raise BankCorruptError(f"{self._store.path}: memories are out of order; restore it from a copy")
             self._after = memories[-1].id
-            there = existing(registry, [memory.id for memory in memories])
+            there = registry.existing([memory.id for memory in memories], ("memories", "passages"))
             # what was removed meanwhile must not come into a new file
             rows_kept = [row for row, memory in enumerate(memories) if memory.id in there]
             memories = [memories[row] for row in rows_kept]

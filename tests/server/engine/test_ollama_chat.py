@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,6 @@ from membank_llama.server.engine.app import Engine, EngineSettings
 GREEDY = {"temperature": 0, "num_predict": 24}
 ASKED = [user("My name is Anna. What is my name?")]
 COUNTS = ("total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration")
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, recall_tiny: Path) -> Iterator[httpx.Client]:
-    with running(tmp_path_factory.mktemp("store"), recall_tiny) as (_, client):
-        yield client
 
 
 def ask(client: httpx.Client, **more: Any) -> httpx.Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ from membank_llama.server.engine.library.served_model import ServedModel
 
 GREEDY = {"temperature": 0, "num_predict": 12}
 ASKED = "My name is Anna. What is my name?"
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, recall_tiny: Path) -> Iterator[httpx.Client]:
-    with running(tmp_path_factory.mktemp("store"), recall_tiny) as (_, client):
-        yield client
 
 
 def ask(client: httpx.Client, **more: Any) -> httpx.Response:

@@ -31,12 +31,6 @@ TOOLS: Any = [
 ]
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, recall_tiny: Path) -> Iterator[httpx.Client]:
-    with running(tmp_path_factory.mktemp("store"), recall_tiny) as (_, client):
-        yield client
-
-
 @pytest.fixture
 def theirs(client: httpx.Client) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="any", max_retries=0) as made:
