@@ -1,7 +1,8 @@
 """`ModelAdapter`: what the bank needs of a model, and no more.
 
 Three things are enough to add a model: `hidden_dim`, `model_id()` and `encode_batch()` (or `encode()`).
-The vectors carry the id of the model that made them, so `model_id()` must change whenever they would.
+The vectors carry the id of the model that made them, so `model_id()` must change whenever they would. A model that
+gives the states of a text's tokens as well says so by `token_dim` and gives them by `encode_tokens()`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 
 from membank_llama.core.errors import EncodingError
 from membank_llama.core.types import Vector
+
+from .token_states import TokenStates
 
 AnyAdapter = TypeVar("AnyAdapter", bound="ModelAdapter")
 
@@ -41,6 +44,19 @@ class ModelAdapter(ABC):
         if not texts:
             return np.zeros((0, self.hidden_dim), np.float32)
         return stacked([self.encode(text) for text in texts], type(self).__name__)
+
+    @property
+    def token_dim(self) -> int:
+        """Length of a token's state in `encode_tokens()`; 0 of a model that gives none."""
+        return 0
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Encode several texts token by token, in one pass with their vectors; optional.
+
+        Raises:
+            EncodingError: the model gives vectors alone.
+        """
+        raise EncodingError(f"{self.name} gives one vector a text and no states of its tokens")
 
     @property
     def name(self) -> str:
@@ -108,3 +124,13 @@ def check_vectors(vectors: Any, count: int, dim: int, who: str) -> Vector:
         bad = int((~np.isfinite(vectors)).any(axis=1).sum())
         raise EncodingError(f"{who} returned NaN or infinity in {bad} of {count} vectors; nothing was stored")
     return vectors
+
+
+def check_tokens(found: Any, count: int, dim: int, token_dim: int, who: str) -> list[TokenStates]:
+    """The same for `encode_tokens`."""
+    if not isinstance(found, list) or len(found) != count:
+        raise EncodingError(f"{who} returned no list of {count} TokenStates; make encode_tokens() return one a text")
+    for one in found:
+        check_vectors(one.vector[np.newaxis], 1, dim, who)
+        check_vectors(one.states, len(one.words), token_dim, who)
+    return found

@@ -69,6 +69,8 @@ class HuggingFaceAdapter(ModelAdapter):
         window: int = 512,
         max_sequences: int = 16,
     ) -> None:
+        if pooling == "content":
+            raise InvalidInputError("content pooling is llama.cpp's alone here: use mean, last or weighted")
         pooling, wording = check_options(pooling, template, window=window, max_sequences=max_sequences)
         self._torch = _extra("torch")
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from membank_llama.core.errors import InvalidInputError
 
-Pooling: TypeAlias = Literal["mean", "last", "weighted"]
+Pooling: TypeAlias = Literal["content", "mean", "last", "weighted"]
 
 TEXT = "{text}"
 

@@ -25,7 +25,7 @@ from .schema import VERSION, version_of
 from .schema_check import checked_version
 
 _CAPTURED = re.compile(
-    r".+-(?:pooled|(?:final|L(?P<layer>\d+))-(?P<pooling>mean|last|weighted))"
+    r".+-(?:pooled|(?:final|L(?P<layer>\d+))-(?P<pooling>content|mean|last|weighted))"
     rf"(?:-(?P<named>{'|'.join(TEMPLATES)})|(?P<hashed>-t[0-9a-f]{{8}}))?"
 )
 

@@ -1,31 +1,47 @@
 """`LlamaCppAdapter`: one vector a text from a GGUF model, by llama.cpp on this machine.
 
-A decoder gives the residual stream of one layer (half depth by default), pooled over the text's tokens; a
-model made for embeddings gives the vector that its own file asks for. A text longer than the window is cut
-into windows whose results are combined, never dropped. All settings are resolved when the adapter is made,
-and `model_id()` names those that change a vector.
+A decoder gives the residual stream of one layer (a fifth of the depth by default, see `pooling.content_layer`), pooled
+over the text's tokens; a model made for embeddings gives the vector that its own file asks for. Both give the states of
+the tokens beside it. A text longer than the window is cut into windows whose results are combined, never dropped. All
+settings are resolved when the adapter is made, and `model_id()` names those that change a vector.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from membank_llama.core.errors import EncodingError, InvalidInputError, ModelError
 from membank_llama.core.types import Progress, Vector
 from membank_llama.gguf.fingerprint import fingerprint
 
 from ..base import ModelAdapter
-from ..pooling import TRIAL, Reader, check_options, groups, pool, resolve_layer, unit_length
+from ..pooling import (
+    TRIAL,
+    Reader,
+    Window,
+    check_options,
+    content_layer,
+    groups,
+    pool,
+    resolve_layer,
+    unit_length,
+)
 from ..prompt_templates import Pooling, pools_apart, template_mark
+from ..token_states import CALIBRATION, Standard, TokenStates, content_pooled, words_of
 from .capture import CaptureContext, CapturePlan
 from .layer_choice import LayerChoice, choose_layer
 from .loaded_model import POOLING_NONE, POOLING_RANK, LoadedModel, default_threads, quiet
+
+DEEP = 14
+"""Layers from which on the seventh lies in the lower half: the states of shallower models are averaged at half depth."""
 
 _log = logging.getLogger("membank_llama")
 _told: set[str] = set()
@@ -38,13 +54,15 @@ class LlamaCppAdapter(ModelAdapter):
         model: a loaded `llama_cpp.Llama`, whose weights are shared and whose context is left alone, or a
         path.
             A LoRA of that Llama is not applied: the vectors are those of the file.
-        layer: ``"auto"`` (half depth), a 0-based layer (negative: from the last), or a share of the depth,
-        0.0..1.0.
+        layer: ``"auto"`` (a fifth of the depth; with another pooling half of it), a 0-based layer (negative: from the
+        last), or a share of the depth, 0.0..1.0.
             A model whose file names a pooling type gives its pooled output unless a layer is asked for.
             ``"best"`` tries the layers on sentences of its own (see layer_choice.py), once, which takes a moment: as
             long as the whole model takes for 120 short texts. See `choice`.
-        pooling: over the tokens: ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position);
-        default: what belongs to the template, or ``"mean"``.
+        pooling: over the tokens: ``"content"`` (standardised, stop words and punctuation weigh little; see
+        token_states.py), ``"mean"``, ``"last"``, or ``"weighted"`` (weights rise with the position); default: what
+        belongs to the template, or ``"content"``; with ``layer="best"``, and of models of fewer than `DEEP` layers,
+        ``"mean"``.
         template: ``"echo"``, ``"one-word"`` (see prompt_templates.py), or text around the input, with ``{text}`` where
         it goes; control tokens in it are parsed as such.
         n_threads: default: as the given Llama, or half the processors.
@@ -75,12 +93,19 @@ class LlamaCppAdapter(ModelAdapter):
         progress: Progress | None = None,
     ) -> None:
         counts = {"window": window, "max_sequences": max_sequences, "n_threads": n_threads}
-        self.pooling, wording = check_options(pooling, template, **counts)
+        best = layer == "best"
+        check_options(pooling, template, **counts)
+        self._standard: Standard | None = None
         self._model = loaded = LoadedModel(model, n_gpu_layers=n_gpu_layers)
         try:
-            plan = _plan(loaded, "auto" if layer == "best" else layer, window, max_sequences, n_threads)
-            self._reader = Reader.of(loaded.tokenize, wording, plan.window, adds_space=loaded.adds_space)
-            self.choice = _chosen(loaded, plan, self._reader, self.pooling, progress) if layer == "best" else None
+            default: Pooling = "mean" if best or loaded.n_layer < DEEP else "content"
+            self.pooling, wording = check_options(pooling, template, default=default, **counts)
+            content = self.pooling == "content"
+            plan = _plan(loaded, "auto" if best else layer, window, max_sequences, n_threads, content=content)
+            self._reader = Reader.of(
+                loaded.tokenize, wording, plan.window, adds_space=loaded.adds_space, opening="\n" if content else ""
+            )
+            self.choice = _chosen(loaded, plan, self._reader, self.pooling, progress) if best else None
             if self.choice is not None:
                 plan = _plan(loaded, self.choice.layer, window, max_sequences, n_threads)
             self._context = _open_context(loaded, plan)
@@ -152,15 +177,68 @@ class LlamaCppAdapter(ModelAdapter):
 
     def encode_batch(self, texts: Sequence[str]) -> Vector:
         """Encode several texts, as many at once as fit: float32 ``(len(texts), hidden_dim)``."""
-        context, pooling = self._context, self.pooling
         sums = np.zeros((len(texts), self.hidden_dim), np.float64)
-        windows = [window for number, text in enumerate(texts) for window in self._reader.windows(number, text)]
-        for group in groups(windows, context.capacity, context.plan.max_sequences):
-            states = context.states([window.tokens for window in group])
-            for window, rows in zip(group, states, strict=True):
-                # the file's own pooling leaves one row a window: "last" weighs it by its number of tokens
-                sums[window.text] += pool(window, rows, "last" if context.plan.pooled else pooling)
+        for window, rows in self._evaluated(texts, self._context.states):
+            sums[window.text] += self._pooled(window, rows)
         return unit_length(sums, self.name)
+
+    @property
+    def token_dim(self) -> int:
+        plan = self._context.plan
+        return self._context.token_dim if plan.tokens or not plan.pooled else 0
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Encode several texts in one pass: of each its vector, and its tokens' standardised states.
+
+        Raises:
+            EncodingError: as `encode`; or the graph of an embedding model does not show what it pools.
+        """
+        if not self.token_dim:
+            return super().encode_tokens(texts)
+        sums = np.zeros((len(texts), self.hidden_dim), np.float64)
+        parts: dict[int, list[tuple[Window, Vector]]] = {number: [] for number in range(len(texts))}
+        standard = self._standardised()
+        for window, (pooled, rows) in self._evaluated(texts, self._both):
+            sums[window.text] += self._pooled(window, pooled)
+            parts[window.text].append((window, standard.rows(rows[window.start : window.end])))
+        vectors = unit_length(sums, self.name)
+        found = []
+        for vector, windows in zip(vectors, parts.values(), strict=True):
+            windows.sort(key=lambda part: part[0].position)
+            words = tuple(word for window, _ in windows for word in self._words(window))
+            found.append(TokenStates(vector, np.concatenate([states for _, states in windows]), words))
+        return found
+
+    def _evaluated(self, texts: Sequence[str], evaluate: Callable[[list[list[int]]], Sequence[Any]]) -> Iterator[Any]:
+        """Each window of some texts with what `evaluate` gives of it."""
+        windows = [window for number, text in enumerate(texts) for window in self._reader.windows(number, text)]
+        for group in groups(windows, self._context.capacity, self._context.plan.max_sequences):
+            yield from zip(group, evaluate([window.tokens for window in group]), strict=True)
+
+    def _both(self, sequences: list[list[int]]) -> Sequence[tuple[Vector, Vector]]:
+        return list(zip(*self._context.states_and_tokens(sequences), strict=True))
+
+    def _pooled(self, window: Window, rows: Vector) -> npt.NDArray[np.float64]:
+        """What a window adds to the sum of its text."""
+        if self._context.plan.pooled:
+            # the file's own pooling leaves one row a window: "last" weighs it by its number of tokens
+            return pool(window, rows, "last")
+        if self.pooling != "content":
+            return pool(window, rows, self.pooling)
+        return content_pooled(self._standardised().rows(rows[window.start : window.end]), self._words(window))
+
+    def _words(self, window: Window) -> tuple[str, ...]:
+        return words_of([self._model.piece(token) for token in window.tokens[window.start : window.end]])
+
+    def _standardised(self) -> Standard:
+        """By what this model's states are standardised; measured when it is first asked for."""
+        if self._standard is None:
+            rows = [
+                rows[window.start : window.end]
+                for window, (_, rows) in self._evaluated(CALIBRATION, self._both)
+            ]
+            self._standard = Standard.of(np.concatenate(rows))
+        return self._standard
 
     def close(self) -> None:
         """Free the capture context, and the weights if the adapter loaded them."""
@@ -169,11 +247,17 @@ class LlamaCppAdapter(ModelAdapter):
 
 
 def _plan(
-    model: LoadedModel, layer: str | int | float, window: int, max_sequences: int, n_threads: int | None
+    model: LoadedModel,
+    layer: str | int | float,
+    window: int,
+    max_sequences: int,
+    n_threads: int | None,
+    *,
+    content: bool = False,
 ) -> CapturePlan:
     if model.pooling == POOLING_RANK:
         raise ModelError(f"{model.path} ranks pairs of texts and gives no vectors; choose a chat or an embedding model")
-    index = resolve_layer(layer, model.n_layer)
+    index = content_layer(model.n_layer) if content and layer == "auto" else resolve_layer(layer, model.n_layer)
     pooled = layer == "auto" and model.pooling != POOLING_NONE
     return CapturePlan(
         layer=None if pooled else index,
@@ -182,6 +266,7 @@ def _plan(
         n_threads=n_threads or _threads(model.host),
         pooled=pooled,
         outputs=pooled or index == model.n_layer - 1,
+        tokens=pooled,
     )
 
 
@@ -205,6 +290,8 @@ def _threads(host: llama_cpp.Llama | None) -> int:
 def _plans(model: LoadedModel, plan: CapturePlan) -> Iterator[CapturePlan]:
     """The plan, then what is left where the graph gives outputs alone, or does not name its layers."""
     yield plan
+    if plan.tokens:
+        yield replace(plan, tokens=False)
     if plan.layer is not None:
         if not plan.outputs:
             yield replace(plan, outputs=True)
@@ -218,7 +305,7 @@ def _open_context(model: LoadedModel, plan: CapturePlan) -> CaptureContext:
         context = CaptureContext(model, choice)
         try:
             with quiet():
-                context.states([trial])
+                context.states_and_tokens([trial])
         except EncodingError as error:
             cause = error
             context.close()

@@ -32,6 +32,9 @@ from membank_llama.core.types import Vector
 from .eval_callback import EvalCallback
 from .loaded_model import POOLING_NONE, LoadedModel, end_handle, quiet
 
+FINAL_STATES = -1
+"""Asks for the states of a text's tokens ahead of pooling, in the place of a layer."""
+
 _POOLING_OF_FILE = int(llama_cpp.LLAMA_POOLING_TYPE_UNSPECIFIED)
 
 
@@ -58,7 +61,7 @@ class CapturePlan:
 
     `layer` None means the final state: one row a text by the file's own pooling type if `pooled`, else one
     a token. `outputs` marks every token as an output; without it a graph drops rows in its last layer.
-    `below` names layers under `layer` whose states are kept in the same pass.
+    `below` names layers under `layer` whose states are kept in the same pass; `tokens` keeps what is pooled as well.
     """
 
     layer: int | None
@@ -68,6 +71,7 @@ class CapturePlan:
     pooled: bool = False
     outputs: bool = False
     below: tuple[int, ...] = ()
+    tokens: bool = False
 
 
 class CaptureContext:
@@ -84,7 +88,9 @@ class CaptureContext:
         self.dim = model.n_embd_out if plan.layer is None else model.n_embd
         self._model = model  # kept alive: C points into it
         self._lock = threading.Lock()
-        self._callback = EvalCallback(() if plan.layer is None else (*plan.below, plan.layer), self.dim)
+        self.token_dim = model.n_embd if plan.tokens else self.dim
+        layers = () if plan.layer is None else (*plan.below, plan.layer)
+        self._callback = EvalCallback(layers, self.token_dim, final=plan.tokens)
         self._batch = _Batch(self.capacity, plan.max_sequences)
         self._ctx = [self._open()]
         free = partial(llama_cpp.llama_free, self._ctx[0])
@@ -103,7 +109,7 @@ class CaptureContext:
         params.pooling_type = _POOLING_OF_FILE if plan.pooled else POOLING_NONE
         if not plan.outputs:
             params.n_outputs_max = plan.max_sequences  # no buffer for a whole batch of logits that nobody wants
-        if plan.layer is not None:
+        if plan.layer is not None or plan.tokens:
             params.cb_eval = self._callback.c_callback
         with quiet():
             ctx = llama_cpp.llama_init_from_model(self._model.handle, params)
@@ -122,6 +128,18 @@ class CaptureContext:
             ModelError: the context is closed.
         """
         return self._run(sequences, (self.plan.layer,))[0]
+
+    def states_and_tokens(self, sequences: Sequence[Sequence[int]]) -> tuple[list[Vector], list[Vector]]:
+        """Evaluate once, as `states()` does; beside it the states of each sequence's tokens, which pooling was of.
+
+        Raises:
+            EncodingError: as `states()`; or the graph does not show them.
+        """
+        if not self.plan.tokens:
+            rows = self.states(sequences)
+            return rows, rows
+        pooled, tokens = self._run(sequences, (None, FINAL_STATES))
+        return pooled, tokens
 
     def states_by_layer(self, sequences: Sequence[Sequence[int]]) -> dict[int, list[Vector]]:
         """Evaluate once, as `states()` does: the rows after each of the plan's layers."""
@@ -155,6 +173,11 @@ class CaptureContext:
 
     def _rows(self, lengths: list[int], layer: int | None) -> list[Vector]:
         ctx, total = self._ctx[0], sum(lengths)
+        if layer == FINAL_STATES:
+            final = self._callback.final_rows()
+            if final is None or len(final) != total:
+                raise EncodingError(f"{self._model.path.name} does not show the states that it pools")
+            return np.split(final, np.cumsum(lengths)[:-1])
         if self.plan.pooled:
             return [self._copy(llama_cpp.llama_get_embeddings_seq(ctx, n), 1) for n in range(len(lengths))]
         rows = self._copy(llama_cpp.llama_get_embeddings(ctx), total) if layer is None else self._callback.rows(layer)

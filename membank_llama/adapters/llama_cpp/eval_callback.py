@@ -1,8 +1,8 @@
 """The eval callback: copies tensors named ``l_out-N`` out of a llama.cpp graph, then ends the graph.
 
 llama.cpp asks once a node whether its data is wanted; of the layers that are, the rows are copied from whatever
-backend holds them, and after the deepest one nothing more is computed. No Python exception is lost inside the C
-callback: it is kept and raised afterwards.
+backend holds them, and after the deepest one nothing more is computed. Of a graph that pools, what it pools is copied
+and the graph goes on. No Python exception is lost inside the C callback: it is kept and raised afterwards.
 """
 
 from __future__ import annotations
@@ -21,18 +21,23 @@ from membank_llama.core.types import Vector
 from .private_api import ggml_base
 
 
+FINAL = {b"result_norm": -1, b"result_embd": -2}
+"""What graphs call the last states of a text's tokens, ahead of pooling; where there are both, the second comes later."""
+
+
 class EvalCallback:
     """Watches one evaluation after the other for the states after some layers.
 
     Args:
         layers: 0-based; the evaluation ends after the deepest. Empty: it watches nothing, and ends nothing.
         dim: length of a row.
+        final: watch for the last states as well, and end nothing.
     """
 
-    def __init__(self, layers: Sequence[int], dim: int) -> None:
-        self._names = names = {f"l_out-{layer}".encode(): layer for layer in layers}
+    def __init__(self, layers: Sequence[int], dim: int, *, final: bool = False) -> None:
+        self._names = names = {f"l_out-{layer}".encode(): layer for layer in layers} | (FINAL if final else {})
         self._dim = dim
-        self._last = max(layers, default=-1)
+        self._last = None if final else max(layers, default=-1)
         self._parts: dict[int, list[Vector]] = {}
         self._missing: dict[int, int] = {}
         self._enough = False
@@ -65,6 +70,9 @@ class EvalCallback:
         count, rows, size = ggml.ggml_nelements(tensor), ggml.ggml_nrows(tensor), ggml.ggml_nbytes(tensor)
         kind = {4: np.float32, 2: np.float16}.get(size // count if count else 0)
         if kind is None or count != rows * self._dim or not ggml.ggml_is_contiguous(tensor):
+            if layer < 0:
+                # a step on the way that bears the name
+                return
             raise EncodingError(f"l_out-{layer} holds {count} values in {size} bytes, not rows of {self._dim}")
         part = np.empty((rows, self._dim), kind)
         ggml.ggml_backend_tensor_get(tensor, part.ctypes.data, 0, size)
@@ -87,6 +95,13 @@ class EvalCallback:
         if self._missing[layer] or not self._parts[layer]:
             raise EncodingError(f"the rows of l_out-{layer} and the tokens differ by {abs(self._missing[layer])}")
         return np.concatenate(self._parts[layer])
+
+    def final_rows(self) -> Vector | None:
+        """The last states of all tokens of the evaluation, in order; None where the graph did not show them."""
+        for layer in sorted(FINAL.values()):
+            if self._parts.get(layer) and not self._missing[layer]:
+                return np.concatenate(self._parts[layer])
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,7 @@ from membank_llama.core.errors import InvalidInputError, ModelError, ModelFileEr
 from membank_llama.gguf.checks import check_loadable
 
 from .private_api import exit_stack, is_llama, is_open, model_handle
-from .tokenizer import Tokenizer
+from .tokenizer import LONGEST_TOKEN, Tokenizer
 
 _host_log = logging.getLogger("llama-cpp-python")
 _ALL_LAYERS = 0x7FFFFFFF
@@ -84,6 +84,7 @@ class LoadedModel:
     def __init__(self, model: llama_cpp.Llama | str | Path, *, n_gpu_layers: int = 0) -> None:
         self._lock = threading.Lock()
         self._stack = ExitStack()
+        self._pieces: dict[int, str] = {}
         self.host: llama_cpp.Llama | None = None
         if isinstance(model, (str, Path)):
             self.path = Path(model).resolve()
@@ -142,6 +143,21 @@ class LoadedModel:
         with self._lock:
             _ = self.handle  # raises once it is closed
             return self.tokenizer.tokenize(text, specials=specials, add=add)
+
+    def piece(self, token: int) -> str:
+        """The text of one token; of one that is no whole character, its bytes in hexadecimal digits."""
+        known = self._pieces.get(token)
+        if known is None:
+            buffer = ctypes.create_string_buffer(LONGEST_TOKEN)
+            vocab = llama_cpp.llama_model_get_vocab(self.handle)
+            size = llama_cpp.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, False)
+            data = buffer.raw[: max(0, size)]
+            try:
+                known = data.decode()
+            except UnicodeDecodeError:
+                known = data.hex()
+            self._pieces[token] = known
+        return known
 
     def close_first(self, child: Closable) -> None:
         """Have `child` freed ahead of the model: the owner of a borrowed Llama may close it at any time."""
