@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from membank_llama.core.errors import EncodingError
 from membank_llama.core.stop_words import STOP_WORDS
-from membank_llama.core.types import Vector
+from membank_llama.core.types import Mask, Vector
 
 CALIBRATION = (
     "The shop on the corner sells bread, milk and newspapers.",
@@ -121,3 +121,17 @@ def content_pooled(states: Vector, words: Sequence[str]) -> npt.NDArray[np.float
     """The sum of standardised states ``(n, dim)``, each by what its token counts."""
     pooled: npt.NDArray[np.float64] = content_weights(words) @ states.astype(np.float64)
     return pooled
+
+
+def worth_keeping(words: Sequence[str]) -> Mask:
+    """Which tokens of a text are kept: no punctuation, and of a word that is said again only its first time; all where
+    that leaves none. Costs nothing in what is found (docs/hgns.md) and a third of the bytes."""
+    seen: set[tuple[str, int]] = set()
+    kept = np.zeros(len(words), np.bool_)
+    place, before = 0, ""
+    for at, word in enumerate(words):
+        place = place + 1 if word == before else 0
+        before = word
+        kept[at] = bool(word) and (word, place) not in seen
+        seen.add((word, place))
+    return kept if kept.any() else np.ones(len(words), np.bool_)

@@ -16,7 +16,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
-from membank_llama.adapters.base import ModelAdapter, check_vectors
+from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
 from membank_llama.core.types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 from membank_llama.core.validation import check_memories
@@ -26,6 +26,7 @@ from membank_llama.recall.query import RecallQuery, RecallResult
 from membank_llama.recall.signals import Weights
 from membank_llama.store.bank_files import temporary_directory
 from membank_llama.store.database import Database
+from membank_llama.store.encoding import encoded_by
 from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
@@ -185,8 +186,9 @@ class MemBank(BankMaintenance):
         check_memories(batch, self.max_text_bytes)
         adapter, card = self.adapter or self.need_adapter(), self._card or self._store.model
         spans, texts = passages_of_texts([item.text for item in batch])
-        vectors = check_vectors(adapter.encode_batch(texts), len(texts), card.dim, card.name)
-        stored = self._store.add(batch, vectors, model_id=card.id, spans=spans, beside=beside)
+        # a bank made by an earlier version keeps vectors alone until it is re-encoded
+        vectors, tokens = encoded_by(adapter, texts, self._store.model.token_dim)
+        stored = self._store.add(batch, vectors, model_id=card.id, spans=spans, tokens=tokens, beside=beside)
         self._calibrator.soon(len(texts))
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim

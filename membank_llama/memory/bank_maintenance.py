@@ -96,4 +96,4 @@ class BankMaintenance:
 
 def card_of(adapter: ModelAdapter) -> ModelCard:
     """What a bank records of the model that makes it."""
-    return ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
+    return ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source, adapter.token_dim)

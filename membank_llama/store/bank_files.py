@@ -21,7 +21,7 @@ from membank_llama.core.errors import BankCorruptError, BankFormatError, BankSto
 
 DATABASE = "bank.sqlite"
 INDEX = "index"
-FIRST_ACTIVATIONS = "activations-1.bin"
+FIRST_ACTIVATIONS, FIRST_TOKENS = "activations-1.bin", "tokens-1.bin"
 NOTE = "bank.note"
 WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
 LAST_RECALL, HISTORY = "last-recall.json", "chat-history"
@@ -29,6 +29,7 @@ HEADER_BYTES = 4096
 """Bytes of an activation file ahead of its slots."""
 
 _ACTIVATIONS = re.compile(r"activations-[0-9]{1,18}\.bin")
+_TOKENS = re.compile(r"tokens-[0-9]{1,18}\.bin")
 _INDEX_FILE = re.compile(r"[0-9a-f]{24}\.(?:hnsw|json|tmp|json\.tmp)")
 _FIXED = (
     DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", WRITER_LOCK, WRITER_NOTE, NOTE, LAST_RECALL,
@@ -51,6 +52,16 @@ def activation_name(name: Any) -> str:
     return name
 
 
+def token_name(name: Any) -> str:
+    """The same of its file of tokens; raises as `activation_name`."""
+    if not isinstance(name, str) or not _TOKENS.fullmatch(name):
+        raise BankCorruptError(
+            f"the bank names {str(name)[:80]!r} as its file of tokens, which is no name that membank-llama gives: the "
+            "bank is damaged, or was made to reach files outside it. The texts are safe: membank reencode"
+        )
+    return name
+
+
 def activation_number(name: Any) -> int:
     """The number in such a name; raises as `activation_name`."""
     return int(activation_name(name).removesuffix(".bin").rsplit("-", 1)[1])
@@ -61,15 +72,21 @@ def activation_files(bank: Path) -> list[Path]:
     return [path for path in bank.glob("activations-*.bin") if _ACTIVATIONS.fullmatch(path.name) and is_plain(path)]
 
 
+def token_files(bank: Path) -> list[Path]:
+    """The same for files of tokens."""
+    return [path for path in bank.glob("tokens-*.bin") if _TOKENS.fullmatch(path.name) and is_plain(path)]
+
+
 def damaged_files(bank: Path) -> list[Path]:
-    """Activation files that were set aside."""
-    found = bank.glob("activations-*.damaged")
-    return [path for path in found if _ACTIVATIONS.fullmatch(f"{path.stem}.bin") and is_plain(path)]
+    """Activation files and files of tokens that were set aside."""
+    found = [*bank.glob("activations-*.damaged"), *bank.glob("tokens-*.damaged")]
+    names = (_ACTIVATIONS, _TOKENS)
+    return [path for path in found if any(name.fullmatch(f"{path.stem}.bin") for name in names) and is_plain(path)]
 
 
 def remove_leftovers(bank: Path, keep: set[str]) -> None:
-    """Delete the activation files that an interrupted switch left behind, all but these."""
-    for path in activation_files(bank):
+    """Delete the activation files and files of tokens that an interrupted switch left behind, all but these."""
+    for path in [*activation_files(bank), *token_files(bank)]:
         if path.name not in keep:
             # not where another process still reads it and such a file cannot be deleted
             with suppress(OSError):
@@ -140,6 +157,7 @@ def _named(bank: Path) -> Iterator[Path]:
         yield bank / name
     try:
         yield from (path for path in bank.glob("activations-*.bin") if _ACTIVATIONS.fullmatch(path.name))
+        yield from (path for path in bank.glob("tokens-*.bin") if _TOKENS.fullmatch(path.name))
         yield from (path for path in (bank / INDEX).glob("*") if _INDEX_FILE.fullmatch(path.name))
     except OSError:
         # whoever opens it says what is wrong
@@ -177,7 +195,8 @@ def check_database_is_there(bank: Path) -> None:
 
 def check_is_new(bank: Path) -> None:
     """Refuse to begin a bank where activations or graphs of another one lie; raises as `check_database_is_there`."""
-    held = [path.name for path in activation_files(bank) if size_of(path) > HEADER_BYTES]
+    files = [*activation_files(bank), *token_files(bank)]
+    held = [path.name for path in files if size_of(path) > HEADER_BYTES]
     held += [path.name for path in index_files(bank / INDEX) if path.suffix == ".hnsw"]
     if held:
         raise _lost_database(bank, held)

@@ -7,10 +7,11 @@ from typing import Any
 
 from membank_llama.core.errors import BankCorruptError
 
-from .bank_files import FIRST_ACTIVATIONS, activation_files, activation_name, activation_number
+from .bank_files import FIRST_ACTIVATIONS, activation_files, activation_name, activation_number, token_name
 from .codec_record import CALIBRATED_AT
 from .memory_writer import ModelCard
 from .registry import Registry
+from .token_runs import TOKENS
 
 MOST_DIMS = 1 << 17
 """Dimensions that no model's states have more of."""
@@ -28,16 +29,19 @@ def read_model(registry: Registry) -> ModelCard | None:
 
 def model_card(card: Any) -> ModelCard:
     """A model as a bank records it; raises as `read_model`."""
-    known = card if isinstance(card, dict) and set(card) <= {"id", "name", "dim", "source"} else {}
+    known = card if isinstance(card, dict) and set(card) <= {"id", "name", "dim", "source", "token_dim"} else {}
     model_id, name, dim, source = (known.get(key) for key in ("id", "name", "dim", "source"))
+    token_dim = known.get("token_dim", 0)
     if (
         isinstance(model_id, str)
         and isinstance(name, str)
         and isinstance(dim, int)
         and 0 < dim <= MOST_DIMS
         and (source is None or isinstance(source, str))
+        and isinstance(token_dim, int)
+        and 0 <= token_dim <= MOST_DIMS
     ):
-        return ModelCard(model_id, name, dim, source)
+        return ModelCard(model_id, name, dim, source, token_dim)
     raise BankCorruptError(
         "what the bank records of the model that made it is damaged. The texts are not touched by that: restore the "
         "bank from a copy, or move it over with membank reencode MODEL"
@@ -60,6 +64,15 @@ def read_activations(registry: Registry, *, repair: bool = False) -> str:
     name = max(there, key=activation_number)
     registry.set_meta("activations", name)
     return name
+
+
+def read_tokens(registry: Registry) -> str:
+    """The name of the file of tokens in use.
+
+    Raises:
+        BankCorruptError: it is no such name.
+    """
+    return token_name(registry.get_meta(TOKENS))
 
 
 def read_calibration(registry: Registry, *, repair: bool = False) -> int:

@@ -30,12 +30,14 @@ CLOCK_SKEW = 2.0
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The model a bank belongs to: its fingerprint, what people call it, where it was opened from."""
+    """The model a bank belongs to: its fingerprint, what people call it, where it was opened from. `token_dim` is the
+    length of its tokens' states; 0 where the bank keeps vectors alone."""
 
     id: str
     name: str
     dim: int
     source: str | None = None
+    token_dim: int = 0
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,9 @@ class NamespaceSnapshot:
     """Memories of one namespace and their passages, by rising id.
 
     `session` numbers runs of memories; `before` and `after` are the rows of the neighbours in the same session, -1
-    where there is none; `speaker` numbers whoever says it, `speakers` gives each number's name; `pinned` are ids, and
-    `living` says of each row whether it has not expired (None where all live).
+    where there is none; `speaker` numbers whoever says it, `speakers` gives each number's name; its `tokens` tokens lie
+    from row `token` of their file on; `pinned` are ids, and `living` says of each row whether it has not expired (None
+    where all live).
     """
 
     ids: Ids
@@ -67,6 +68,8 @@ class NamespaceSnapshot:
     after: Numbers
     speaker: Numbers
     asks: Mask
+    token: Ids
+    tokens: Numbers
     speakers: Mapping[str, int]
     passages: int = 0
     """How many rows are no memories."""
@@ -150,7 +153,7 @@ class NamespaceSnapshot:
 _KINDS: dict[str, Any] = {
     "ids": np.int64, "owner": np.int64, "slots": np.int32, "created": np.float64, "session": np.int32,
     "before": np.int32,
-    "after": np.int32, "speaker": np.int32, "asks": np.bool_,
+    "after": np.int32, "speaker": np.int32, "asks": np.bool_, "token": np.int64, "tokens": np.int32,
 }  # fmt: skip
 
 
@@ -189,12 +192,15 @@ class _Kept:
             }
             self._arrays.setdefault("owner", self._arrays["ids"])
         arrays = self._arrays
-        ids, slots, created, keys, speakers, asks, owner = zip(*arrived, strict=True)
+        ids, slots, created, keys, speakers, asks, owner, token, tokens = zip(*arrived, strict=True)
         if owner != ids and arrays["owner"] is arrays["ids"]:
             # without passages every row owns itself: one array does for both
             arrays["owner"] = arrays["ids"].copy()
         _check(self.last, ids, slots, created, speakers)
-        given = (("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("asks", asks))
+        given = (
+            ("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("asks", asks), ("token", token),
+            ("tokens", tokens),
+        )  # fmt: skip
         for name, values in given:
             arrays[name][start:count] = values
         arrays["speaker"][start:count] = [self._speakers.setdefault(name, len(self._speakers)) for name in speakers]

@@ -11,7 +11,7 @@ equal pointers and damaged bytes betray themselves. All numbers are little-endia
     52–55   nbytes    u32, length of the level's bytes
     56–57   flags     u16, none defined yet
     58      level     u8, 0 (full), 1 or 2 (coarse)
-    59      dtype     u8, 1 float32, 2 digits, 3 selection, 4 axes
+    59      dtype     u8, 1 float32, 2 digits, 3 selection, 4 axes, 5 tokens
     60–61   version   u16, 1
     62–63   –         zero
 """
@@ -32,7 +32,7 @@ POINTER_BYTES = 64
 POINTER_VERSION = 1
 
 _LAYOUT = struct.Struct("<32sQ8sIIHBBHH")
-_DTYPES = {"float32": 1, "digits": 2, "selection": 3, "axes": 4}
+_DTYPES = {"float32": 1, "digits": 2, "selection": 3, "axes": 4, "tokens": 5}
 _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 
 
@@ -48,7 +48,7 @@ def level_dtype(codec: str, level: int) -> str:
 
 @dataclass(frozen=True)
 class PointerRecord:
-    """A pointer to the bytes of one level; `dtype` is "float32", "digits", "selection" or "axes"."""
+    """A pointer to the bytes of one level; `dtype` is "float32", "digits", "selection", "axes" or "tokens"."""
 
     digest: bytes
     offset: int

@@ -29,8 +29,9 @@ from .word_index import WordIndex
 OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id"
 """Passages with their memories, read in the order of the passages' ids."""
 
-Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int]
-"""id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to."""
+Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int, int, int]
+"""id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to, the
+first of its tokens and how many they are."""
 
 
 STATE = ("activations", "weights", "generation", "lifetimes")
@@ -223,13 +224,17 @@ class Registry(BankDatabase):
 
     def arrivals(self, namespace: str, after: int, limit: int) -> list[Arrival]:
         """Memories and passages above an id, in order of id."""
-        what = "m.created_at, coalesce(m.conversation, m.source), coalesce(m.speaker, m.role), m.asks, m.id"
+        what = (
+            "m.created_at, coalesce(m.conversation, m.source), coalesce(m.speaker, m.role), m.asks, m.id,"
+            " coalesce(t.first, 0), coalesce(t.count, 0)"
+        )
         return self.rows(
             # an index that holds id and slot is read in order; the others would be sorted
             f"SELECT m.id, m.slot, {what} FROM memories AS m INDEXED BY memories_namespace"
-            " WHERE m.namespace = ?1 AND m.id > ?2"
+            " LEFT JOIN tokens AS t ON t.slot = m.slot WHERE m.namespace = ?1 AND m.id > ?2"
             f" UNION ALL SELECT p.id, p.slot, {what} FROM passages AS p INDEXED BY passages_namespace"
-            " CROSS JOIN memories AS m ON m.id = p.memory_id WHERE p.namespace = ?1 AND p.id > ?2"
+            " CROSS JOIN memories AS m ON m.id = p.memory_id LEFT JOIN tokens AS t ON t.slot = p.slot"
+            " WHERE p.namespace = ?1 AND p.id > ?2"
             " ORDER BY 1 LIMIT ?3",
             (namespace, after, limit),
         )

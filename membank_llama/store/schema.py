@@ -176,7 +176,18 @@ LAZY = (
 """The axes of the encoding (codec_record.py) and the turns of conversations (turns.py): a bank of format 5 or below may
 have them, any newer one does."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS, LAZY)
+_TOKENS = tuple(
+    statement
+    for table in ("tokens", "rewrite_tokens")
+    for statement in (
+        f"CREATE TABLE {table} (slot INTEGER PRIMARY KEY, first INTEGER NOT NULL, count INTEGER NOT NULL,"
+        " pointer BLOB NOT NULL)",
+        f"CREATE INDEX {table}_first ON {table} (first, count)",
+    )
+)
+"""Where the tokens of an activation lie in their file (token_runs.py), and in the next one while that is filled."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS, LAZY, _TOKENS)
 VERSION = len(MIGRATIONS)
 
 

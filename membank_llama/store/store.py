@@ -7,6 +7,7 @@ write left in the file is overwritten by the next. One process writes (a lock sa
     bank/
       bank.sqlite          memories, pointers, full text: the truth
       activations-N.bin    one slot an activation: levels 0, 1 and 2 one after the other
+      tokens-N.bin         one row a token: the leading digits of its state (token_runs.py)
       index/               hnswlib graphs, one a namespace
       writer.lock          held by the writing process
 """
@@ -37,14 +38,16 @@ from membank_llama.core.errors import (
     ModelError,
     ModelMismatchError,
 )
-from membank_llama.core.types import NewMemory, Progress, Spans, Vector
+from membank_llama.core.types import Codes, NewMemory, Progress, Spans, Vector
 from membank_llama.hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
+from membank_llama.hgns.token_codes import token_bytes
 
 from . import removal
 from .activations import MemMapBuffer
 from .bank_files import (
     DATABASE,
     FIRST_ACTIVATIONS,
+    FIRST_TOKENS,
     INDEX,
     check_database_is_there,
     check_files,
@@ -53,7 +56,7 @@ from .bank_files import (
     remove_leftovers,
     set_aside,
 )
-from .bank_records import read_activations, read_calibration, read_model, read_rewrite
+from .bank_records import read_activations, read_calibration, read_model, read_rewrite, read_tokens
 from .codec_record import read_encoding, record_encoding
 from .index_plan import IndexPlan
 from .index_set import IndexSet
@@ -65,6 +68,7 @@ from .pointers import pack_levels
 from .registry import Registry
 from .stored_vectors import Slots as Slots
 from .stored_vectors import StoredVectors
+from .token_runs import NEXT_TOKENS, TOKENS, TokenRuns
 
 FORMAT = 1
 INDEXED = 0.9
@@ -147,6 +151,8 @@ class Store(StoredVectors):
             self.registry.set_meta("model", vars(model))
             record_encoding(self.registry, HGNSHierarchy(model.dim, codec), 0)
             self.registry.set_meta("activations", FIRST_ACTIVATIONS)
+            if model.token_dim:
+                self.registry.set_meta(TOKENS, FIRST_TOKENS)
 
     def _recorded_model(self, given: ModelCard | None) -> ModelCard | None:
         """The model that the bank records; where that is damaged and the bank is to be repaired, the one given."""
@@ -187,7 +193,7 @@ class Store(StoredVectors):
                 directory=directory, registry=self.registry, vectors=vectors, plan=plan, tag=tag, worker=self.worker
             )
         except BaseException:
-            self.buffer.close()
+            self._close_files()
             raise
 
     def _open_file(self) -> None:
@@ -204,13 +210,58 @@ class Store(StoredVectors):
                 ) from exc
             set_aside(self.path / name)
             buffer = self.open_buffer(name, self.hierarchy)
+        try:
+            tokens = self._open_tokens()
+        except BaseException:
+            buffer.close()
+            raise
         # the buffer before its name: a search that began in between finds the name changed and begins again
-        self.buffer = buffer
+        self.buffer, self.tokens = buffer, tokens
         self.activations = name
         if not self.read_only:
-            plan = read_rewrite(self.registry)
-            # packing begins anew anyway, re-encoding goes on
-            remove_leftovers(self.path, {name, plan["activations"] if plan.get("kind") == "encode" else name})
+            plan, keep = read_rewrite(self.registry), {name}
+            if tokens is not None:
+                keep.add(tokens.buffer.path.name)
+            if plan.get("kind") == "encode":
+                # packing begins anew anyway, re-encoding goes on
+                keep |= {plan["activations"], plan.get("tokens") or name}
+            remove_leftovers(self.path, keep)
+
+    def _open_tokens(self) -> TokenRuns | None:
+        """The tokens of the bank's activations; None where it keeps none. In a bank to be repaired, what is damaged is
+        set aside."""
+        if not self.model.token_dim or (self._repair and self.registry.get_meta(TOKENS) is None):
+            return None
+        try:
+            return self._sound_tokens(read_tokens(self.registry))
+        except (BankCorruptError, BankNotFoundError) as exc:
+            if not self._repair:
+                raise BankCorruptError(
+                    f"{exc}. The texts are safe: compute the activations anew with membank reencode "
+                    "(MemBank(adapter, path, repair=True).reencode())"
+                ) from exc
+            return None
+
+    def _sound_tokens(self, name: str) -> TokenRuns:
+        runs = TokenRuns(self.registry, self.open_token_buffer(name, self.model))
+        expected, held = runs.next_row(), runs.buffer.n_slots
+        if held < expected:
+            runs.buffer.close()
+            raise BankCorruptError(
+                f"{runs.buffer.path} holds {held} tokens, {expected} were stored: it is missing or was cut"
+            )
+        return runs
+
+    def open_token_buffer(self, name: str, model: ModelCard) -> MemMapBuffer:
+        """A file of tokens of this bank, as a model gives them."""
+        tag = hashlib.sha256(f"tokens {model.id} {model.token_dim}".encode()).digest()[:16]
+        return MemMapBuffer(
+            self.path / name,
+            token_bytes(model.token_dim),
+            spec_tag=tag,
+            dims=model.token_dim,
+            read_only=self.read_only,
+        )
 
     def _check_length(self, buffer: MemMapBuffer) -> None:
         expected, held = self.registry.next_slot(), buffer.n_slots
@@ -234,7 +285,12 @@ class Store(StoredVectors):
         try:
             self.indexes.close()
         finally:
-            self.buffer.close()
+            self._close_files()
+
+    def _close_files(self) -> None:
+        self.buffer.close()
+        if self.tokens is not None:
+            self.tokens.buffer.close()
 
     def reload(
         self, hierarchy: HGNSHierarchy | None = None, *, same_vectors: bool = False, same_slots: bool = False
@@ -247,7 +303,7 @@ class Store(StoredVectors):
             same_slots: every memory has the slot it had.
         """
         with self.write_lock:
-            old = self.buffer
+            old, old_tokens = self.buffer, self.tokens
             if not same_slots:
                 self.snapshots.clear()
             if same_vectors:
@@ -257,6 +313,8 @@ class Store(StoredVectors):
                 self.model = self._recorded_model(None) or self.model
                 self._open_encoding(hierarchy)
             old.close()
+            if old_tokens is not None:
+                old_tokens.buffer.close()
 
     def _current_file(self) -> str | None:
         """The name of the activation file in hand; None where the registry names another."""
@@ -273,11 +331,13 @@ class Store(StoredVectors):
         *,
         model_id: str | None = None,
         spans: Sequence[Spans] | None = None,
+        tokens: Sequence[Codes] | None = None,
         beside: Callable[[Database], None] | None = None,
     ) -> list[Stored]:
         """Store memories with their vectors, all of them or none, and what `beside` writes in the same transaction.
 
         `vectors` has a row for each passage that `spans` cuts the memories into, in order; one a memory without.
+        `tokens` are the digits of each one's tokens, (count, row bytes), where the bank keeps them.
         `model_id` is the model that made the vectors, checked where it is given.
 
         A text that its namespace already holds is not stored again: the memory there is returned.
@@ -299,6 +359,9 @@ class Store(StoredVectors):
                     rows = np.concatenate(levels, axis=1)[[plan.writes[slot] for slot in order]]
                     self.buffer.write_at(np.array(order, np.int64), rows)
                     self.buffer.flush()
+                    if self.tokens is not None and tokens is not None:
+                        runs = [tokens[plan.writes[slot]] for slot in order]
+                        self.tokens.add(db, order, runs, dim=self.model.token_dim, model_id=self.model.id)
                 record_plan(self.registry, db, plan, records, starts, hierarchy.slot_bytes, when)
                 # those of what was there before are the ones that were written then
                 known = {entry.slot for entry in plan.placed if not entry.is_new}
@@ -333,6 +396,8 @@ class Store(StoredVectors):
             self.indexes.remove(gone.labels)
             self._erase_unfinished([label for labels in gone.labels.values() for label in labels])
             self.buffer.blank(gone.slots)
+            if self.tokens is not None:
+                self.tokens.blank(gone.slots)
             removal.overwrite(self.registry, gone)
         except (OSError, BankStorageError) as exc:
             raise BankStorageError(
@@ -348,7 +413,15 @@ class Store(StoredVectors):
         plan = read_rewrite(self.registry)
         if plan.get("kind") == "encode":
             with self.open_buffer(plan["activations"], HGNSHierarchy.from_spec(plan["hgns"])) as buffer:
-                buffer.blank(removal.unplaced(self.registry, labels))
+                freed = removal.unplaced(self.registry, labels)
+                buffer.blank(freed)
+            self._erase_unfinished_tokens(plan, freed)
+
+    def _erase_unfinished_tokens(self, plan: dict[str, Any], freed: Sequence[int]) -> None:
+        if plan.get("tokens"):
+            card = ModelCard(plan["model"], plan["model"], 1, token_dim=plan["token_dim"])
+            with self.open_token_buffer(plan["tokens"], card) as buffer:
+                TokenRuns(self.registry, buffer, NEXT_TOKENS).blank(freed)
 
     def _finish_erasing(self) -> None:
         """Overwrite what a removal that was interrupted left."""

@@ -22,6 +22,7 @@ from .memory_writer import ModelCard
 from .namespace_snapshot import NamespaceSnapshot, NamespaceSnapshots
 from .pointers import PointerRecord, unpack_many
 from .registry import BankState, Registry
+from .token_runs import TokenRuns
 
 HANDED_ON, MORE_HANDED_ON = 128, 1024
 """Candidates that an index of leading axes hands on to level 2, and where it holds fewer axes than that."""
@@ -41,6 +42,8 @@ class StoredVectors:
     activations: str
     calibrated_at: int
     model: ModelCard
+    tokens: TokenRuns | None
+    """The digits of tokens; None in a bank that keeps vectors alone."""
 
     write_lock: threading.RLock
 
@@ -123,9 +126,11 @@ class StoredVectors:
     def nbytes(self) -> dict[str, int]:
         """Bytes on disk of each part."""
         activations = self.path / self.activations
+        tokens = 0 if self.tokens is None else size_of(self.tokens.buffer.path)
         return {
             "database": sum(size_of(path) for path in self.path.glob(f"{DATABASE}*")),
             "activations": size_of(activations),
+            "tokens": tokens,
             "index": sum(size_of(path) for path in index_files(self.path / INDEX)),
         }
 

@@ -176,7 +176,7 @@ def test_stats(bank: MemBank) -> None:
     assert stats["memories"] == len(FACTS)
     assert stats["namespaces"] == {"default": len(FACTS)}
     assert stats["path"] == str(bank.path)
-    assert stats["model"] == {"id": f"mock-1-{DIM}", "name": "mock", "dim": DIM, "source": None}
+    assert stats["model"] == {"id": f"mock-1-{DIM}", "name": "mock", "dim": DIM, "source": None, "token_dim": 0}
     assert stats["codec"]["codec"] == "axes"
     assert set(stats["bytes"]) == {"database", "activations", "index"}
     assert stats["level_bytes"][0] == 4 * DIM

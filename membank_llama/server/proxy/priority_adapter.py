@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from membank_llama.adapters.base import ModelAdapter, stacked
+from membank_llama.adapters.token_states import TokenStates
 from membank_llama.core.types import Vector
 
 STEP_SECONDS = 0.002
@@ -66,6 +67,20 @@ class PriorityAdapter(ModelAdapter):
             self._wait()
             rows.append(self.inner.encode(text))
         return stacked(rows, self.inner.name)
+
+    @property
+    def token_dim(self) -> int:
+        return self.inner.token_dim
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenStates]:
+        """The same with the states of their tokens."""
+        if not texts or not getattr(self._local, "background", False):
+            return self.inner.encode_tokens(texts)
+        found = []
+        for text in texts:
+            self._wait()
+            found += self.inner.encode_tokens([text])
+        return found
 
     def _wait(self) -> None:
         until = time.monotonic() + PATIENCE_SECONDS

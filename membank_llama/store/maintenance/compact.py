@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from membank_llama.adapters.base import ModelAdapter, check_vectors
+from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.types import LEVELS, Progress
 from membank_llama.hgns.hierarchy import HGNSHierarchy
 
+from ..encoding import encoded_by
 from ..memory_writer import ModelCard
 from ..store import Store
 from .rewrite import Rewrite
@@ -37,7 +38,7 @@ def _collect(store: Store, progress: Progress | None) -> dict[str, int]:
     store.remove(expired)
     free = store.registry.free_count()
     before = sum(store.nbytes().values())
-    if free:
+    if free or (store.tokens is not None and store.tokens.garbage()):
         _pack(store, progress)
     store.indexes.purge(progress)
     if store.registry.scalar("PRAGMA freelist_count"):
@@ -62,7 +63,7 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
     """Compute every vector anew from the texts; returns how many were computed in this call."""
     store.check_writable()
     adapter.validate()
-    card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source)
+    card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source, adapter.token_dim)
     spec = store.hierarchy
     hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=spec.spec()["gradient_levels"])
     with closing(Rewrite(store, card, hierarchy, kind="encode")) as rewrite:
@@ -81,9 +82,8 @@ def _encode_all(
                     rewrite.finish()
                     return computed
             continue
-        vectors = adapter.encode_batch([memory.text for memory in batch])
-        vectors = check_vectors(vectors, len(batch), hierarchy.dim, adapter.name)
-        rewrite.put(batch, hierarchy.compress(vectors))
+        vectors, tokens = encoded_by(adapter, [memory.text for memory in batch], adapter.token_dim)
+        rewrite.put(batch, hierarchy.compress(vectors), tokens=tokens)
         computed += len(batch)
         if progress is not None:
             progress("re-encoding", done + computed, total)

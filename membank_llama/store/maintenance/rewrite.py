@@ -24,6 +24,7 @@ from ..passage_rows import Encoded, encoded, placed
 from ..pointers import pack_levels, placed_at
 from ..removal import unplaced
 from ..store import Slots, Store
+from ..token_runs import NEXT_TOKENS, TOKENS, TokenRuns
 
 logger = logging.getLogger("membank_llama")
 
@@ -69,15 +70,25 @@ class Rewrite:
     def _begin(self) -> None:
         store, registry = self._store, self._store.registry
         self._name = f"activations-{1 + activation_number(registry.get_meta('activations'))}.bin"
+        # the same vectors in the same slots have the same tokens
+        has_tokens = bool(self._card.token_dim) and not self.calibrates
+        self._token_name = self._name.replace("activations", "tokens") if has_tokens else None
         plan = {
-            "kind": self._kind, "model": self._card.id, "hgns": self._hierarchy.spec(), "activations": self._name
+            "kind": self._kind, "model": self._card.id, "hgns": self._hierarchy.spec(), "activations": self._name,
+            "tokens": self._token_name, "token_dim": self._card.token_dim,
         }  # fmt: skip
         if self._kind != "encode" or read_rewrite(registry) != plan:
             with registry.transaction() as db:
                 db.execute("DELETE FROM rewrite")
+                db.execute(f"DELETE FROM {NEXT_TOKENS}")
                 registry.set_meta("rewrite", plan)
-            remove(store.path / self._name)
+            for name in filter(None, (self._name, self._token_name)):
+                remove(store.path / name)
         self._buffer = store.open_buffer(self._name, self._hierarchy)
+        self._tokens: TokenRuns | None = None
+        if self._token_name is not None:
+            buffer = store.open_token_buffer(self._token_name, self._card)
+            self._tokens = TokenRuns(registry, buffer, NEXT_TOKENS)
         self._next = int(registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
         self._after = int(registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
 
@@ -94,8 +105,14 @@ class Rewrite:
         """Memories and passages that are not, oldest first; with their texts where those are to be encoded."""
         return (encoded if self._kind == "encode" else placed)(self._store.registry, self._after, limit)
 
-    def put(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int] = ()) -> None:
-        """Write the levels of these memories, shape ``(n, nbytes(level))`` each.
+    def put(
+        self,
+        memories: Sequence[Encoded],
+        levels: Sequence[Codes],
+        kept: Sequence[int] = (),
+        tokens: Sequence[Codes] | None = None,
+    ) -> None:
+        """Write the levels of these memories, shape ``(n, nbytes(level))`` each, and each one's tokens.
 
         Levels in `kept` are copies: their pointers keep the name that is recorded, so that damage stays damage.
         """
@@ -123,6 +140,10 @@ class Rewrite:
                 at = np.array([slots[row] for row in fresh], np.int64)
                 self._buffer.write_at(at, np.concatenate(levels, axis=1)[fresh])
                 self._buffer.flush()
+                if self._tokens is not None and tokens is not None:
+                    runs = [tokens[rows_kept[row]] for row in fresh]
+                    dim, model_id = self._card.token_dim, self._card.id
+                    self._tokens.add(db, [slots[row] for row in fresh], runs, dim=dim, model_id=model_id)
 
     def _slots(self, memories: Sequence[Encoded], digests: Sequence[bytes]) -> tuple[list[int], list[int]]:
         """The slot of each memory, and the rows whose slots are still to be written."""
@@ -170,11 +191,14 @@ class Rewrite:
     ) -> Iterator[tuple[int, int]]:
         """Put everything here a batch at a time, with levels made of what its slots hold now, and switch over; or give
         all of it up. Yields how many are here, of how many."""
+        held = self._store.tokens
 
         def copy() -> int:
             batch = self.missing(batch_size)
             if batch:
-                self.put(batch, levels_of(np.array([memory.slot for memory in batch], np.int64)), kept)
+                slots = [memory.slot for memory in batch]
+                tokens = None if held is None or self._tokens is None else held.runs(slots)
+                self.put(batch, levels_of(np.array(slots, np.int64)), kept, tokens)
             return len(batch)
 
         total, done = self._store.registry.count_vectors(), 0
@@ -203,11 +227,14 @@ class Rewrite:
             if self._over:
                 return
             self._leave()
-            remove(self._store.path / self._name)
+            for name in filter(None, (self._name, self._token_name)):
+                remove(self._store.path / name)
 
     def _leave(self) -> None:
         self._over = True
         self._buffer.close()
+        if self._tokens is not None:
+            self._tokens.buffer.close()
         if self._store.unfinished is self:
             self._store.unfinished = None
 
@@ -218,13 +245,17 @@ class Rewrite:
 
     def _blank(self, slots: Sequence[int]) -> None:
         self._buffer.blank(slots)
+        if self._tokens is not None:
+            self._tokens.blank(slots)
 
     def finish(self) -> None:
         """Switch the bank over, then delete the old file."""
         store, registry = self._store, self._store.registry
         with store.write_lock:
             self._check_alive()
-            old = store.path / read_activations(registry)
+            old = [store.path / read_activations(registry)]
+            if not self.calibrates and store.tokens is not None:
+                old.append(store.tokens.buffer.path)
             if self.calibrates:
                 self._reach(registry.next_slot())
             else:
@@ -238,8 +269,9 @@ class Rewrite:
             store.reload(self._hierarchy, same_vectors=self._kind == "pack", same_slots=self.calibrates)
         with registry.transaction() as db:
             db.execute("DELETE FROM rewrite")
+            db.execute(f"DELETE FROM {NEXT_TOKENS}")
         # a damaged file that was set aside is of no use any more: every vector is here
-        for path in [old, *damaged_files(store.path)]:
+        for path in [*old, *damaged_files(store.path)]:
             try:
                 path.unlink(missing_ok=True)
             except OSError as exc:
@@ -267,6 +299,15 @@ class Rewrite:
                 )
                 for table in ("memories", "passages"):
                     db.execute(f"UPDATE {table} SET slot = (SELECT slot FROM rewrite WHERE memory_id = {table}.id)")
+                db.execute(f"DELETE FROM {TOKENS}")
+                db.execute(
+                    f"INSERT INTO {TOKENS} SELECT * FROM {NEXT_TOKENS}"
+                    " WHERE slot IN (SELECT slot FROM pointers WHERE ref_count > 0)"
+                )
+                if self._token_name is None:
+                    registry.drop_meta(TOKENS)
+                else:
+                    registry.set_meta(TOKENS, self._token_name)
             registry.drop_meta("rewrite")
             registry.set_meta("model", vars(self._card))
             record_encoding(registry, self._hierarchy, self._calibrated_at)

@@ -97,8 +97,12 @@ def _verify_activations(store: Store, progress: Progress | None) -> tuple[int, l
     if not all(isinstance(slot, int) for slot in slots):
         raise BankCorruptError("a pointer has no slot that is a number: the database is damaged")
     for start in range(0, len(slots), VERIFY_BATCH):
-        for slot, records in store.registry.pointers(slots[start : start + VERIFY_BATCH]).items():
+        batch = slots[start : start + VERIFY_BATCH]
+        runs = {} if store.tokens is None else store.tokens.of(batch)
+        for slot, records in store.registry.pointers(batch).items():
             found = _slot_problems(store, slot, records, tag)
+            if store.tokens is not None:
+                found += store.tokens.problems(slot, runs.get(slot), tag)
             if found and store.registry.pointers([slot]).get(slot) == records:
                 # else the writing process has changed the slot meanwhile
                 problems += [f"slot {slot}, {what}" for what in found]
