@@ -5,9 +5,9 @@ tokens a second digit is kept, whether a coordinate is large. A dot product is t
 
     y · sign(x) ≈ a (d − 2·|s ⊕ t|) + b (|m| − 2·|(s ⊕ t) ∧ m|)
 
-with s and t the signs of question and memory, m the question's large coordinates, a the mean size of its small ones and
-a + b that of its large ones. Each of the question's tokens takes the memory's nearest one: MaxSim, as in ColBERT (Khattab
-and Zaharia 2020, doi:10.1145/3397271.3401075).
+with s and t the signs of question and memory, m the question's large coordinates, a the mean size of its small ones
+and a + b that of its large ones. Each of the question's tokens takes the memory's nearest one: MaxSim, as in ColBERT
+(Khattab and Zaharia 2020, doi:10.1145/3397271.3401075).
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def _cosines(asked: AskedTokens, codes: Codes) -> Vector:
 
 def _counted_by_table(words: _Words) -> npt.NDArray[np.uint8]:
     bytes_ = np.ascontiguousarray(words).view(np.uint8)
-    return _ONES[bytes_].reshape(*words.shape, WORD_BYTES).sum(axis=-1, dtype=np.uint8)
+    counted: npt.NDArray[np.uint8] = _ONES[bytes_].reshape(*words.shape, WORD_BYTES).sum(axis=-1, dtype=np.uint8)
+    return counted
 
 
 _ONES = np.array([number.bit_count() for number in range(256)], np.uint8)

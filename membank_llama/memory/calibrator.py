@@ -50,5 +50,5 @@ class Calibrator:
         for _ in self._encoder.encoding_cohort():
             yield 0, 0
         cohort = self._encoder.cohort()
-        correct = None if cohort is None else anisotropy(cohort) >= ANISOTROPIC
+        correct = None if cohort is None else anisotropy(cohort.vectors) >= ANISOTROPIC
         yield from calibrate.recalibrating(self._store, correct=correct)

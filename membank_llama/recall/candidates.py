@@ -47,6 +47,7 @@ class Candidates:
         returned: which places of `rows` may be returned.
         around: the rows from `BACK` places before each to `AHEAD` after it, shape ``(BACK + 1 + AHEAD, n)``; -1 where
             there is none that may be seen.
+        places: the places in `rows` of those in `around`, in the same shape; -1 for those that are not among them.
         near: for each distance of `DENSE_REACH` the place in `rows` of what stands so far after each; -1 where it is
             not among them.
     """
@@ -54,6 +55,7 @@ class Candidates:
     rows: Rows
     returned: Rows
     around: Rows
+    places: Rows
     near: Mapping[int, Rows]
 
 
@@ -91,7 +93,7 @@ def candidates_of(
         returned = np.searchsorted(rows, everyone)
     around = _masked(snapshot.around(rows, BACK, AHEAD), seen)
     places = places_in(rows, around)
-    return Candidates(rows, returned, around, {distance: places[BACK + distance] for distance in DENSE_REACH})
+    return Candidates(rows, returned, around, places, {distance: places[BACK + distance] for distance in DENSE_REACH})
 
 
 def _nearest(store: Store, query: RecallQuery, vector: Vector, snapshot: NamespaceSnapshot, seen: Mask | None) -> Ids:

@@ -30,9 +30,11 @@ from .candidates import FEW, Candidates, best_of_each, candidates_of
 from .query import RecallQuery, RecallResult
 from .question_encoder import Question, QuestionEncoder
 from .ranking import Ranking, ranking_of
-from .relevance_gate import COHORT, GateThresholds, RelevanceGate, evidence, judged
+from .meaning_gate import Asked, Parts, judged_by_meaning
+from .question_kind import kind_of
+from .relevance_gate import COHORT, GateThresholds, RelevanceGate, Verdict, evidence, judged
 from .results import Found, collapsed, diversified, results_of
-from .signals import SIGNALS, Weights
+from .signals import SIGNALS, Weights, default_weights
 from .word_weights import WordWeights, weigh_words
 
 UNRELATED_TOP = 6
@@ -79,7 +81,8 @@ class RecallEngine:
         """
         question, snapshot, state = self._asked(query)
         if query.weights is None and state.weights:
-            question = replace(question, query=replace(question.query, weights=Weights.of(state.weights)))
+            weights = Weights.of(state.weights, tokens=question.tokens is not None)
+            question = replace(question, query=replace(question.query, weights=weights))
         while True:
             try:
                 results = self._search(question, snapshot, state)
@@ -106,6 +109,9 @@ class RecallEngine:
 
     def settle(self, progress: Progress | None = None) -> None:
         """Measure now what the gate asks for in every namespace."""
+        if self._store.model.token_dim:
+            # there the gate measures nothing of the bank
+            return
         state = self._store.current()
         namespaces = self._store.registry.namespaces()
         for done, namespace in enumerate(namespaces):
@@ -150,8 +156,8 @@ class RecallEngine:
         with self._lock:
             if self._gate is None or self._gate[0] is not hierarchy:
                 cohort = self._encoder.cohort()
-                corrected = None if cohort is None else hierarchy.corrected(cohort)
-                self._gate = hierarchy, RelevanceGate(corrected, cohort)
+                raw = None if cohort is None else cohort.vectors
+                self._gate = hierarchy, RelevanceGate(None if raw is None else hierarchy.corrected(raw), raw)
             return self._gate[1]
 
     # -- ranking
@@ -169,7 +175,9 @@ class RecallEngine:
         query, store = question.query, self._store
         words = weigh_words(store.registry.words, question, snapshot, state.lifetimes)
         candidates = candidates_of(store, query, question.vector, snapshot, words)
-        ranking = ranking_of(question, words, candidates, query.weights or Weights())
+        matches = partial(store.token_matches, snapshot)
+        weights = query.weights or default_weights(question.tokens is not None)
+        ranking = ranking_of(question, words, candidates, weights, matches)
         ranked = _Ranked(question, words, ranking, candidates.returned)
         if not len(candidates.returned):
             return ranked
@@ -221,9 +229,7 @@ class RecallEngine:
         best = np.array([cut[ids[at]].at if ids[at] in cut else order[at] for at in chosen], np.intp)
         slots = ranked.slots(best)
         pointers = self._store.pointers(slots.tolist())
-        enough = self._thresholds.get(query.namespace, len(snapshot), partial(self._unrelated, query.namespace))
-        spreads = self._whole_spreads(ranked, gate, best)
-        verdicts = judged(spreads, ranking.share[best], enough, content=ranked.words.content)
+        verdicts = self._verdicts(ranked, best, self._whole_spreads(ranked, gate, best))
         found = [
             Found(
                 memory=memories[ids[place]],
@@ -238,6 +244,23 @@ class RecallEngine:
             if slot in pointers
         ]
         return results_of(found, ranking), gone
+
+    def _verdicts(self, ranked: _Ranked, places: Rows, spreads: Vector) -> list[Verdict]:
+        question, words = ranked.question, ranked.words
+        if question.tokens is None:
+            namespace, held = question.query.namespace, len(words.snapshot)
+            enough = self._thresholds.get(namespace, held, partial(self._unrelated, namespace))
+            return judged(spreads, ranked.ranking.share[places], enough, content=words.content)
+        asked = Asked(kind_of(question.query.text), len(words.rarity), words.strangers)
+        return judged_by_meaning(asked, self._parts(ranked, places, spreads))
+
+    def _parts(self, ranked: _Ranked, places: Rows, spreads: Vector) -> Parts:
+        ranking = ranked.ranking
+        none = np.zeros(len(ranking.fused), np.float32)
+        by_time = ranking.parts.get("time", none)[places]
+        by_speaker = ranking.parts.get("speaker", none)[places]
+        of_its_time = by_time > ranking.weights.time / 2 if ranking.weights.time > 0 else by_time > 0
+        return Parts(ranking.fused[places] - by_time - by_speaker, ranking.said[places], spreads, of_its_time)
 
     def _whole_spreads(self, ranked: _Ranked, gate: RelevanceGate, places: Rows) -> Vector:
         """How near the whole question is to some memories, at the finest level asked for."""

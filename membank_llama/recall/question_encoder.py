@@ -8,26 +8,66 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from membank_llama.adapters.base import ModelAdapter, check_vectors, stacked
+from membank_llama.adapters.base import ModelAdapter, check_tokens, check_vectors, stacked
+from membank_llama.adapters.token_states import TokenStates
 from membank_llama.core.errors import BankCorruptError, BankStorageError
-from membank_llama.core.types import Vector
+from membank_llama.core.types import Codes, Numbers, Vector
 from membank_llama.core.validation import check_text
+from membank_llama.hgns.token_codes import AskedTokens, best_matches, token_bytes, token_codes
+from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 
 from .query import RecallQuery
+from .question_kind import focus
+from .question_tokens import QuestionTokens
 from .relevance_gate import COHORT, COHORT_TAG
 from .speakers import NOBODY, Mentions, mentions_in, without_names
 
 logger = logging.getLogger("membank_llama")
 
 MOST_CHARACTERS = 8192
-"""Of a question: a longer one is judged by its beginning."""
+"""Of a question: of a longer one its beginning and its end are looked at."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The gate's sentences, encoded: vectors (n, dim); the digits of their tokens, one sentence after the other, and how
+    many are each one's. No digits in a bank that keeps vectors alone."""
+
+    vectors: Vector
+    codes: Codes | None
+    counts: Numbers
+
+    def saved(self) -> Any:
+        """As JSON."""
+        vectors = _text(self.vectors.astype("<f4"))
+        return vectors if self.codes is None else [vectors, _text(self.codes), self.counts.tolist()]
+
+    @classmethod
+    def read(cls, saved: Any, dim: int, token_dim: int) -> Cohort:
+        """From JSON; raises ValueError or TypeError where it is none of this bank."""
+        vectors, codes, counts = saved if token_dim else (saved, None, [])
+        rows = np.frombuffer(base64.b64decode(vectors), "<f4").reshape(len(COHORT), dim).astype(np.float32)
+        if not np.isfinite(rows).all():
+            raise ValueError("vectors that are none")
+        sizes = np.array(counts, np.int32)
+        if codes is None:
+            return cls(rows, None, sizes)
+        digits = np.frombuffer(base64.b64decode(codes), np.uint8).reshape(-1, token_bytes(token_dim))
+        if len(sizes) != len(COHORT) or sizes.min() < 1 or sizes.sum() != len(digits):
+            raise ValueError("tokens that are none")
+        return cls(rows, digits, sizes)
+
+
+def _text(values: Vector | Codes) -> str:
+    return base64.b64encode(values.tobytes()).decode()
 
 
 @dataclass(frozen=True)
@@ -38,12 +78,14 @@ class Question:
         mentions: whom of those who speak there it names, and whose words it is about.
         vector: encoded without those names, shape ``(dim,)``, of unit length; None for a search by words alone.
         whole: encoded with them, for the gate; `vector` itself where that is the same.
+        tokens: all of it token by token, in a bank that keeps tokens.
     """
 
     query: RecallQuery
     mentions: Mentions = NOBODY
     vector: Vector | None = None
     whole: Vector | None = None
+    tokens: QuestionTokens | None = None
 
 
 class QuestionEncoder:
@@ -54,6 +96,7 @@ class QuestionEncoder:
         self._adapter = adapter
         self._max_bytes = max_bytes
         self._dim, self._name = (0, "") if adapter is None else (adapter.hidden_dim, adapter.name)
+        self._cohort: tuple[ModelCard, Cohort] | None = None
         self.model_id = None if adapter is None else adapter.model_id()
         """The model that encodes; None without one."""
 
@@ -64,7 +107,8 @@ class QuestionEncoder:
             EmptyTextError, InvalidTextError, TextTooLongError: there is nothing to look for, or it is no text.
         """
         self._check(query.text)
-        return query if len(query.text) <= MOST_CHARACTERS else replace(query, text=query.text[:MOST_CHARACTERS])
+        text = focus(query.text[:MOST_CHARACTERS] + "\n" + query.text[MOST_CHARACTERS:][-MOST_CHARACTERS:])
+        return query if text.strip() == query.text.strip() else replace(query, text=text)
 
     def question(self, query: RecallQuery, snapshot: NamespaceSnapshot) -> Question:
         """The query as it is asked of what a namespace holds."""
@@ -72,51 +116,69 @@ class QuestionEncoder:
         if self._adapter is None:
             return Question(query, mentions)
         text = without_names(query.text, mentions.names) if mentions.names else query.text
-        if text == query.text or not snapshot.tells_speakers_apart:
-            vector = self._encoded([text])[0]
-            return Question(query, mentions, vector, vector)
-        vector, whole = self._encoded([text, query.text])
-        return Question(query, mentions, vector, whole)
+        texts = [text] if text == query.text or not snapshot.tells_speakers_apart else [text, query.text]
+        if not self._store.model.token_dim:
+            vector, *whole = self._encoded(texts)
+            return Question(query, mentions, vector, *(whole or [vector]))
+        found = self._encoded_tokens(texts)
+        return Question(query, mentions, found[0].vector, found[-1].vector, self._tokens(found[-1]))
+
+    def _tokens(self, found: TokenStates) -> QuestionTokens | None:
+        cohort = self.cohort()
+        if cohort is None or cohort.codes is None:
+            return None
+        asked = AskedTokens.of(found.states)
+        return QuestionTokens(asked, found.words, best_matches(asked, cohort.codes, cohort.counts).mean(axis=1))
 
     def encode(self, text: str) -> Vector | None:
         """The vector of a question, shape ``(dim,)``; None without an adapter."""
         self._check(text)
         return None if self._adapter is None else self._encoded([text])[0]
 
-    def cohort(self) -> Vector | None:
+    def cohort(self) -> Cohort | None:
         """The gate's sentences, encoded; kept with the bank. None without an adapter."""
         if self._adapter is None:
             return None
-        kept = self._kept_cohort(self._adapter)
-        return self._keep_cohort(self._adapter, self._encoded(list(COHORT))) if kept is None else kept
+        if self._cohort is None or self._cohort[0] is not self._store.model:
+            kept = self._kept_cohort(self._adapter)
+            if kept is None:
+                kept = self._keep_cohort(self._adapter, list(map(self._sentence, COHORT)))
+            self._cohort = self._store.model, kept
+        return self._cohort[1]
 
     def encoding_cohort(self) -> Iterator[None]:
         """Encode the gate's sentences one at a time, so that others get at the model in between."""
         if self._adapter is None or self._kept_cohort(self._adapter) is not None:
             return
-        rows = []
+        found = []
         for sentence in COHORT:
-            rows.append(self._encoded([sentence])[0])
+            found.append(self._sentence(sentence))
             yield
-        self._keep_cohort(self._adapter, np.stack(rows))
+        self._keep_cohort(self._adapter, found)
 
-    def _kept_cohort(self, adapter: ModelAdapter) -> Vector | None:
-        """The vectors that the bank keeps; None where it has none, or what it has is damaged."""
+    def _sentence(self, text: str) -> TokenStates:
+        if self._store.model.token_dim:
+            return self._encoded_tokens([text])[0].worth_keeping()
+        return TokenStates(self._encoded([text])[0], np.zeros((0, 0), np.float32), ())
+
+    def _kept_cohort(self, adapter: ModelAdapter) -> Cohort | None:
+        """What the bank keeps; None where it has none, or what it has is damaged."""
         try:
-            saved = base64.b64decode(self._store.meta(_cohort_key(adapter), ""))
-            kept: Vector = np.frombuffer(saved, "<f4").reshape(len(COHORT), adapter.hidden_dim).astype(np.float32)
-        except (BankCorruptError, ValueError, TypeError):
+            saved = self._store.meta(_cohort_key(adapter), "")
+            return Cohort.read(saved, adapter.hidden_dim, self._store.model.token_dim)
+        except (BankCorruptError, ValueError, TypeError, KeyError):
             return None
-        return kept if np.isfinite(kept).all() else None
 
-    def _keep_cohort(self, adapter: ModelAdapter, vectors: Vector) -> Vector:
+    def _keep_cohort(self, adapter: ModelAdapter, found: Sequence[TokenStates]) -> Cohort:
+        vectors, counts = np.stack([one.vector for one in found]), np.array([len(one.words) for one in found], np.int32)
+        codes = token_codes(np.concatenate([one.states for one in found])) if counts.any() else None
+        cohort = Cohort(vectors, codes, counts)
         if not self._store.read_only:
             try:
-                saved = base64.b64encode(vectors.astype("<f4").tobytes()).decode()
-                self._store.registry.set_meta(_cohort_key(adapter), saved)
+                self._store.registry.set_meta(_cohort_key(adapter), cohort.saved())
             except BankStorageError as exc:
                 logger.warning("the next start encodes the gate's sentences again: %s", exc)
-        return vectors
+        return cohort
 
     def _check(self, text: str) -> None:
         check_text(text[: self._max_bytes // 4] if isinstance(text, str) else text, self._max_bytes)
@@ -127,6 +189,13 @@ class QuestionEncoder:
             return np.zeros((len(texts), 0), np.float32)
         rows = stacked([adapter.encode(texts[0])], self._name) if len(texts) == 1 else adapter.encode_batch(texts)
         return check_vectors(rows, len(texts), self._dim, self._name)
+
+    def _encoded_tokens(self, texts: list[str]) -> list[TokenStates]:
+        adapter = self._adapter
+        if adapter is None:
+            return []
+        found = adapter.encode_tokens(texts)
+        return check_tokens(found, len(texts), self._dim, self._store.model.token_dim, self._name)
 
 
 def _cohort_key(adapter: ModelAdapter) -> str:

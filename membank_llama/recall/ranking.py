@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from membank_llama.core.types import Mask, Rows, Vector
+from membank_llama.hgns.token_codes import AskedTokens
 from membank_llama.store.namespace_snapshot import ALONE, NamespaceSnapshot
 
 from .candidates import BACK, Candidates
@@ -20,7 +22,7 @@ from .word_weights import WordWeights
 @dataclass
 class Ranking:
     """The scene and what came of it: cosines by level (NaN where a level was not scored), parts of the score,
-    the share of the question's words for the gate."""
+    the share of the question's words for the gate, and how much of them each says in any words, names left out."""
 
     scene: Scene
     weights: Weights
@@ -28,6 +30,7 @@ class Ranking:
     parts: dict[str, Vector]
     fused: Vector
     share: Vector
+    said: Vector
 
     def score(self, level: int, scored: Rows, cosines: Vector, spreads: Vector) -> None:
         """Take in the cosines of some places at a level, and score all anew.
@@ -62,8 +65,18 @@ class Ranking:
         return result
 
 
-def ranking_of(question: Question, words: WordWeights, candidates: Candidates, weights: Weights) -> Ranking:
-    """The candidates with all that the signals ask for."""
+def ranking_of(
+    question: Question,
+    words: WordWeights,
+    candidates: Candidates,
+    weights: Weights,
+    matches: Callable[[AskedTokens, Rows], Vector],
+) -> Ranking:
+    """The candidates with all that the signals ask for.
+
+    Args:
+        matches: how near some rows of the snapshot come to the tokens of a question, (tokens, rows).
+    """
     query, snapshot, rows = question.query, words.snapshot, candidates.rows
     # which word each of them holds, and each of those around it: (words, places around, n)
     held = words.held(candidates.around).astype(np.float32)
@@ -72,10 +85,13 @@ def ranking_of(question: Question, words: WordWeights, candidates: Candidates, w
     for distance, share in WORD_REACH.items():
         np.maximum(covered, np.float32(share) * held[:, BACK - distance], out=covered)
     now = time.time() if query.now is None else query.now
+    tokens = _TokenParts.of(question, words, candidates, matches)
     scene = Scene(
         rows=rows,
         words=_weighed(words.worth, own),
         nearby_words=_weighed(words.worth, covered - own),
+        tokens=tokens.own,
+        nearby_tokens=tokens.nearby,
         created=snapshot.created[rows],
         session=snapshot.session[rows],
         speaker=snapshot.speaker[rows],
@@ -96,7 +112,40 @@ def ranking_of(question: Question, words: WordWeights, candidates: Candidates, w
         parts={},
         fused=np.zeros(len(rows), np.float32),
         share=_weighed(words.evidence, own),
+        said=tokens.said,
     )
+
+
+@dataclass(frozen=True)
+class _TokenParts:
+    """What the question's tokens come to in each candidate: its own, what its neighbours add, and the share of them that
+    it says."""
+
+    own: Vector
+    nearby: Vector
+    said: Vector
+
+    @classmethod
+    def of(
+        cls,
+        question: Question,
+        words: WordWeights,
+        candidates: Candidates,
+        matches: Callable[[AskedTokens, Rows], Vector],
+    ) -> _TokenParts:
+        none = np.zeros(len(candidates.rows), np.float32)
+        if question.tokens is None or not len(none):
+            return cls(none, none, none)
+        names = frozenset(part.casefold() for name in question.mentions.names for part in name.split())
+        tokens = question.tokens.weighed(words.rarity, words.rarest, names)
+        own = tokens.held(matches(tokens.asked, candidates.rows))
+        covered = own.copy()
+        for distance, share in WORD_REACH.items():
+            at = candidates.places[BACK - distance]
+            np.maximum(covered, np.where(at >= 0, np.float32(share) * own[:, at], np.float32(0)), out=covered)
+        return cls(
+            _weighed(tokens.worth, own), _weighed(tokens.worth, covered - own), _weighed(tokens.evidence, own)
+        )
 
 
 def _weighed(worth: Vector, held: Vector) -> Vector:

@@ -6,6 +6,7 @@ A shared word is worth the more the fewer memories hold it: the square of BM25's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import compress
 
@@ -15,6 +16,7 @@ from membank_llama.core.types import Mask, Rows, Vector
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot, places_in
 from membank_llama.store.word_index import WordIndex
 
+from .common_words import per_thousand
 from .query_terms import UNIT, looked_up, rarities
 from .question_encoder import Question
 from .relevance_gate import NAMES
@@ -43,6 +45,12 @@ class WordWeights:
     named: Mask
     forms: tuple[tuple[str, ...], ...]
     """Each word in all its forms."""
+    rarity: Mapping[str, float]
+    """Of every content word of the question, those that are passed over among them, in nats."""
+    rarest: float
+    """That of a word which stands nowhere."""
+    strangers: bool
+    """Whether the question calls somebody by a name that no memory holds."""
     snapshot: NamespaceSnapshot
     seen: Mask | None
 
@@ -82,7 +90,8 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
     holds = np.zeros((len(columns), len(rows)), np.bool_)
     holds[word, at] = True
     memories = len(snapshot) - snapshot.passages
-    *found_in, nowhere = rarities(np.append(holds.sum(axis=1), 0), memories)
+    background = [*(per_thousand(term.word) for term in terms), 0, 0]
+    *found_in, nowhere, common = rarities(np.append(holds.sum(axis=1), [0, COMMON_WORD]), memories, background)
     rarity = np.array(found_in, np.float32)
     names = {part.casefold() for name in question.mentions.names for part in name.split()}
     named = np.array([term.word in names for term in terms], np.bool_)
@@ -99,6 +108,13 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
         evidence=counted / np.float32(max(counted.sum(), 1e-9)),
         named=named,
         forms=tuple(term.forms for term in terms),
+        rarity=dict.fromkeys((term.word for term in asked), float(common))
+        | {term.word: rare for term, rare in zip(terms, rarity.tolist(), strict=True)},
+        rarest=float(nowhere),
+        strangers=any(
+            term.emphasis > 1 and term.word.isalpha() and not holds[place].any() and not named[place]
+            for place, term in enumerate(terms)
+        ),
         snapshot=snapshot,
         seen=seen,
     )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from membank_llama.adapters.base import ModelAdapter, check_tokens, check_vectors
-from membank_llama.adapters.token_states import worth_keeping
 from membank_llama.core.types import Codes, Vector
 from membank_llama.hgns.token_codes import token_codes
 
@@ -26,4 +25,4 @@ def encoded_by(adapter: ModelAdapter, texts: Sequence[str], token_dim: int) -> t
         return check_vectors(adapter.encode_batch(texts), len(texts), dim, who), None
     found = check_tokens(adapter.encode_tokens(texts), len(texts), dim, token_dim, who)
     vectors = np.stack([one.vector for one in found])
-    return vectors, [token_codes(one.states[worth_keeping(one.words)]) for one in found]
+    return vectors, [token_codes(one.worth_keeping().states) for one in found]

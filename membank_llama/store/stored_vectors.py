@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from membank_llama.core.errors import ModelMismatchError
-from membank_llama.core.types import LEVELS, Codes, Ids, Vector
+from membank_llama.core.types import LEVELS, Codes, Ids, Rows, Vector
 from membank_llama.hgns.hierarchy import HGNSHierarchy
+from membank_llama.hgns.token_codes import AskedTokens, best_matches
 
 from .activations import MemMapBuffer
 from .bank_files import DATABASE, INDEX, index_files, size_of
@@ -106,6 +107,13 @@ class StoredVectors:
     def scores(self, query: Vector, slots: Slots, level: int) -> Vector:
         """Cosine of the query, shape ``(dim,)``, with one level of many slots."""
         return self.hierarchy.score(query, self.codes(slots, level), level)
+
+    def token_matches(self, snapshot: NamespaceSnapshot, asked: AskedTokens, rows: Rows) -> Vector:
+        """How near some rows of a snapshot come to each token of a question, (tokens, rows); 1 for the same state."""
+        counts = snapshot.tokens[rows]
+        if self.tokens is None:
+            return np.zeros((len(asked), len(rows)), np.float32)
+        return best_matches(asked, self.tokens.read(snapshot.token[rows], counts), counts)
 
     def pointers(self, slots: Iterable[int]) -> dict[int, tuple[PointerRecord, PointerRecord, PointerRecord]]:
         """slot → its pointers at levels 0, 1 and 2."""

@@ -92,7 +92,7 @@ class LlamaCppAdapter(ModelAdapter):
         name: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        counts = {"window": window, "max_sequences": max_sequences, "n_threads": n_threads}
+        counts: dict[str, Any] = {"window": window, "max_sequences": max_sequences, "n_threads": n_threads}
         best = layer == "best"
         check_options(pooling, template, **counts)
         self._standard: Standard | None = None

@@ -22,7 +22,7 @@ from .private_api import ggml_base
 
 
 FINAL = {b"result_norm": -1, b"result_embd": -2}
-"""What graphs call the last states of a text's tokens, ahead of pooling; where there are both, the second comes later."""
+"""What graphs call the last states of a text's tokens, ahead of pooling; of both, the second comes later."""
 
 
 class EvalCallback:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from membank_llama.adapters.base import ModelAdapter
+from membank_llama.adapters.token_states import TokenStates
 from membank_llama.core.types import Progress, Vector
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.tuning import Labelled, fit, measure, quality
@@ -97,6 +98,7 @@ class CachingEncoder(ModelAdapter):
     def __init__(self, adapter: ModelAdapter) -> None:
         self._adapter = adapter
         self._known: dict[str, Vector] = {}
+        self._tokens: dict[str, TokenStates] = {}
         self.seconds: list[float] = []
 
     @property
@@ -116,6 +118,20 @@ class CachingEncoder(ModelAdapter):
             self._known[text] = self._adapter.encode(text)
             self.seconds.append(time.perf_counter() - start)
         return self._known[text]
+
+    @property
+    def token_dim(self) -> int:
+        return self._adapter.token_dim
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenStates]:
+        if len(texts) > 2:
+            return self._adapter.encode_tokens(texts)
+        for text in texts:
+            if text not in self._tokens:
+                start = time.perf_counter()
+                self._tokens[text] = self._adapter.encode_tokens([text])[0]
+                self.seconds.append(time.perf_counter() - start)
+        return [self._tokens[text] for text in texts]
 
     def encode_batch(self, texts: Sequence[str]) -> Vector:
         if len(texts) > 2:

@@ -1,0 +1,100 @@
+"""The gate of a bank that keeps tokens: evidence by meaning, and by what kind of question it is.
+
+What speaks for a memory is what ranks it (all signals but who speaks, and time apart), how much of the question's
+content it says in whatever words, names of those who speak left out, and how far its cosine stands above unrelated
+text. How much of that is enough depends on the question: a person's own life is what the memories are of, so that a
+question about oneself needs least; one that names a time is answered by what is of that time; one that names somebody
+unknown here, wants something done, or asks nothing at all, needs more.
+
+The weights are those of a logistic regression, rounded, on everyday questions with four encoders and on LoCoMo's
+conversations, asked of themselves, of each other, and with the names changed (docs/recall.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from membank_llama.core.types import Mask, Vector
+
+from .question_kind import QuestionKind
+from .relevance_gate import Verdict
+
+SUPPORT, SAID, SPREADS = 0.23, 6.3, 0.42
+"""What a point of the ranking's score, all of the question said, and a spread above unrelated text count."""
+
+OF_ITS_TIME = 3.8
+ABOUT_ONESELF, TASK, STRANGER, NO_QUESTION = 4.1, -2.4, -2.2, -2.0
+A_WORD = -0.215
+"""For each content word of the question, up to `MOST_WORDS`: the more there are, the more is found by chance."""
+MOST_WORDS = 12
+LOWEST_SPREADS = -1.0
+ENOUGH = 4.75
+"""Evidence that opens the gate. The same in every bank: what the evidence is made of is measured against unrelated text
+already, and what unrelated sentences find in a bank of everyday notes says nothing of what unrelated questions do."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as the gate sees it: what kind it is, how many content words it has, whether it names a stranger."""
+
+    kind: QuestionKind
+    words: int
+    strangers: bool
+
+    @property
+    def readiness(self) -> float:
+        """What the question alone adds to the evidence."""
+        found = A_WORD * min(self.words, MOST_WORDS)
+        if self.kind.about_oneself:
+            found += ABOUT_ONESELF
+        elif not self.kind.asks:
+            found += NO_QUESTION
+        return found + TASK * self.kind.task + STRANGER * self.strangers
+
+    @property
+    def can_be_answered(self) -> bool:
+        """Whether there is anything in it to answer: content, or the person herself."""
+        return self.words > 0 or self.kind.about_oneself
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What speaks for some memories, each float32 ``(n,)``: points of the ranking, the share of the question said,
+    spreads above unrelated text; and whether they are of the time that the question names."""
+
+    support: Vector
+    said: Vector
+    spreads: Vector
+    of_its_time: Mask
+
+    def evidence(self) -> Vector:
+        """The sum, without what the question adds."""
+        spreads = np.maximum(self.spreads, LOWEST_SPREADS)
+        found = SUPPORT * self.support + SAID * self.said + SPREADS * spreads + OF_ITS_TIME * self.of_its_time
+        return found.astype(np.float32)
+
+
+def judged_by_meaning(asked: Asked, parts: Parts, enough: float = ENOUGH) -> list[Verdict]:
+    """Decide on some memories."""
+    found = parts.evidence() + np.float32(asked.readiness)
+    rows = zip(found.tolist(), parts.said.tolist(), parts.spreads.tolist(), strict=True)
+    return [_judged(asked, evidence, said, spreads, enough) for evidence, said, spreads in rows]
+
+
+def _judged(asked: Asked, evidence: float, said: float, spreads: float, enough: float) -> Verdict:
+    relevant = asked.can_be_answered and evidence >= enough
+    about = [
+        text
+        for holds, text in (
+            (asked.kind.about_oneself, "about oneself"), (asked.kind.task, "a task"),
+            (asked.strangers, "a stranger's name"), (not asked.kind.asks, "no question"),
+        )
+        if holds
+    ]  # fmt: skip
+    return Verdict(
+        relevant,
+        f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {said:.0%} of what "
+        f"is asked is said; evidence {evidence:.1f} of {enough:.1f}{' (' + ', '.join(about) + ')' if about else ''}",
+    )
