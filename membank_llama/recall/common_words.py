@@ -1,7 +1,7 @@
-"""How common everyday words are, for a bank of a few memories, which cannot know: in three memories every word is rare.
+"""How common everyday words are, for a bank of a few memories, which cannot know: in three every word is rare.
 
-A word of the first list stands in about one of fifty things that people say, of the second in one of a hundred and fifty,
-of the third in one of four hundred; any other in fewer. Estimates of ours, in round numbers, for English.
+A word of the first list stands in about one of fifty things that people say, of the second in one of a hundred and
+fifty, of the third in one of four hundred; any other in fewer. Estimates of ours, in round numbers, for English.
 """
 
 from __future__ import annotations

@@ -27,11 +27,10 @@ from membank_llama.store.store import Store
 
 from .best_passages import Best, best_passages
 from .candidates import FEW, Candidates, best_of_each, candidates_of
+from .meaning_gate import Asked, Parts, judged_by_meaning
 from .query import RecallQuery, RecallResult
 from .question_encoder import Question, QuestionEncoder
 from .ranking import Ranking, ranking_of
-from .meaning_gate import Asked, Parts, judged_by_meaning
-from .question_kind import kind_of
 from .relevance_gate import COHORT, GateThresholds, RelevanceGate, Verdict, evidence, judged
 from .results import Found, collapsed, diversified, results_of
 from .signals import SIGNALS, Weights, default_weights
@@ -251,7 +250,7 @@ class RecallEngine:
             namespace, held = question.query.namespace, len(words.snapshot)
             enough = self._thresholds.get(namespace, held, partial(self._unrelated, namespace))
             return judged(spreads, ranked.ranking.share[places], enough, content=words.content)
-        asked = Asked(kind_of(question.query.text), len(words.rarity), words.strangers)
+        asked = Asked(question.kind, len(words.rarity), words.strangers)
         return judged_by_meaning(asked, self._parts(ranked, places, spreads))
 
     def _parts(self, ranked: _Ranked, places: Rows, spreads: Vector) -> Parts:

@@ -21,16 +21,16 @@ from membank_llama.core.types import Mask, Vector
 from .question_kind import QuestionKind
 from .relevance_gate import Verdict
 
-SUPPORT, SAID, SPREADS = 0.23, 6.3, 0.42
+SUPPORT, SAID, SPREADS = 0.2, 10.0, 0.4
 """What a point of the ranking's score, all of the question said, and a spread above unrelated text count."""
 
-OF_ITS_TIME = 3.8
-ABOUT_ONESELF, TASK, STRANGER, NO_QUESTION = 4.1, -2.4, -2.2, -2.0
-A_WORD = -0.215
+OF_ITS_TIME = 4.0
+ABOUT_ONESELF, TASK, STRANGER, NO_QUESTION = 3.6, -3.0, -2.0, -3.0
+A_WORD = -0.24
 """For each content word of the question, up to `MOST_WORDS`: the more there are, the more is found by chance."""
 MOST_WORDS = 12
 LOWEST_SPREADS = -1.0
-ENOUGH = 4.75
+ENOUGH = 3.75
 """Evidence that opens the gate. The same in every bank: what the evidence is made of is measured against unrelated text
 already, and what unrelated sentences find in a bank of everyday notes says nothing of what unrelated questions do."""
 
@@ -48,8 +48,9 @@ class Asked:
         """What the question alone adds to the evidence."""
         found = A_WORD * min(self.words, MOST_WORDS)
         if self.kind.about_oneself:
-            found += ABOUT_ONESELF
-        elif not self.kind.asks:
+            # "Why would I rather take the train to Rome?": a name is a place as often as a person
+            return found + ABOUT_ONESELF + TASK * self.kind.task
+        if not self.kind.asks:
             found += NO_QUESTION
         return found + TASK * self.kind.task + STRANGER * self.strangers
 
@@ -95,6 +96,6 @@ def _judged(asked: Asked, evidence: float, said: float, spreads: float, enough: 
     ]  # fmt: skip
     return Verdict(
         relevant,
-        f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {said:.0%} of what "
-        f"is asked is said; evidence {evidence:.1f} of {enough:.1f}{' (' + ', '.join(about) + ')' if about else ''}",
+        f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {said:.0%} of the "
+        f"question said; evidence {evidence:.1f} of {enough:.1f}{' (' + ', '.join(about) + ')' if about else ''}",
     )

@@ -20,6 +20,14 @@ from membank_llama.core.types import Vector
 
 MAX_TERMS = 24
 
+NO_NAMES = frozenset(
+    """
+    a an and any are at but by can do does did for from had has have he her his how i if in is it its let my no not of
+    on or our she so the their they this that to was we were what when where which who why with you your
+    """.split()
+)
+"""Stop words that titles and quotations write large, and that are nobody's name."""
+
 EMPHASIS = 1.3
 """What a name or a number weighs beside other words."""
 
@@ -79,10 +87,18 @@ FAMILIES = _families()
 def terms(text: str) -> list[str]:
     """The words of a text that carry content, lower-cased, each once, in order; at most `MAX_TERMS`."""
     found: dict[str, None] = {}
+    names = _names_within(text)
     for word in _WORD.findall(_GREETING.sub(" ", text.casefold())):
-        if word not in STOP_WORDS and (len(word) > 1 or not word.isascii() or word.isdigit()):
+        if (word not in STOP_WORDS or word in names) and (len(word) > 1 or not word.isascii() or word.isdigit()):
             found.setdefault(word)
     return list(found)[:MAX_TERMS]
+
+
+def _names_within(text: str) -> set[str]:
+    """Stop words that are somebody's name or something's, lower-cased: Will, May, a bar called The Mine. The first word
+    of a sentence is written large whatever it is."""
+    found = {word.casefold() for word in _NAME_WITHIN.findall(text) if word.istitle()}
+    return (found & STOP_WORDS) - NO_NAMES
 
 
 @dataclass(frozen=True)

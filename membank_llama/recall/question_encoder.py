@@ -10,6 +10,7 @@ import base64
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 
 from .query import RecallQuery
-from .question_kind import focus
+from .question_kind import QuestionKind, focus, kind_of
 from .question_tokens import QuestionTokens
 from .relevance_gate import COHORT, COHORT_TAG
 from .speakers import NOBODY, Mentions, mentions_in, without_names
@@ -38,8 +39,8 @@ MOST_CHARACTERS = 8192
 
 @dataclass(frozen=True)
 class Cohort:
-    """The gate's sentences, encoded: vectors (n, dim); the digits of their tokens, one sentence after the other, and how
-    many are each one's. No digits in a bank that keeps vectors alone."""
+    """The gate's sentences, encoded: vectors (n, dim), and the digits of their tokens, one sentence after the other,
+    with how many are each one's; no digits in a bank that keeps vectors alone."""
 
     vectors: Vector
     codes: Codes | None
@@ -86,6 +87,16 @@ class Question:
     vector: Vector | None = None
     whole: Vector | None = None
     tokens: QuestionTokens | None = None
+
+    @cached_property
+    def kind(self) -> QuestionKind:
+        """What kind of question it is."""
+        return kind_of(self.query.text)
+
+    @property
+    def meant_by_tokens(self) -> bool:
+        """Whether it is about the person who asks, and tokens tell what is meant."""
+        return self.tokens is not None and self.kind.about_oneself
 
 
 class QuestionEncoder:

@@ -1,4 +1,4 @@
-"""What kind of message asks: about oneself, for a task, or nothing at all; and which part of a long one is the question.
+"""What kind of message asks: about oneself, for a task, or nothing; and which part of a long one is the question.
 
 A person's own memories answer "What is my job?" and seldom "What is the capital of Peru?" or "Write a haiku": so the
 gate asks for less evidence where a question is about the person, and for more where it wants something done. Forms are
@@ -16,7 +16,7 @@ MOST_SENTENCES = 4
 """Sentences that are taken for the question."""
 
 _OWN = re.compile(
-    r"\b(?:my|our|mine|ours|myself|ourselves|i|i'[md]|i've|we|we're|we've|me|us"
+    r"\b(?:my|our|(?-i:mine)|ours|myself|ourselves|i|i'[md]|i've|we|we're|we've|me|us"
     r"|ich|mein(?:e[mnrs]?)?|mir|mich|wir|unser(?:e[mnrs]?)?|uns|je|j'|mon|mes|nous|notre|nos|moi|yo|mi|mis|nuestr[oa]s?"
     r"|io|mio|mia|miei|noi|nostr[oaie]|meu|minha|meus|minhas|eu|mijn|ik|wij|ons|onze)\b|[我私僕俺나내]",
     re.IGNORECASE,
@@ -30,8 +30,9 @@ _NOT_OWN = re.compile(
 _TASK = re.compile(
     r"\b(?:write|translate|explain|summari[sz]e|convert|proofread|calculate|generate|compose|draft|rewrite|rephrase)\b"
     r"|\bhow (?:do|can|could|should|would|might|to|long do) (?:i|we|you|one)\b"
-    r"|\b(?:what|how) (?:should|can|could) (?:i|we) (?:do|fix|stop|get|say)\b|\bany (?:ideas?|tips|advice|suggestions?)\b"
-    r"|\bwhat (?:now|helps)\b|\b(?:should|can|could) i\b"
+    r"|\b(?:what|how) (?:should|can|could) (?:i|we) (?:do|fix|stop|get|say)\b|"
+    r"\bany (?:ideas?|tips|advice|suggestions?)\b"
+    r"|\bwhat (?:now|helps)\b|^(?:should|can|could) i\b"
     r"|\bwhy (?:do|does|is|are|did|won't|doesn't|can't) (?:my|our|the)\b"
     r"|\bis it (?:rude|ok|okay|safe|normal|bad|possible|legal)\b"
     r"|\b(?:can|could|would|will) you\b(?! (?:remind|remember|recall|tell me (?:when|what|which|who|where|how|if)))",
@@ -43,8 +44,8 @@ _ORDER = re.compile(
     re.IGNORECASE,
 )
 _ASKS = re.compile(
-    r"\s*(?:(?:and|but|so|ok|okay|hey|hi|well|please|by the way)[,:]? )?(?:what|which|who|whom|whose|when|where|why|how|is"
-    r"|are|am|was|were|do|does|did|have|has|had|can|could|will|would|should|shall|may|remind me|tell me|do you"
+    r"\s*(?:(?:and|but|so|ok|okay|hey|hi|well|please|by the way)[,:]? )?(?:what|which|who|whom|whose|when|where|why|how"
+    r"|is|are|am|was|were|do|does|did|have|has|had|can|could|will|would|should|shall|may|remind me|tell me|do you"
     r"|(?:at|in|on|from|to|during|until|since|with|for) (?:what|which|whom|when)"
     r"|was|wer|wen|wem|wann|wo|warum|wie|welche[rsmn]?|quel(?:le)?s?|qui|quand|où|comment|pourquoi|qué|quién|cuándo"
     r"|dónde|cómo|cuál)\b",
@@ -71,7 +72,8 @@ def kind_of(text: str) -> QuestionKind:
     """What kind of message a text is."""
     asking = [sentence for sentence in _SENTENCE.findall(text) if _is_asking(sentence)]
     own = any(_OWN.search(_NOT_OWN.sub(" ", sentence)) for sentence in asking)
-    return QuestionKind(bool(asking), own, _TASK.search(text) is not None or _ORDER.match(text) is not None)
+    task = any(_TASK.search(part.lstrip()) or _ORDER.match(part) for part in _SENTENCE.findall(text))
+    return QuestionKind(bool(asking), own, task)
 
 
 def _is_asking(sentence: str) -> bool:

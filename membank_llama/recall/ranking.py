@@ -18,6 +18,10 @@ from .signals import WORD_REACH, Scene, Weights, contributions
 from .time_expressions import spans
 from .word_weights import WordWeights
 
+OWN_WORDS = 0.4
+"""What the same words count in a question about oneself, in a bank that keeps tokens: what a person asks of her own
+life is seldom in the words that she told it in, and the same words are often said of something else."""
+
 
 @dataclass
 class Ranking:
@@ -88,7 +92,7 @@ def ranking_of(
     tokens = _TokenParts.of(question, words, candidates, matches)
     scene = Scene(
         rows=rows,
-        words=_weighed(words.worth, own),
+        words=_weighed(words.worth, own) * np.float32(OWN_WORDS if question.meant_by_tokens else 1),
         nearby_words=_weighed(words.worth, covered - own),
         tokens=tokens.own,
         nearby_tokens=tokens.nearby,
@@ -118,8 +122,7 @@ def ranking_of(
 
 @dataclass(frozen=True)
 class _TokenParts:
-    """What the question's tokens come to in each candidate: its own, what its neighbours add, and the share of them that
-    it says."""
+    """What the question's tokens come to in each candidate: its own, what its neighbours add, and the share it says."""
 
     own: Vector
     nearby: Vector
@@ -143,9 +146,7 @@ class _TokenParts:
         for distance, share in WORD_REACH.items():
             at = candidates.places[BACK - distance]
             np.maximum(covered, np.where(at >= 0, np.float32(share) * own[:, at], np.float32(0)), out=covered)
-        return cls(
-            _weighed(tokens.worth, own), _weighed(tokens.worth, covered - own), _weighed(tokens.evidence, own)
-        )
+        return cls(_weighed(tokens.worth, own), _weighed(tokens.worth, covered - own), _weighed(tokens.evidence, own))
 
 
 def _weighed(worth: Vector, held: Vector) -> Vector:

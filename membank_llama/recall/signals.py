@@ -209,9 +209,11 @@ def pinned(scene: Scene) -> Vector:
     return scene.pinned
 
 
-SIGNALS: dict[str, Callable[[Scene], Vector]] = {
-    f.__name__: f for f in (dense, nearby_dense, words, nearby_words, tokens, nearby_tokens, session, time, speaker, asks, recency, pinned)
-}
+_ALL = (
+    dense, nearby_dense, words, nearby_words, tokens, nearby_tokens, session, time, speaker, asks, recency, pinned,
+)  # fmt: skip
+
+SIGNALS: dict[str, Callable[[Scene], Vector]] = {signal.__name__: signal for signal in _ALL}
 """By the names of `Weights`."""
 
 BY_COSINES = frozenset({"dense", "nearby_dense", "session"})

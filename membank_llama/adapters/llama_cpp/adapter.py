@@ -41,7 +41,7 @@ from .layer_choice import LayerChoice, choose_layer
 from .loaded_model import POOLING_NONE, POOLING_RANK, LoadedModel, default_threads, quiet
 
 DEEP = 14
-"""Layers from which on the seventh lies in the lower half: the states of shallower models are averaged at half depth."""
+"""Layers from which on the seventh is in the lower half. Shallower models are taken at half depth, averaged."""
 
 _log = logging.getLogger("membank_llama")
 _told: set[str] = set()
@@ -185,7 +185,9 @@ class LlamaCppAdapter(ModelAdapter):
     @property
     def token_dim(self) -> int:
         plan = self._context.plan
-        return self._context.token_dim if plan.tokens or not plan.pooled else 0
+        # the tokens of a shallow decoder say too little of what is meant
+        gives = plan.tokens if plan.pooled else self._model.n_layer >= DEEP
+        return self._context.token_dim if gives else 0
 
     def encode_tokens(self, texts: Sequence[str]) -> list[TokenStates]:
         """Encode several texts in one pass: of each its vector, and its tokens' standardised states.
@@ -233,10 +235,7 @@ class LlamaCppAdapter(ModelAdapter):
     def _standardised(self) -> Standard:
         """By what this model's states are standardised; measured when it is first asked for."""
         if self._standard is None:
-            rows = [
-                rows[window.start : window.end]
-                for window, (_, rows) in self._evaluated(CALIBRATION, self._both)
-            ]
+            rows = [rows[window.start : window.end] for window, (_, rows) in self._evaluated(CALIBRATION, self._both)]
             self._standard = Standard.of(np.concatenate(rows))
         return self._standard
 

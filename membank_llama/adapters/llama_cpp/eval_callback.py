@@ -20,7 +20,6 @@ from membank_llama.core.types import Vector
 
 from .private_api import ggml_base
 
-
 FINAL = {b"result_norm": -1, b"result_embd": -2}
 """What graphs call the last states of a text's tokens, ahead of pooling; of both, the second comes later."""
 
