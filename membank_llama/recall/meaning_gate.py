@@ -43,16 +43,15 @@ class Asked:
     words: int
     strangers: bool
 
-    @property
-    def readiness(self) -> float:
-        """What the question alone adds to the evidence."""
-        found = A_WORD * min(self.words, MOST_WORDS)
+    def added_to(self, evidence: Vector) -> Vector:
+        """The evidence for some memories, with what the question adds."""
+        alone = A_WORD * min(self.words, MOST_WORDS) + TASK * self.kind.task
         if self.kind.about_oneself:
             # "Why would I rather take the train to Rome?": a name is a place as often as a person
-            return found + ABOUT_ONESELF + TASK * self.kind.task
+            return evidence + np.float32(alone) + ABOUT_ONESELF * np.clip(evidence, 0, 1)
         if not self.kind.asks:
-            found += NO_QUESTION
-        return found + TASK * self.kind.task + STRANGER * self.strangers
+            alone += NO_QUESTION
+        return evidence + np.float32(alone + STRANGER * self.strangers)
 
     @property
     def can_be_answered(self) -> bool:
@@ -79,7 +78,7 @@ class Parts:
 
 def judged_by_meaning(asked: Asked, parts: Parts, enough: float = ENOUGH) -> list[Verdict]:
     """Decide on some memories."""
-    found = parts.evidence() + np.float32(asked.readiness)
+    found = asked.added_to(parts.evidence())
     rows = zip(found.tolist(), parts.said.tolist(), parts.spreads.tolist(), strict=True)
     return [_judged(asked, evidence, said, spreads, enough) for evidence, said, spreads in rows]
 
