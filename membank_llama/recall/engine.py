@@ -33,7 +33,7 @@ from .question_encoder import Question, QuestionEncoder
 from .ranking import Ranking, ranking_of
 from .relevance_gate import COHORT, GateThresholds, RelevanceGate, Verdict, evidence, judged
 from .results import Found, collapsed, diversified, results_of
-from .signals import SIGNALS, Weights, default_weights
+from .signals import SIGNALS, Weights, default_weights, for_oneself
 from .word_weights import WordWeights, weigh_words
 
 UNRELATED_TOP = 6
@@ -176,6 +176,8 @@ class RecallEngine:
         candidates = candidates_of(store, query, question.vector, snapshot, words)
         matches = partial(store.token_matches, snapshot)
         weights = query.weights or default_weights(question.tokens is not None)
+        if question.meant_by_tokens and not every:
+            weights = for_oneself(weights)
         ranking = ranking_of(question, words, candidates, weights, matches)
         ranked = _Ranked(question, words, ranking, candidates.returned)
         if not len(candidates.returned):

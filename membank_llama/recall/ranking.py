@@ -18,10 +18,6 @@ from .signals import WORD_REACH, Scene, Weights, contributions
 from .time_expressions import spans
 from .word_weights import WordWeights
 
-OWN_WORDS = 0.4
-"""What the same words count in a question about oneself, in a bank that keeps tokens: what a person asks of her own
-life is seldom in the words that she told it in, and the same words are often said of something else."""
-
 
 @dataclass
 class Ranking:
@@ -92,7 +88,7 @@ def ranking_of(
     tokens = _TokenParts.of(question, words, candidates, matches)
     scene = Scene(
         rows=rows,
-        words=_weighed(words.worth, own) * np.float32(OWN_WORDS if question.meant_by_tokens else 1),
+        words=_weighed(words.worth, own),
         nearby_words=_weighed(words.worth, covered - own),
         tokens=tokens.own,
         nearby_tokens=tokens.nearby,
