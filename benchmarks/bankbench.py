@@ -16,6 +16,7 @@ import argparse
 import json
 import platform
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from membank_llama.adapters.base import ModelAdapter
+from membank_llama.adapters.token_states import TokenStates
 from membank_llama.core.types import Vector
 from membank_llama.recall.relevance_gate import COHORT
 
@@ -87,10 +89,13 @@ def sentences(count: int, words: int, seed: int) -> list[str]:
 
 
 class Precomputed(ModelAdapter):
-    """Hands out vectors made beforehand, so that what is measured is the bank."""
+    """Hands out vectors made beforehand, so that what is measured is the bank; with `tokens` those of a text's words
+    too, one or, of every third word, two."""
 
-    def __init__(self, vectors: dict[str, Vector], dim: int = DIM) -> None:
+    def __init__(self, vectors: dict[str, Vector], dim: int = DIM, *, tokens: bool = False) -> None:
         self._dim = dim
+        self._has_tokens = tokens
+        self._words: dict[str, Vector] = {}
         self._vectors = dict(zip(COHORT, clustered(len(COHORT), dim, seed=99), strict=True)) | vectors
 
     @property
@@ -105,6 +110,29 @@ class Precomputed(ModelAdapter):
 
     def encode_batch(self, texts: Sequence[str]) -> Vector:
         return np.stack([self._vectors[text] for text in texts])
+
+    @property
+    def token_dim(self) -> int:
+        return self._dim if self._has_tokens else 0
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenStates]:
+        found = []
+        for text in texts:
+            words = [word.strip("?.,!") for word in text.split()]
+            # a word's tokens differ from text to text as they do in context: its own state, and some of the text's
+            parts = [self._states(word) for word in words]
+            states = np.concatenate(parts) + 0.4 * self._vectors[text]
+            states /= np.linalg.norm(states, axis=1, keepdims=True)
+            said = tuple(word for word, part in zip(words, parts, strict=True) for _ in part)
+            found.append(TokenStates(self._vectors[text], states, said))
+        return found
+
+    def _states(self, word: str) -> Vector:
+        if word not in self._words:
+            seed = zlib.crc32(word.encode())
+            rows = np.random.default_rng(seed).standard_normal((1 + (seed % 3 == 0), self._dim), np.float32)
+            self._words[word] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return self._words[word]
 
     def validate(self) -> None:
         """Nothing to encode before the texts are known."""

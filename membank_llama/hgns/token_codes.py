@@ -85,14 +85,15 @@ def best_matches(asked: AskedTokens, codes: Codes, counts: npt.NDArray[np.intege
 
 def _cosines(asked: AskedTokens, codes: Codes) -> Vector:
     """About the cosine of each of the question's tokens with each of some memories', (tokens, n)."""
-    # word by word, so that what is looked at together lies together
+    # a question has few tokens; laid out by words, what is summed lies together
     words = np.ascontiguousarray(np.ascontiguousarray(codes).view(np.uint64).T)
-    differ = np.zeros((len(asked), len(codes)), np.uint16)
-    differ_large = np.zeros_like(differ)
-    for place, word in enumerate(words):
-        odd = asked.signs[:, place, np.newaxis] ^ word
-        differ += bit_counts(odd)
-        differ_large += bit_counts(odd & asked.large[:, place, np.newaxis])
+    differ = np.empty((len(asked), len(codes)), np.uint16)
+    differ_large, odd = np.empty_like(differ), np.empty_like(words)
+    for place, (signs, large) in enumerate(zip(asked.signs, asked.large, strict=True)):
+        np.bitwise_xor(words, signs[:, np.newaxis], out=odd)
+        np.add.reduce(bit_counts(odd), axis=0, dtype=np.uint16, out=differ[place])
+        np.bitwise_and(odd, large[:, np.newaxis], out=odd)
+        np.add.reduce(bit_counts(odd), axis=0, dtype=np.uint16, out=differ_large[place])
     many = bit_counts(asked.large).sum(axis=1, dtype=np.int64)[:, np.newaxis]
     sums: Vector = (asked.small_size * (asked.dim - 2 * differ.astype(np.float32))).astype(np.float32)
     sums += asked.more * (many - 2 * differ_large.astype(np.float32))

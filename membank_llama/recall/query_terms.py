@@ -20,65 +20,11 @@ from membank_llama.core.types import Vector
 
 MAX_TERMS = 24
 
-NO_NAMES = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "any",
-        "are",
-        "at",
-        "but",
-        "by",
-        "can",
-        "do",
-        "does",
-        "did",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "he",
-        "her",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "is",
-        "it",
-        "its",
-        "let",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "she",
-        "so",
-        "the",
-        "their",
-        "they",
-        "this",
-        "that",
-        "to",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "with",
-        "you",
-        "your",
-    ]
-)
+_NO_NAMES = """
+    a an and any are at but by can do does did for from had has have he her his how i if in is it its let my no not of
+    on or our she so the their they this that to was we were what when where which who why with you your
+"""
+NO_NAMES = frozenset(_NO_NAMES.split())
 """Stop words that titles and quotations write large, and that are nobody's name."""
 
 EMPHASIS = 1.3
