@@ -3,7 +3,7 @@
 A slot holds level 0, then level 1, then level 2. `spec()` is what a bank records; a hierarchy built from it, and from
 the axes it names, reads every byte that was written with it, and one that could not is refused with what to do.
 
-Level 0 is the vector as it was encoded. Levels 1 and 2, and every cosine, are those of the corrected space where the
+Level 0 is the vector as it was encoded, or a byte of each dimension (`byte_vectors.py`). Levels 1 and 2, and every cosine, are those of the corrected space where the
 bank has axes (`axes.py`); before it has, it is the space of the vectors, and `axes` writes as `digits` does.
 """
 
@@ -21,7 +21,8 @@ from membank_llama.core.types import LEVELS, Codes, Vector
 
 from .axes import Axes
 from .axes_codec import AxesCodec, check_digit
-from .codec import Codec, unit_rows
+from .byte_vectors import byte_vector_bytes, from_bytes, to_bytes
+from .codec import Codec, full_encode, unit_rows
 from .digits_codec import DigitsCodec
 from .gradient import DEFAULT_LEVELS, check_base
 from .selection_codec import SelectionCodec
@@ -31,6 +32,9 @@ CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (AxesCodec, Dig
 """Every codec by the name under which banks record it."""
 
 DEFAULT_CODEC = AxesCodec.name
+FLOAT32, INT8 = FULL = ("float32", "int8")
+"""What level 0 is."""
+
 _BOUNDS = {"dim": 1 << 17, "k": 256, "gradient_levels": 64}
 _SPEC_KEYS = {"format", "codec", "dim", "k", "gradient_levels", "bytes"}
 
@@ -46,11 +50,13 @@ class HGNSHierarchy:
         k: int | None = None,
         gradient_levels: int = DEFAULT_LEVELS,
         axes: Axes | None = None,
+        full: str = FLOAT32,
     ) -> None:
         """`k` of None takes the codec's own base (axes 2, digits 6, selection 10).
 
         Args:
             axes: for the codec of that name, once the bank's vectors are known.
+            full: what level 0 is, "float32" or "int8".
 
         Raises:
             InvalidInputError: an unknown codec, or parameters it cannot work with.
@@ -62,12 +68,14 @@ class HGNSHierarchy:
         check_base(base, 1)
         check_base(2, gradient_levels)
         self._codec, self._turned = _build(kind, dim, base, gradient_levels, axes)
-        sizes = [self._codec.nbytes(level) for level in LEVELS]
+        if full not in FULL:
+            raise InvalidInputError(f"level 0 is one of {', '.join(FULL)}, not {full!r}")
+        self.full, self.dim = full, dim
+        sizes = [self.nbytes(level) for level in LEVELS]
         self.spans: Sequence[tuple[int, int]] = [(sum(sizes[:level]), sum(sizes[: level + 1])) for level in LEVELS]
         """Where each level lies within a slot: start and stop."""
         self.slot_bytes = sum(sizes)
         """Bytes of the three levels together."""
-        self.dim = dim
         self.codec_name = codec
         self.k = base
         """The base of the digits, or of the gradient's steps."""
@@ -123,7 +131,11 @@ class HGNSHierarchy:
 
     def nbytes(self, level: int) -> int:
         """Bytes of one vector at `level`."""
-        return self._codec.nbytes(level)
+        return byte_vector_bytes(self.dim) if level == 0 and self.full == INT8 else self._codec.nbytes(level)
+
+    def dtype(self, level: int) -> str:
+        """How pointers call the bytes of `level`: level 0 by what it is, the others by the codec."""
+        return self.full if level == 0 else self.codec_name
 
     def compress(self, vectors: Vector) -> tuple[Codes, Codes, Codes]:
         """The codes of levels 0, 1 and 2 of rows (n, dim); rows of another length are brought to 1.
@@ -131,7 +143,10 @@ class HGNSHierarchy:
         Raises:
             EncodingError: another shape, NaN, infinity or a zero row.
         """
-        return self._codec.encode(vectors)
+        levels = self._codec.encode(vectors)
+        if self.full == INT8:
+            return to_bytes(self._codec.decode(levels[0], 0)), *levels[1:]
+        return levels
 
     def slots(self, vectors: Vector) -> Codes:
         """Rows (n, dim) as slots, uint8 (n, slot_bytes); raises as `compress`."""
@@ -142,6 +157,8 @@ class HGNSHierarchy:
 
         Those of levels 1 and 2 lie in the corrected space.
         """
+        if level == 0 and self.full == INT8:
+            return from_bytes(codes, self.dim)
         return self._codec.decode(codes, level)
 
     def score(self, query: Vector, codes: Codes, level: int) -> Vector:
@@ -149,6 +166,8 @@ class HGNSHierarchy:
 
         Codes come from a file: what damage made of them is near to nothing, 0.
         """
+        if level == 0 and self.full == INT8:
+            codes = full_encode(from_bytes(codes, self.dim))
         with np.errstate(all="ignore"):
             scores = self._codec.score(query, codes, level)
         return scores if np.isfinite(scores).all() else np.where(np.isfinite(scores), scores, np.float32(0))
@@ -162,6 +181,7 @@ class HGNSHierarchy:
             **self._codec.params(),
             "k": self.k,
             "bytes": [self.nbytes(level) for level in LEVELS],
+            **({} if self.full == FLOAT32 else {"full": self.full}),
         }
 
     @classmethod
@@ -176,7 +196,7 @@ class HGNSHierarchy:
         """
         if not isinstance(spec, Mapping):
             raise BankFormatError("the bank's encoding is no list of its parameters; use another copy of the bank")
-        odd = sorted((set(spec) - {"axes"}) ^ _SPEC_KEYS)
+        odd = sorted((set(spec) - {"axes", "full"}) ^ _SPEC_KEYS)
         if spec.get("format") != SPEC_FORMAT or odd:
             raise BankFormatError(
                 f"encoding of format {spec.get('format')!r}, this program reads {SPEC_FORMAT}"
@@ -192,7 +212,8 @@ class HGNSHierarchy:
             for key, most in _BOUNDS.items():
                 if type(spec[key]) is not int or not 0 < spec[key] <= most:
                     raise InvalidInputError(f"{key} of {str(spec[key])[:40]}, where at most {most} makes sense")
-            hierarchy = cls(spec["dim"], spec["codec"], k=spec["k"], gradient_levels=spec["gradient_levels"], axes=axes)
+            given = {name: spec[name] for name in ("k", "gradient_levels", "full") if name in spec}
+            hierarchy = cls(spec["dim"], spec["codec"], axes=axes, **given)
         except (InvalidInputError, ArithmeticError, TypeError, ValueError, IndexError) as error:
             raise BankFormatError(
                 f"the bank's encoding cannot be used: {error}; upgrade membank-llama, "

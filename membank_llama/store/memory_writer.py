@@ -17,6 +17,7 @@ from sqlite_utils import Database
 
 from membank_llama.core.errors import BankCorruptError
 from membank_llama.core.types import NewMemory, Spans
+from membank_llama.hgns.hierarchy import FLOAT32, INT8
 
 from .database import chunks
 from .passage_rows import PassageRow, insert_passages
@@ -38,6 +39,11 @@ class ModelCard:
     dim: int
     source: str | None = None
     token_dim: int = 0
+
+
+def full_of(model: ModelCard) -> str:
+    """What level 0 is in a bank of this model: where tokens are kept, a byte a dimension is as good as four."""
+    return INT8 if model.token_dim else FLOAT32
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ equal pointers and damaged bytes betray themselves. All numbers are little-endia
     52–55   nbytes    u32, length of the level's bytes
     56–57   flags     u16, none defined yet
     58      level     u8, 0 (full), 1 or 2 (coarse)
-    59      dtype     u8, 1 float32, 2 digits, 3 selection, 4 axes, 5 tokens
+    59      dtype     u8, 1 float32, 2 digits, 3 selection, 4 axes, 5 tokens, 6 int8
     60–61   version   u16, 1
     62–63   –         zero
 """
@@ -27,12 +27,13 @@ import numpy as np
 
 from membank_llama.core.errors import BankCorruptError, InvalidInputError
 from membank_llama.core.types import LEVELS, Codes
+from membank_llama.hgns.hierarchy import HGNSHierarchy
 
 POINTER_BYTES = 64
 POINTER_VERSION = 1
 
 _LAYOUT = struct.Struct("<32sQ8sIIHBBHH")
-_DTYPES = {"float32": 1, "digits": 2, "selection": 3, "axes": 4, "tokens": 5}
+_DTYPES = {"float32": 1, "digits": 2, "selection": 3, "axes": 4, "tokens": 5, "int8": 6}
 _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 
 
@@ -41,14 +42,9 @@ def model_tag(model_id: str) -> bytes:
     return hashlib.sha256(model_id.encode()).digest()[:8]
 
 
-def level_dtype(codec: str, level: int) -> str:
-    """The dtype name of one level: level 0 is float32 in every codec, the others are the codec's own."""
-    return "float32" if level == 0 else codec
-
-
 @dataclass(frozen=True)
 class PointerRecord:
-    """A pointer to the bytes of one level; `dtype` is "float32", "digits", "selection", "axes" or "tokens"."""
+    """A pointer to the bytes of one level; `dtype` is "float32", "digits", "selection", "axes", "tokens" or "int8"."""
 
     digest: bytes
     offset: int
@@ -185,11 +181,11 @@ def _unpacked(data: bytes) -> PointerRecord:
     )
 
 
-def pack_levels(levels: Sequence[Codes], *, dims: int, codec: str, model_id: str) -> list[tuple[bytes, ...]]:
+def pack_levels(levels: Sequence[Codes], hierarchy: HGNSHierarchy, model_id: str) -> list[tuple[bytes, ...]]:
     """Packed pointers of the levels of n vectors, one tuple a vector, their offsets still 0."""
     nowhere = [0] * len(levels[0])
     packed = [
-        pack_many(codes, nowhere, dims=dims, dtype=level_dtype(codec, level), level=level, model_id=model_id)
+        pack_many(codes, nowhere, dims=hierarchy.dim, dtype=hierarchy.dtype(level), level=level, model_id=model_id)
         for level, codes in enumerate(levels)
     ]
     return list(zip(*packed, strict=True))

@@ -62,7 +62,7 @@ from .index_plan import IndexPlan
 from .index_set import IndexSet
 from .indexed_vectors import IndexedVectors
 from .lock import WriterLock
-from .memory_writer import ModelCard, Stored, make_plan, record_plan
+from .memory_writer import ModelCard, Stored, full_of, make_plan, record_plan
 from .namespace_snapshot import NamespaceSnapshots
 from .pointers import pack_levels
 from .registry import Registry
@@ -149,7 +149,7 @@ class Store(StoredVectors):
             self.registry.set_meta("format", FORMAT)
             self.registry.set_meta("created", time.time())
             self.registry.set_meta("model", vars(model))
-            record_encoding(self.registry, HGNSHierarchy(model.dim, codec), 0)
+            record_encoding(self.registry, HGNSHierarchy(model.dim, codec, full=full_of(model)), 0)
             self.registry.set_meta("activations", FIRST_ACTIVATIONS)
             if model.token_dim:
                 self.registry.set_meta(TOKENS, FIRST_TOKENS)
@@ -349,7 +349,7 @@ class Store(StoredVectors):
                 self.check_model(model_id)
             hierarchy = self.hierarchy
             levels = hierarchy.compress(vectors)
-            records = pack_levels(levels, dims=hierarchy.dim, codec=hierarchy.codec_name, model_id=self.model.id)
+            records = pack_levels(levels, hierarchy, self.model.id)
             first = self.buffer.offset(0)
             starts = [first + start for start, _ in hierarchy.spans]
             with self.registry.transaction() as db:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from membank_llama.core.errors import BankCorruptError, InvalidInputError
-from membank_llama.store.pointers import POINTER_BYTES, PointerRecord, level_dtype, model_tag, pack_many, relocate
+from membank_llama.hgns.hierarchy import HGNSHierarchy
+from membank_llama.store.pointers import POINTER_BYTES, PointerRecord, model_tag, pack_many, relocate
 
 ROW = np.arange(40, dtype=np.uint8)
 
@@ -59,7 +60,7 @@ def test_a_batch_packs_to_the_same_bytes() -> None:
     assert pack_many(rows[:0], [], dims=60, dtype="digits", level=2, model_id="m") == []
 
 
-@pytest.mark.parametrize(("position", "value"), [(58, 3), (59, 0), (59, 6), (60, 2), (61, 1), (62, 1), (63, 9)])
+@pytest.mark.parametrize(("position", "value"), [(58, 3), (59, 0), (59, 7), (60, 2), (61, 1), (62, 1), (63, 9)])
 def test_damage_is_refused(position: int, value: int) -> None:
     packed = bytearray(make().pack())
     packed[position] = value
@@ -104,6 +105,7 @@ def test_input_that_does_not_fit() -> None:
         pack_many(np.zeros(4, np.uint8), [0], dims=1, dtype="digits", level=1, model_id="m")
 
 
-def test_level_zero_is_float32_in_every_codec() -> None:
-    assert [level_dtype("digits", level) for level in range(3)] == ["float32", "digits", "digits"]
-    assert [level_dtype("selection", level) for level in range(3)] == ["float32", "selection", "selection"]
+def test_level_zero_is_called_by_what_it_is_in_every_codec() -> None:
+    for codec in ("digits", "selection"):
+        assert [HGNSHierarchy(8, codec).dtype(level) for level in range(3)] == ["float32", codec, codec]
+    assert HGNSHierarchy(8, "digits", full="int8").dtype(0) == "int8"

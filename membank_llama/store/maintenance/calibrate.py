@@ -70,7 +70,7 @@ def recalibrating(store: Store, *, correct: bool | None = None) -> Iterator[tupl
         return
     axes = calibrate(sample, correct=correct)
     hierarchy = HGNSHierarchy(
-        old.dim, old.codec_name, k=old.k, gradient_levels=old.spec()["gradient_levels"], axes=axes
+        old.dim, old.codec_name, k=old.k, gradient_levels=old.spec()["gradient_levels"], axes=axes, full=old.full
     )
     yield 0, len(slots)
     with store.write_lock:

@@ -14,7 +14,7 @@ from membank_llama.core.types import LEVELS, Progress
 from membank_llama.hgns.hierarchy import HGNSHierarchy
 
 from ..encoding import encoded_by
-from ..memory_writer import ModelCard
+from ..memory_writer import ModelCard, full_of
 from ..store import Store
 from .rewrite import Rewrite
 from .verify import VerifyReport as VerifyReport
@@ -65,7 +65,8 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
     adapter.validate()
     card = ModelCard(adapter.model_id(), adapter.name, adapter.hidden_dim, adapter.source, adapter.token_dim)
     spec = store.hierarchy
-    hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=spec.spec()["gradient_levels"])
+    levels = spec.spec()["gradient_levels"]
+    hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=levels, full=full_of(card))
     with closing(Rewrite(store, card, hierarchy, kind="encode")) as rewrite:
         return _encode_all(store, adapter, rewrite, hierarchy, progress)
 

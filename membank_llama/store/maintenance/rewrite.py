@@ -171,7 +171,7 @@ class Rewrite:
 
     def _records(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int]) -> list[Records]:
         hierarchy = self._hierarchy
-        records = pack_levels(levels, dims=hierarchy.dim, codec=hierarchy.codec_name, model_id=self._card.id)
+        records = pack_levels(levels, hierarchy, self._card.id)
         recorded = self._store.registry.pointers({memory.slot for memory in memories}) if kept else {}
         for row, memory in enumerate(memories):
             old = recorded.get(memory.slot)

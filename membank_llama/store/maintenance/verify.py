@@ -12,7 +12,7 @@ from typing import Any
 from membank_llama.core.errors import BankClosedError, BankCorruptError, BankError
 from membank_llama.core.types import LEVELS, Progress
 
-from ..pointers import PointerRecord, level_dtype, model_tag
+from ..pointers import PointerRecord, model_tag
 from ..store import Store
 from .row_checks import database_problems, row_problems
 
@@ -123,7 +123,7 @@ def _slot_problems(store: Store, slot: int, records: Sequence[bytes], tag: bytes
             elif (pointer.level, pointer.dims, pointer.dtype, pointer.flags) != (
                 level,
                 store.hierarchy.dim,
-                level_dtype(store.hierarchy.codec_name, level),
+                store.hierarchy.dtype(level),
                 0,
             ):
                 problems.append(f"level {level}: pointer tells of other vectors")
