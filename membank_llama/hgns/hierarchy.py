@@ -3,8 +3,9 @@
 A slot holds level 0, then level 1, then level 2. `spec()` is what a bank records; a hierarchy built from it, and from
 the axes it names, reads every byte that was written with it, and one that could not is refused with what to do.
 
-Level 0 is the vector as it was encoded, or a byte of each dimension (`byte_vectors.py`). Levels 1 and 2, and every cosine, are those of the corrected space where the
-bank has axes (`axes.py`); before it has, it is the space of the vectors, and `axes` writes as `digits` does.
+Level 0 is the vector as it was encoded, or a byte of each dimension (`byte_vectors.py`). Levels 1 and 2, and every
+cosine, are those of the corrected space where the bank has axes (`axes.py`); before it has, it is the space of the
+vectors, and `axes` writes as `digits` does.
 """
 
 from __future__ import annotations

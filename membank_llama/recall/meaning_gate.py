@@ -24,12 +24,16 @@ from .relevance_gate import Verdict
 SUPPORT, SAID, SPREADS = 0.2, 10.0, 0.4
 """What a point of the ranking's score, all of the question said, and a spread above unrelated text count."""
 
-OF_ITS_TIME = 4.0
+OF_ITS_TIME, CALLED = 4.0, 2.5
 ABOUT_ONESELF, TASK, STRANGER, NO_QUESTION = 3.6, -3.0, -2.0, -3.0
 A_WORD = -0.24
 """For each content word of the question, up to `MOST_WORDS`: the more there are, the more is found by chance."""
 MOST_WORDS = 12
 LOWEST_SPREADS = -1.0
+FAR_BEHIND = 4.0
+"""Behind the best one, in a question about oneself: it needs so little evidence that beside a clear answer much else
+would come along."""
+
 ENOUGH = 3.75
 """Evidence that opens the gate. The same in every bank: what the evidence is made of is measured against unrelated text
 already, and what unrelated sentences find in a bank of everyday notes says nothing of what unrelated questions do."""
@@ -62,23 +66,28 @@ class Asked:
 @dataclass(frozen=True)
 class Parts:
     """What speaks for some memories, each float32 ``(n,)``: points of the ranking, the share of the question said,
-    spreads above unrelated text; and whether they are of the time that the question names."""
+    spreads above unrelated text; whether they are of the time that the question names, and whether they hold a name
+    that is in it."""
 
     support: Vector
     said: Vector
     spreads: Vector
     of_its_time: Mask
+    called: Mask
 
     def evidence(self) -> Vector:
         """The sum, without what the question adds."""
         spreads = np.maximum(self.spreads, LOWEST_SPREADS)
-        found = SUPPORT * self.support + SAID * self.said + SPREADS * spreads + OF_ITS_TIME * self.of_its_time
+        found = SUPPORT * self.support + SAID * self.said + SPREADS * spreads
+        found += OF_ITS_TIME * self.of_its_time + CALLED * self.called
         return found.astype(np.float32)
 
 
 def judged_by_meaning(asked: Asked, parts: Parts, enough: float = ENOUGH) -> list[Verdict]:
     """Decide on some memories."""
     found = asked.added_to(parts.evidence())
+    if asked.kind.about_oneself:
+        enough = max(enough, float(found.max(initial=enough)) - FAR_BEHIND)
     rows = zip(found.tolist(), parts.said.tolist(), parts.spreads.tolist(), strict=True)
     return [_judged(asked, evidence, said, spreads, enough) for evidence, said, spreads in rows]
 

@@ -22,7 +22,8 @@ from .word_weights import WordWeights
 @dataclass
 class Ranking:
     """The scene and what came of it: cosines by level (NaN where a level was not scored), parts of the score,
-    the share of the question's words for the gate, and how much of them each says in any words, names left out."""
+    the share of the question's words for the gate, how much of them each says in any words, names left out, and whether
+    it holds a name that is in the question and is nobody's who speaks."""
 
     scene: Scene
     weights: Weights
@@ -31,6 +32,7 @@ class Ranking:
     fused: Vector
     share: Vector
     said: Vector
+    calls: Mask
 
     def score(self, level: int, scored: Rows, cosines: Vector, spreads: Vector) -> None:
         """Take in the cosines of some places at a level, and score all anew.
@@ -81,6 +83,7 @@ def ranking_of(
     # which word each of them holds, and each of those around it: (words, places around, n)
     held = words.held(candidates.around).astype(np.float32)
     own = held[:, BACK]
+    calls: Mask = held[words.called, BACK].astype(np.bool_).any(axis=0)
     covered = own.copy()
     for distance, share in WORD_REACH.items():
         np.maximum(covered, np.float32(share) * held[:, BACK - distance], out=covered)
@@ -113,6 +116,7 @@ def ranking_of(
         fused=np.zeros(len(rows), np.float32),
         share=_weighed(words.evidence, own),
         said=tokens.said,
+        calls=calls,
     )
 
 

@@ -49,8 +49,10 @@ class WordWeights:
     """Of every content word of the question, those that are passed over among them, in nats."""
     rarest: float
     """That of a word which stands nowhere."""
+    called: Mask
+    """Which words are names, in the question, of whom or what does not speak here."""
     strangers: bool
-    """Whether the question calls somebody by a name that no memory holds."""
+    """Whether no memory holds one of those."""
     snapshot: NamespaceSnapshot
     seen: Mask | None
 
@@ -96,6 +98,7 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
     names = {part.casefold() for name in question.mentions.names for part in name.split()}
     named = np.array([term.word in names for term in terms], np.bool_)
     emphasis = np.array([term.emphasis for term in terms], np.float32)
+    called = np.array([term.emphasis > 1 and term.word.isalpha() for term in terms], np.bool_) & ~named
     counted: Vector = np.where(named, nowhere, rarity)
     counted *= np.where((emphasis > 1) | named, np.float32(NAMES), np.float32(1))
     if named.any() and not snapshot.tells_speakers_apart:
@@ -111,10 +114,8 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
         rarity=dict.fromkeys((term.word for term in asked), float(common))
         | {term.word: rare for term, rare in zip(terms, rarity.tolist(), strict=True)},
         rarest=float(nowhere),
-        strangers=any(
-            term.emphasis > 1 and term.word.isalpha() and not holds[place].any() and not named[place]
-            for place, term in enumerate(terms)
-        ),
+        called=called,
+        strangers=bool((called & ~holds.any(axis=1)).any()),
         snapshot=snapshot,
         seen=seen,
     )

@@ -178,7 +178,7 @@ def test_stats(bank: MemBank) -> None:
     assert stats["path"] == str(bank.path)
     assert stats["model"] == {"id": f"mock-1-{DIM}", "name": "mock", "dim": DIM, "source": None, "token_dim": 0}
     assert stats["codec"]["codec"] == "axes"
-    assert set(stats["bytes"]) == {"database", "activations", "index"}
+    assert set(stats["bytes"]) == {"database", "activations", "tokens", "index"}
     assert stats["level_bytes"][0] == 4 * DIM
     assert stats["level_share"][0] == 1
     assert stats["level_share"][1] <= 0.33

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.banks import texts
+from support.token_adapter import TokenMockAdapter, token_state
 
 from membank_llama.adapters.hashing import MockAdapter
+from membank_llama.adapters.token_states import TokenStates
 from membank_llama.core.errors import InvalidInputError, InvalidQueryError
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank
 from membank_llama.recall.query import RecallResult
-from membank_llama.recall.signals import SIGNALS, Weights
+from membank_llama.recall.signals import SIGNALS, Weights, default_weights
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -37,6 +39,19 @@ class Thesaurus(MockAdapter):
         return super().encode(text)
 
 
+class TokenThesaurus(TokenMockAdapter):
+    """Its vectors tell nothing apart; its tokens know the synonyms."""
+
+    def encode(self, text: str) -> Vector:
+        return np.eye(1, self.hidden_dim, dtype=np.float32)[0]
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenStates]:
+        found = super().encode_tokens(texts)
+        return [
+            replace(one, states=np.stack([token_state(SYNONYMS.get(w, w or ".")) for w in one.words])) for one in found
+        ]
+
+
 def open_bank(path: Path) -> MemBank:
     return MemBank(Thesaurus(256), path)
 
@@ -50,7 +65,7 @@ class Case:
     """A question that one memory answers better than its rival, for the sake of one signal alone.
 
     The rival comes later, so that it wins where nothing else speaks. `marked` is the text that the signal shows on;
-    with `words_only` the bank is searched without an encoder.
+    with `words_only` the bank is searched without an encoder, with `tokens` by one that gives tokens.
     """
 
     question: str
@@ -58,6 +73,7 @@ class Case:
     rival: str
     memories: tuple[NewMemory, ...]
     words_only: bool = True
+    tokens: bool = False
     marked: str = ""
     lowers: bool = False
     first: bool = True
@@ -90,6 +106,15 @@ CASES = {
             told("About the violin.", "a"), told("Marta sold it in spring.", "a"),
             told("Marta sold it in autumn.", "b"),
         ),
+    ),
+    "tokens": Case(
+        "automobile?", "The car stands in the yard.", "The lamp hangs in the yard.",
+        (told("The car stands in the yard."), told("The lamp hangs in the yard.")), tokens=True,
+    ),
+    "nearby_tokens": Case(
+        "automobile?", "It works again.", "It functions again.",
+        (told("How is the car?", "a"), told("It works again.", "a"), told("It functions again.", "b")),
+        tokens=True, first=False,
     ),
     # too far from each other to be neighbours, yet of one session
     "session": Case(
@@ -128,10 +153,11 @@ CASES = {
 def asked(tmp_path: Path, case: Case, weights: Weights | None) -> dict[str, RecallResult]:
     """What a case's bank answers, by text, best first."""
     path = tmp_path / "bank"
+    encoder: MockAdapter = TokenThesaurus(256) if case.tokens else Thesaurus(256)
     if not path.exists():
-        with open_bank(path) as bank:
+        with MemBank(encoder, path) as bank:
             bank.ingest_many(case.memories)
-    with MemBank(None if case.words_only else Thesaurus(256), path) as bank:
+    with MemBank(None if case.words_only and not case.tokens else encoder, path) as bank:
         return {result.text: result for result in bank.recall(case.question, ALL, now=NOON, weights=weights)}
 
 
@@ -149,7 +175,7 @@ def test_a_signal_changes_the_ranking_for_its_own_reason(tmp_path: Path, name: s
     part = found[case.marked or case.right].signals[name]
     assert part < 0 if case.lowers else part > 0
 
-    without = asked(tmp_path, case, Weights.of({name: 0.0}))
+    without = asked(tmp_path, case, Weights.of({name: 0.0}, tokens=case.tokens))
     order = list(without)
     assert order.index(case.rival) < order.index(case.right)
     assert not any(name in result.signals for result in without.values())
@@ -158,7 +184,7 @@ def test_a_signal_changes_the_ranking_for_its_own_reason(tmp_path: Path, name: s
 @pytest.mark.parametrize("name", CASES)
 def test_a_signal_alone_does_it_too(tmp_path: Path, name: str) -> None:
     case = CASES[name]
-    only = Weights.of(dict.fromkeys(SIGNALS, 0.0) | {name: vars(Weights())[name]})
+    only = Weights.of(dict.fromkeys(SIGNALS, 0.0) | {name: vars(default_weights(case.tokens))[name]})
     found = asked(tmp_path, case, only)
     assert list(found).index(case.right) < list(found).index(case.rival)
     assert all(set(result.signals) <= {name} for result in found.values())
