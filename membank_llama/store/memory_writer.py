@@ -25,6 +25,7 @@ from .pointers import placed_at
 from .registry import Registry
 from .row_format import COLUMNS, rows_of, text_hashes, told_again
 
+NO_TOKENS = b""
 CLOCK_SKEW = 2.0
 """Seconds by which the clocks of two processes may differ."""
 
@@ -95,11 +96,16 @@ class Places:
 
 
 def make_plan(
-    db: Database, items: Sequence[NewMemory], spans: Sequence[Spans], records: Sequence[Sequence[bytes]]
+    db: Database,
+    items: Sequence[NewMemory],
+    spans: Sequence[Spans],
+    records: Sequence[Sequence[bytes]],
+    tokens: Sequence[bytes] | None = None,
 ) -> WritePlan:
     """Decide for each item whether it is new and which slots hold the activations of its passages.
 
-    `records` are those of all passages of all items, in order; a passage's id follows that of the one before it.
+    `records` are those of all passages of all items, in order, and `tokens` the digests of their tokens, where they
+    have any; a passage's id follows that of the one before it.
     """
     digests = text_hashes([item.text for item in items])
     known = known_texts(db, items, digests)
@@ -116,7 +122,7 @@ def make_plan(
             continue
         taken = []
         for row in range(begin, end):
-            activation = records[row][0][:32]
+            activation = records[row][0][:32], NO_TOKENS if tokens is None else tokens[row]
             slot = held.get(activation)
             if slot is None:
                 slot = held[activation] = places.take()
@@ -215,10 +221,13 @@ def known_texts(
     return found
 
 
-def held_activations(db: Database, digests: Iterable[bytes]) -> dict[bytes, int]:
-    """SHA-256 of an activation → the slot that holds it, for those in use."""
-    found: dict[bytes, int] = {}
+def held_activations(db: Database, digests: Iterable[bytes]) -> dict[tuple[bytes, bytes], int]:
+    """SHA-256 of an activation, and of its tokens → the slot that holds it, for those in use."""
+    found: dict[tuple[bytes, bytes], int] = {}
     for marks, piece in chunks(digests):
-        sql = f"SELECT digest, slot FROM pointers WHERE digest IN ({marks}) AND ref_count > 0"
-        found.update(db.execute(sql, piece).fetchall())
+        sql = (
+            "SELECT p.digest, coalesce(substr(t.pointer, 1, 32), x''), p.slot FROM pointers AS p"
+            f" LEFT JOIN tokens AS t ON t.slot = p.slot WHERE p.digest IN ({marks}) AND p.ref_count > 0"
+        )
+        found.update(((digest, tokens), slot) for digest, tokens, slot in db.execute(sql, piece))
     return found

@@ -68,7 +68,7 @@ from .pointers import pack_levels
 from .registry import Registry
 from .stored_vectors import Slots as Slots
 from .stored_vectors import StoredVectors
-from .token_runs import NEXT_TOKENS, TOKENS, TokenRuns
+from .token_runs import NEXT_TOKENS, TOKENS, TokenRuns, token_digests
 
 FORMAT = 1
 INDEXED = 0.9
@@ -353,7 +353,8 @@ class Store(StoredVectors):
             first = self.buffer.offset(0)
             starts = [first + start for start, _ in hierarchy.spans]
             with self.registry.transaction() as db:
-                plan = make_plan(db, items, spans, records)
+                kept = None if self.tokens is None or tokens is None else token_digests(tokens)
+                plan = make_plan(db, items, spans, records, kept)
                 if plan.writes:
                     order = sorted(plan.writes)
                     rows = np.concatenate(levels, axis=1)[[plan.writes[slot] for slot in order]]

@@ -8,6 +8,7 @@ before the transaction that names them ends; rows that were freed are packed awa
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,11 @@ class TokenRun:
     first: int
     count: int
     pointer: bytes
+
+
+def token_digests(runs: Sequence[Codes]) -> list[bytes]:
+    """SHA-256 of the tokens of each of some activations, as their pointers have it."""
+    return [hashlib.sha256(np.ascontiguousarray(run).data).digest() for run in runs]
 
 
 class TokenRuns:

@@ -103,7 +103,7 @@ def test_pointers_are_64_bytes_and_counted(registry: Registry) -> None:
     db = registry.db
     put_pointers(db, [(7, records, 2)])
     assert registry.pointers([7, 8]) == {7: records}
-    assert held_activations(db, [records[0][:32], b"x" * 32]) == {records[0][:32]: 7}
+    assert held_activations(db, [records[0][:32], b"x" * 32]) == {(records[0][:32], b""): 7}
     assert registry.next_slot() == 8
     ids = put(registry, NewMemory("a"), slot=7) + put(registry, NewMemory("b"), slot=7)
     refer(db, {7: 1})

@@ -65,6 +65,24 @@ def test_the_same_activation_is_stored_once(tmp_path: Path) -> None:
         assert bank.snapshot("work").token.tolist() == bank.snapshot().token.tolist()
 
 
+def test_the_same_vector_with_other_tokens_is_another_activation(tmp_path: Path) -> None:
+    class Blind(TokenMockAdapter):
+        def encode_batch(self, texts):  # type: ignore[no-untyped-def]
+            return np.tile(super().encode_batch(["all the same"]), (len(texts), 1))
+
+    with MemBank(Blind(hidden_dim=64), tmp_path) as bank:
+        bank.ingest_many([*FACTS, *FACTS[:2]])
+        bank.ingest(FACTS[0], namespace="work")
+        snapshot = bank.snapshot()
+        assert len(set(snapshot.slots.tolist())) == len(FACTS)
+        assert bank.snapshot("work").slots.tolist() == snapshot.slots[:1].tolist()
+        bank.forget(2)
+        bank.gc()
+        assert len(set(bank.snapshot().slots.tolist())) == len(FACTS) - 1 and bank.verify().ok
+        bank.reencode()
+        assert len(set(bank.snapshot().slots.tolist())) == len(FACTS) - 1 and bank.verify().ok
+
+
 def test_what_is_forgotten_is_gone_from_the_file(tmp_path: Path) -> None:
     with open_token_bank(tmp_path) as bank:
         gone, kept = (bank.ingest(text).memory_id for text in (FACTS[1], FACTS[0]))

@@ -19,12 +19,12 @@ from ..bank_files import activation_number, damaged_files, remove
 from ..bank_records import read_activations, read_rewrite
 from ..codec_record import record_encoding
 from ..database import chunks
-from ..memory_writer import ModelCard
+from ..memory_writer import NO_TOKENS, ModelCard
 from ..passage_rows import Encoded, encoded, placed
 from ..pointers import pack_levels, placed_at
 from ..removal import unplaced
 from ..store import Slots, Store
-from ..token_runs import NEXT_TOKENS, TOKENS, TokenRuns
+from ..token_runs import NEXT_TOKENS, TOKENS, TokenRuns, token_digests
 
 logger = logging.getLogger("membank_llama")
 
@@ -128,7 +128,12 @@ class Rewrite:
             memories = [memories[row] for row in rows_kept]
             levels = [level[rows_kept] for level in levels]
             records = self._records(memories, levels, kept)
-            slots, fresh = self._slots(memories, [record[0][:32] for record in records])
+            if tokens is not None:
+                tokens = [tokens[row] for row in rows_kept]
+            said = [NO_TOKENS] * len(records) if tokens is None else token_digests(tokens)
+            slots, fresh = self._slots(
+                memories, [(record[0][:32], own) for record, own in zip(records, said, strict=True)]
+            )
             first = self._buffer.offset(0)
             starts = [first + start for start, _ in self._hierarchy.spans]
             rows = []
@@ -141,18 +146,22 @@ class Rewrite:
                 self._buffer.write_at(at, np.concatenate(levels, axis=1)[fresh])
                 self._buffer.flush()
                 if self._tokens is not None and tokens is not None:
-                    runs = [tokens[rows_kept[row]] for row in fresh]
+                    runs = [tokens[row] for row in fresh]
                     dim, model_id = self._card.token_dim, self._card.id
                     self._tokens.add(db, [slots[row] for row in fresh], runs, dim=dim, model_id=model_id)
 
-    def _slots(self, memories: Sequence[Encoded], digests: Sequence[bytes]) -> tuple[list[int], list[int]]:
-        """The slot of each memory, and the rows whose slots are still to be written."""
+    def _slots(
+        self, memories: Sequence[Encoded], digests: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[list[int], list[int]]:
+        """The slot of each memory, and the rows whose slots are still to be written; `digests` are those of the
+        activation and of its tokens."""
         if self.calibrates:
             slots = [memory.slot for memory in memories]
-            known = set(self._there("slot", slots))
+            known = {slot for _, _, slot in self._there("slot", slots)}
             firsts = {slot: row for row, slot in reversed(list(enumerate(slots))) if slot not in known}
             return slots, sorted(firsts.values(), key=lambda row: slots[row])
-        held = self._there("digest", digests)
+        there = self._there("digest", (digest for digest, _ in digests))
+        held = {(digest, own): slot for digest, own, slot in there}
         fresh = []
         for row, digest in enumerate(digests):
             if digest not in held:
@@ -161,12 +170,15 @@ class Rewrite:
                 fresh.append(row)
         return [held[digest] for digest in digests], fresh
 
-    def _there(self, column: str, values: Iterable[Any]) -> dict[Any, int]:
-        """Value → slot, of those values of a column that are in the new file already."""
-        found: dict[Any, int] = {}
+    def _there(self, column: str, values: Iterable[Any]) -> list[tuple[bytes, bytes, int]]:
+        """Digest, digest of the tokens and slot of what is in the new file already, by some values of a column."""
+        found: list[tuple[bytes, bytes, int]] = []
         for marks, piece in chunks(set(values)):
-            sql = f"SELECT {column}, slot FROM rewrite WHERE {column} IN ({marks})"
-            found.update(self._store.registry.rows(sql, piece))
+            sql = (
+                f"SELECT r.digest, coalesce(substr(t.pointer, 1, 32), x''), r.slot FROM rewrite AS r"
+                f" LEFT JOIN {NEXT_TOKENS} AS t ON t.slot = r.slot WHERE r.{column} IN ({marks})"
+            )
+            found += self._store.registry.rows(sql, piece)
         return found
 
     def _records(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int]) -> list[Records]:
