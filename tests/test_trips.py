@@ -12,11 +12,12 @@ import pytest
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "trips.py"
 
 MOST = {
-    "ingest": {"files": 24, "moves": 90, "statements": 22},
-    "recall": {"files": 27, "moves": 190, "statements": 5},
-    "chat request": {"files": 58, "moves": 450, "statements": 40},
+    "ingest": {"files": 25, "moves": 90, "statements": 22},
+    "recall": {"files": 29, "moves": 196, "statements": 5},
+    "chat request": {"files": 61, "moves": 460, "statements": 40},
 }
-"""Where a change needs more, it says why here."""
+"""Where a change needs more, it says why here. Token states brought encoding.py (vectors and tokens in one pass),
+question_kind.py (what of a message is the question) and common_words.py: two files and six moves a question."""
 
 
 @pytest.fixture(scope="module")

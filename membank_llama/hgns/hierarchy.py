@@ -78,6 +78,8 @@ class HGNSHierarchy:
         self.slot_bytes = sum(sizes)
         """Bytes of the three levels together."""
         self.codec_name = codec
+        self.dtypes = (full, codec, codec)
+        """How pointers call the bytes of each level: level 0 by what it is, the others by the codec."""
         self.k = base
         """The base of the digits, or of the gradient's steps."""
 
@@ -133,10 +135,6 @@ class HGNSHierarchy:
     def nbytes(self, level: int) -> int:
         """Bytes of one vector at `level`."""
         return byte_vector_bytes(self.dim) if level == 0 and self.full == INT8 else self._codec.nbytes(level)
-
-    def dtype(self, level: int) -> str:
-        """How pointers call the bytes of `level`: level 0 by what it is, the others by the codec."""
-        return self.full if level == 0 else self.codec_name
 
     def compress(self, vectors: Vector) -> tuple[Codes, Codes, Codes]:
         """The codes of levels 0, 1 and 2 of rows (n, dim); rows of another length are brought to 1.

@@ -187,7 +187,7 @@ class MemBank(BankMaintenance):
         adapter, card = self.adapter or self.need_adapter(), self._card or self._store.model
         spans, texts = passages_of_texts([item.text for item in batch])
         # a bank made by an earlier version keeps vectors alone until it is re-encoded
-        vectors, tokens = encoded_by(adapter, texts, self._store.model.token_dim)
+        vectors, tokens = encoded_by(adapter, texts, self._store.model)
         stored = self._store.add(batch, vectors, model_id=card.id, spans=spans, tokens=tokens, beside=beside)
         self._calibrator.soon(len(texts))
         spent = 1000 * (time.perf_counter() - start) / len(batch)

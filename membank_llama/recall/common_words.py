@@ -6,6 +6,7 @@ fifty, of the third in one of four hundred; any other in fewer. Estimates of our
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from membank_llama.store.full_text import filed_as
@@ -53,6 +54,7 @@ def _by_stem() -> dict[str, float]:
     return found
 
 
-def per_thousand(word: str) -> float:
-    """In how many of a thousand things that people say a word stands; 0 for one that is not listed."""
-    return max((_by_stem().get(stem, 0.0) for stem in filed_as(word)), default=0.0)
+def per_thousand(words: Sequence[str]) -> list[float]:
+    """In how many of a thousand things that people say each word stands; 0 for one that is not listed."""
+    known = _by_stem()
+    return [max((known.get(stem, 0.0) for stem in filed_as(word)), default=0.0) for word in words]

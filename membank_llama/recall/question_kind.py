@@ -39,12 +39,12 @@ _TASK = re.compile(
     re.IGNORECASE,
 )
 _ORDER = re.compile(
-    r"\s*(?:please )?(?:give|suggest|name|list|fix|draw|define|recommend|create|help|compare|sort|describe|tell me an?"
+    r"(?:please )?(?:give|suggest|name|list|fix|draw|define|recommend|create|help|compare|sort|describe|tell me an?"
     r"|show|make|find|design|invent|plan)\b",
     re.IGNORECASE,
 )
 _ASKS = re.compile(
-    r"\s*(?:(?:and|but|so|ok|okay|hey|hi|well|please|by the way)[,:]? )?(?:what|which|who|whom|whose|when|where|why|how"
+    r"(?:(?:and|but|so|ok|okay|hey|hi|well|please|by the way)[,:]? )?(?:what|which|who|whom|whose|when|where|why|how"
     r"|is|are|am|was|were|do|does|did|have|has|had|can|could|will|would|should|shall|may|remind me|tell me|do you"
     r"|(?:at|in|on|from|to|during|until|since|with|for) (?:what|which|whom|when)"
     r"|was|wer|wen|wem|wann|wo|warum|wie|welche[rsmn]?|quel(?:le)?s?|qui|quand|où|comment|pourquoi|qué|quién|cuándo"
@@ -72,12 +72,12 @@ def kind_of(text: str) -> QuestionKind:
     """What kind of message a text is."""
     asking = [sentence for sentence in _SENTENCE.findall(text) if _is_asking(sentence)]
     own = any(_OWN.search(_NOT_OWN.sub(" ", sentence)) for sentence in asking)
-    task = any(_TASK.search(part.lstrip()) or _ORDER.match(part) for part in _SENTENCE.findall(text))
+    task = any(_TASK.search(part.lstrip()) or _ORDER.match(part.lstrip()) for part in _SENTENCE.findall(text))
     return QuestionKind(bool(asking), own, task)
 
 
 def _is_asking(sentence: str) -> bool:
-    return sentence.rstrip().endswith(_MARKS) or _ASKS.match(sentence) is not None
+    return sentence.rstrip().endswith(_MARKS) or _ASKS.match(sentence.lstrip()) is not None
 
 
 def focus(text: str) -> str:

@@ -92,7 +92,7 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
     holds = np.zeros((len(columns), len(rows)), np.bool_)
     holds[word, at] = True
     memories = len(snapshot) - snapshot.passages
-    background = [*(per_thousand(term.word) for term in terms), 0, 0]
+    background = [*per_thousand([term.word for term in terms]), 0, 0]
     *found_in, nowhere, common = rarities(np.append(holds.sum(axis=1), [0, COMMON_WORD]), memories, background)
     rarity = np.array(found_in, np.float32)
     names = {part.casefold() for name in question.mentions.names for part in name.split()}

@@ -10,19 +10,20 @@ from membank_llama.adapters.base import ModelAdapter, check_tokens, check_vector
 from membank_llama.core.types import Codes, Vector
 from membank_llama.hgns.token_codes import token_codes
 
+from .memory_writer import ModelCard
 
-def encoded_by(adapter: ModelAdapter, texts: Sequence[str], token_dim: int) -> tuple[Vector, list[Codes] | None]:
+
+def encoded_by(adapter: ModelAdapter, texts: Sequence[str], card: ModelCard) -> tuple[Vector, list[Codes] | None]:
     """The vectors of some texts, (n, dim), and of each the digits of its tokens, (count, row bytes).
 
     Args:
-        token_dim: length of a token's state; 0 for vectors alone.
+        card: the model as the bank records it; without a token's length, vectors alone.
 
     Raises:
         EncodingError: the adapter does not hold to its contract.
     """
-    who, dim = adapter.name, adapter.hidden_dim
-    if not token_dim:
-        return check_vectors(adapter.encode_batch(texts), len(texts), dim, who), None
-    found = check_tokens(adapter.encode_tokens(texts), len(texts), dim, token_dim, who)
+    if not card.token_dim:
+        return check_vectors(adapter.encode_batch(texts), len(texts), card.dim, card.name), None
+    found = check_tokens(adapter.encode_tokens(texts), len(texts), card.dim, card.token_dim, card.name)
     vectors = np.stack([one.vector for one in found])
     return vectors, [token_codes(one.worth_keeping().states) for one in found]

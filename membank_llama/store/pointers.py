@@ -185,7 +185,7 @@ def pack_levels(levels: Sequence[Codes], hierarchy: HGNSHierarchy, model_id: str
     """Packed pointers of the levels of n vectors, one tuple a vector, their offsets still 0."""
     nowhere = [0] * len(levels[0])
     packed = [
-        pack_many(codes, nowhere, dims=hierarchy.dim, dtype=hierarchy.dtype(level), level=level, model_id=model_id)
+        pack_many(codes, nowhere, dims=hierarchy.dim, dtype=hierarchy.dtypes[level], level=level, model_id=model_id)
         for level, codes in enumerate(levels)
     ]
     return list(zip(*packed, strict=True))

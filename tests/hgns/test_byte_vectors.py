@@ -29,7 +29,7 @@ def test_a_vector_comes_back_nearly_as_it_was(dim: int) -> None:
 def test_the_hierarchy_writes_it_and_knows_it_again() -> None:
     plain, small = HGNSHierarchy(384), HGNSHierarchy(384, full="int8")
     assert small.nbytes(0) == 388 and plain.nbytes(0) == 1536
-    assert small.dtype(0) == "int8" and plain.dtype(0) == "float32"
+    assert small.dtypes[0] == "int8" and plain.dtypes[0] == "float32"
     assert small.tag != plain.tag
     rows, query = unit_rows(200, 384), unit_rows(3, 384)[0]
     zero, one, two = small.compress(rows)

@@ -107,5 +107,5 @@ def test_input_that_does_not_fit() -> None:
 
 def test_level_zero_is_called_by_what_it_is_in_every_codec() -> None:
     for codec in ("digits", "selection"):
-        assert [HGNSHierarchy(8, codec).dtype(level) for level in range(3)] == ["float32", codec, codec]
-    assert HGNSHierarchy(8, "digits", full="int8").dtype(0) == "int8"
+        assert HGNSHierarchy(8, codec).dtypes == ("float32", codec, codec)
+    assert HGNSHierarchy(8, "digits", full="int8").dtypes[0] == "int8"

@@ -68,11 +68,11 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
     levels = spec.spec()["gradient_levels"]
     hierarchy = HGNSHierarchy(card.dim, spec.codec_name, k=spec.k, gradient_levels=levels, full=full_of(card))
     with closing(Rewrite(store, card, hierarchy, kind="encode")) as rewrite:
-        return _encode_all(store, adapter, rewrite, hierarchy, progress)
+        return _encode_all(store, adapter, rewrite, card, progress)
 
 
 def _encode_all(
-    store: Store, adapter: ModelAdapter, rewrite: Rewrite, hierarchy: HGNSHierarchy, progress: Progress | None
+    store: Store, adapter: ModelAdapter, rewrite: Rewrite, card: ModelCard, progress: Progress | None
 ) -> int:
     total, done, computed = store.registry.count_vectors(), rewrite.count(), 0
     while True:
@@ -83,8 +83,8 @@ def _encode_all(
                     rewrite.finish()
                     return computed
             continue
-        vectors, tokens = encoded_by(adapter, [memory.text for memory in batch], adapter.token_dim)
-        rewrite.put(batch, hierarchy.compress(vectors), tokens=tokens)
+        vectors, tokens = encoded_by(adapter, [memory.text for memory in batch], card)
+        rewrite.put(batch, rewrite.hierarchy.compress(vectors), tokens=tokens)
         computed += len(batch)
         if progress is not None:
             progress("re-encoding", done + computed, total)

@@ -54,7 +54,7 @@ class Rewrite:
     ) -> None:
         self._store = store
         self._card = card
-        self._hierarchy = hierarchy
+        self.hierarchy = hierarchy
         self._kind = kind
         self._calibrated_at = calibrated_at
         self._over = False
@@ -74,7 +74,7 @@ class Rewrite:
         has_tokens = bool(self._card.token_dim) and not self.calibrates
         self._token_name = self._name.replace("activations", "tokens") if has_tokens else None
         plan = {
-            "kind": self._kind, "model": self._card.id, "hgns": self._hierarchy.spec(), "activations": self._name,
+            "kind": self._kind, "model": self._card.id, "hgns": self.hierarchy.spec(), "activations": self._name,
             "tokens": self._token_name, "token_dim": self._card.token_dim,
         }  # fmt: skip
         if self._kind != "encode" or read_rewrite(registry) != plan:
@@ -84,7 +84,7 @@ class Rewrite:
                 registry.set_meta("rewrite", plan)
             for name in filter(None, (self._name, self._token_name)):
                 remove(store.path / name)
-        self._buffer = store.open_buffer(self._name, self._hierarchy)
+        self._buffer = store.open_buffer(self._name, self.hierarchy)
         self._tokens: TokenRuns | None = None
         if self._token_name is not None:
             buffer = store.open_token_buffer(self._token_name, self._card)
@@ -135,10 +135,10 @@ class Rewrite:
                 memories, [(record[0][:32], own) for record, own in zip(records, said, strict=True)]
             )
             first = self._buffer.offset(0)
-            starts = [first + start for start, _ in self._hierarchy.spans]
+            starts = [first + start for start, _ in self.hierarchy.spans]
             rows = []
             for memory, record, slot in zip(memories, records, slots, strict=True):
-                pointers = placed_at(record, starts, slot * self._hierarchy.slot_bytes)
+                pointers = placed_at(record, starts, slot * self.hierarchy.slot_bytes)
                 rows.append((memory.id, slot, record[0][:32], *pointers))
             db.conn.executemany("INSERT INTO rewrite VALUES (?, ?, ?, ?, ?, ?)", rows)
             if fresh:
@@ -182,7 +182,7 @@ class Rewrite:
         return found
 
     def _records(self, memories: Sequence[Encoded], levels: Sequence[Codes], kept: Sequence[int]) -> list[Records]:
-        hierarchy = self._hierarchy
+        hierarchy = self.hierarchy
         records = pack_levels(levels, hierarchy, self._card.id)
         recorded = self._store.registry.pointers({memory.slot for memory in memories}) if kept else {}
         for row, memory in enumerate(memories):
@@ -278,7 +278,7 @@ class Rewrite:
             self._leave()
             if self._kind != "pack":
                 store.indexes.discard_saved()
-            store.reload(self._hierarchy, same_vectors=self._kind == "pack", same_slots=self.calibrates)
+            store.reload(self.hierarchy, same_vectors=self._kind == "pack", same_slots=self.calibrates)
         with registry.transaction() as db:
             db.execute("DELETE FROM rewrite")
             db.execute(f"DELETE FROM {NEXT_TOKENS}")
@@ -322,6 +322,6 @@ class Rewrite:
                     registry.set_meta(TOKENS, self._token_name)
             registry.drop_meta("rewrite")
             registry.set_meta("model", vars(self._card))
-            record_encoding(registry, self._hierarchy, self._calibrated_at)
+            record_encoding(registry, self.hierarchy, self._calibrated_at)
             registry.set_meta("activations", self._name)
             registry.bump(db)

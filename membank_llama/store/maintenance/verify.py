@@ -123,7 +123,7 @@ def _slot_problems(store: Store, slot: int, records: Sequence[bytes], tag: bytes
             elif (pointer.level, pointer.dims, pointer.dtype, pointer.flags) != (
                 level,
                 store.hierarchy.dim,
-                store.hierarchy.dtype(level),
+                store.hierarchy.dtypes[level],
                 0,
             ):
                 problems.append(f"level {level}: pointer tells of other vectors")
