@@ -69,11 +69,18 @@ def hosts(path: Path, threads: int) -> dict[str, llama_cpp.Llama]:
 def measure(path: Path, threads: int, rounds: int, texts: list[str]) -> dict[str, Any]:
     """Median milliseconds a text: each text alone, and all in batches."""
     llamas = hosts(path, threads)
-    adapters = {f"capture at {share:.0%}": LlamaCppAdapter(path, layer=share, n_threads=threads) for share in SHARES}
+    adapters = {
+        f"capture at {share:.0%}": LlamaCppAdapter(path, layer=share, pooling="mean", n_threads=threads)
+        for share in SHARES
+    }
+    bank = LlamaCppAdapter(path, n_threads=threads)
     single: dict[str, Callable[[str], Any]] = {name: llama.embed for name, llama in llamas.items()}
     batch: dict[str, Callable[[list[str]], Any]] = {name: llama.embed for name, llama in llamas.items()}
     for name, adapter in adapters.items():
         single[name], batch[name] = adapter.encode, adapter.encode_batch
+    if bank.token_dim:
+        name = f"as a bank does, vector and tokens at layer {bank.layer}"
+        single[name], batch[name] = lambda text: bank.encode_tokens([text]), bank.encode_tokens
     times: dict[str, dict[str, list[float]]] = {way: {name: [] for name in single} for way in ("alone", "batch")}
     for number in range(rounds + 1):
         spent = dict.fromkeys(single, 0.0)
@@ -93,7 +100,7 @@ def measure(path: Path, threads: int, rounds: int, texts: list[str]) -> dict[str
         "tokens_a_text": len(host.tokenize(texts[0].encode())),
         "rounds": rounds,
     }
-    for opened in (*llamas.values(), *adapters.values()):
+    for opened in (*llamas.values(), *adapters.values(), bank):
         opened.close()
     medians = {way: {name: statistics.median(t) for name, t in works.items()} for way, works in times.items()}
     ratios = {way: {name: works["embed()"] / ms for name, ms in works.items()} for way, works in medians.items()}

@@ -1,11 +1,13 @@
-"""Everyday questions: a hundred facts about a person, asked for in other words, beside two hundred notes.
+"""Everyday questions: facts about a person, asked for in other words, beside two hundred notes.
 
     python benchmarks/everyday.py --encoder MODEL.gguf [--encoder ...] [--threads 1] [--json FILE]
 
 `everyday/facts.txt` holds "fact | question", no question in the words of its fact; `notes.txt` what lies beside them in
 the bank; `unrelated.txt` questions and small talk that nothing in it answers. For each encoder: how often the right
 fact is among the first six, how often it reaches the prompt, and how often an unrelated question is given anything.
-What is chosen on the even lines is to be judged on the odd ones: both are printed.
+`kinds*.txt` are a second set, written by another hand and harder: "kind | fact | question" of six kinds (family, an
+assistant, plans, shopping, code, several people), and as unrelated ones general questions and tasks, tasks that sound
+personal, questions about oneself that nobody ever told the answer to, and small talk.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from membank_llama.memory.prompt_injection import MemoryOptions
 
 FOLDER = Path(__file__).with_name("everyday")
 INJECTED = MemoryOptions().top_k
+UNRELATED = (("general", 0, 40), ("tasks", 40, 80), ("never told", 80, 100), ("small talk", 100, 120))
+"""Parts of `kinds_unrelated.txt`, by line."""
 
 
 def lines(name: str) -> list[str]:
@@ -47,21 +51,24 @@ def shares(bank: MemBank, pairs: Sequence[tuple[str, str]], unrelated: Sequence[
 
 
 def measured(encoder: Path, threads: int | None) -> dict[str, dict[str, float]]:
-    """The shares of one encoder, for the even lines, the odd ones and all."""
-    pairs = [(fact, question) for fact, question in (line.split(" | ") for line in lines("facts"))]
-    unrelated = lines("unrelated")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        LlamaCppAdapter(encoder, n_threads=threads) as adapter,
-        MemBank(adapter, Path(folder) / "bank") as bank,
-    ):
-        bank.ingest_many([*(fact for fact, _ in pairs), *lines("notes")])
-        bank.flush()
-        return {
-            "even lines": shares(bank, pairs[::2], unrelated[::2]),
-            "odd lines": shares(bank, pairs[1::2], unrelated[1::2]),
-            "all": shares(bank, pairs, unrelated),
-        }
+    """The shares of one encoder, of both sets and of the second one's parts."""
+    found: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder, LlamaCppAdapter(encoder, n_threads=threads) as adapter:
+        pairs = [(fact, question) for fact, question in (line.split(" | ") for line in lines("facts"))]
+        with MemBank(adapter, Path(folder) / "facts") as bank:
+            bank.ingest_many([*(fact for fact, _ in pairs), *lines("notes")])
+            bank.flush()
+            found["100 facts"] = shares(bank, pairs, lines("unrelated"))
+        kinds = [tuple(line.split(" | ")) for line in lines("kinds")]
+        unrelated = lines("kinds_unrelated")
+        with MemBank(adapter, Path(folder) / "kinds") as bank:
+            bank.ingest_many([*(fact for _, fact, _ in kinds), *lines("kinds_notes")])
+            bank.flush()
+            of = shares(bank, [(fact, question) for _, fact, question in kinds], unrelated)
+            for name, first, end in UNRELATED:
+                given = [bool(injected(bank, question)) for question in unrelated[first:end]]
+                found[f"six kinds; {name}"] = of | {"unrelated given any": sum(given) / len(given)}
+    return found
 
 
 def main() -> None:
@@ -72,11 +79,11 @@ def main() -> None:
     options = parser.parse_args()
     figures = {encoder.name: measured(encoder, options.threads) for encoder in options.encoder}
     rows = [
-        [name if part == "even lines" else "", part, *(f"{share:.0%}" for share in found.values())]
+        [name if part == "100 facts" else "", part, *(f"{share:.0%}" for share in found.values())]
         for name, parts in figures.items()
         for part, found in parts.items()
     ]
-    table("100 facts in other words, beside 200 notes", ["", "", *next(iter(figures.values()))["all"]], rows)
+    table("facts in other words, beside 200 notes", ["", "", *next(iter(figures.values()))["100 facts"]], rows)
     write_json(options.json, figures)
 
 

@@ -73,12 +73,15 @@ class ModelAdapter(ABC):
         self.encode(_PROBE)
 
     def validate(self) -> None:
-        """Encode a probe text and check the contract.
+        """Encode a probe text and check the contract: of a model that gives tokens, theirs too.
 
         Raises:
             EncodingError: the vector has another shape or dtype than promised, or holds NaN.
         """
         who = type(self).__name__
+        if self.token_dim:
+            check_tokens(self.encode_tokens([_PROBE]), 1, self.hidden_dim, self.token_dim, who)
+            return
         check_vectors(stacked([self.encode(_PROBE)], who), 1, self.hidden_dim, who)
 
     def close(self) -> None:  # noqa: B027 (most adapters have nothing to free)

@@ -243,6 +243,13 @@ def facts_table(facts: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
+def _tokens_kept(stats: dict[str, Any]) -> str:
+    dim = stats["model"]["token_dim"]
+    if not dim:
+        return "none are kept; membank reencode MODEL adds them, where the model gives any"
+    return f"{dim} dimensions, a bit each; {size(stats['bytes']['tokens'])}"
+
+
 def stats_facts(stats: dict[str, Any]) -> list[tuple[str, str]]:
     """`MemBank.stats()` in words."""
     model, codec = stats["model"], stats["codec"]
@@ -258,6 +265,7 @@ def stats_facts(stats: dict[str, Any]) -> list[tuple[str, str]]:
         ("model id", model["id"]),
         ("model file", visible(model["source"] or "not recorded")),
         ("codec", f"{codec.get('codec', '?')}: {levels} of float32"),
+        ("tokens", _tokens_kept(stats)),
         ("on disk", f"{size(sum(stats['bytes'].values()))}: {parts}"),
     ]
     if stats["slots"]["free"]:

@@ -262,7 +262,8 @@ class RecallEngine:
         by_speaker = ranking.parts.get("speaker", none)[places]
         of_its_time = by_time > ranking.weights.time / 2 if ranking.weights.time > 0 else by_time > 0
         support = ranking.fused[places] - by_time - by_speaker
-        return Parts(support, ranking.said[places], spreads, of_its_time, ranking.calls[places])
+        asks = ranking.scene.asks[places] > 0
+        return Parts(support, ranking.said[places], spreads, of_its_time, ranking.calls[places], asks)
 
     def _whole_spreads(self, ranked: _Ranked, gate: RelevanceGate, places: Rows) -> Vector:
         """How near the whole question is to some memories, at the finest level asked for."""

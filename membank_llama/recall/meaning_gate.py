@@ -66,14 +66,15 @@ class Asked:
 @dataclass(frozen=True)
 class Parts:
     """What speaks for some memories, each float32 ``(n,)``: points of the ranking, the share of the question said,
-    spreads above unrelated text; whether they are of the time that the question names, and whether they hold a name
-    that is in it."""
+    spreads above unrelated text; whether they are of the time that the question names, whether they hold a name that
+    is in it, and whether they only ask."""
 
     support: Vector
     said: Vector
     spreads: Vector
     of_its_time: Mask
     called: Mask
+    asks: Mask
 
     def evidence(self) -> Vector:
         """The sum, without what the question adds."""
@@ -87,7 +88,8 @@ def judged_by_meaning(asked: Asked, parts: Parts, enough: float = ENOUGH) -> lis
     """Decide on some memories."""
     found = asked.added_to(parts.evidence())
     if asked.kind.about_oneself:
-        enough = max(enough, float(found.max(initial=enough)) - FAR_BEHIND)
+        # the same question, asked before, is no answer
+        enough = max(enough, float(found[~parts.asks].max(initial=enough)) - FAR_BEHIND)
     rows = zip(found.tolist(), parts.said.tolist(), parts.spreads.tolist(), strict=True)
     return [_judged(asked, evidence, said, spreads, enough) for evidence, said, spreads in rows]
 

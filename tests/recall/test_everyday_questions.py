@@ -122,6 +122,11 @@ def test_names_that_are_words_are_names(minilm: MemBank, facts: tuple[str, ...],
     assert found and any(answer in text for text in found), found
 
 
+def test_a_question_that_was_asked_before_does_not_stand_in_its_answers_way(minilm: MemBank) -> None:
+    told(minilm, "What is my shoe size?", "My feet are a 43.", *NOTES[:10], namespace="again")
+    assert "My feet are a 43." in injected(minilm, "What is my shoe size?", "again")
+
+
 def test_a_stranger_is_not_answered_with_somebody_elses_life(minilm: MemBank) -> None:
     told(minilm, "Marta sold her violin in spring.", "Piotr moved to Lublin.", *NOTES[:10], namespace="strangers")
     assert "Marta sold her violin in spring." in injected(minilm, "What did Marta sell?", "strangers")

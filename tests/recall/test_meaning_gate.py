@@ -17,7 +17,7 @@ def parts(
     support: float = 0.0, said: float = 0.0, spreads: float = 0.0, of_its_time: bool = False, called: bool = False
 ) -> Parts:
     one = [np.array([value], np.float32) for value in (support, said, spreads)]
-    return Parts(*one, np.array([of_its_time]), np.array([called]))
+    return Parts(*one, np.array([of_its_time]), np.array([called]), np.array([False]))
 
 
 def opens(asked: Asked, found: Parts) -> bool:
@@ -76,15 +76,15 @@ def test_a_name_that_it_holds_speaks_for_it() -> None:
 
 
 def test_beside_a_clear_answer_about_oneself_what_is_far_behind_stays_out() -> None:
-    found = Parts(
-        np.array([12, 3], np.float32), np.array([0.5, 0.03], np.float32), np.array([9, 3], np.float32),
-        np.zeros(2, np.bool_), np.zeros(2, np.bool_),
-    )  # fmt: skip
-    assert [verdict.relevant for verdict in judged_by_meaning(Asked(OWN, 2, False), found)] == [True, False]
-    alone = Parts(
-        *(values[1:] for values in (found.support, found.said, found.spreads, found.of_its_time, found.called))
-    )
-    assert judged_by_meaning(Asked(OWN, 2, False), alone)[0].relevant
+    none = np.zeros(2, np.bool_)
+    values = [np.array(pair, np.float32) for pair in ((12, 3), (0.5, 0.03), (9, 3))]
+    clear, alone = Parts(*values, none, none, none), Parts(*(value[1:] for value in values), *[none[1:]] * 3)
+    asked = Asked(OWN, 2, False)
+    assert [verdict.relevant for verdict in judged_by_meaning(asked, clear)] == [True, False]
+    assert judged_by_meaning(asked, alone)[0].relevant
+    # the same question, asked before, is no clear answer
+    again = Parts(*values, none, none, np.array([True, False]))
+    assert [verdict.relevant for verdict in judged_by_meaning(asked, again)] == [True, True]
 
 
 def test_the_reason_says_what_spoke_for_it_and_what_kind_of_question_it_is() -> None:

@@ -30,14 +30,16 @@ EncoderOption = Annotated[
 LayerOption = Annotated[
     str | None,
     typer.Option(
-        "--layer", show_default="half depth",
+        "--layer", show_default="the seventh or a fifth of the depth",
         help="Of a new bank: the layer captured, from 0 (-1: the last), a share of the depth (0.5), "
         "or best: tried out on this model.",
     ),
 ]  # fmt: skip
 PoolingOption = Annotated[
     str | None,
-    typer.Option("--pooling", help="Of a new bank: mean, last or weighted, over the tokens.", show_default="mean"),
+    typer.Option(
+        "--pooling", help="Of a new bank: content, mean, last or weighted, over the tokens.", show_default="content"
+    ),
 ]
 TemplateOption = Annotated[
     str | None,
