@@ -40,7 +40,6 @@ from membank_llama.core.errors import (
 )
 from membank_llama.core.types import Codes, NewMemory, Progress, Spans, Vector
 from membank_llama.hgns.hierarchy import DEFAULT_CODEC, HGNSHierarchy
-from membank_llama.hgns.token_codes import token_bytes
 
 from . import removal
 from .activations import MemMapBuffer
@@ -56,7 +55,7 @@ from .bank_files import (
     remove_leftovers,
     set_aside,
 )
-from .bank_records import read_activations, read_calibration, read_model, read_rewrite, read_tokens
+from .bank_records import read_activations, read_calibration, read_model, read_rewrite
 from .codec_record import read_encoding, record_encoding
 from .index_plan import IndexPlan
 from .index_set import IndexSet
@@ -68,7 +67,8 @@ from .pointers import pack_levels
 from .registry import Registry
 from .stored_vectors import Slots as Slots
 from .stored_vectors import StoredVectors
-from .token_runs import NEXT_TOKENS, TOKENS, TokenRuns, token_digests
+from .token_files import erase_unfinished, files_in_use, open_tokens
+from .token_runs import TOKENS, token_digests
 
 FORMAT = 1
 INDEXED = 0.9
@@ -106,7 +106,7 @@ class Store(StoredVectors):
         self._repair = repair and not read_only
         self.write_lock = threading.RLock()
         self.unfinished: removal.Erasable | None = None
-        """The next activation file while it is being written: what is removed is erased there too."""
+        """The next activation file while it is written: what is removed is erased there too."""
         with ExitStack() as stack:
             check_files(path)
             check_database_is_there(path)
@@ -211,7 +211,7 @@ class Store(StoredVectors):
             set_aside(self.path / name)
             buffer = self.open_buffer(name, self.hierarchy)
         try:
-            tokens = self._open_tokens()
+            tokens = open_tokens(self.path, self.registry, self.model, read_only=self.read_only, repair=self._repair)
         except BaseException:
             buffer.close()
             raise
@@ -219,49 +219,7 @@ class Store(StoredVectors):
         self.buffer, self.tokens = buffer, tokens
         self.activations = name
         if not self.read_only:
-            plan, keep = read_rewrite(self.registry), {name}
-            if tokens is not None:
-                keep.add(tokens.buffer.path.name)
-            if plan.get("kind") == "encode":
-                # packing begins anew anyway, re-encoding goes on
-                keep |= {plan["activations"], plan.get("tokens") or name}
-            remove_leftovers(self.path, keep)
-
-    def _open_tokens(self) -> TokenRuns | None:
-        """The tokens of the bank's activations; None where it keeps none. In a bank to be repaired, what is damaged is
-        set aside."""
-        if not self.model.token_dim or (self._repair and self.registry.get_meta(TOKENS) is None):
-            return None
-        try:
-            return self._sound_tokens(read_tokens(self.registry))
-        except (BankCorruptError, BankNotFoundError) as exc:
-            if not self._repair:
-                raise BankCorruptError(
-                    f"{exc}. The texts are safe: compute the activations anew with membank reencode "
-                    "(MemBank(adapter, path, repair=True).reencode())"
-                ) from exc
-            return None
-
-    def _sound_tokens(self, name: str) -> TokenRuns:
-        runs = TokenRuns(self.registry, self.open_token_buffer(name, self.model))
-        expected, held = runs.next_row(), runs.buffer.n_slots
-        if held < expected:
-            runs.buffer.close()
-            raise BankCorruptError(
-                f"{runs.buffer.path} holds {held} tokens, {expected} were stored: it is missing or was cut"
-            )
-        return runs
-
-    def open_token_buffer(self, name: str, model: ModelCard) -> MemMapBuffer:
-        """A file of tokens of this bank, as a model gives them."""
-        tag = hashlib.sha256(f"tokens {model.id} {model.token_dim}".encode()).digest()[:16]
-        return MemMapBuffer(
-            self.path / name,
-            token_bytes(model.token_dim),
-            spec_tag=tag,
-            dims=model.token_dim,
-            read_only=self.read_only,
-        )
+            remove_leftovers(self.path, files_in_use(read_rewrite(self.registry), name, tokens))
 
     def _check_length(self, buffer: MemMapBuffer) -> None:
         expected, held = self.registry.next_slot(), buffer.n_slots
@@ -416,13 +374,7 @@ class Store(StoredVectors):
             with self.open_buffer(plan["activations"], HGNSHierarchy.from_spec(plan["hgns"])) as buffer:
                 freed = removal.unplaced(self.registry, labels)
                 buffer.blank(freed)
-            self._erase_unfinished_tokens(plan, freed)
-
-    def _erase_unfinished_tokens(self, plan: dict[str, Any], freed: Sequence[int]) -> None:
-        if plan.get("tokens"):
-            card = ModelCard(plan["model"], plan["model"], 1, token_dim=plan["token_dim"])
-            with self.open_token_buffer(plan["tokens"], card) as buffer:
-                TokenRuns(self.registry, buffer, NEXT_TOKENS).blank(freed)
+            erase_unfinished(self.path, self.registry, plan, freed)
 
     def _finish_erasing(self) -> None:
         """Overwrite what a removal that was interrupted left."""

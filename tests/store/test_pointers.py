@@ -82,7 +82,7 @@ def test_another_length_is_refused(length: int) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"dtype": "int8"}, {"level": 3}, {"offset": -1}, {"offset": 2**64}, {"dims": 2**32},
+        {"dtype": "int4"}, {"level": 3}, {"offset": -1}, {"offset": 2**64}, {"dims": 2**32},
         {"flags": 2**16}, {"digest": b"short"}, {"model": b"nine bytes"},
     ],
 )  # fmt: skip

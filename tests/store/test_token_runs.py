@@ -11,7 +11,7 @@ import pytest
 from support.banks import FACTS, numbered, open_bank, python
 from support.token_adapter import TOKEN_DIM, TokenMockAdapter, open_token_bank, token_state
 
-from membank_llama.core.errors import BankCorruptError
+from membank_llama.core.errors import BankCorruptError, BankFormatError, EncodingError
 from membank_llama.hgns.token_codes import token_bytes, token_codes
 from membank_llama.memory.bank import MemBank
 from membank_llama.store.bank_files import HEADER_BYTES
@@ -132,6 +132,54 @@ def test_a_file_that_was_cut_is_refused_with_what_to_do(tmp_path: Path) -> None:
         assert bank.verify().ok and len(bank.recall("sister Ana Porto", 1)) == 1
 
 
+@pytest.mark.parametrize("name", ["../tokens-1.bin", "activations-1.bin", 7, None])
+def test_a_name_that_is_none_of_ours_is_not_opened(tmp_path: Path, name: object) -> None:
+    with open_token_bank(tmp_path / "bank") as bank:
+        bank.ingest_many(FACTS)
+        bank.store.registry.set_meta("tokens", name)
+    (tmp_path / "tokens-1.bin").write_bytes((tmp_path / "bank" / "tokens-1.bin").read_bytes())
+    with pytest.raises(BankCorruptError, match="membank reencode"):
+        open_token_bank(tmp_path / "bank")
+
+
+def test_a_link_in_the_place_of_the_tokens_is_not_followed(tmp_path: Path) -> None:
+    with open_token_bank(tmp_path / "bank") as bank:
+        bank.ingest_many(FACTS)
+    path = tmp_path / "bank" / "tokens-1.bin"
+    path.rename(tmp_path / "elsewhere.bin")
+    path.symlink_to(tmp_path / "elsewhere.bin")
+    with pytest.raises(BankFormatError, match="no plain file"):
+        open_token_bank(tmp_path / "bank")
+
+
+def test_reencoding_goes_on_where_it_stopped_and_forgetting_reaches_the_next_file(tmp_path: Path) -> None:
+    class Stops(TokenMockAdapter):
+        calls = 0
+
+        def encode_tokens(self, texts):  # type: ignore[no-untyped-def]
+            if len(texts) > 1:
+                self.calls += 1
+                if self.calls > 1:
+                    raise KeyboardInterrupt
+            return super().encode_tokens(texts)
+
+    with open_bank(tmp_path) as bank:
+        bank.ingest_many([*FACTS, *numbered(40)])
+    stopping = Stops(hidden_dim=64)
+    with MemBank(stopping, tmp_path, repair=True) as bank:
+        with pytest.raises(KeyboardInterrupt):
+            bank.reencode()
+        bank.forget(2)
+        next_file = next(tmp_path.glob("tokens-*.bin"))
+        assert token_codes(token_state("tyres")[np.newaxis]).tobytes() not in next_file.read_bytes()
+    with open_bank(tmp_path) as bank:
+        bank.forget(3)
+        assert token_codes(token_state("rye")[np.newaxis]).tobytes() not in next_file.read_bytes()
+    with open_token_bank(tmp_path, repair=True) as bank:
+        assert bank.reencode() < 46
+        assert bank.verify().ok and bank.count() == 44 and not held(bank, "tyres") and held(bank, "porto")
+
+
 def test_a_bank_of_vectors_alone_gets_its_tokens_by_reencoding(tmp_path: Path) -> None:
     with open_bank(tmp_path) as bank:
         bank.ingest_many(FACTS)
@@ -206,7 +254,9 @@ def test_an_adapter_that_breaks_its_word_stores_nothing(tmp_path: Path) -> None:
         def encode_tokens(self, texts):  # type: ignore[no-untyped-def]
             return super().encode_tokens(texts)[:-1]
 
-    with MemBank(Broken(hidden_dim=64), tmp_path) as bank:
-        with pytest.raises(Exception, match="TokenStates"):
+    with pytest.raises(EncodingError, match="TokenStates"):
+        MemBank(Broken(hidden_dim=64), tmp_path / "other")
+    with MemBank(Broken(hidden_dim=64), tmp_path, auto_validate_adapter=False) as bank:
+        with pytest.raises(EncodingError, match="TokenStates"):
             bank.ingest("nothing of this")
         assert bank.count() == 0 and bank.verify().ok

@@ -24,6 +24,7 @@ from ..passage_rows import Encoded, encoded, placed
 from ..pointers import pack_levels, placed_at
 from ..removal import unplaced
 from ..store import Slots, Store
+from ..token_files import open_token_file
 from ..token_runs import NEXT_TOKENS, TOKENS, TokenRuns, token_digests
 
 logger = logging.getLogger("membank_llama")
@@ -87,7 +88,7 @@ class Rewrite:
         self._buffer = store.open_buffer(self._name, self.hierarchy)
         self._tokens: TokenRuns | None = None
         if self._token_name is not None:
-            buffer = store.open_token_buffer(self._token_name, self._card)
+            buffer = open_token_file(store.path / self._token_name, self._card)
             self._tokens = TokenRuns(registry, buffer, NEXT_TOKENS)
         self._next = int(registry.scalar("SELECT coalesce(max(slot) + 1, 0) FROM rewrite"))
         self._after = int(registry.scalar("SELECT coalesce(max(memory_id), 0) FROM rewrite"))
