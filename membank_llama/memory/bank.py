@@ -250,7 +250,12 @@ class MemBank(BankMaintenance):
 
     def weights(self) -> Weights:
         """What each signal counts for in this bank: as tuned, or else the default set."""
-        return Weights.of(self._store.meta(WEIGHTS, {}))
+        return Weights.of(self._store.meta(WEIGHTS, {}), tokens=self.keeps_tokens)
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether the bank keeps the states of tokens beside its vectors."""
+        return self._store.model.token_dim > 0
 
     def tune(self, weights: Weights | None) -> None:
         """Keep these weights with the bank; None goes back to the default ones."""

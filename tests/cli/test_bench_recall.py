@@ -17,7 +17,7 @@ from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.cli.bench.locomo import parse_stamp, read_conversations
 from membank_llama.cli.bench.ranking_measures import CUTS
 from membank_llama.cli.bench.recall import CachingEncoder, RecallBench, steps
-from membank_llama.recall.signals import Weights
+from membank_llama.recall.signals import Weights, default_weights
 
 MEASURES = {"MRR", *(f"{name}@{cut}" for name in ("R", "hit", "all", "NDCG") for cut in CUTS)}
 GATE = {
@@ -200,12 +200,17 @@ def test_a_conversation_with_long_turns_is_measured_too(tmp_path: Path) -> None:
         made.close()
 
 
-def test_signals_are_switched_on_one_after_the_other() -> None:
-    found = list(steps().values())
+@pytest.mark.parametrize("tokens", [False, True])
+def test_signals_are_switched_on_one_after_the_other(tokens: bool) -> None:
+    found = list(steps(tokens).values())
     on = [{name for name, value in vars(weights).items() if value} for weights in found]
     assert on[0] == {"words"}
     assert all(len(more - less) == 1 and less < more for less, more in pairwise(on))
-    assert all(getattr(weights, name) in (0, getattr(Weights(), name)) for weights in found for name in vars(weights))
+    assert all(
+        getattr(weights, name) in (0, getattr(default_weights(tokens), name))
+        for weights in found
+        for name in vars(weights)
+    )
 
 
 def test_a_question_is_encoded_once() -> None:

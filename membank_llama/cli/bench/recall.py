@@ -29,7 +29,7 @@ from membank_llama.core.types import Progress, Vector
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.tuning import Labelled, fit, measure, quality
 from membank_llama.recall.query_terms import looked_up
-from membank_llama.recall.signals import Weights
+from membank_llama.recall.signals import Weights, default_weights
 from membank_llama.store.full_text import TOKENIZER
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
@@ -44,13 +44,16 @@ RANK_CONSTANT = 60
 """Of reciprocal rank fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114)."""
 
 _OFF: dict[str, float] = dict.fromkeys(vars(Weights()), 0.0)
-_STEPS = ("words", "dense", "nearby_words", "nearby_dense", "session", "time", "speaker", "asks")
+_STEPS = (
+    "words", "dense", "tokens", "nearby_words", "nearby_dense", "nearby_tokens", "session", "time", "speaker", "asks"
+)  # fmt: skip
 
 
-def steps() -> dict[str, Weights]:
-    """Recall with its signals switched on one after the other, each with its default weight."""
-    default, names, found = vars(Weights()), list[str](), dict[str, Weights]()
-    for name in _STEPS:
+def steps(tokens: bool = False) -> dict[str, Weights]:
+    """Recall with its signals switched on one after the other, each with its default weight; of a bank that keeps
+    `tokens`, or of one that does not."""
+    default, names, found = vars(default_weights(tokens)), list[str](), dict[str, Weights]()
+    for name in (step for step in _STEPS if default[step]):
         names.append(name)
         label = "recall: words" if len(names) == 1 else f"  + {name}"
         found[label] = Weights.of(_OFF | {signal: default[signal] for signal in names})
@@ -309,16 +312,17 @@ class RecallBench:
         labelled = [Labelled(a.question.text, a.ids, a.namespace, a.question.now) for a in self.asked]
         cases = measure(self.bank, labelled, self._progress)
         names = [asked.namespace for asked in self.asked]
-        tuned, total, parts = fit(cases, Weights(), self._progress), 0.0, {}
+        default = self.bank.weights()
+        tuned, total, parts = fit(cases, default, self._progress), 0.0, {}
         for name in dict.fromkeys(names):
             inside = [case for case, of in zip(cases, names, strict=True) if of == name]
             outside = [case for case, of in zip(cases, names, strict=True) if of != name]
             if not outside:
                 return {}
-            parts[name] = quality(inside, fit(outside, Weights(), self._progress))
+            parts[name] = quality(inside, fit(outside, default, self._progress))
             total += parts[name] * len(inside)
         return {
-            "default weights": quality(cases, Weights()),
+            "default weights": quality(cases, default),
             "tuned on all": quality(cases, tuned),
             "leaving one out": total / len(cases),
             "loss": quality(cases, tuned) - total / len(cases),
@@ -348,7 +352,8 @@ def report(
                 bench.recalled(top_k=1)(asked)
                 bench.adapter.encode(asked.question.text)
             rankers = bench.baselines()
-            rankers |= {label: bench.recalled(weights) for label, weights in (steps() if step_by_step else {}).items()}
+            found_steps = steps(bench.bank.keeps_tokens) if step_by_step else {}
+            rankers |= {label: bench.recalled(weights) for label, weights in found_steps.items()}
             rankers["recall"] = bench.recalled()
             found = {label: bench.scores(label, rank).as_dict() for label, rank in rankers.items()}
             five = bench.scores("top 5", bench.recalled(top_k=5))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _TURN = ("R@5", "R@10", "hit@10", "all@10", "NDCG@10", "MRR")
-_SESSION = ("R@5", "R@10", "NDCG@10", "MRR")
+_SESSION = ("R@5", "R@10", "hit@5", "hit@10", "all@5", "all@10", "NDCG@10", "MRR")
 
 
 def recall(

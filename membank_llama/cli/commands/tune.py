@@ -35,7 +35,7 @@ def tune(
     """
     from membank_llama.memory.bank import MemBank
     from membank_llama.memory.tuning import fit, measure, quality, read_labels
-    from membank_llama.recall.signals import Weights
+    from membank_llama.recall.signals import default_weights
 
     from .. import terminal
 
@@ -56,13 +56,14 @@ def tune(
     ):
         cases = measure(opened, read_labels(labels.expanduser(), opened), progress)
         before, weights = opened.weights(), fit(cases, opened.weights(), progress)
+        tokens = opened.keeps_tokens
         if not dry_run:
             opened.tune(weights)
     reached = {"before": quality(cases, before), "after": quality(cases, weights)}
     if as_json:
         terminal.echo_json({"questions": len(cases), **reached, "weights": vars(weights), "kept": not dry_run})
         return
-    terminal.out.print(terminal.weights_table(vars(before), vars(weights), vars(Weights())))
+    terminal.out.print(terminal.weights_table(vars(before), vars(weights), vars(default_weights(tokens))))
     kept = "" if dry_run else f" · kept in {where}"
     terminal.note(
         f"{terminal.counted(len(cases), 'question')}: {reached['before']:.3f} → {reached['after']:.3f}, the mean of "
