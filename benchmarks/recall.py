@@ -63,6 +63,8 @@ def measure(count: int, dim: int, directory: Path) -> dict[str, Any]:
         for vector in questions:
             found = bank.store.nearest("default", bank.snapshot(), vector, CANDIDATES) - 1
             shared += len(set(nearest(vectors, vector, TOP_K)) & set(found.tolist()))
+        stats = bank.stats()
+        kept = sum(stats["level_bytes"].values()) + stats["bytes"]["tokens"] / len(texts)
     p50, p95 = percentiles(recall)
     e50, e95 = percentiles(exact)
     return {
@@ -72,6 +74,7 @@ def measure(count: int, dim: int, directory: Path) -> dict[str, Any]:
         "exact_p50_ms": e50,
         "exact_p95_ms": e95,
         "ratio_to_exact": e50 / p50,
+        "bytes_of_float32": kept / (4 * dim),
         "true_top5_among_candidates": shared / (TOP_K * QUESTIONS),
     }
 
@@ -93,6 +96,7 @@ def main() -> int:
             "exact numpy p50 ms",
             "times faster",
             f"true top {TOP_K} in {CANDIDATES}",
+            "bytes of float32",
         ),
         [
             (
@@ -103,6 +107,7 @@ def main() -> int:
                 f"{row['exact_p50_ms']:.2f}",
                 f"{row['ratio_to_exact']:.1f}",
                 f"{row['true_top5_among_candidates']:.1%}",
+                f"{row['bytes_of_float32']:.2f}",
             )
             for size, row in zip(sizes, figures, strict=True)
         ],
