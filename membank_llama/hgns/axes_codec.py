@@ -29,6 +29,8 @@ WIDTHS = {2: 1, 4: 2, 16: 4}
 """Bits of a digit, by base."""
 
 CELLS = 256
+FINE = 132
+"""Hundredths of a byte a dimension that level 1 takes: 33 % of float32."""
 
 
 class AxesCodec(Codec):
@@ -37,7 +39,8 @@ class AxesCodec(Codec):
     name: ClassVar[str] = "axes"
     default_k: ClassVar[int] = 2
 
-    def __init__(self, dim: int, k: int, gradient_levels: int, axes: Axes) -> None:
+    def __init__(self, dim: int, k: int, gradient_levels: int, axes: Axes, fine: int = FINE) -> None:
+        """`fine` is the budget of level 1, in hundredths of a byte a dimension."""
         super().__init__(dim, k, gradient_levels)
         self._width = check_digit(k)
         if axes.dim != dim:
@@ -49,11 +52,10 @@ class AxesCodec(Codec):
         self._low, self._step = bounds[:-1].astype(np.float32), (np.diff(bounds) / CELLS).astype(np.float32)
         self._means = means.astype(np.float32)
         self._last: tuple[Vector, Vector] | None = None
-        self._plan_fine()
+        self._plan_fine(max(1, fine * dim // 100))
         self._plan_coarse()
 
-    def _plan_fine(self) -> None:
-        room = max(1, 132 * self.dim // 100)
+    def _plan_fine(self, room: int) -> None:
         one = left_after(CELLS)
         bytes_ = spend(self.axes.spread, np.array([1.0, one, one / CELLS**2]), room)
         self._first = np.flatnonzero(bytes_ >= 1)

@@ -21,7 +21,7 @@ from membank_llama.core.errors import BankFormatError, InvalidInputError
 from membank_llama.core.types import LEVELS, Codes, Vector
 
 from .axes import Axes
-from .axes_codec import AxesCodec, check_digit
+from .axes_codec import FINE, AxesCodec, check_digit
 from .byte_vectors import byte_vector_bytes, from_bytes, to_bytes
 from .codec import Codec, full_encode, unit_rows
 from .digits_codec import DigitsCodec
@@ -35,6 +35,8 @@ CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (AxesCodec, Dig
 DEFAULT_CODEC = AxesCodec.name
 FLOAT32, INT8 = FULL = ("float32", "int8")
 """What level 0 is."""
+LEAN = 64
+"""Hundredths of a byte a dimension of level 1 where level 0 is a byte: between the levels around it."""
 
 _BOUNDS = {"dim": 1 << 17, "k": 256, "gradient_levels": 64}
 _SPEC_KEYS = {"format", "codec", "dim", "k", "gradient_levels", "bytes"}
@@ -68,7 +70,7 @@ class HGNSHierarchy:
         base = kind.default_k if k is None else k
         check_base(base, 1)
         check_base(2, gradient_levels)
-        self._codec, self._turned = _build(kind, dim, base, gradient_levels, axes)
+        self._codec, self._turned = _build(kind, dim, base, gradient_levels, axes, LEAN if full == INT8 else FINE)
         if full not in FULL:
             raise InvalidInputError(f"level 0 is one of {', '.join(FULL)}, not {full!r}")
         self.full, self.dim = full, dim
@@ -227,7 +229,7 @@ class HGNSHierarchy:
 
 
 def _build(
-    kind: type[Codec], dim: int, base: int, gradient_levels: int, axes: Axes | None
+    kind: type[Codec], dim: int, base: int, gradient_levels: int, axes: Axes | None, fine: int
 ) -> tuple[Codec, AxesCodec | None]:
     """The codec, and once more where it has axes."""
     if kind is not AxesCodec:
@@ -237,5 +239,5 @@ def _build(
     check_digit(base)
     if axes is None:
         return DigitsCodec(dim, DigitsCodec.default_k, gradient_levels), None
-    turned = AxesCodec(dim, base, gradient_levels, axes)
+    turned = AxesCodec(dim, base, gradient_levels, axes, fine)
     return turned, turned
