@@ -35,7 +35,7 @@ CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (AxesCodec, Dig
 DEFAULT_CODEC = AxesCodec.name
 FLOAT32, INT8 = FULL = ("float32", "int8")
 """What level 0 is."""
-LEAN = 64
+LEAN = 90
 """Hundredths of a byte a dimension of level 1 where level 0 is a byte: between the levels around it."""
 
 _BOUNDS = {"dim": 1 << 17, "k": 256, "gradient_levels": 64}
