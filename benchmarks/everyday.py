@@ -38,16 +38,16 @@ def injected(bank: MemBank, question: str) -> list[str]:
     return [result.text for result in bank.recall(question, 2 * INJECTED) if result.relevant][:INJECTED]
 
 
-def shares(bank: MemBank, pairs: Sequence[tuple[str, str]], unrelated: Sequence[str]) -> dict[str, float]:
-    """Of some facts and unrelated questions the shares that are found, injected, and given anything."""
+def shares(bank: MemBank, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Of some facts the shares that are found and injected."""
     found = [fact in (result.text for result in bank.recall(question, INJECTED)) for fact, question in pairs]
     told = [fact in injected(bank, question) for fact, question in pairs]
-    given = [bool(injected(bank, question)) for question in unrelated]
-    return {
-        "first six": sum(found) / len(found),
-        "in the prompt": sum(told) / len(told),
-        "unrelated given any": sum(given) / len(given),
-    }
+    return {"first six": sum(found) / len(found), "in the prompt": sum(told) / len(told)}
+
+
+def given(bank: MemBank, unrelated: Sequence[str]) -> float:
+    """The share of unrelated questions that are given anything."""
+    return sum(bool(injected(bank, question)) for question in unrelated) / len(unrelated)
 
 
 def measured(encoder: Path, threads: int | None) -> dict[str, dict[str, float]]:
@@ -58,16 +58,15 @@ def measured(encoder: Path, threads: int | None) -> dict[str, dict[str, float]]:
         with MemBank(adapter, Path(folder) / "facts") as bank:
             bank.ingest_many([*(fact for fact, _ in pairs), *lines("notes")])
             bank.flush()
-            found["100 facts"] = shares(bank, pairs, lines("unrelated"))
+            found["100 facts"] = shares(bank, pairs) | {"unrelated given any": given(bank, lines("unrelated"))}
         kinds = [tuple(line.split(" | ")) for line in lines("kinds")]
         unrelated = lines("kinds_unrelated")
         with MemBank(adapter, Path(folder) / "kinds") as bank:
             bank.ingest_many([*(fact for _, fact, _ in kinds), *lines("kinds_notes")])
             bank.flush()
-            of = shares(bank, [(fact, question) for _, fact, question in kinds], unrelated)
+            of = shares(bank, [(fact, question) for _, fact, question in kinds])
             for name, first, end in UNRELATED:
-                given = [bool(injected(bank, question)) for question in unrelated[first:end]]
-                found[f"six kinds; {name}"] = of | {"unrelated given any": sum(given) / len(given)}
+                found[f"six kinds; {name}"] = of | {"unrelated given any": given(bank, unrelated[first:end])}
     return found
 
 

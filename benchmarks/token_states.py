@@ -36,7 +36,6 @@ LEAD, TWO_DIGITS = 128, (0.4528, 1.5104)
 """Principal axes kept, and where two digits of a normal source of unit variance stand (Max 1960)."""
 
 Kept = Callable[[TokenStates], TokenStates]
-Ranks = Callable[[TokenStates, Sequence[TokenStates]], Vector]
 
 
 def whole(one: TokenStates) -> TokenStates:
@@ -123,7 +122,7 @@ def two_digits(states: Vector) -> Vector:
 
 def along_axes(axes: npt.NDArray[np.float32]) -> Callable[[Vector], Vector]:
     """The leading axes, two digits each, back in the space of the states."""
-    return lambda states: two_digits((states @ axes) * np.float32(1)) @ axes.T
+    return lambda states: two_digits(states @ axes) @ axes.T
 
 
 def measured(talks: Sequence[Talk]) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ from membank_llama.core.types import Codes, Vector
 
 WORD_BYTES = 8
 _Words = npt.NDArray[np.uint64]
-_Counts = npt.NDArray[np.int64]
 
 
 def token_bytes(dim: int) -> int:

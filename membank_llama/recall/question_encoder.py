@@ -118,8 +118,11 @@ class QuestionEncoder:
             EmptyTextError, InvalidTextError, TextTooLongError: there is nothing to look for, or it is no text.
         """
         self._check(query.text)
-        text = focus(query.text[:MOST_CHARACTERS] + "\n" + query.text[MOST_CHARACTERS:][-MOST_CHARACTERS:])
-        return query if text.strip() == query.text.strip() else replace(query, text=text)
+        text = query.text
+        if len(text) > MOST_CHARACTERS:
+            text = f"{text[:MOST_CHARACTERS]}\n{text[MOST_CHARACTERS:][-MOST_CHARACTERS:]}"
+        asked = focus(text)
+        return query if asked == query.text else replace(query, text=asked)
 
     def question(self, query: RecallQuery, snapshot: NamespaceSnapshot) -> Question:
         """The query as it is asked of what a namespace holds."""

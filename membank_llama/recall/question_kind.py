@@ -70,14 +70,11 @@ class QuestionKind:
 
 def kind_of(text: str) -> QuestionKind:
     """What kind of message a text is."""
-    asking = [sentence for sentence in _SENTENCE.findall(text) if _is_asking(sentence)]
+    sentences = [found.strip() for found in _SENTENCE.findall(text)]
+    asking = [sentence for sentence in sentences if sentence.endswith(_MARKS) or _ASKS.match(sentence)]
     own = any(_OWN.search(_NOT_OWN.sub(" ", sentence)) for sentence in asking)
-    task = any(_TASK.search(part.lstrip()) or _ORDER.match(part.lstrip()) for part in _SENTENCE.findall(text))
+    task = any(_TASK.search(sentence) or _ORDER.match(sentence) for sentence in sentences)
     return QuestionKind(bool(asking), own, task)
-
-
-def _is_asking(sentence: str) -> bool:
-    return sentence.rstrip().endswith(_MARKS) or _ASKS.match(sentence.lstrip()) is not None
 
 
 def focus(text: str) -> str:

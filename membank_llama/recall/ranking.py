@@ -84,15 +84,13 @@ def ranking_of(
     held = words.held(candidates.around).astype(np.float32)
     own = held[:, BACK]
     calls: Mask = held[words.called, BACK].astype(np.bool_).any(axis=0)
-    covered = own.copy()
-    for distance, share in WORD_REACH.items():
-        np.maximum(covered, np.float32(share) * held[:, BACK - distance], out=covered)
+    nearby = _covered(own, lambda place: held[:, place]) - own
     now = time.time() if query.now is None else query.now
     tokens = _TokenParts.of(question, words, candidates, matches)
     scene = Scene(
         rows=rows,
         words=_weighed(words.worth, own),
-        nearby_words=_weighed(words.worth, covered - own),
+        nearby_words=_weighed(words.worth, nearby),
         tokens=tokens.own,
         nearby_tokens=tokens.nearby,
         created=snapshot.created[rows],
@@ -139,14 +137,28 @@ class _TokenParts:
         none = np.zeros(len(candidates.rows), np.float32)
         if question.tokens is None or not len(none):
             return cls(none, none, none)
-        names = frozenset(part.casefold() for name in question.mentions.names for part in name.split())
-        tokens = question.tokens.weighed(words.rarity, words.rarest, names)
+        tokens = question.tokens.weighed(words.rarity, words.rarest, question.mentions.words)
         own = tokens.held(matches(tokens.asked, candidates.rows))
-        covered = own.copy()
-        for distance, share in WORD_REACH.items():
-            at = candidates.places[BACK - distance]
-            np.maximum(covered, np.where(at >= 0, np.float32(share) * own[:, at], np.float32(0)), out=covered)
-        return cls(_weighed(tokens.worth, own), _weighed(tokens.worth, covered - own), _weighed(tokens.evidence, own))
+
+        def beside(place: int) -> Vector:
+            at = candidates.places[place]
+            return np.where(at >= 0, own[:, at], np.float32(0))
+
+        nearby = _covered(own, beside) - own
+        return cls(_weighed(tokens.worth, own), _weighed(tokens.worth, nearby), _weighed(tokens.evidence, own))
+
+
+def _covered(own: Vector, beside: Callable[[int], Vector]) -> Vector:
+    """What of each word, or token, some memories hold together with those around them, less the further off.
+
+    Args:
+        own: what they hold themselves, (words, n).
+        beside: the same of what stands at a place around them (`Candidates.around`).
+    """
+    covered = own.copy()
+    for distance, share in WORD_REACH.items():
+        np.maximum(covered, np.float32(share) * beside(BACK - distance), out=covered)
+    return covered
 
 
 def _weighed(worth: Vector, held: Vector) -> Vector:

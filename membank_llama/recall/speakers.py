@@ -46,6 +46,11 @@ class Mentions:
     names: tuple[str, ...] = ()
     about: frozenset[int] = frozenset()
 
+    @property
+    def words(self) -> frozenset[str]:
+        """The words of the names, in lower case."""
+        return frozenset(part.casefold() for name in self.names for part in name.split())
+
 
 NOBODY = Mentions()
 

@@ -95,7 +95,7 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
     background = [*per_thousand([term.word for term in terms]), 0, 0]
     *found_in, nowhere, common = rarities(np.append(holds.sum(axis=1), [0, COMMON_WORD]), memories, background)
     rarity = np.array(found_in, np.float32)
-    names = {part.casefold() for name in question.mentions.names for part in name.split()}
+    names = question.mentions.words
     named = np.array([term.word in names for term in terms], np.bool_)
     emphasis = np.array([term.emphasis for term in terms], np.float32)
     called = np.array([term.emphasis > 1 and term.word.isalpha() for term in terms], np.bool_) & ~named

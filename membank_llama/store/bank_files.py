@@ -78,10 +78,9 @@ def token_files(bank: Path) -> list[Path]:
 
 
 def damaged_files(bank: Path) -> list[Path]:
-    """Activation files and files of tokens that were set aside."""
-    found = [*bank.glob("activations-*.damaged"), *bank.glob("tokens-*.damaged")]
-    names = (_ACTIVATIONS, _TOKENS)
-    return [path for path in found if any(name.fullmatch(f"{path.stem}.bin") for name in names) and is_plain(path)]
+    """Activation files that were set aside."""
+    found = bank.glob("activations-*.damaged")
+    return [path for path in found if _ACTIVATIONS.fullmatch(f"{path.stem}.bin") and is_plain(path)]
 
 
 def remove_leftovers(bank: Path, keep: set[str]) -> None:

@@ -38,6 +38,15 @@ class TokenRun:
     pointer: bytes
 
 
+NOTHING = TokenRun(0, 0, b"")
+
+
+def _run_of(first: object, count: object, pointer: object) -> TokenRun:
+    if not (isinstance(first, int) and isinstance(count, int) and first >= 0 and count >= 0):
+        raise BankCorruptError("a run of tokens lies nowhere: the database is damaged; membank reencode mends it")
+    return TokenRun(first, count, pointer if isinstance(pointer, bytes) else b"")
+
+
 def token_digests(runs: Sequence[Codes]) -> list[bytes]:
     """SHA-256 of the tokens of each of some activations, as their pointers have it."""
     return [hashlib.sha256(np.ascontiguousarray(run).data).digest() for run in runs]
@@ -70,8 +79,9 @@ class TokenRuns:
 
     def next_row(self) -> int:
         """The first row that no run holds and none behind it."""
-        sql = f"SELECT first, count FROM {self._table} ORDER BY first DESC LIMIT 1"
-        return sum(self._whole(row)[0] + row[1] for row in self._registry.rows(sql))
+        rows = self._registry.rows(f"SELECT first, count, pointer FROM {self._table} ORDER BY first DESC LIMIT 1")
+        last = _run_of(*rows[0]) if rows else NOTHING
+        return last.first + last.count
 
     def garbage(self) -> int:
         """Rows of the file that nothing needs."""
@@ -86,15 +96,8 @@ class TokenRuns:
         found: dict[int, TokenRun] = {}
         for marks, piece in chunks(slots):
             sql = f"SELECT first, count, pointer, slot FROM {self._table} WHERE slot IN ({marks})"
-            found.update((row[3], TokenRun(*self._whole(row)[:3])) for row in self._registry.rows(sql, piece))
+            found.update((row[3], _run_of(*row[:3])) for row in self._registry.rows(sql, piece))
         return found
-
-    def _whole(self, row: Sequence[object]) -> tuple[int, int, bytes]:
-        first, count = row[0], row[1]
-        if not (isinstance(first, int) and isinstance(count, int) and first >= 0 and count >= 0):
-            raise BankCorruptError("a run of tokens lies nowhere: the database is damaged; membank reencode mends it")
-        pointer = row[2] if len(row) > 2 and isinstance(row[2], bytes) else b""
-        return first, count, pointer
 
     def read(self, first: npt.NDArray[np.int64], counts: npt.NDArray[np.int32]) -> Codes:
         """The rows of some runs, one run after the other, (sum of counts, row bytes).
@@ -108,8 +111,8 @@ class TokenRuns:
 
     def runs(self, slots: Sequence[int]) -> list[Codes]:
         """The tokens of some activations, in their order; none of those that have no run."""
-        known, none = self.of(slots), TokenRun(0, 0, b"")
-        found = [known.get(slot, none) for slot in slots]
+        known = self.of(slots)
+        found = [known.get(slot, NOTHING) for slot in slots]
         counts = np.array([run.count for run in found], np.int32)
         rows = self.read(np.array([run.first for run in found], np.int64), counts)
         return np.split(rows, np.cumsum(counts)[:-1])

@@ -198,17 +198,17 @@ class LlamaCppAdapter(ModelAdapter):
         if not self.token_dim:
             return super().encode_tokens(texts)
         sums = np.zeros((len(texts), self.hidden_dim), np.float64)
-        parts: dict[int, list[tuple[Window, Vector]]] = {number: [] for number in range(len(texts))}
-        standard = self._standardised()
+        parts: dict[int, list[tuple[int, Vector, tuple[str, ...]]]] = {number: [] for number in range(len(texts))}
         for window, (pooled, rows) in self._evaluated(texts, self._both):
-            sums[window.text] += self._pooled(window, pooled)
-            parts[window.text].append((window, standard.rows(rows[window.start : window.end])))
-        vectors = unit_length(sums, self.name)
+            states, words = self._tokens(window, rows)
+            by_content = self.pooling == "content" and not self._context.plan.pooled
+            sums[window.text] += content_pooled(states, words) if by_content else self._pooled(window, pooled)
+            parts[window.text].append((window.position, states, words))
         found = []
-        for vector, windows in zip(vectors, parts.values(), strict=True):
-            windows.sort(key=lambda part: part[0].position)
-            words = tuple(word for window, _ in windows for word in self._words(window))
-            found.append(TokenStates(vector, np.concatenate([states for _, states in windows]), words))
+        for vector, windows in zip(unit_length(sums, self.name), parts.values(), strict=True):
+            windows.sort(key=lambda part: part[0])
+            said = tuple(word for _, _, words in windows for word in words)
+            found.append(TokenStates(vector, np.concatenate([states for _, states, _ in windows]), said))
         return found
 
     def _evaluated(self, texts: Sequence[str], evaluate: Callable[[list[list[int]]], Sequence[Any]]) -> Iterator[Any]:
@@ -227,10 +227,13 @@ class LlamaCppAdapter(ModelAdapter):
             return pool(window, rows, "last")
         if self.pooling != "content":
             return pool(window, rows, self.pooling)
-        return content_pooled(self._standardised().rows(rows[window.start : window.end]), self._words(window))
+        return content_pooled(*self._tokens(window, rows))
 
-    def _words(self, window: Window) -> tuple[str, ...]:
-        return words_of([self._model.piece(token) for token in window.tokens[window.start : window.end]])
+    def _tokens(self, window: Window, rows: Vector) -> tuple[Vector, tuple[str, ...]]:
+        """The standardised states of a window's own tokens, of the rows of all, and the word that each is part of."""
+        own = slice(window.start, window.end)
+        words = words_of([self._model.piece(token) for token in window.tokens[own]])
+        return self._standardised().rows(rows[own]), words
 
     def _standardised(self) -> Standard:
         """By what this model's states are standardised; measured when it is first asked for."""

@@ -60,13 +60,9 @@ class PriorityAdapter(ModelAdapter):
 
     def encode_batch(self, texts: Sequence[str]) -> Vector:
         """Encode several texts, one after the other where they can wait: float32 ``(len(texts), hidden_dim)``."""
-        if not texts or not getattr(self._local, "background", False):
+        if not self._can_wait(texts):
             return self.inner.encode_batch(texts)
-        rows = []
-        for text in texts:
-            self._wait()
-            rows.append(self.inner.encode(text))
-        return stacked(rows, self.inner.name)
+        return stacked([self.inner.encode(text) for text in self._in_turn(texts)], self.inner.name)
 
     @property
     def token_dim(self) -> int:
@@ -74,13 +70,18 @@ class PriorityAdapter(ModelAdapter):
 
     def encode_tokens(self, texts: Sequence[str]) -> list[TokenStates]:
         """The same with the states of their tokens."""
-        if not texts or not getattr(self._local, "background", False):
+        if not self._can_wait(texts):
             return self.inner.encode_tokens(texts)
-        found = []
+        return [one for text in self._in_turn(texts) for one in self.inner.encode_tokens([text])]
+
+    def _can_wait(self, texts: Sequence[str]) -> bool:
+        return bool(texts) and getattr(self._local, "background", False)
+
+    def _in_turn(self, texts: Sequence[str]) -> Iterator[str]:
+        """One text after the other, each when no recall is under way."""
         for text in texts:
             self._wait()
-            found += self.inner.encode_tokens([text])
-        return found
+            yield text
 
     def _wait(self) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
