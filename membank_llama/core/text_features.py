@@ -1,6 +1,4 @@
-"""What a memory's own text and fields say of it, read once when it is stored: who speaks, whether it only asks, and
-which run of memories it stands in.
-"""
+"""What a memory's own text and fields say of it, read once when it is stored: who speaks, and whether it asks."""
 
 from __future__ import annotations
 
@@ -8,7 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-GENERIC_ROLES = frozenset({"user", "assistant", "system", "tool", "function", "note", "human", "ai", "model", "bot"})
+from .dialogue_acts import QUESTION_MARKS, tells_nothing
+from .provenance import MODEL_ROLES, PERSON_ROLES, TOOL_ROLES
+
+GENERIC_ROLES = MODEL_ROLES | PERSON_ROLES | TOOL_ROLES | {"system", "note"}
 """Roles that are nobody's name."""
 
 _NAME = r"[^\W\d_a-z][\w'’.-]{0,30}"
@@ -17,16 +18,29 @@ _ASIDE = re.compile(r"(?:\s*(?:\[[^\[\]]*\]|\([^()]*\)))+\s*\Z")
 
 
 def speaker_of(text: str, role: str, metadata: Mapping[str, Any] | None = None) -> str | None:
-    """The name of who says it: of the metadata's "speaker", of a role that is a name, or of a text "Name: …"."""
+    """The name of who says it: of the metadata's "speaker", of a role that is a name, or of a text "Name: …". A model
+    that writes "Note: …" is still the model."""
     named = (metadata or {}).get("speaker")
     if isinstance(named, str) and named.strip():
         return named.strip()
     if role and role.casefold() not in GENERIC_ROLES:
         return role
-    spoken = _SPOKEN.match(text)
+    spoken = None if role.casefold() in MODEL_ROLES else _SPOKEN.match(text)
     return spoken[1] if spoken else None
 
 
 def is_question(text: str) -> bool:
     """Whether a text ends with a question; what stands in brackets after it does not count."""
-    return _ASIDE.sub("", text[-600:]).rstrip().endswith(("?", "？", "؟"))
+    return _ASIDE.sub("", text[-600:]).rstrip().endswith(QUESTION_MARKS)
+
+
+ASKS, TELLS_NOTHING = 1, 2
+"""Bits of a memory's column `asks`: whether it ends with a question, and whether a person says nothing in it that
+could be so (dialogue_acts.py). Transcripts of several people ask and answer each other: there the first alone is told.
+"""
+
+
+def acts_of(text: str, role: str) -> int:
+    """The bits of a memory with this text and role."""
+    nothing = role.casefold() in PERSON_ROLES and tells_nothing(text)
+    return ASKS * is_question(text) + TELLS_NOTHING * nothing

@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .provenance import Provenance, provenance_of
+
 Vector: TypeAlias = npt.NDArray[np.float32]
 """One vector, shape ``(dim,)``, or a batch, shape ``(n, dim)``; float32."""
 
@@ -68,7 +70,8 @@ class NewMemory:
 
 @dataclass(frozen=True)
 class Memory:
-    """A stored memory, as the registry holds it."""
+    """A stored memory, as the registry holds it. Told more than once, it is of the last time: `created_at` is when that
+    was, and `first_told_at` when it came first."""
 
     id: int
     text: str
@@ -82,6 +85,12 @@ class Memory:
     pinned: bool = False
     expires_at: float | None = None
     slot: int = -1
+    first_told_at: float = 0.0
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where it is from, and so what it is worth."""
+        return provenance_of(self.role, self.source, self.metadata)
 
 
 class TokenCounter(Protocol):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.adapters.base import ModelAdapter
-from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
+from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 from membank_llama.core.validation import check_memories
 from membank_llama.hgns.hierarchy import DEFAULT_CODEC
@@ -31,7 +31,8 @@ from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 
-from .bank_maintenance import BankMaintenance, card_of
+from .bank_editing import BankEditing, correction_of
+from .bank_maintenance import card_of
 from .ingest_results import IngestResult, Integration
 from .prompt_block import Neutraliser, build_block, excerpted
 from .text_splitting import passages_of_texts
@@ -45,7 +46,7 @@ INTEGRATE_TOKENS = 512
 WEIGHTS = "weights"
 
 
-class MemBank(BankMaintenance):
+class MemBank(BankEditing):
     """A bank of memories, made by one model.
 
     Args:
@@ -194,6 +195,24 @@ class MemBank(BankMaintenance):
         dims = self._store.hierarchy.dim
         return [IngestResult(entry.memory_id, entry.pointers, entry.is_new, dims, spent) for entry in stored]
 
+    def correct(self, memory_id: int, text: str) -> IngestResult:
+        """Say better what a memory says: the text takes its place, as of now and as the person's own word.
+
+        What it said before is kept, as `history` reads it, and is not found any more; the new one has another id.
+
+        Raises:
+            MemoryNotFoundError: there is none with this id.
+            InvalidInputError, EmptyTextError, …: the text says the same, or cannot be stored; nothing is changed.
+        """
+        old = self.get(memory_id)
+        corrected = correction_of(old, text)
+        (stored,) = self.ingest_many([corrected])
+        if not stored.is_new:
+            # it was told already: that memory takes the history over
+            self._store.registry.add_metadata(stored.memory_id, corrected.metadata or {})
+        self._store.remove([memory_id])
+        return stored
+
     # -- finding
 
     def recall(
@@ -278,18 +297,7 @@ class MemBank(BankMaintenance):
         stored = self.ingest(text, namespace=recall.get("namespace", DEFAULT_NAMESPACE))
         return Integration(text, recalled, block.text + text, stored)
 
-    # -- single memories
-
-    def get(self, memory_id: int) -> Memory:
-        """One memory.
-
-        Raises:
-            MemoryNotFoundError: there is none with this id.
-        """
-        found = self._store.registry.get([memory_id]).get(memory_id)
-        if found is None:
-            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
-        return found
+    # -- what there is
 
     def memories(self, namespace: str | None = None) -> Iterator[Memory]:
         """All memories in the order they came."""
@@ -303,49 +311,9 @@ class MemBank(BankMaintenance):
         """Those of some ids that there are memories of."""
         return self._store.registry.existing(ids)
 
-    def select(
-        self, *, namespace: str | None = None, conversation: str | None = None, before: float | None = None
-    ) -> list[int]:
-        """Ids of the memories that fit every condition given."""
-        return self._store.registry.select(namespace=namespace, conversation=conversation, before=before)
-
     def snapshot(self, namespace: str = DEFAULT_NAMESPACE) -> NamespaceSnapshot:
         """What a namespace holds now: ids, times, sessions and speakers, as arrays."""
         return self._store.snapshots.get(namespace)
-
-    def forget(
-        self,
-        ids: int | Iterable[int] | None = None,
-        *,
-        namespace: str | None = None,
-        conversation: str | None = None,
-        before: float | None = None,
-    ) -> int:
-        """Remove memories by id, or all that fit every condition given; returns how many there were.
-
-        When it returns, no file of the bank holds anything of them: text, words and vectors are overwritten.
-
-        Raises:
-            BankStorageError: they are forgotten, but the disk refused to overwrite all of it; opening does it again.
-        """
-        self._store.check_writable()
-        conditions = (namespace, conversation, before)
-        if ids is None:
-            if all(condition is None for condition in conditions):
-                raise InvalidInputError("name ids, a namespace, a conversation or a time: nothing was forgotten")
-            return self._store.remove(self.select(namespace=namespace, conversation=conversation, before=before))
-        if any(condition is not None for condition in conditions):
-            raise InvalidInputError("give either ids or conditions, not both: nothing was forgotten")
-        return self._store.remove([ids] if isinstance(ids, int) else ids)
-
-    def pin(self, memory_id: int, pinned: bool = True) -> None:
-        """Keep a memory past its expiry, or no longer.
-
-        Raises:
-            MemoryNotFoundError: there is none with this id.
-        """
-        if not self._store.registry.set_pinned(memory_id, pinned):
-            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
 
     def close(self) -> None:
         """Save and let go; the adapter stays open. May be called twice."""

@@ -2,6 +2,9 @@
 
 What has come meanwhile is stored together. What cannot be stored is kept and tried again with what comes next: a turn
 that the bank refuses takes no other with it, but where the disk does, the others wait too.
+
+Not everything said is worth keeping: not an order to forget something, not a reply that says nothing ("I don't know",
+"How can I help?"), and not the fragment of a reply that was stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from membank_llama.core.dialogue_acts import is_evasion, is_forget_command
 from membank_llama.core.errors import BankStorageError, InvalidInputError, MembankError
 from membank_llama.core.types import NewMemory
 
@@ -31,7 +35,7 @@ _TURN = 200
 
 @dataclass(frozen=True)
 class NewTurns:
-    """Turns of one conversation that are to be remembered; `partial`: the last was cut off.
+    """Turns of one conversation that are to be remembered; `partial`: the last is a reply that was cut off.
 
     `context_key`: the key under which a generate call is gone on from.
     """
@@ -237,7 +241,6 @@ class TurnWriter:
         return [
             NewMemory(
                 passage,
-                {"partial": True} if new.partial and turn is new.turns[-1] else {},
                 role=turn.role,
                 namespace=new.namespace,
                 conversation=new.conversation,
@@ -245,5 +248,12 @@ class TurnWriter:
                 source=self._source,
             )
             for place, turn in enumerate(new.turns)
+            if _is_kept(turn, cut_off=new.partial and turn is new.turns[-1])
             for passage in clean_passages(turn.text)
         ]
+
+
+def _is_kept(turn: ConversationTurn, *, cut_off: bool) -> bool:
+    if turn.role == "assistant":
+        return not cut_off and not is_evasion(turn.text)
+    return not is_forget_command(turn.text)

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from membank_llama.core.errors import MembankError
-from membank_llama.core.types import Ids, Numbers, Progress, Rows, Vector
+from membank_llama.core.types import Ids, Mask, Memory, Numbers, Progress, Rows, Vector
 from membank_llama.hgns.hierarchy import HGNSHierarchy
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.registry import BankState
@@ -27,6 +27,7 @@ from membank_llama.store.store import Store
 
 from .best_passages import Best, best_passages
 from .candidates import FEW, Candidates, best_of_each, candidates_of
+from .evidence import Judged, answered_rows, some_of_each, weighed_as_evidence
 from .meaning_gate import Asked, Parts, judged_by_meaning
 from .query import RecallQuery, RecallResult
 from .question_encoder import Question, QuestionEncoder
@@ -56,6 +57,11 @@ class _Ranked:
     words: WordWeights
     ranking: Ranking
     order: Rows
+
+    def records(self, places: Rows) -> Mask:
+        """Which of some places are no evidence of what is so."""
+        rows = self.ranking.scene.rows[places]
+        return self.words.snapshot.records(rows, replies=not self.question.asks_for_replies)
 
     def slots(self, places: Rows) -> Numbers:
         return self.words.snapshot.slots[self.ranking.scene.rows[places]]
@@ -185,14 +191,14 @@ class RecallEngine:
         most = len(candidates.returned) if every else query.top_k
         return replace(ranked, order=self._drill_down(ranked, candidates, gate, most))
 
-    def _drill_down(self, ranked: _Ranked, candidates: Candidates, gate: RelevanceGate, most: int) -> Rows:
+    def _drill_down(self, ranked: _Ranked, candidates: Candidates, gate: RelevanceGate, wanted: int) -> Rows:
         """Score all of the scene at the coarse level, fewer at each finer one; places of the finest, best first."""
         vector, ranking, snapshot = ranked.question.vector, ranked.ranking, ranked.words.snapshot
         places = candidates.returned
         if vector is None:
             ranking.rescore()
             return ranking.best(places)
-        keep = max(32, 4 * most)
+        keep = max(32, 4 * wanted)
         asked = self._store.hierarchy.asked(vector)
         scored = np.arange(len(candidates.rows))
         for level in sorted(ranked.question.query.levels, reverse=True):
@@ -201,8 +207,9 @@ class RecallEngine:
                     places = ranking.best(places)
                     if snapshot.passages:
                         places = best_of_each(snapshot, candidates.rows, places, FEW)
-                    places = places[: keep * FEW if snapshot.passages else keep]
-                    keep = max(16, 2 * most)
+                    most = keep * FEW if snapshot.passages else keep
+                    places = some_of_each(places, ranked.records(places), most, most // 2)
+                    keep = max(16, 2 * wanted)
                 scored = places
             cosines = self._store.scores(vector, ranked.slots(scored), level)
             ranking.score(level, scored, cosines, gate.spreads(asked, cosines))
@@ -216,31 +223,45 @@ class RecallEngine:
         order = ranked.order
         if snapshot.passages:
             order = best_of_each(snapshot, ranking.scene.rows, order)
-        order = order[: 2 * query.top_k + 8]
-        ids = snapshot.owner[ranking.scene.rows[order]].tolist()
-        memories = self._store.registry.get(ids)
+        order = some_of_each(order, ranked.records(order), 2 * query.top_k + 8, query.top_k + 4)
+        rows = ranking.scene.rows[order]
+        answered = answered_rows(snapshot, rows)
+        ids, turns = snapshot.owner[rows].tolist(), snapshot.owner[answered].tolist()
+        memories = self._store.registry.get(
+            {*ids, *(turn for turn, at in zip(turns, answered, strict=True) if at >= 0)}
+        )
         gone = set(ids) - memories.keys()
         if gone:
             return [], gone
-        chosen, twins = self._chosen(ranked, order, [memories[memory_id].text for memory_id in ids])
+        chosen, twins = self._chosen(ranked, order, [memories[memory_id] for memory_id in ids])
         cut: Mapping[int, Best] = {}
         if snapshot.passages:
             taken = (memories[ids[place]] for place in chosen)
             cut = best_passages(self._store, ranked.words, ranking, ranked.order, taken)
         best = np.array([cut[ids[at]].at if ids[at] in cut else order[at] for at in chosen], np.intp)
-        slots = ranked.slots(best)
-        pointers = self._store.pointers(slots.tolist())
         verdicts = self._verdicts(ranked, best, self._whole_spreads(ranked, gate, best))
+        said = (ranking.share if ranked.question.tokens is None else ranking.said)[best].tolist()
+        judged_ = {
+            place: Judged(
+                memories[ids[place]], verdict, part, memories.get(turns[place]) if answered[place] >= 0 else None
+            )
+            for place, verdict, part in zip(chosen, verdicts, said, strict=True)
+        }
+        final, shown = weighed_as_evidence(ranked.question, judged_)
+        at_best = dict(zip(chosen, best.tolist(), strict=True))
+        shown = shown[: query.top_k]
+        slots = ranked.slots(np.array([at_best[place] for place in shown], np.intp)).tolist()
+        pointers = self._store.pointers(slots)
         found = [
             Found(
                 memory=memories[ids[place]],
-                place=int(at),
+                place=at_best[place],
                 pointers=pointers[slot],
-                verdict=verdict,
+                verdict=final[place],
                 passage=cut.get(ids[place]),
                 duplicates=tuple(ids[other] for other in twins.get(place, ())),
             )
-            for place, at, slot, verdict in zip(chosen, best, slots.tolist(), verdicts, strict=True)
+            for place, slot in zip(shown, slots, strict=True)
             # moved between the two reads: `search` sees that and begins again
             if slot in pointers
         ]
@@ -262,7 +283,7 @@ class RecallEngine:
         by_speaker = ranking.parts.get("speaker", none)[places]
         of_its_time = by_time > ranking.weights.time / 2 if ranking.weights.time > 0 else by_time > 0
         support = ranking.fused[places] - by_time - by_speaker
-        asks = ranking.scene.asks[places] > 0
+        asks = (ranking.scene.asks[places] > 0) | ranked.records(places)
         return Parts(support, ranking.said[places], spreads, of_its_time, ranking.calls[places], asks)
 
     def _whole_spreads(self, ranked: _Ranked, gate: RelevanceGate, places: Rows) -> Vector:
@@ -275,25 +296,27 @@ class RecallEngine:
         scores = self._store.scores(question.whole, ranked.slots(places), min(question.query.levels))
         return gate.spreads(self._store.hierarchy.asked(question.whole), scores)
 
-    def _chosen(self, ranked: _Ranked, order: Rows, texts: Sequence[str]) -> tuple[list[int], dict[int, list[int]]]:
-        """Places of `order` to return, best first, and for each the places that say the same."""
+    def _chosen(self, ranked: _Ranked, order: Rows, told: Sequence[Memory]) -> tuple[list[int], dict[int, list[int]]]:
+        """Places of `order` that may be returned, best first, and for each the places that say the same: of those the
+        one that is worth most is returned, or else the newest."""
         query, ranking = ranked.question.query, ranked.ranking
         vectors = None
         if query.diversity and ranking.levels:
             level = min(ranking.levels)
             vectors = self._store.hierarchy.decode(self._store.codes(ranked.slots(order), level), level)
+        groups: dict[int, list[int]] = {}
+        for place, first in enumerate(collapsed([memory.text for memory in told], vectors)):
+            groups.setdefault(first, []).append(place)
         twins: dict[int, list[int]] = {}
-        for place, first in enumerate(collapsed(texts, vectors)):
-            if first == place:
-                twins[place] = []
-            else:
-                twins[first].append(place)
+        for group in groups.values():
+            shown = max(group, key=lambda place: (told[place].provenance, told[place].created_at))
+            twins[shown] = [place for place in group if place != shown]
         places = list(twins)
         if vectors is not None:
             fused = ranking.fused[order[places]]
             picked = diversified(fused, vectors[places], query.top_k, query.diversity)
             places = [places[pick] for pick in picked]
-        return places[: query.top_k], twins
+        return places, twins
 
     # -- what the gate asks for
 

@@ -29,7 +29,7 @@ from .query import RecallQuery
 from .question_kind import QuestionKind, focus, kind_of
 from .question_tokens import QuestionTokens
 from .relevance_gate import COHORT, COHORT_TAG
-from .speakers import NOBODY, Mentions, mentions_in, without_names
+from .speakers import NOBODY, Mentions, asks_assistant, mentions_in, without_names
 
 logger = logging.getLogger("membank_llama")
 
@@ -92,6 +92,11 @@ class Question:
     def kind(self) -> QuestionKind:
         """What kind of question it is."""
         return kind_of(self.query.text)
+
+    @cached_property
+    def asks_for_replies(self) -> bool:
+        """Whether it asks for what the model said: "what did you suggest?"."""
+        return asks_assistant(self.query.text)
 
     @property
     def meant_by_tokens(self) -> bool:

@@ -84,9 +84,10 @@ def ranking_of(
     held = words.held(candidates.around).astype(np.float32)
     own = held[:, BACK]
     calls: Mask = held[words.called, BACK].astype(np.bool_).any(axis=0)
-    nearby = _covered(own, lambda place: held[:, place]) - own
+    heard = _heard(snapshot, candidates.around)
+    nearby = _covered(own, lambda place: held[:, place] * heard[place]) - own
     now = time.time() if query.now is None else query.now
-    tokens = _TokenParts.of(question, words, candidates, matches)
+    tokens = _TokenParts.of(question, words, candidates, heard, matches)
     scene = Scene(
         rows=rows,
         words=_weighed(words.worth, own),
@@ -94,9 +95,12 @@ def ranking_of(
         tokens=tokens.own,
         nearby_tokens=tokens.nearby,
         created=snapshot.created[rows],
+        told=snapshot.told[rows],
         session=snapshot.session[rows],
         speaker=snapshot.speaker[rows],
         asks=snapshot.asks[rows].astype(np.float32),
+        mute=snapshot.mute[rows],
+        quiet_ahead=(snapshot.mute | snapshot.statements_by_model)[rows],
         near=candidates.near,
         spans=spans(query.text, now, query.zone),
         speaking=question.mentions.about,
@@ -132,6 +136,7 @@ class _TokenParts:
         question: Question,
         words: WordWeights,
         candidates: Candidates,
+        heard: Vector,
         matches: Callable[[AskedTokens, Rows], Vector],
     ) -> _TokenParts:
         none = np.zeros(len(candidates.rows), np.float32)
@@ -142,10 +147,20 @@ class _TokenParts:
 
         def beside(place: int) -> Vector:
             at = candidates.places[place]
-            return np.where(at >= 0, own[:, at], np.float32(0))
+            part: Vector = np.where(at >= 0, own[:, at], np.float32(0)) * heard[place]
+            return part
 
         nearby = _covered(own, beside) - own
         return cls(_weighed(tokens.worth, own), _weighed(tokens.worth, nearby), _weighed(tokens.evidence, own))
+
+
+def _heard(snapshot: NamespaceSnapshot, around: Rows) -> Vector:
+    """For each place around some memories whether what stands there says anything of them, float32 in the shape of
+    `around`: what a person asks says nothing of what she tells, what the model answers only of what comes before."""
+    heard = (around >= 0) & ~snapshot.mute[around]
+    heard[:BACK] &= ~snapshot.statements_by_model[around[:BACK]]
+    found: Vector = heard.astype(np.float32)
+    return found
 
 
 def _covered(own: Vector, beside: Callable[[int], Vector]) -> Vector:

@@ -22,8 +22,17 @@ SAME = 0.9
 
 _WORD = re.compile(r"[^\W_]+")
 _FILLERS = frozenset(
-    ("a", "an", "the", "oh", "well", "so", "just", "really", "very", "hey", "hi", "please", "ok", "yes")
+    {
+        "a", "an", "the", "oh", "well", "so", "just", "really", "very", "badly", "quite", "hey", "hi", "please", "ok",
+        "okay", "yes", "again", "sorry", "thanks", "actually", "still", "also", "too", "am", "is", "are", "m", "s",
+        "re", "ve",
+    }
+)  # fmt: skip
+_ASIDE = re.compile(
+    r"\b(?:no,? thank(?:s| you)|(?:as|like) i (?:said|told you|mentioned)|i (?:told you|said)(?: that)?|thank you"
+    r"|(?:as )?you know(?: that)?|remember that|let me tell you|by the way)\b"
 )
+"""What people say around what they say again."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,9 @@ def collapsed(texts: Sequence[str], vectors: Vector | None) -> list[int]:
     places: list[int] = []
     first: dict[tuple[str, ...], int] = {}
     for place, text in enumerate(texts):
-        key = tuple(word for word in _WORD.findall(text.casefold()) if word not in _FILLERS)
+        words = _WORD.findall(_ASIDE.sub(" ", text.casefold()))
+        # each once: "I told you: allergic to peanuts, I am"
+        key = tuple(dict.fromkeys(word for word in words if word not in _FILLERS))
         other = first.setdefault(key, place) if key else place
         if other != place and vectors is not None and float(vectors[other] @ vectors[place]) < SAME:
             other = place

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
 
 from membank_llama.core.errors import InvalidInputError
-from membank_llama.core.types import Numbers, Rows, Times, Vector
+from membank_llama.core.types import Mask, Numbers, Rows, Times, Vector
 from membank_llama.store.namespace_snapshot import ALONE
 
 from .time_expressions import DAY, Span
@@ -105,6 +105,9 @@ class Scene:
         tokens: weight of the question's tokens, each as nearly as it is said.
         nearby_tokens: what the tokens of its neighbours add to that.
         spreads: cosines counted in spreads above unrelated text; None without an encoder.
+        told: when each was told last, `created` being when it came first.
+        mute: which say nothing of what stands beside them.
+        quiet_ahead: which say nothing of what comes after them.
         near: for each distance of `DENSE_REACH` the place in this scene of the neighbour, -1 where there is none.
         spans: the times that the question names.
         speaking: numbers of those whom the question is about.
@@ -117,9 +120,12 @@ class Scene:
     tokens: Vector
     nearby_tokens: Vector
     created: Times
+    told: Times
     session: Numbers
     speaker: Numbers
     asks: Vector
+    mute: Mask
+    quiet_ahead: Mask
     near: Mapping[int, Rows]
     spans: list[Span]
     speaking: frozenset[int]
@@ -145,7 +151,8 @@ def nearby_dense(scene: Scene) -> Vector:
     if scene.spreads is not None:
         for distance, share in DENSE_REACH.items():
             at = scene.near[distance]
-            total += np.float32(share) * np.where(at >= 0, scene.spreads[at], np.float32(0))
+            heard = (at >= 0) & ~(scene.mute if distance > 0 else scene.quiet_ahead)[at]
+            total += np.float32(share) * np.where(heard, scene.spreads[at], np.float32(0))
     return total
 
 
@@ -175,7 +182,7 @@ def session(scene: Scene) -> Vector:
     result = scene.zeros()
     if not len(inside):
         return result
-    base = (scene.words + dense(scene))[inside]
+    base = np.where(scene.mute, np.float32(0), scene.words + dense(scene))[inside]
     order = np.lexsort((-base, scene.session[inside]))
     numbers = scene.session[inside][order]
     starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
@@ -190,7 +197,8 @@ def time(scene: Scene) -> Vector:
     """Whether it is of the time that the question names; 1 within, less outside."""
     result = scene.zeros()
     for span in scene.spans:
-        np.maximum(result, span.closeness(scene.created), out=result)
+        for times in (scene.created, scene.told):
+            np.maximum(result, span.closeness(times), out=result)
     return result
 
 
@@ -208,7 +216,7 @@ def asks(scene: Scene) -> Vector:
 
 def recency(scene: Scene) -> Vector:
     """1 for now, halved every `RECENT` seconds: of what is equal the newer comes first."""
-    age = np.maximum(0, scene.now - scene.created)
+    age = np.maximum(0, scene.now - scene.told)
     return np.exp2(-age / RECENT).astype(np.float32)
 
 

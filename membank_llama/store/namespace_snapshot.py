@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from membank_llama.core.errors import BankCorruptError
-from membank_llama.core.text_features import GENERIC_ROLES
+from membank_llama.core.provenance import MODEL_ROLES
+from membank_llama.core.text_features import ASKS, GENERIC_ROLES, TELLS_NOTHING
 from membank_llama.core.types import Ids, Mask, Numbers, Rows, Times
 
-from .registry import Arrival, BankState, Registry
+from .registry import Arrival, BankState, Registry, Retold
 
 PAUSE = 6 * 3600.0
 """Seconds of silence after which the same conversation begins a new session."""
@@ -54,20 +55,21 @@ class NamespaceSnapshot:
     """Memories of one namespace and their passages, by rising id.
 
     `session` numbers runs of memories; `before` and `after` are the rows of the neighbours in the same session, -1
-    where there is none; `speaker` numbers whoever says it, `speakers` gives each number's name; its `tokens` tokens lie
-    from row `token` of their file on; `pinned` are ids, and `living` says of each row whether it has not expired (None
-    where all live).
+    where there is none; `told` is when it was told last, `speaker` numbers whoever said it then, `speakers` gives each
+    number's name, and `acts` what it does (text_features.acts_of); its `tokens` tokens lie from row `token` of their
+    file on; `pinned` are ids, and `living` says of each row whether it has not expired (None where all live).
     """
 
     ids: Ids
     owner: Ids
     slots: Numbers
     created: Times
+    told: Times
     session: Numbers
     before: Numbers
     after: Numbers
     speaker: Numbers
-    asks: Mask
+    acts: Numbers
     token: Ids
     tokens: Numbers
     speakers: Mapping[str, int]
@@ -80,6 +82,38 @@ class NamespaceSnapshot:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def asks(self) -> Mask:
+        """Which end with a question."""
+        return (self.acts & ASKS) > 0
+
+    @cached_property
+    def by_model(self) -> Mask:
+        """Which the model said."""
+        numbers = [number for name, number in self.speakers.items() if name.casefold() in MODEL_ROLES]
+        return np.isin(self.speaker, numbers)
+
+    def records(self, rows: Rows, *, replies: bool = True) -> Mask:
+        """Which of some rows are no evidence of what is so: where a person says nothing that could be, and what the
+        model said, unless `replies` is false."""
+        found = self._tells_nothing[rows]
+        return found | self.by_model[rows] if replies else found
+
+    @cached_property
+    def mute(self) -> Mask:
+        """In which a person tells a model nothing, and so nothing of what stands beside it; people answer each other's
+        questions."""
+        return self._tells_nothing & self.by_model.any()
+
+    @property
+    def _tells_nothing(self) -> Mask:
+        return (self.acts & TELLS_NOTHING) > 0
+
+    @cached_property
+    def statements_by_model(self) -> Mask:
+        """In which the model says something, and so nothing of what comes after it."""
+        return self.by_model & ~self.asks
 
     @cached_property
     def names(self) -> list[str]:
@@ -137,10 +171,11 @@ class NamespaceSnapshot:
         return table
 
     def seen(self, since: float | None, until: float | None, exclude: Iterable[int] = ()) -> Mask | None:
-        """Which have not expired, were created in ``[since, until)`` and are not excluded; None where all are."""
+        """Which have not expired, were told in ``[since, until)`` or both before and after, and are not excluded; None
+        where all are."""
         parts = [] if self.living is None else [self.living]
         if since is not None:
-            parts.append(self.created >= since)
+            parts.append(self.told >= since)
         if until is not None:
             parts.append(self.created < until)
         if excluded := sorted(exclude):
@@ -151,9 +186,9 @@ class NamespaceSnapshot:
 
 
 _KINDS: dict[str, Any] = {
-    "ids": np.int64, "owner": np.int64, "slots": np.int32, "created": np.float64, "session": np.int32,
-    "before": np.int32,
-    "after": np.int32, "speaker": np.int32, "asks": np.bool_, "token": np.int64, "tokens": np.int32,
+    "ids": np.int64, "owner": np.int64, "slots": np.int32, "created": np.float64, "told": np.float64,
+    "session": np.int32, "before": np.int32, "after": np.int32, "speaker": np.int32, "acts": np.int32,
+    "token": np.int64, "tokens": np.int32,
 }  # fmt: skip
 
 
@@ -192,14 +227,14 @@ class _Kept:
             }
             self._arrays.setdefault("owner", self._arrays["ids"])
         arrays = self._arrays
-        ids, slots, created, keys, speakers, asks, owner, token, tokens = zip(*arrived, strict=True)
+        ids, slots, created, told, keys, speakers, acts, owner, token, tokens = zip(*arrived, strict=True)
         if owner != ids and arrays["owner"] is arrays["ids"]:
             # without passages every row owns itself: one array does for both
             arrays["owner"] = arrays["ids"].copy()
-        _check(self.last, ids, slots, created, speakers)
+        _check(self.last, ids, slots, (*created, *told), speakers)
         given = (
-            ("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("asks", asks), ("token", token),
-            ("tokens", tokens),
+            ("ids", ids), ("owner", owner), ("slots", slots), ("created", created), ("told", told), ("acts", acts),
+            ("token", token), ("tokens", tokens),
         )  # fmt: skip
         for name, values in given:
             arrays[name][start:count] = values
@@ -244,10 +279,26 @@ class _Kept:
         text told again, removal) moves `state.lifetimes`, and then all is read anew."""
         if state.lifetimes != self._lifetimes or now < self._looked:
             self._looked, self._expired = -math.inf, self._expired[:0]
+            self._tell_again(registry.retold(namespace))
         expired, self._pinned, self._next_expiry = registry.lifetimes_of(namespace, self._looked, now)
         if expired:
             self._expired = np.union1d(self._expired, np.array(expired, np.int64))
         self._lifetimes, self._looked = state.lifetimes, now
+
+    def _tell_again(self, retold: Sequence[Retold]) -> None:
+        """Take in what was told more than once; snapshots handed out before keep the old arrays."""
+        rows = places_in(self._arrays["ids"][: self.count], np.array([one[0] for one in retold], np.int64))
+        if not (rows >= 0).any():
+            return
+        changed = {name: self._arrays[name].copy() for name in ("told", "speaker", "acts")}
+        owner = self._arrays["owner"][: self.count]
+        for row, (memory_id, told, speaker, acts) in zip(rows.tolist(), retold, strict=True):
+            if row >= 0:
+                end = int(np.searchsorted(owner, memory_id, "right"))
+                changed["told"][row:end] = told
+                changed["speaker"][row:end] = self._speakers.setdefault(speaker, len(self._speakers))
+                changed["acts"][row:end] = acts
+        self._arrays |= changed
 
     def drop(self, gone: Ids) -> None:
         keep = ~np.isin(self._arrays["owner"][: self.count], gone)

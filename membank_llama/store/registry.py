@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -29,9 +29,12 @@ from .word_index import WordIndex
 OF_MEMORIES = "FROM passages AS p CROSS JOIN memories AS m ON m.id = p.memory_id"
 """Passages with their memories, read in the order of the passages' ids."""
 
-Arrival: TypeAlias = tuple[int, int, float, "str | None", str, bool, int, int, int]
-"""id, slot, time, conversation or source, speaker or role, whether it only asks, id of the memory it belongs to, the
-first of its tokens and how many they are."""
+Arrival: TypeAlias = tuple[int, int, float, float, "str | None", str, int, int, int, int]
+"""id, slot, when it was told first and last, conversation or source, speaker or role, what it does
+(text_features.acts_of), id of the memory it belongs to, the first of its tokens and how many they are."""
+
+Retold: TypeAlias = tuple[int, float, str, int]
+"""id, when it was told last, speaker or role, what it does."""
 
 
 STATE = ("activations", "weights", "generation", "lifetimes")
@@ -225,7 +228,7 @@ class Registry(BankDatabase):
     def arrivals(self, namespace: str, after: int, limit: int) -> list[Arrival]:
         """Memories and passages above an id, in order of id."""
         what = (
-            "m.created_at, coalesce(m.conversation, m.source), coalesce(m.speaker, m.role), m.asks, m.id,"
+            "m.created_at, m.last_seen, coalesce(m.conversation, m.source), coalesce(m.speaker, m.role), m.asks, m.id,"
             " coalesce(t.first, 0), coalesce(t.count, 0)"
         )
         return self.rows(
@@ -239,9 +242,17 @@ class Registry(BankDatabase):
             (namespace, after, limit),
         )
 
+    def retold(self, namespace: str) -> list[Retold]:
+        """What of a namespace was told more than once."""
+        return self.rows(
+            "SELECT id, last_seen, coalesce(speaker, role), asks FROM memories INDEXED BY memories_retold"
+            " WHERE namespace = ? AND seen > 1",
+            (namespace,),
+        )
+
     @property
     def lifetimes(self) -> int:
-        """Rises whenever a memory is removed, pinned or unpinned, lives on longer, or comes expired."""
+        """Rises whenever a memory is removed, pinned or unpinned, told again, lives on longer, or comes expired."""
         return self._counter("lifetimes")
 
     def lifetimes_changed(self, db: Database) -> None:
@@ -278,7 +289,7 @@ class Registry(BankDatabase):
         for condition, value in (
             ("namespace = ?", namespace),
             ("conversation = ?", conversation),
-            ("created_at < ?", before),
+            ("last_seen < ?", before),
             ("pinned = 0 AND expires_at <= ?", expired_at),
         ):
             if value is not None:
@@ -299,6 +310,15 @@ class Registry(BankDatabase):
         with self.transaction() as db:
             self.lifetimes_changed(db)
             return self.change(db, memory_id, lambda _: {"pinned": int(pinned)})
+
+    def add_metadata(self, memory_id: int, more: Mapping[str, Any]) -> bool:
+        """Returns whether there is such a memory."""
+
+        def added(row: dict[str, Any]) -> dict[str, Any]:
+            return {"metadata": json.dumps(json.loads(row["metadata"]) | dict(more), ensure_ascii=False)}
+
+        with self.transaction() as db:
+            return self.change(db, memory_id, added)
 
     def count(self, namespace: str | None = None) -> int:
         return self._count("memories", namespace)

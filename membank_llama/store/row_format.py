@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from membank_llama.core.errors import BankCorruptError
-from membank_llama.core.text_features import is_question, speaker_of
+from membank_llama.core.provenance import KEY, provenance_of
+from membank_llama.core.text_features import acts_of, speaker_of
 from membank_llama.core.types import Memory, NewMemory
 
 CHECKED = (
@@ -66,13 +67,14 @@ def memories_of(rows: Iterable[Sequence[Any]]) -> list[Memory]:
 def _memory_of(row: Sequence[Any]) -> Memory:
     *fields, _, slot = row
     memory_id, text, digest, role, namespace, conversation, created, source, metadata, pinned, expires = fields[:11]
+    told = fields[12]
     try:
         if not is_whole(row[:-1]) or not all(map(isinstance, fields, _KINDS)) or digest != text_hash(text):
             raise damaged(memory_id)
         known = json.loads(metadata)
     except (ValueError, RecursionError) as exc:
         raise damaged(memory_id) from exc
-    if not (isinstance(known, dict) and math.isfinite(created) and math.isfinite(expires or 0)):
+    if not (isinstance(known, dict) and math.isfinite(created) and math.isfinite(told) and math.isfinite(expires or 0)):
         raise damaged(memory_id)
     return Memory(
         id=memory_id,
@@ -81,12 +83,13 @@ def _memory_of(row: Sequence[Any]) -> Memory:
         role=role,
         namespace=namespace,
         conversation=conversation,
-        created_at=created,
+        created_at=told,
         source=source,
         metadata=known,
         pinned=bool(pinned),
         expires_at=expires,
         slot=slot,
+        first_told_at=created,
     )
 
 
@@ -112,17 +115,28 @@ def _row_of(memory_id: int, item: NewMemory, digest: bytes, slot: int, now: floa
     fields = (
         memory_id, item.text, digest, item.role, item.namespace, item.conversation, created, item.source, metadata,
         int(item.pinned), expires, 1, created,
-        speaker_of(item.text, item.role, item.metadata), int(is_question(item.text)),
+        speaker_of(item.text, item.role, item.metadata), acts_of(item.text, item.role),
     )  # fmt: skip
     return (*fields, row_checksum(*fields), slot)
 
 
 def told_again(row: Mapping[str, Any], item: NewMemory, now: float) -> dict[str, Any]:
-    """What changes of a memory whose text comes once more."""
-    expires = row["expires_at"]
-    return {
+    """What changes of a memory whose text comes once more: it is of the newest telling from then on, but a model that
+    repeats what a person said adds nothing to it."""
+    expires, told = row["expires_at"], _created(item, now)
+    changed: dict[str, Any] = {
         "seen": row["seen"] + 1,
-        "last_seen": max(row["last_seen"], _created(item, now)),
         "pinned": max(row["pinned"], int(item.pinned)),
         "expires_at": None if expires is None or item.expires_at is None else max(expires, float(item.expires_at)),
     }
+    known = json.loads(row["metadata"])
+    before = provenance_of(row["role"], row["source"], known)
+    outranks = provenance_of(item.role, item.source, item.metadata) - before
+    if outranks > 0 or (outranks == 0 and told >= row["last_seen"]):
+        changed |= {
+            "last_seen": max(row["last_seen"], told), "role": item.role,
+            "speaker": speaker_of(item.text, item.role, item.metadata), "asks": acts_of(item.text, item.role),
+        }  # fmt: skip
+    if outranks > 0 and KEY in known:
+        changed["metadata"] = json.dumps({key: known[key] for key in known if key != KEY}, ensure_ascii=False)
+    return changed

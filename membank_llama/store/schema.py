@@ -11,11 +11,11 @@ import json
 import sqlite3
 
 from membank_llama.core.errors import BankFormatError
-from membank_llama.core.text_features import is_question, speaker_of
+from membank_llama.core.text_features import acts_of, is_question, speaker_of
 from membank_llama.core.types import Progress
 
 from .full_text import TOKENIZER
-from .row_format import CHECKED, row_checksum
+from .row_format import CHECKED, COLUMN_NAMES, row_checksum
 from .word_index import sql_function
 
 _FIRST = (
@@ -187,7 +187,17 @@ _TOKENS = tuple(
 )
 """Where the tokens of an activation lie in their file (token_runs.py), and in the next one while that is filled."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS, LAZY, _TOKENS)
+_ACTS = (
+    # read anew; what is damaged stays so
+    f"UPDATE memories SET checksum = membank_checksum({', '.join(COLUMN_NAMES[:-2])},"
+    " membank_speaker(text, role, metadata), membank_acts(text, role)), asks = membank_acts(text, role),"
+    f" speaker = membank_speaker(text, role, metadata) WHERE checksum = membank_checksum({CHECKED})",
+    # what was told more than once is of another time than its place says
+    "CREATE INDEX memories_retold ON memories (namespace, id) WHERE seen > 1",
+)
+"""What a turn does (core/dialogue_acts.py) beside whether it ends with a question."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS, LAZY, _TOKENS, _ACTS)
 VERSION = len(MIGRATIONS)
 
 
@@ -237,6 +247,7 @@ def add_functions(connection: sqlite3.Connection) -> None:
     for name, count, function in (
         ("membank_speaker", 3, _speaker),
         ("membank_asks", 1, is_question),
+        ("membank_acts", 2, acts_of),
         ("membank_checksum", -1, row_checksum),
         ("membank_text_hash", 1, _text_hash),
         ("membank_words", 3, sql_function()),

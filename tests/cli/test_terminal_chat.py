@@ -129,7 +129,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_program(tmp_path: Path, tiny_gguf: P
     assert child.returncode == 0, shown.decode()
     assert "stopped ·" in shown.decode()
     with MemBank(None, tmp_path, read_only=True) as bank:
-        assert [memory.metadata.get("partial") for memory in bank.memories()] == [None, True]
+        assert [memory.text for memory in bank.memories()] == ["Tell me a story."]
 
 
 # -- slash commands, in this process

@@ -47,7 +47,7 @@ def test_yesterday_is_that_of_this_machine(tmp_path: Path, here: ZoneInfo) -> No
         best = bank.recall("What did I have for dinner yesterday?", 1, now=asked)[0]
         assert "risotto" in best.text
         block = build_block([best], 400, len, Neutraliser(())).text
-        assert "- 2026-05-12, " in block, "the day that is shown is the day that is meant"
+        assert "- 2026-05-12 (" in block, "the day that is shown is the day that is meant"
 
 
 def test_or_that_of_the_zone_given(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_or_that_of_the_zone_given(tmp_path: Path) -> None:
         bank.ingest_many(dinners(tmp_path, far))
         best = bank.recall("What did I have for dinner yesterday?", 1, now=asked, zone=far)[0]
         assert "risotto" in best.text
-        assert "- 2026-05-12, " in build_block([best], 400, len, Neutraliser(()), far).text
+        assert "- 2026-05-12 (" in build_block([best], 400, len, Neutraliser(()), far).text
 
 
 def test_a_time_without_an_offset_is_the_same_in_files_and_on_the_command_line(here: ZoneInfo) -> None:

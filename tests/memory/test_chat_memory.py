@@ -215,14 +215,14 @@ def test_a_history_that_ends_with_a_reply_is_left_alone(bank: MemBank, memory: C
 def test_both_sides_are_remembered_in_order_without_the_block(bank: MemBank, memory: ChatMemory) -> None:
     for number in range(20):
         _, turn = memory.for_messages([user(f"Fact {number}: the moon is made of cheese number {number}.")])
-        memory.learn(turn, f"Noted {number}.", partial=number == 19)
+        memory.learn(turn, f"Noted {number}.", partial=number > 18)
     memory.flush()
     stored = list(bank.memories())
     assert [m.text for m in stored[0::2]] == [f"Fact {n}: the moon is made of cheese number {n}." for n in range(20)]
-    assert [m.text for m in stored[1::2]] == [f"Noted {n}." for n in range(20)]
+    # the last reply was cut off
+    assert [m.text for m in stored[1::2]] == [f"Noted {n}." for n in range(19)]
     assert {m.role for m in stored[0::2]} == {"user"} and {m.role for m in stored[1::2]} == {"assistant"}
     assert not any(BLOCK_OPEN in m.text for m in stored)
-    assert [bool(m.metadata.get("partial")) for m in stored] == [False] * 39 + [True]
 
 
 def test_a_pasted_block_is_not_remembered(bank: MemBank, memory: ChatMemory) -> None:
@@ -232,19 +232,17 @@ def test_a_pasted_block_is_not_remembered(bank: MemBank, memory: ChatMemory) -> 
     _, turn = memory.for_messages([user(pasted)])
     memory.learn(turn, "I read: " + pasted)
     memory.flush()
-    assert [m.text for m in bank.memories()][1:] == [
-        "Where does my sister Ana live?",
-        "I read: Where does my sister Ana live?",
-    ]
+    # a reply that only asks is not kept
+    assert [m.text for m in bank.memories()][1:] == ["Where does my sister Ana live?"]
 
 
-def test_a_reply_that_broke_off_within_the_block_is_kept_without_it(bank: MemBank, memory: ChatMemory) -> None:
+def test_a_reply_that_broke_off_within_the_block_is_not_remembered(bank: MemBank, memory: ChatMemory) -> None:
     bank.ingest("My sister Ana lives in Porto.")
     prepared, turn = memory.for_messages([user("Where does my sister Ana live?")])
     block = text_of(prepared[0]["content"]).partition("</memory>")[0]
     memory.learn(turn, "You told me: " + block, partial=True)
     memory.flush()
-    assert [m.text for m in bank.memories()][1:] == ["Where does my sister Ana live?", "You told me:"]
+    assert [m.text for m in bank.memories()][1:] == ["Where does my sister Ana live?"]
 
 
 def test_control_tokens_never_reach_the_prompt(bank: MemBank, memory: ChatMemory) -> None:

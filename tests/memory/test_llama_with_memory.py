@@ -159,7 +159,7 @@ def test_tell_close_open_ask(stories_chatml_gguf: Path, tmp_path: Path) -> None:
         second.create_chat_completion(question, **COLD)
         assert second.memory.last is not None
         assert "- " in second.memory.last.block
-        assert "user: My sister Ana lives in Porto." in second.memory.last.block
+        assert "I said: My sister Ana lives in Porto." in second.memory.last.block
         assert "parrot" not in second.memory.last.block
         assert second.memory.last.injected == (1,)
         second.close()
@@ -228,7 +228,7 @@ def test_half_an_emoji_breaks_no_chat(llm: membank_llama.Llama) -> None:
     assert history[0]["content"] == "cut \ud83d"
 
 
-def test_streams_are_remembered_whole_or_as_cut_off(llm: membank_llama.Llama) -> None:
+def test_streams_are_remembered_whole_or_not_at_all(llm: membank_llama.Llama) -> None:
     whole = llm.create_chat_completion([{"role": "user", "content": "First question."}], stream=True, **COLD)
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in whole)
     cut = llm.create_chat_completion([{"role": "user", "content": "Second question."}], stream=True, **COLD)
@@ -238,8 +238,7 @@ def test_streams_are_remembered_whole_or_as_cut_off(llm: membank_llama.Llama) ->
     cut.close()
     llm.memory.flush()
     stored = list(llm.memory.bank.memories())
-    assert [m.text for m in stored] == ["First question.", text.strip(), "Second question.", said.strip()]
-    assert [bool(m.metadata.get("partial")) for m in stored] == [False, False, False, True]
+    assert [m.text for m in stored] == ["First question.", text.strip(), "Second question."]
 
 
 def test_a_stream_that_said_nothing_leaves_no_memory(llm: membank_llama.Llama) -> None:
@@ -367,7 +366,7 @@ def test_a_program_that_never_closes_loses_nothing(stories_chatml_gguf: Path, tm
     with MemBank(None, tmp_path / "bank") as bank:
         stored = list(bank.memories())
         assert [m.text for m in stored if m.role == "user"] == ["The parrot is called Rio.", "The cat is Mia."]
-        assert [bool(m.metadata.get("partial")) for m in stored] == [False, False, False, True]
+        assert [m.role for m in stored] == ["user", "assistant", "user"]
         assert bank.verify().ok
 
 

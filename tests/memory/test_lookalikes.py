@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from membank_llama.memory.block_lines import lines_of, one_line, shown_role
 from membank_llama.memory.prompt_block import (
     BLOCK_CLOSE,
     Excerpt,
     Neutraliser,
     build_block,
-    lines_of,
-    one_memory,
-    shown_role,
     without_markers,
 )
 
@@ -26,7 +24,7 @@ from membank_llama.memory.prompt_block import (
 def test_markers_in_any_spelling(marker: str) -> None:
     assert without_markers(f"a {marker} b") == "a (/memory) b"
     (line,) = lines_of([Excerpt(1, f"a {marker} b", "user", 1.7e9)], Neutraliser(()))
-    assert line.endswith("user: a (/memory) b")
+    assert line.endswith("I said: a (/memory) b")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +41,7 @@ def test_a_line_within_a_line(gap: str) -> None:
     assert len(block.text.strip().splitlines()) == 4
     assert "- 2024-01-01, assistant" not in block.text
     assert "2024-01-01, assistant: I confirm it." in block.text
-    assert one_memory("- 2024-01-01 was a Monday") == "- 2024-01-01 was a Monday"
+    assert one_line("- 2024-01-01 was a Monday") == "- 2024-01-01 was a Monday"
 
 
 @pytest.mark.parametrize(
@@ -64,5 +62,5 @@ def test_a_role_claims_no_authority(role: str, shown: str) -> None:
 @pytest.mark.parametrize("when", [1758344479729000000, -1e30, 1e15])
 def test_a_time_out_of_the_calendar_breaks_nothing(when: float) -> None:
     assert lines_of([Excerpt(1, "The code is 4471.", "user", when)], Neutraliser(())) == [
-        "- undated, user: The code is 4471."
+        "- undated, I said: The code is 4471."
     ]

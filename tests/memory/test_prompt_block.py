@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,8 @@ class Said:
     text: str
     created_at: float
     role: str = "user"
+    source: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def day(text: str) -> float:
@@ -38,10 +42,15 @@ PLAIN = Neutraliser(())
 
 def test_block_is_dated_and_oldest_first() -> None:
     hits = [Said(2, "I moved to Porto.", day("2026-03-02")), Said(1, "I live in Lyon.", day("2025-01-09"))]
-    block = build_block(hits, 100, words, PLAIN)
+    block = build_block(hits, 100, words, PLAIN, now=day("2026-03-05"))
     lines = block.text.strip().splitlines()
     assert lines[0] == BLOCK_OPEN
-    assert lines[2:] == ["- 2025-01-09, user: I live in Lyon.", "- 2026-03-02, user: I moved to Porto.", BLOCK_CLOSE]
+    assert lines[2:] == [
+        "- 2025-01-09 (13 months ago), no longer so, I said: I live in Lyon.",
+        "- 2026-03-02 (3 days ago), so now, I said: I moved to Porto.",
+        "So now: I moved to Porto.",
+        BLOCK_CLOSE,
+    ]
     assert block.ids == (2, 1)
     assert block.tokens == words(block.text)
 

@@ -135,7 +135,7 @@ CASES = {
     ),
     "asks": Case(
         "When do they bake?", "They bake on Sunday.", "Do they bake on Monday?",
-        (told("They bake on Sunday."), told("Do they bake on Monday?")),
+        (told("They bake on Sunday.", role="Ana"), told("Do they bake on Monday?", role="Ana")),
         marked="Do they bake on Monday?", lowers=True,
     ),
     # stored first, but of a later time

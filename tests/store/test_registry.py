@@ -143,7 +143,7 @@ def test_words_are_counted_within_their_namespace(registry: Registry) -> None:
 
 def test_arrivals_and_namespaces(registry: Registry) -> None:
     put(registry, NewMemory("river", created_at=1.0), NewMemory("river bed", created_at=2.0), slot=4)
-    first, second = (1, 4, 1.0, None, "user", 0, 1, 0, 0), (2, 5, 2.0, None, "user", 0, 2, 0, 0)
+    first, second = (1, 4, 1.0, 1.0, None, "user", 0, 1, 0, 0), (2, 5, 2.0, 2.0, None, "user", 0, 2, 0, 0)
     assert registry.arrivals("default", 0, 10) == [first, second]
     assert registry.arrivals("default", 0, 1) == [first]
     assert registry.arrivals("default", 1, 10) == [second]

@@ -138,6 +138,7 @@ def test_tables_that_an_earlier_program_made_by_itself_are_kept(tmp_path: Path) 
         with contextlib.closing(sqlite3.connect(path / "bank.sqlite", isolation_level=None)) as raw:
             for table in ("axes", "turns", "tokens", "rewrite_tokens"):
                 raw.execute(f"DROP TABLE {table}")
+            raw.execute("DROP INDEX memories_retold")
             raw.execute("PRAGMA user_version = 5")
             for statement in (*LAZY, "INSERT INTO turns VALUES (x'01', 'c', 1, 2e9)") if made else ():
                 raw.execute(statement)

@@ -164,11 +164,10 @@ def test_hanging_up_stops_the_upstream_and_keeps_what_was_said(tmp_path: Path) -
                 next(pieces)
         assert upstream.cut_off.wait(10)
         deadline = time.monotonic() + 10
-        while "One two" not in running.texts() and time.monotonic() < deadline:
+        while not running.texts() and time.monotonic() < deadline:
             time.sleep(0.01)
-        (said,) = [memory for memory in running.bank.memories() if memory.role == "assistant"]
-        assert said.text == "One two"
-        assert said.metadata == {"partial": True}
+        # what was asked is remembered, the fragment of a reply is not
+        assert [memory.role for memory in running.bank.memories()] == ["user"]
 
 
 def test_a_whole_answer_may_come_in_pieces(tmp_path: Path) -> None:

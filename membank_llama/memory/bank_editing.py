@@ -1,0 +1,132 @@
+"""`BankEditing`: what is done to single memories: looked up, corrected, pinned, forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MemoryNotFoundError
+from membank_llama.core.provenance import KEY, MODEL_ROLES
+from membank_llama.core.types import Memory, NewMemory
+from membank_llama.recall.query import RecallQuery
+
+from .bank_maintenance import BankMaintenance
+from .repeats import questions_of, repeating
+
+HISTORY = "history"
+"""Of the metadata of what was corrected: what it said before, oldest first."""
+MOST_VERSIONS = 16
+REPLIES_SEARCHED = 24
+
+
+class BankEditing(BankMaintenance):
+    """Single memories; `MemBank` opens what is named here."""
+
+    path: Path
+
+    def get(self, memory_id: int) -> Memory:
+        """One memory.
+
+        Raises:
+            MemoryNotFoundError: there is none with this id.
+        """
+        found = self._store.registry.get([memory_id]).get(memory_id)
+        if found is None:
+            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
+        return found
+
+    def history(self, memory_id: int) -> list[dict[str, Any]]:
+        """What a memory said before it was corrected, oldest first: ``{"text", "role", "created_at"}``."""
+        return versions_of(self.get(memory_id))
+
+    def repeats(self, ids: Iterable[int]) -> list[Memory]:
+        """The model's replies that only repeat these memories, or some of them."""
+        found: dict[int, Memory] = {}
+        for told in self._store.registry.get(ids).values():
+            # nothing in it that could be looked for
+            with suppress(InvalidQueryError):
+                found |= self._repeating(told)
+        for memory_id in ids:
+            found.pop(memory_id, None)
+        return [found[memory_id] for memory_id in sorted(found)]
+
+    def _repeating(self, told: Memory) -> dict[int, Memory]:
+        asked = RecallQuery(told.text, REPLIES_SEARCHED, namespace=told.namespace)
+        near = self._store.registry.get(result.memory_id for result in self._engine.search(asked))
+        snapshot = self._store.snapshots.get(told.namespace)
+        answered = questions_of(snapshot, near)
+        questions = self._store.registry.get(answered.values())
+        texts = {reply: questions[turn].text for reply, turn in answered.items() if turn in questions}
+        return {memory_id: near[memory_id] for memory_id in repeating(told, near.values(), texts)}
+
+    def select(
+        self, *, namespace: str | None = None, conversation: str | None = None, before: float | None = None
+    ) -> list[int]:
+        """Ids of the memories that fit every condition given."""
+        return self._store.registry.select(namespace=namespace, conversation=conversation, before=before)
+
+    def forget(
+        self,
+        ids: int | Iterable[int] | None = None,
+        *,
+        namespace: str | None = None,
+        conversation: str | None = None,
+        before: float | None = None,
+    ) -> int:
+        """Remove memories by id, or all that fit every condition given; returns how many there were.
+
+        When it returns, no file of the bank holds anything of them: text, words and vectors are overwritten.
+
+        Raises:
+            BankStorageError: they are forgotten, but the disk refused to overwrite all of it; opening does it again.
+        """
+        self._store.check_writable()
+        conditions = (namespace, conversation, before)
+        if ids is None:
+            if all(condition is None for condition in conditions):
+                raise InvalidInputError("name ids, a namespace, a conversation or a time: nothing was forgotten")
+            return self._store.remove(self.select(namespace=namespace, conversation=conversation, before=before))
+        if any(condition is not None for condition in conditions):
+            raise InvalidInputError("give either ids or conditions, not both: nothing was forgotten")
+        return self._store.remove([ids] if isinstance(ids, int) else ids)
+
+    def pin(self, memory_id: int, pinned: bool = True) -> None:
+        """Keep a memory past its expiry, or no longer.
+
+        Raises:
+            MemoryNotFoundError: there is none with this id.
+        """
+        if not self._store.registry.set_pinned(memory_id, pinned):
+            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
+
+
+def correction_of(old: Memory, text: str) -> NewMemory:
+    """What takes a memory's place when a person says it better.
+
+    Raises:
+        InvalidInputError: the text says the same.
+    """
+    if text.strip() == old.text.strip():
+        raise InvalidInputError(f"memory {old.id} says that already; give the text that it should say")
+    before = {"text": old.text, "role": old.role, "created_at": old.created_at}
+    metadata = {key: value for key, value in old.metadata.items() if key != KEY}
+    return NewMemory(
+        text,
+        metadata | {HISTORY: [*versions_of(old), before][-MOST_VERSIONS:]},
+        role="user" if old.role.casefold() in MODEL_ROLES else old.role,
+        namespace=old.namespace,
+        conversation=old.conversation,
+        source=old.source,
+        pinned=old.pinned,
+        expires_at=old.expires_at,
+    )
+
+
+def versions_of(memory: Memory) -> list[dict[str, Any]]:
+    """What was kept of earlier texts; whatever else another program left there is not told."""
+    kept = memory.metadata.get(HISTORY)
+    if not isinstance(kept, list):
+        return []
+    return [one for one in kept if isinstance(one, dict) and isinstance(one.get("text"), str)]

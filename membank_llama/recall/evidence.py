@@ -1,0 +1,99 @@
+"""Which of what is found is evidence of what is so, and what only records what was asked or answered.
+
+What a person tells is evidence. What she asks is none. What the model answers is a record of what was said: it may have
+made it up, so where such a reply is found, the person's turn that it answered is what counts. A reply counts itself
+where it is asked for ("what did you suggest?"), and where neither question nor what it answered was about the person:
+a recipe is worth finding again, a brother that the model invented is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from membank_llama.core.dialogue_acts import is_evasion, only_asks, tells_nothing
+from membank_llama.core.provenance import PERSON_ROLES, Provenance
+from membank_llama.core.types import Mask, Memory, Rows
+from membank_llama.store.namespace_snapshot import NamespaceSnapshot
+
+from .question_encoder import Question
+from .question_kind import kind_of
+from .relevance_gate import Verdict
+
+CARRIES = 0.6
+"""The share of a question that a reply must say to speak for the turn that it answered."""
+
+ASKED, ANSWERED = "a question is no fact", "what the model said is no evidence"
+
+
+def answered_rows(snapshot: NamespaceSnapshot, rows: Rows) -> Rows:
+    """For each of some rows the one that it answered, where the model said it; -1 for others."""
+    before = snapshot.before[rows].astype(np.intp)
+    before[before >= len(snapshot)] = -1
+    said: Mask = snapshot.by_model[rows] & (before >= 0)
+    found: Rows = np.where(said & ~snapshot.by_model[before], before, -1)
+    return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A memory that is found, with its verdict; `answered`: what it answered, None where it is no reply."""
+
+    memory: Memory
+    verdict: Verdict
+    said: float
+    answered: Memory | None = None
+
+
+def weighed_as_evidence(question: Question, found: Mapping[int, Judged]) -> tuple[dict[int, Verdict], list[int]]:
+    """The verdicts of what is found, by place, once it is seen what each is worth; and the places in order of rank, as
+    `found` is, but that what is no evidence stands behind all that is relevant."""
+    verdicts = {place: one.verdict for place, one in found.items()}
+    records = []
+    by_id = {one.memory.id: place for place, one in found.items()}
+    for place, one in found.items():
+        why = _no_evidence(question, one)
+        if not why:
+            continue
+        records.append(place)
+        verdicts[place] = _refused(one.verdict, why)
+        answered = one.answered
+        if one.verdict.relevant and one.said >= CARRIES and answered is not None:
+            told = by_id.get(answered.id)
+            if told is not None and not found[told].verdict.relevant and not _no_evidence(question, found[told]):
+                verdicts[told] = Verdict(True, f"relevant: what it was answered with is ({one.verdict.reason})")
+    return verdicts, _behind(list(found), records, verdicts)
+
+
+def _behind(order: Sequence[int], records: Sequence[int], verdicts: Mapping[int, Verdict]) -> list[int]:
+    aside = set(records)
+    told = [place for place in order if place not in aside]
+    ahead = max((n for n, place in enumerate(told, 1) if verdicts[place].relevant), default=0)
+    head = set(told[:ahead])
+    return [*told[:ahead], *(place for place in order if place not in head)]
+
+
+def _no_evidence(question: Question, one: Judged) -> str:
+    """Why a memory is no evidence; empty where it is."""
+    memory = one.memory
+    if memory.provenance == Provenance.MODEL:
+        if question.asks_for_replies:
+            return ""
+        own = question.kind.about_oneself or one.answered is None or kind_of(one.answered.text).about_oneself
+        return ANSWERED if own or is_evasion(memory.text) or only_asks(memory.text) else ""
+    if memory.role.casefold() in PERSON_ROLES and tells_nothing(memory.text):
+        return ASKED
+    return ""
+
+
+def _refused(verdict: Verdict, why: str) -> Verdict:
+    return replace(verdict, relevant=False, reason=f"not relevant: {why} ({verdict.reason.partition(': ')[2]})")
+
+
+def some_of_each(places: Rows, records: Mask, most: int, most_records: int) -> Rows:
+    """Of places best first the first `most` that are evidence and the first `most_records` that are none, in order:
+    whatever was asked and answered over and over takes no room from what was told."""
+    kept: Rows = places[np.where(records, np.cumsum(records) <= most_records, np.cumsum(~records) <= most)]
+    return kept

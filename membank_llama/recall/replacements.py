@@ -1,0 +1,154 @@
+"""Which of some statements a later one has replaced: "My desk is in room 12", and then "My desk moved to room 40".
+
+No model is asked. Two statements of the same people are about the same thing where they share what they are about and
+differ in what they say of it: in the words behind the same beginning, where it says what is and not what was done; or
+where the later one says that something has changed. Both stay what they are: that one replaces the other is only how
+they are shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from membank_llama.core.stop_words import STOP_WORDS
+from membank_llama.store.full_text import filed_as
+
+MOST_COMPARED = 32
+LONGEST = 240
+"""Characters of a statement that is compared; what is longer says more than one thing."""
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_PEOPLE = {
+    **dict.fromkeys(("i", "i'm", "i've", "i'd", "me", "my", "mine", "myself"), "i"),
+    **dict.fromkeys(("we", "we're", "we've", "us", "our", "ours"), "i"),
+    **dict.fromkeys(("he", "he's", "him", "his"), "he"),
+    **dict.fromkeys(("she", "she's", "her", "hers"), "she"),
+    **dict.fromkeys(("they", "they're", "them", "their"), "they"),
+}
+_CHANGES = re.compile(
+    r"\b(?:no longer|not (?:\w+ ){0,3}any ?more|any ?more|instead|from now on|these days|nowadays"
+    r"|since (?:then|last|this|\w+day|january|february|march|april|may|june|july|august|september|october|november"
+    r"|december)|as of|moved|changed|switched|renamed|postponed|rescheduled|replaced|swapped|traded|sold|quit"
+    r"|cancell?ed|gave up|stopped|used to|now|turned out|actually|correction|i meant|in fact|wrong about|after all"
+    r"|again"
+    r"|nicht mehr|jetzt|stattdessen|umgezogen|ne \w{1,20} plus|maintenant|désormais|ya no"
+    r"|ahora|agora|não \w{1,20} mais)\b"
+    r"|現在|现在|今は|不再|改成|搬到",
+    re.IGNORECASE,
+)
+_NEW = re.compile(r"\bnew (\w+)", re.IGNORECASE)
+_OF_ONE = frozenset({"my", "our", "the", "his", "her", "their", "your"})
+_IS = frozenset({"is", "are", "costs", "cost", "starts", "start", "begins", "leaves", "weighs", "opens", "closes"})
+_HABITS = frozenset(
+    {
+        "live", "lives", "living", "work", "works", "working", "drink", "drinks", "drive", "drives", "prefer",
+        "prefers", "use", "uses", "park", "sleep", "sleeps", "study", "studies", "train", "trains", "wake", "wakes",
+    }
+)  # fmt: skip
+"""Verbs of what is so until it changes, and of one thing at a time."""
+_SAME_THING = tuple(
+    frozenset(group.split())
+    for group in (
+        "live lives living lived move moved moving reside stay staying flat apartment house home city town",
+        "work works working worked job employer company position join joined start started hired",
+        "drive drives driving car sold buy bought",
+        "doctor dentist gp physician",
+        "phone number mobile telephone",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A text and when it was said; `known`: by a person, so that it can replace another's."""
+
+    text: str
+    told_at: float
+    known: bool = True
+
+
+def replaced(statements: Sequence[Statement]) -> dict[int, int]:
+    """Of some statements those that a later one replaces: their places, and the place of the newest that does."""
+    read = [_read(one) for one in statements[:MOST_COMPARED]]
+    order = sorted(range(len(read)), key=lambda place: statements[place].told_at)
+    found: dict[int, int] = {}
+    for n, older in enumerate(order):
+        for newer in order[n + 1 :]:
+            first, second = read[older], read[newer]
+            if first is None or second is None or statements[older].told_at == statements[newer].told_at:
+                continue
+            if statements[newer].known >= statements[older].known and _replaces(first, second):
+                found[older] = newer
+    return found
+
+
+@dataclass(frozen=True)
+class _Read:
+    text: str
+    words: tuple[str, ...]
+    people: frozenset[str]
+    content: frozenset[str]
+
+
+def _read(statement: Statement) -> _Read | None:
+    text = statement.text
+    if len(text) > LONGEST:
+        return None
+    words = tuple(word.casefold().replace("’", "'") for word in _WORD.findall(text))
+    people = frozenset(_PEOPLE[word] for word in words if word in _PEOPLE)
+    content = frozenset(
+        stem for word in words if word not in STOP_WORDS and word not in _PEOPLE for stem in filed_as(word)
+    )
+    return _Read(text, words, people, content)
+
+
+def _replaces(older: _Read, newer: _Read) -> bool:
+    if older.content == newer.content:
+        return False
+    return _same_beginning(older, newer) or _says_changed(older, newer)
+
+
+def _same_beginning(older: _Read, newer: _Read) -> bool:
+    """Whether both say of the same thing what it is, in the same words but for the last ones."""
+    shared = 0
+    for first, second in zip(older.words, newer.words, strict=False):
+        if first != second:
+            break
+        shared += 1
+    begin, rest = older.words[:shared], min(len(older.words), len(newer.words)) - shared
+    if shared < 3 or not 0 < rest <= shared + 2:
+        return False
+    if begin[0] in _OF_ONE and not _IS.isdisjoint(begin):
+        return any(word not in STOP_WORDS and word not in _PEOPLE for word in begin)
+    return not _HABITS.isdisjoint(begin)
+
+
+def _says_changed(older: _Read, newer: _Read) -> bool:
+    """Whether the later one says that what the other is about has changed."""
+    renewed = any(word.casefold() in older.words for word in _NEW.findall(newer.text))
+    if not (renewed or _CHANGES.search(newer.text)):
+        return False
+    about = older.content & newer.content
+    if older.people != newer.people:
+        # "The meeting is on Monday", "We moved the meeting": whose it is says nothing
+        return not older.people and bool(about) and older.words[0] in _OF_ONE
+    if not older.people and older.words[0] not in newer.words:
+        return False
+    if not (_about_subject(older, newer) and _about_subject(newer, older)):
+        return False
+    same = any(_holds(group, older) and _holds(group, newer) for group in _SAME_THING)
+    return same or len(about) >= max(1, min(len(older.content), 3) - 1)
+
+
+def _about_subject(one: _Read, other: _Read) -> bool:
+    """Whether what one begins with, "my sister", "our new car", stands in the other too."""
+    if one.words[0] not in _OF_ONE:
+        return True
+    subject = one.words[1:4]
+    return not other.content or any(word in other.words for word in subject if word not in STOP_WORDS)
+
+
+def _holds(group: frozenset[str], statement: _Read) -> bool:
+    return any(word in group for word in statement.words)
