@@ -45,8 +45,19 @@ ATOMS = (
     "Based on the chat history", "<|fim_", "<｜fim▁", "<fim", "\u2028", "\u00a0", "\u0301", "e\u0301",
     "\u200d", "\u202e", "\x00", "\ufffd", "中", "🙂", "<|im_<|im_start|>start|>", "<s", "<<s>s>", "User: ",
     "Q: ", "[INST] ", "-00001-of-", ".gguf", "hf:a/", "sha256-", "root ::= ", "L1-", "mock-", "-mean", "5m",
-    "1h1m", "1ms", "session_", ";", ",", "é", "İ", "ß",
+    "1h1m", "1ms", "session_", ";", ",", "é", "İ", "ß", "vor 2 ", "am 8. ", "letzten ", "il y a ", "hier ",
+    "de mayo ", "el 8 de ", "na sexta ", "2023年5月", "三十", "上", "去年の", "先週の",
 )  # fmt: skip
+
+
+def time_patterns() -> dict[str, re.Pattern[str]]:
+    """Those of languages, which are compiled when they are first met."""
+    return {
+        f"recall.time_expressions.LANGUAGES[{place}].patterns[{n}]": pattern
+        for place, language in enumerate(time_expressions.LANGUAGES)
+        for n, (pattern, _) in enumerate(language.patterns)
+    }
+
 
 BOUNDED = {
     # these are given a part of a text alone, of so many characters at most
@@ -57,6 +68,8 @@ BOUNDED = {
     "server.engine.durations._PART": 64,
     "server.engine.durations._seconds": 64,
     "recall.time_expressions.spans": 8192,
+    "recall.time_expressions.spans, all languages": 8192,
+    **dict.fromkeys(time_patterns(), 8192),
 }
 WHOLE = {"store.model_record._CAPTURED", "gguf.references._HUB_REF"}
 """Patterns that a text is only ever held against as a whole."""
@@ -74,6 +87,7 @@ def modules() -> list[tuple[str, ModuleType]]:
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
+    yield from time_patterns().items()
     for name, module in modules():
         for key, value in vars(module).items():
             if isinstance(value, re.Pattern):
@@ -102,6 +116,9 @@ NEUTRALISE = prompt_block.Neutraliser(COMMON_CONTROLS)
 TOOLS = Tools([{"function": {"name": "f"}}], CallStyle(bare=True))
 MORE: dict[str, Callable[[str], Any]] = {
     "recall.time_expressions.spans": lambda text: time_expressions.spans(text, 1.7e9),
+    "recall.time_expressions.spans, all languages": lambda text: time_expressions.spans(
+        f"may mai mayo maio hier 月 8 {text}", 1.7e9
+    ),
     "memory.text_splitting.split_passages": text_splitting.split_passages,
     "memory.prompt_block.Neutraliser": NEUTRALISE,
     "memory.prompt_injection._is_shown": lambda text: prompt_injection._is_shown(text, [text + "b", text[1:] + "b"]),
