@@ -19,7 +19,7 @@ import typer
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from .commands import bench_encoder, bench_recall, chat, maintenance, memories, serve, tune
+from .commands import bench_answers, bench_encoder, bench_recall, chat, maintenance, memories, serve, tune
 from .commands.options import Settings
 
 app = typer.Typer(
@@ -86,6 +86,7 @@ bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure
 app.add_typer(bench, name="bench", rich_help_panel=_BANK)
 bench.command("encoder")(bench_encoder.encoder)
 bench.command("recall")(bench_recall.recall)
+bench.command("answers")(bench_answers.answers)
 
 
 class _Notes(logging.Handler):

@@ -1,9 +1,9 @@
 """Conversations with questions whose evidence is known, in the shape of LoCoMo.
 
 A list of ``{sample_id, conversation {session_N: [{speaker, dia_id, text, blip_caption?}], session_N_date_time?},
-qa [{question, evidence [dia_id], category?, question_date?}]}``. Evidence that names no turn is left out; questions
-without any are left out and counted. A turn becomes a memory as a chat would store it: its speaker is the role, its
-session the conversation, the sample the namespace.
+qa [{question, answer? | adversarial_answer?, evidence [dia_id], category?, question_date?}]}``. Evidence that names no
+turn is left out; questions without any are left out and counted. A turn becomes a memory as a chat would store it: its
+speaker is the role, its session the conversation, the sample the namespace.
 """
 
 from __future__ import annotations
@@ -31,12 +31,18 @@ _DAY = 86400.0
 
 @dataclass(frozen=True)
 class LabelledQuestion:
-    """A question, the rows of the turns that answer it, its category, and when it is asked."""
+    """A question, the rows of the turns that answer it, its category, and when it is asked.
+
+    `answers` are those accepted: none where the conversation holds no answer, None where the file does not say. `wrong`
+    is what must not be answered.
+    """
 
     text: str
     evidence: frozenset[int]
     category: str
     now: float
+    answers: tuple[str, ...] | None = None
+    wrong: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ def _conversation(sample: Mapping[str, Any]) -> LabelledConversation:
     asked = [
         LabelledQuestion(
             qa["question"], frozenset(rows[turn] for turn in named), str(qa.get("category", "–")),
-            parse_stamp(qa.get("question_date"), last + _DAY),
+            parse_stamp(qa.get("question_date"), last + _DAY), *_answers(qa),
         )
         for qa in sample["qa"]
         if (named := frozenset(_named(qa.get("evidence") or (), rows)))
@@ -106,6 +112,18 @@ def _conversation(sample: Mapping[str, Any]) -> LabelledConversation:
     return LabelledConversation(
         name, tuple(turns.values()), tuple(sessions), tuple(asked), len(sample["qa"]) - len(asked)
     )
+
+
+def _answers(qa: Mapping[str, Any]) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """What is accepted, and what is wrong: a question with an adversarial answer has no other one."""
+    if qa.get("adversarial_answer") is not None:
+        return (), texts_of(qa["adversarial_answer"])
+    return None if qa.get("answer") is None else texts_of(qa["answer"]), ()
+
+
+def texts_of(value: Any) -> tuple[str, ...]:
+    """One answer, or a list of them, as texts; such files write a year as a number."""
+    return tuple(str(one) for one in value) if isinstance(value, list) else (str(value),)
 
 
 def _memory(turn: Mapping[str, Any], name: str, session: str, when: float) -> NewMemory:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from membank_llama.core.errors import ModelError, ModelFileError
-
 from .bank_opening import prepare
+from .chat_model import load_chat_model, trained_context
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .options import (
     BankOption,
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
 
-DEFAULT_CONTEXT = 4096
 DEFAULT_TEMPERATURE = 0.7
 
 
@@ -90,7 +88,7 @@ def chat(
     where = bank_path(ctx, bank, NAME if toy else "default") if memory else None
     if temperature is None:
         temperature = 0.0 if toy else DEFAULT_TEMPERATURE
-    options: dict[str, Any] = {"n_ctx": context or _trained_context(path), "n_gpu_layers": gpu_layers}
+    options: dict[str, Any] = {"n_ctx": context or trained_context(path), "n_gpu_layers": gpu_layers}
     options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
     options |= {} if seed is None else {"seed": seed}
     wanted = capture_wanted(layer, pooling, template)
@@ -118,7 +116,7 @@ def _opened(
 
     with ExitStack() as stack:
         if bank is None:
-            llm = _load(path, options)
+            llm = load_chat_model(path, options)
             stack.callback(llm.close)
             yield llm
             return
@@ -130,10 +128,10 @@ def _opened(
         if adapter is not None:
             # the bank first: where another process holds it, nobody waits for the chat model
             opened = _bank(stack, adapter, bank)
-            llm = _load(path, options)
+            llm = load_chat_model(path, options)
             stack.callback(llm.close)
         else:
-            llm = _load(path, options)
+            llm = load_chat_model(path, options)
             # closed last: the adapter's context lives on these weights
             stack.callback(llm.close)
             own = adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
@@ -152,34 +150,6 @@ def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:
     stack.callback(adapter.close)
     with progress_bar() as progress:
         return stack.enter_context(MemBank(adapter, path, progress=progress))
-
-
-def _load(path: Path, options: dict[str, Any]) -> Any:
-    from jinja2 import TemplateError
-
-    from membank_llama.gguf.capabilities import read_facts
-    from membank_llama.gguf.checks import check_loadable, unreadable_template
-    from membank_llama.memory.llama_with_memory import SafeLlama
-
-    check_loadable(path)
-    if not read_facts(path).causal:
-        raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
-    try:
-        return SafeLlama(str(path), **options)
-    except TemplateError as exc:
-        raise unreadable_template(path, exc) from exc
-    except (ValueError, RuntimeError, AssertionError) as exc:
-        raise ModelFileError(
-            f"llama.cpp cannot load {path}: {exc}. It may be of a kind this version does not know, or too large for "
-            "this machine; pip install -U llama-cpp-python, or a smaller model or --ctx, may help"
-        ) from exc
-
-
-def _trained_context(path: Path) -> int:
-    from membank_llama.gguf.capabilities import read_facts
-
-    trained = read_facts(path).n_ctx_train
-    return min(DEFAULT_CONTEXT, trained) if trained > 0 else DEFAULT_CONTEXT
 
 
 def _greet(llm: Any, path: Path) -> None:

@@ -1,0 +1,45 @@
+"""A chat model from its file, with errors that say what to do. What is heavy is imported inside the functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from membank_llama.core.errors import ModelError, ModelFileError
+
+DEFAULT_CONTEXT = 4096
+
+
+def load_chat_model(path: Path, options: dict[str, Any]) -> Any:
+    """A `llama_cpp.Llama` that can chat.
+
+    Raises:
+        ModelFileError: the file is damaged, or llama.cpp cannot load it.
+        ModelError: it makes embeddings.
+    """
+    from jinja2 import TemplateError
+
+    from membank_llama.gguf.capabilities import read_facts
+    from membank_llama.gguf.checks import check_loadable, unreadable_template
+    from membank_llama.memory.llama_with_memory import SafeLlama
+
+    check_loadable(path)
+    if not read_facts(path).causal:
+        raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
+    try:
+        return SafeLlama(str(path), **options)
+    except TemplateError as exc:
+        raise unreadable_template(path, exc) from exc
+    except (ValueError, RuntimeError, AssertionError) as exc:
+        raise ModelFileError(
+            f"llama.cpp cannot load {path}: {exc}. It may be of a kind this version does not know, or too large for "
+            "this machine; pip install -U llama-cpp-python, or a smaller model or --ctx, may help"
+        ) from exc
+
+
+def trained_context(path: Path) -> int:
+    """Tokens of context: what a model was made for, and not more than a small machine has room for."""
+    from membank_llama.gguf.capabilities import read_facts
+
+    trained = read_facts(path).n_ctx_train
+    return min(DEFAULT_CONTEXT, trained) if trained > 0 else DEFAULT_CONTEXT
