@@ -115,7 +115,7 @@ def ago(day: str, today: str) -> str:
         return ""
     if days < 2:
         return ("today", "yesterday")[days]
-    for most, length, name in ((14, 1, "days"), (61, 7, "weeks"), (730, 30.44, "months"), (1 << 30, 365.25, "years")):
+    for most, length, name in ((14, 1, "days"), (61, 7, "weeks"), (730, 30.4, "months"), (1 << 30, 365, "years")):
         if days < most:
             return f"{int(days / length)} {name} ago"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -250,8 +251,7 @@ def test_a_rendering_shows_every_memory_once_and_keeps_its_marks(name: str) -> N
     assert sorted(block.ids) == [1, 2, 3] and block.tokens == len(block.text)
     for said in ("I bought a boat.", "I sold it.", "Pity!"):
         assert block.text.count(said) == 1
-    oldest_first = block.text.index("I bought") < block.text.index("I sold")
-    assert oldest_first is (name != "newest")
+    assert block.text.index("I bought") < block.text.index("I sold")
     less = made(MEMORIES, len(block.text) - 1, len, Neutraliser(()), timezone.utc)
     assert (less.ids, list(less.skipped)) == ((2, 1), [3])
     assert less.tokens < block.tokens
@@ -275,8 +275,8 @@ def test_days_stand_over_what_was_told_on_them() -> None:
 
 @pytest.mark.parametrize(
     ("days", "ago"),
-    [(0, "today"), (-3, "today"), (1, "yesterday"), (13, "13 days ago"), (14, "2 weeks ago"), (61, "2 months ago"),
-     (729, "24 months ago"), (730, "2 years ago")],
+    [(0, "today"), (-3, ""), (1, "yesterday"), (13, "13 days ago"), (14, "2 weeks ago"), (61, "2 months ago"),
+     (729, "23 months ago"), (730, "2 years ago")],
 )  # fmt: skip
 def test_how_long_ago(days: int, ago: str) -> None:
     assert Moment(NOW, timezone.utc).ago(SessionMemory(1, "x", "user", NOW - days * DAY)) == ago
@@ -300,6 +300,9 @@ def llm(recall_tiny: Path) -> Iterator[SafeLlama]:
     opened.close()
 
 
+_AGO = re.compile(r" \(\d+ \w+ ago\)")
+
+
 def test_the_block_is_the_one_that_the_drop_in_would_give(tmp_path: Path, llm: SafeLlama, recall_tiny: Path) -> None:
     cases = answer_cases(read_talks(written(tmp_path / "life.json", everyday())))
     with LlamaCppAdapter(recall_tiny, n_threads=1) as adapter:
@@ -310,7 +313,8 @@ def test_the_block_is_the_one_that_the_drop_in_would_give(tmp_path: Path, llm: S
                 options = MemoryOptions(namespace="everyday", zone=timezone.utc)
                 message = {"role": "user", "content": case.question.text}
                 _, last = PromptInjector(bench.bank).messages([message], bench._tokens, options, "new")
-                assert last is not None and block.text == last.block
+                # the drop-in asks now
+                assert last is not None and _AGO.sub("", block.text) == _AGO.sub("", last.block)
             assert bench.evidence(cases[1]) == [
                 SessionMemory(4, "My sister Ana lives in Faro now.", "user", NOW - DAY - 4 * 3600 + 300, "everyday/2")
             ]
@@ -323,7 +327,7 @@ def test_a_speaker_is_named_once(tmp_path: Path, llm: SafeLlama) -> None:
     bench = AnswerBench(cases, MockAdapter(DIM), llm, tmp_path / "bank")
     try:
         block = bench.block(bench.evidence(cases[0]), RENDERINGS["lines"](NOW))
-        assert "- 2023-05-08, Ana: My dog is called Bruno." in block.text
+        assert "- 2023-05-08 (2 years ago), Ana: My dog is called Bruno." in block.text
         with pytest.raises(ModelError, match="could not answer"):
             bench.ask("why? " * 2000, block)
     finally:

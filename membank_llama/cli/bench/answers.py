@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timezone
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +26,8 @@ from membank_llama.adapters.llama_cpp.vocabulary import Vocabulary
 from membank_llama.core.errors import InvalidInputError, ModelError
 from membank_llama.core.types import Progress
 from membank_llama.memory.bank import MemBank
-from membank_llama.memory.prompt_block import Block, Neutraliser, Remembered, build_block, excerpted
+from membank_llama.memory.block_lines import Remembered
+from membank_llama.memory.prompt_block import Block, Neutraliser, build_block, excerpted
 from membank_llama.memory.prompt_injection import MemoryOptions
 from membank_llama.memory.text_splitting import clean_text
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 INSTRUCTION = "Answer in a few words."
 ANSWER_TOKENS = 32
 NONE, EVIDENCE = "none", "evidence"
-RENDERINGS: Mapping[str, RenderingMaker] = {"lines": lambda _: build_block} | dict(VARIANTS)
+RENDERINGS: Mapping[str, RenderingMaker] = {"lines": lambda now: partial(build_block, now=now)} | dict(VARIANTS)
 """Ways to write a block, by name; `lines` is the one that prompts are given."""
 
 _SEED = 20231
@@ -214,7 +215,10 @@ class AnswerBench:
     def evidence(self, case: AnswerCase) -> list[SessionMemory]:
         """The turns that hold the answer."""
         found = [self.bank.get(memory) for memory in sorted(self._evidence_ids(case))]
-        return [SessionMemory(m.id, _unnamed(m.text, m.role), m.role, m.created_at, m.conversation) for m in found]
+        return [
+            SessionMemory(m.id, _unnamed(m.text, m.role), m.role, m.created_at, m.conversation, m.source, m.metadata)
+            for m in found
+        ]
 
     def _evidence_ids(self, case: AnswerCase) -> frozenset[int]:
         ids = self._ids[case.talk.name]
@@ -282,7 +286,9 @@ class AnswerBench:
 
 def _shown(memory: Remembered, conversation: str | None) -> SessionMemory:
     text = _unnamed(memory.text, memory.role)
-    return SessionMemory(memory.memory_id, text, memory.role, memory.created_at, conversation)
+    return SessionMemory(
+        memory.memory_id, text, memory.role, memory.created_at, conversation, memory.source, memory.metadata
+    )
 
 
 def _unnamed(text: str, role: str) -> str:
