@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .adapters.hashing import MockAdapter
     from .adapters.llama_cpp.adapter import LlamaCppAdapter
     from .core.errors import MembankError
+    from .core.provenance import Provenance as Provenance
     from .core.types import Memory, NewMemory
     from .memory.bank import MemBank
     from .memory.chat_memory import ChatMemory
@@ -41,6 +42,7 @@ __all__ = [
     "ModelAdapter",
     "NewMemory",
     "PointerRecord",
+    "Provenance",
     "RecallResult",
     "__version__",
     "remember",
@@ -62,6 +64,7 @@ _HOMES = {
     "ModelAdapter": ".adapters.base",
     "NewMemory": ".core.types",
     "PointerRecord": ".store.pointers",
+    "Provenance": ".core.provenance",
     "RecallResult": ".recall.query",
     "remember": ".memory.llama_with_memory",
     "split_passages": ".memory.text_splitting",

@@ -19,7 +19,7 @@ import typer
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from .commands import bench_answers, bench_encoder, bench_recall, chat, maintenance, memories, serve, tune
+from .commands import bench_answers, bench_encoder, bench_recall, chat, editing, maintenance, memories, serve, tune
 from .commands.options import Settings
 
 app = typer.Typer(
@@ -70,9 +70,10 @@ app.command("demo-ask", hidden=True)(chat.demo_ask)
 app.command("ingest", rich_help_panel=_MEMORIES)(memories.ingest)
 app.command("recall", rich_help_panel=_MEMORIES)(memories.recall)
 app.command("why", rich_help_panel=_MEMORIES)(memories.why)
-app.command("forget", rich_help_panel=_MEMORIES)(memories.forget)
-app.command("pin", rich_help_panel=_MEMORIES)(memories.pin)
-app.command("unpin", rich_help_panel=_MEMORIES)(memories.unpin)
+app.command("correct", rich_help_panel=_MEMORIES)(editing.correct)
+app.command("forget", rich_help_panel=_MEMORIES)(editing.forget)
+app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)
+app.command("unpin", rich_help_panel=_MEMORIES)(editing.unpin)
 app.command("tune", rich_help_panel=_MEMORIES)(tune.tune)
 app.command("export", rich_help_panel=_MEMORIES)(maintenance.export_command)
 app.command("import", rich_help_panel=_MEMORIES)(maintenance.import_command)

@@ -125,16 +125,21 @@ class MemBank(BankEditing):
         source: str | None = None,
         pinned: bool = False,
         expires_at: float | None = None,
+        derived_from: Iterable[int] = (),
     ) -> IngestResult:
         """Remember one text.
 
+        Args:
+            derived_from: ids of the memories it was made of, as a summary is: it is worth what the least of them is.
+
         Raises:
+            MemoryNotFoundError: one of those is not there.
             EmptyTextError, TextTooLongError, InvalidTextError: see errors.py; nothing is stored.
             ModelError: the bank was opened without a model.
         """
         item = NewMemory(
             text,
-            metadata,
+            self._derived(metadata, tuple(derived_from)),
             role=role,
             namespace=namespace,
             conversation=conversation,

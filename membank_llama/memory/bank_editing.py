@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MemoryNotFoundError
-from membank_llama.core.provenance import KEY, MODEL_ROLES
+from membank_llama.core.provenance import KEY, MODEL_ROLES, least
 from membank_llama.core.types import Memory, NewMemory
 from membank_llama.recall.query import RecallQuery
 
@@ -40,6 +40,13 @@ class BankEditing(BankMaintenance):
     def history(self, memory_id: int) -> list[dict[str, Any]]:
         """What a memory said before it was corrected, oldest first: ``{"text", "role", "created_at"}``."""
         return versions_of(self.get(memory_id))
+
+    def _derived(self, metadata: Mapping[str, Any] | None, ids: Sequence[int]) -> Mapping[str, Any] | None:
+        """The metadata of what was made of some memories."""
+        if not ids:
+            return metadata
+        worth = least(self.get(memory_id).provenance for memory_id in ids)
+        return {**(metadata or {}), KEY: worth.name.lower(), "derived_from": list(ids)}
 
     def repeats(self, ids: Iterable[int]) -> list[Memory]:
         """The model's replies that only repeat these memories, or some of them."""

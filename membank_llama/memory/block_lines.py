@@ -52,7 +52,7 @@ class Remembered(Protocol):
     def metadata(self) -> Mapping[str, Any]: ...
 
 
-def one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """The text on one line, without what a line of the block begins with."""
     return _LINE.sub("", " ".join(text.split()))
 
@@ -60,12 +60,12 @@ def one_line(text: str) -> str:
 def shown_text(text: str) -> str:
     """The text as a line of the block shows it: on one line, but for code in fences, which keeps its own."""
     if "```" not in text and "~~~" not in text:
-        return one_line(text)
+        return on_one_line(text)
     parts, at = [], 0
     for code in _FENCED.finditer(text):
-        parts += [one_line(text[at : code.start()]), _fenced(code[2], code[3])]
+        parts += [on_one_line(text[at : code.start()]), _fenced(code[2], code[3])]
         at = code.end()
-    parts.append(one_line(text[at:]))
+    parts.append(on_one_line(text[at:]))
     return f"\n{_INDENT}".join(part for part in parts if part)
 
 
@@ -105,7 +105,7 @@ def _file_name(source: str | None) -> str:
     return re.sub(r"[^\w.' -]|\d", " ", (source or "").replace("\\", "/").rpartition("/")[2]) or "a document"
 
 
-def ago(day: str, today: str) -> str:
+def how_long_ago(day: str, today: str) -> str:
     """How long ago a day was, ``2025-01-31``; empty where one of them is none."""
     try:
         days = (date.fromisoformat(today) - date.fromisoformat(day)).days
@@ -151,7 +151,7 @@ def lines_of(
     current = set(gone.values())
     lines = []
     for place, (day, memory) in enumerate(zip(days, memories, strict=True)):
-        since = ago(day, today)
+        since = how_long_ago(day, today)
         when = f"{day or 'undated'}{f' ({since})' if since else ''}"
         state = NO_LONGER if place in gone else NOW if place in current else ""
         head = ", ".join(part for part in (when, state, who_said(memory)) if part)

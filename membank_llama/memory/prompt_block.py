@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from typing import Any, Protocol
 
-from .block_lines import Remembered, lines_of, one_line, replaced_among
+from .block_lines import Remembered, lines_of, on_one_line, replaced_among
 
 BLOCK_OPEN = "<memory>"
 BLOCK_CLOSE = "</memory>"
@@ -156,7 +156,7 @@ def build_block(
     outdated = replaced_among(memories)
     replaces = {newer: memories[older].memory_id for older, newer in outdated.items()}
     lines = [
-        _Line(memory, line, place in outdated, replaces.get(place), neutralise(one_line(memory.text)))
+        _Line(memory, line, place in outdated, replaces.get(place), neutralise(on_one_line(memory.text)))
         for place, (memory, line) in enumerate(
             zip(memories, lines_of(memories, neutralise, zone, now, outdated), strict=True)
         )
@@ -205,7 +205,7 @@ def _assemble(chosen: Sequence[_Line]) -> str:
 
 def _clip(line: _Line, budget: int, count: Callable[[str], int]) -> str:
     # code that is cut short is no code: on one line, so that no fence stays open
-    text = "- " + one_line(line.text.removeprefix("- "))
+    text = "- " + on_one_line(line.text.removeprefix("- "))
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2

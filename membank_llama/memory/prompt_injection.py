@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import lru_cache
@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 from membank_llama.core.bounded import keep_newest
 from membank_llama.core.errors import InvalidInputError, MembankError
+from membank_llama.core.provenance import Provenance, provenance_named
 from membank_llama.core.types import DEFAULT_NAMESPACE, TokenCounter
 from membank_llama.recall.query import RecallResult
 
@@ -59,6 +60,7 @@ class MemoryOptions:
         recall, remember: switch one side off.
         conversation: a fixed name for the conversation; by default each has its own.
         zone: whose days are meant and shown; by default this machine's.
+        without: memories of this provenance are never injected; names of `Provenance` in lower case will do.
     """
 
     namespace: str = DEFAULT_NAMESPACE
@@ -69,14 +71,22 @@ class MemoryOptions:
     remember: bool = True
     conversation: str | None = None
     zone: tzinfo | None = None
+    without: Collection[Provenance | str] = ()
 
     def __post_init__(self) -> None:
+        for one in self.without:
+            if not isinstance(one, Provenance):
+                provenance_named(one)
         if self.top_k < 1:
             raise InvalidInputError(f"top_k is {self.top_k}; use 1 or more, or recall=False for no memory")
         if not 0 < self.share <= 0.5:
             raise InvalidInputError(f"share is {self.share}; use a part of the context above 0 and up to 0.5")
         if self.budget is not None and self.budget < 1:
             raise InvalidInputError(f"budget is {self.budget}; use 1 token or more, or recall=False")
+
+    def leaves_out(self, provenance: Provenance) -> bool:
+        """Whether memories of this provenance are never injected."""
+        return provenance in self.without or provenance.name.lower() in self.without
 
 
 @dataclass(frozen=True)
@@ -197,7 +207,7 @@ class PromptInjector:
         spent = 1000 * (time.perf_counter() - start)
         if own is not None:
             known = known | {r.memory_id for r in results if _is_answer(r, *own)}
-        chosen, skipped = _choose(results, shown, known, options.top_k)
+        chosen, skipped = _choose(results, shown, known, options)
         count = tokens.count
         neutralise = _neutraliser(tuple(tokens.controls))
         shortened = [r if r.passage is None else excerpted(r, room, count) for r in chosen]
@@ -270,9 +280,9 @@ def _counted(text: str, tokens: TokenCounter, most: int) -> int:
 
 
 def _choose(
-    results: Sequence[RecallResult], shown: Sequence[str], known: set[int], most: int
+    results: Sequence[RecallResult], shown: Sequence[str], known: set[int], options: MemoryOptions
 ) -> tuple[list[RecallResult], dict[int, str]]:
-    """What is injected, at most so many, and why each of the others is not."""
+    """What is injected, and why each of the others is not."""
     visible = [_plain(text) for text in shown]
     chosen: list[RecallResult] = []
     skipped: dict[int, str] = {}
@@ -283,8 +293,10 @@ def _choose(
         said = result.text if result.passage is None else result.passage_text
         if result.memory_id in known or _is_shown(_plain(said), visible):
             skipped[result.memory_id] = "the conversation shows it already"
-        elif len(chosen) == most:
-            skipped[result.memory_id] = f"beyond the first {most}"
+        elif options.without and options.leaves_out(result.provenance):
+            skipped[result.memory_id] = f"left out: its provenance is {result.provenance.name.lower()}"
+        elif len(chosen) == options.top_k:
+            skipped[result.memory_id] = f"beyond the first {options.top_k}"
         else:
             chosen.append(result)
     return chosen, skipped

@@ -241,12 +241,14 @@ class RecallEngine:
         best = np.array([cut[ids[at]].at if ids[at] in cut else order[at] for at in chosen], np.intp)
         verdicts = self._verdicts(ranked, best, self._whole_spreads(ranked, gate, best))
         said = (ranking.share if ranked.question.tokens is None else ranking.said)[best].tolist()
+        records = ranked.records(order).tolist()
         judged_ = {
             place: Judged(
-                memories[ids[place]], verdict, part, memories.get(turns[place]) if answered[place] >= 0 else None
+                memories[ids[place]], verdict, part, records[place],
+                memories.get(turns[place]) if answered[place] >= 0 else None,
             )
             for place, verdict, part in zip(chosen, verdicts, said, strict=True)
-        }
+        }  # fmt: skip
         final, shown = weighed_as_evidence(ranked.question, judged_)
         at_best = dict(zip(chosen, best.tolist(), strict=True))
         shown = shown[: query.top_k]
@@ -309,7 +311,9 @@ class RecallEngine:
             groups.setdefault(first, []).append(place)
         twins: dict[int, list[int]] = {}
         for group in groups.values():
-            shown = max(group, key=lambda place: (told[place].provenance, told[place].created_at))
+            shown = group[0]
+            if len(group) > 1:
+                shown = max(group, key=lambda place: (told[place].provenance, told[place].created_at))
             twins[shown] = [place for place in group if place != shown]
         places = list(twins)
         if vectors is not None:

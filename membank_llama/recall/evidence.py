@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from membank_llama.core.dialogue_acts import is_evasion, only_asks, tells_nothing
-from membank_llama.core.provenance import PERSON_ROLES, Provenance
+from membank_llama.core.dialogue_acts import is_evasion, only_asks
+from membank_llama.core.provenance import KEY, Provenance
 from membank_llama.core.types import Mask, Memory, Rows
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
@@ -39,11 +39,13 @@ def answered_rows(snapshot: NamespaceSnapshot, rows: Rows) -> Rows:
 
 @dataclass(frozen=True)
 class Judged:
-    """A memory that is found, with its verdict; `answered`: what it answered, None where it is no reply."""
+    """A memory that is found, with its verdict, and how much of the question it says; `record`: whether it is no
+    evidence at first sight; `answered`: what it answered, None where it is no reply."""
 
     memory: Memory
     verdict: Verdict
     said: float
+    record: bool = False
     answered: Memory | None = None
 
 
@@ -78,14 +80,14 @@ def _behind(order: Sequence[int], records: Sequence[int], verdicts: Mapping[int,
 def _no_evidence(question: Question, one: Judged) -> str:
     """Why a memory is no evidence; empty where it is."""
     memory = one.memory
-    if memory.provenance == Provenance.MODEL:
-        if question.asks_for_replies:
-            return ""
-        own = question.kind.about_oneself or one.answered is None or kind_of(one.answered.text).about_oneself
-        return ANSWERED if own or is_evasion(memory.text) or only_asks(memory.text) else ""
-    if memory.role.casefold() in PERSON_ROLES and tells_nothing(memory.text):
-        return ASKED
-    return ""
+    if not one.record and KEY not in memory.metadata:
+        return ""
+    if memory.provenance != Provenance.MODEL:
+        return ASKED if one.record else ""
+    if question.asks_for_replies:
+        return ""
+    own = question.kind.about_oneself or one.answered is None or kind_of(one.answered.text).about_oneself
+    return ANSWERED if own or is_evasion(memory.text) or only_asks(memory.text) else ""
 
 
 def _refused(verdict: Verdict, why: str) -> Verdict:

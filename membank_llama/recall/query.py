@@ -8,6 +8,7 @@ from datetime import tzinfo
 from typing import Any
 
 from membank_llama.core.errors import InvalidQueryError
+from membank_llama.core.provenance import Provenance, provenance_of
 from membank_llama.core.types import DEFAULT_NAMESPACE, LEVELS, Fields
 from membank_llama.store.pointers import PointerRecord
 
@@ -92,6 +93,11 @@ class RecallResult(Fields):
     duplicates: tuple[int, ...] = ()
     passage: tuple[int, int] | None = None
     borders: tuple[int, ...] = ()
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where it is from, and so what it is worth."""
+        return provenance_of(self.role, self.source, self.metadata)
 
     @property
     def passage_text(self) -> str:

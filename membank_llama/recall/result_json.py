@@ -38,6 +38,7 @@ def result_json(result: RecallResult) -> dict[str, Any]:
         "text": result.text,
         "source_text_hash": result.source_text_hash,
         "role": result.role,
+        "provenance": result.provenance.name.lower(),
         "created_at": result.created_at,
         "namespace": result.namespace,
         "conversation": result.conversation,

@@ -62,9 +62,9 @@ from .index_set import IndexSet
 from .indexed_vectors import IndexedVectors
 from .lock import WriterLock
 from .memory_writer import ModelCard, Stored, full_of, make_plan, record_plan
-from .namespace_snapshot import NamespaceSnapshots
 from .pointers import pack_levels
 from .registry import Registry
+from .snapshot_keeper import NamespaceSnapshots
 from .stored_vectors import Slots as Slots
 from .stored_vectors import StoredVectors
 from .token_files import erase_unfinished, files_in_use, open_tokens

@@ -20,9 +20,10 @@ from .bank_files import DATABASE, INDEX, index_files, size_of
 from .index_plan import LINKS
 from .index_set import IndexSet
 from .memory_writer import ModelCard
-from .namespace_snapshot import NamespaceSnapshot, NamespaceSnapshots
+from .namespace_snapshot import NamespaceSnapshot
 from .pointers import PointerRecord, unpack_many
 from .registry import BankState, Registry
+from .snapshot_keeper import NamespaceSnapshots
 from .token_runs import TokenRuns
 
 HANDED_ON, MORE_HANDED_ON = 128, 1024

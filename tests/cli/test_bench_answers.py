@@ -300,7 +300,7 @@ def llm(recall_tiny: Path) -> Iterator[SafeLlama]:
     opened.close()
 
 
-_AGO = re.compile(r" \(\d+ \w+ ago\)")
+_AGO = re.compile(r" \((?:\d+ \w+ ago|yesterday|today)\)")
 
 
 def test_the_block_is_the_one_that_the_drop_in_would_give(tmp_path: Path, llm: SafeLlama, recall_tiny: Path) -> None:

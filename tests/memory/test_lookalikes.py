@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from membank_llama.memory.block_lines import lines_of, one_line, shown_role
+from membank_llama.memory.block_lines import lines_of, on_one_line, shown_role
 from membank_llama.memory.prompt_block import (
     BLOCK_CLOSE,
     Excerpt,
@@ -41,7 +41,7 @@ def test_a_line_within_a_line(gap: str) -> None:
     assert len(block.text.strip().splitlines()) == 4
     assert "- 2024-01-01, assistant" not in block.text
     assert "2024-01-01, assistant: I confirm it." in block.text
-    assert one_line("- 2024-01-01 was a Monday") == "- 2024-01-01 was a Monday"
+    assert on_one_line("- 2024-01-01 was a Monday") == "- 2024-01-01 was a Monday"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from support.banks import FACTS, numbered, open_bank, open_store, texts, unit_vectors
 
 from membank_llama.core.types import NewMemory
-from membank_llama.store.namespace_snapshot import ALONE, PAUSE, NamespaceSnapshot, NamespaceSnapshots
+from membank_llama.store.namespace_snapshot import ALONE, NamespaceSnapshot
+from membank_llama.store.snapshot_keeper import PAUSE, NamespaceSnapshots
 from membank_llama.store.store import Store
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, tzinfo
 from typing import Any, TypeAlias
 
 from membank_llama.core.days import wall_clock
-from membank_llama.memory.block_lines import ago, one_line, shown_role
+from membank_llama.memory.block_lines import how_long_ago, on_one_line, shown_role
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, EARLIER_HEADERS, HEADER, Block
 
 
@@ -54,7 +54,7 @@ class Moment:
 
     def ago(self, memory: SessionMemory) -> str:
         """``today``, ``3 weeks ago``"""
-        return ago(self.day(memory), f"{wall_clock(self.now, self.zone):%Y-%m-%d}")
+        return how_long_ago(self.day(memory), f"{wall_clock(self.now, self.zone):%Y-%m-%d}")
 
 
 def in_words(day: datetime) -> str:
@@ -119,7 +119,7 @@ class Layout:
 
 
 def _said(memory: SessionMemory) -> str:
-    return f"{shown_role(memory.role)}: {one_line(memory.text)}"
+    return f"{shown_role(memory.role)}: {on_one_line(memory.text)}"
 
 
 def _spoken(user: str, assistant: str) -> Wording:
@@ -128,7 +128,7 @@ def _spoken(user: str, assistant: str) -> Wording:
 
     def line(memory: SessionMemory, moment: Moment) -> str:
         who = verbs.get(memory.role, f"{shown_role(memory.role)} said")
-        return f"- On {moment.day(memory)} {who}: {one_line(memory.text)}"
+        return f"- On {moment.day(memory)} {who}: {on_one_line(memory.text)}"
 
     return line
 

@@ -20,14 +20,17 @@ from .options import (
     PoolingOption,
     TemplateOption,
     ThreadsOption,
+    WithoutOption,
     bank_path,
     namespace_of,
+    provenances,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+    from membank_llama.memory.prompt_injection import MemoryOptions
 
 DEFAULT_TEMPERATURE = 0.7
 
@@ -64,6 +67,7 @@ def chat(
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Chat without a memory.", show_default=False)] = True,
     bank: BankOption = None,
     namespace: NamespaceOption = None,
+    without: WithoutOption = None,
     layer: LayerOption = None,
     pooling: PoolingOption = None,
     template: TemplateOption = None,
@@ -78,6 +82,7 @@ def chat(
     """
     from membank_llama.gguf.builtin import NAME, embedded_model, is_embedded
     from membank_llama.gguf.references import resolve_model
+    from membank_llama.memory.prompt_injection import MemoryOptions
 
     from ..chat_session import ChatSession, ReplyOptions
     from ..terminal_chat import Chat
@@ -92,7 +97,8 @@ def chat(
     options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
     options |= {} if seed is None else {"seed": seed}
     wanted = capture_wanted(layer, pooling, template)
-    with _opened(path, where, encoder, namespace_of(ctx, namespace), options, wanted) as llm:
+    remembering = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
+    with _opened(path, where, encoder, remembering, options, wanted) as llm:
         replies = ReplyOptions(temperature, max_tokens, system, seed)
         _greet(llm, path)
         if toy:
@@ -105,13 +111,12 @@ def _opened(
     path: Path,
     bank: Path | None,
     encoder: str | None,
-    namespace: str,
+    remembering: MemoryOptions,
     options: dict[str, Any],
     wanted: Capture | None,
 ) -> Iterator[Any]:
     """The model, with its memory where a bank is given; all of it is closed in order."""
     from membank_llama.memory.llama_with_memory import remember
-    from membank_llama.memory.prompt_injection import MemoryOptions
     from membank_llama.store.model_record import made_by, recorded_model
 
     with ExitStack() as stack:
@@ -136,10 +141,10 @@ def _opened(
             stack.callback(llm.close)
             own = adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
             opened = _bank(stack, own, bank)
-        prepare(opened, namespace)
-        remembering = remember(llm, opened, MemoryOptions(namespace=namespace))
-        stack.callback(remembering.memory.close)
-        yield remembering
+        prepare(opened, remembering.namespace)
+        told = remember(llm, opened, remembering)
+        stack.callback(told.memory.close)
+        yield told
 
 
 def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:

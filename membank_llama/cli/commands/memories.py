@@ -1,4 +1,4 @@
-"""Commands about memories: ingest, recall, why, forget, pin, unpin."""
+"""Commands that put memories in and find them: ingest, recall, why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from .options import (
     TemplateOption,
     ThreadsOption,
     bank_path,
-    named_namespace,
     namespace_of,
     parse_time,
 )
@@ -220,77 +219,21 @@ def _show_why(bank: MemBank, record: dict[str, Any]) -> None:
         terminal.out.print(table)
     else:
         terminal.out.print("nothing came back", style="dim")
+    for row in record["results"]:
+        _show_history(bank, row["memory_id"])
     tokens = "" if record["tokens"] is None else f" · {terminal.counted(record['tokens'], 'token')} injected"
     terminal.note(f"{record['program']}, {terminal.when(record['when'])} · {record['recall_ms']:.1f} ms{tokens}")
     terminal.note(terminal.LEGEND)
 
 
-def forget(
-    ctx: typer.Context,
-    ids: Annotated[list[int] | None, typer.Argument(help="Ids, as recall shows them.", show_default=False)] = None,
-    conversation: Annotated[str | None, typer.Option(help="All of one conversation.", show_default=False)] = None,
-    before: Annotated[str | None, typer.Option(help="All older than: 2025-01-31, or 90d.", show_default=False)] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    bank: BankOption = None,
-    namespace: NamespaceOption = None,
-) -> None:
-    """Forget for good: text, index entry and activation are overwritten.
-
-    [dim]membank forget 12 13[/dim]
-
-    [dim]membank forget --before 90d --namespace work[/dim]
-    """
-    from .. import terminal
-    from ..last_recall import scrub
-
-    where = bank_path(ctx, bank)
-    conditions = {
-        "conversation": conversation,
-        "before": parse_time(before, time.time(), name="--before"),
-        "namespace": named if (named := named_namespace(ctx, namespace)) is not None and not ids else None,
-    }
-    given = any(value is not None for value in conditions.values())
-    if bool(ids) == given:
-        raise InvalidInputError("name either ids, or --conversation, --before or --namespace: nothing was forgotten")
-    with open_bank(where) as opened:
-        chosen = list(dict.fromkeys(ids)) if ids else opened.select(**conditions)  # type: ignore[arg-type]
-        texts = [opened.get(memory_id).text for memory_id in chosen]
-        if not chosen:
-            terminal.note("there is nothing like that in the bank")
-            return
-        if not ids and not yes:
-            terminal.err.print(f"This forgets {terminal.counted(len(chosen), 'memory')} for good, the first being:")
-            terminal.err.print(terminal.plain(texts[0], "dim", terminal.LONGEST))
-            typer.confirm("Go on?", abort=True, err=True)
-        count = opened.forget(chosen)
-    scrub(where, texts)
-    terminal.done(f"{terminal.counted(count, 'memory')} forgotten")
-
-
-def pin(
-    ctx: typer.Context,
-    ids: Annotated[list[int], typer.Argument(help="Ids, as recall shows them.")],
-    bank: BankOption = None,
-) -> None:
-    """Keep memories past their expiry."""
-    _pin(bank_path(ctx, bank), ids, True)
-
-
-def unpin(
-    ctx: typer.Context,
-    ids: Annotated[list[int], typer.Argument(help="Ids, as recall shows them.")],
-    bank: BankOption = None,
-) -> None:
-    """Let memories expire again."""
-    _pin(bank_path(ctx, bank), ids, False)
-
-
-def _pin(where: Path, ids: list[int], pinned: bool) -> None:
+def _show_history(bank: MemBank, memory_id: int) -> None:
+    """What a memory said before it was corrected."""
     from .. import terminal
 
-    with open_bank(where) as opened:
-        for memory_id in ids:
-            opened.get(memory_id)
-        for memory_id in ids:
-            opened.pin(memory_id, pinned)
-    terminal.done(f"{terminal.counted(len(ids), 'memory')} {'pinned' if pinned else 'no longer pinned'}")
+    try:
+        versions = bank.history(memory_id)
+    except MemoryNotFoundError:
+        return
+    for version in versions:
+        said = terminal.visible(" ".join(str(version["text"]).split()))
+        terminal.note(f"{memory_id} said before it was corrected: {said[: terminal.LONGEST]}")

@@ -11,6 +11,7 @@ import typer
 
 from membank_llama.core.days import parse_instant
 from membank_llama.core.errors import InvalidInputError
+from membank_llama.core.provenance import Provenance, provenance_named
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|y)", re.IGNORECASE)
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
@@ -51,6 +52,24 @@ TemplateOption = Annotated[
 ThreadsOption = Annotated[int | None, typer.Option(help="Processor threads.", min=1, show_default=False)]
 GpuOption = Annotated[int, typer.Option(help="Layers to put on the GPU; -1 for all.", min=-1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+WithoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--without", show_default=False,
+        help="Put no memories of this provenance into prompts: model, tool, import or document, parted by commas.",
+    ),
+]  # fmt: skip
+
+
+def provenances(names: str | None) -> frozenset[Provenance]:
+    """Provenances as typed.
+
+    Raises:
+        InvalidInputError: there is none of this name.
+    """
+    return frozenset(provenance_named(name.strip()) for name in (names or "").split(",") if name.strip())
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from membank_llama.core.logs import JsonLines, TextLines
 
 from .bank_opening import prepare
 from .encoders import OLLAMA, serving_encoder
-from .options import BankOption, GpuOption, ThreadsOption, bank_path
+from .options import BankOption, GpuOption, ThreadsOption, WithoutOption, bank_path, provenances
 
 if TYPE_CHECKING:
     from membank_llama.adapters.base import ModelAdapter
+    from membank_llama.memory.prompt_injection import MemoryOptions
     from membank_llama.server.engine.app import Engine
     from membank_llama.server.proxy.app import Proxy
     from membank_llama.server.proxy.upstream import Upstream
@@ -52,6 +53,7 @@ def serve(
                      "the bank, or the best at hand.", show_default=False),
     ] = None,
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Serve without a memory.", show_default=False)] = True,
+    without: WithoutOption = None,
     tokens: Annotated[
         Path | None,
         typer.Option(help="Who may come in: a file of lines NAMESPACE TOKEN, with admin at the end of those that may "
@@ -77,11 +79,14 @@ def serve(
     """
     if upstream is not None and (model or models):
         raise InvalidInputError("name either --upstream or models of your own, not both")
+    from membank_llama.memory.prompt_injection import MemoryOptions
+
     _log_to_stderr(log_format)
     limits = (max_loaded, max_queue, float(keep_alive), max_body << 20)
     engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
     where = bank_path(ctx, bank) if memory else None
-    with _proxy(engine, upstream or OLLAMA, where, encoder, tokens, deadline) as (proxy, facts):
+    remembering = MemoryOptions(without=provenances(without))
+    with _proxy(engine, upstream or OLLAMA, where, encoder, tokens, deadline, remembering) as (proxy, facts):
         _greet(host, port, facts, proxy.memory)
         _run(proxy, host, port)
 
@@ -134,7 +139,13 @@ class _Engine:
 
 @contextmanager
 def _proxy(
-    engine: _Engine, upstream: str, where: Path | None, encoder: str | None, tokens: Path | None, deadline: int
+    engine: _Engine,
+    upstream: str,
+    where: Path | None,
+    encoder: str | None,
+    tokens: Path | None,
+    deadline: int,
+    remembering: MemoryOptions,
 ) -> Iterator[tuple[Proxy, dict[str, Any]]]:
     """The proxy and what is said of it; its bank and its encoder are closed after it."""
     from membank_llama.server.proxy.app import Proxy
@@ -155,13 +166,19 @@ def _proxy(
             adapter = stack.enter_context(
                 serving_encoder(where, encoder, address, behind, engine.threads, engine.gpu_layers)
             )
-            memory = _memory(stack, where, adapter, behind, deadline, engine.context)
+            memory = _memory(stack, where, adapter, behind, deadline, engine.context, remembering)
             facts |= {"encoder": adapter.name, "encoder_id": adapter.model_id()}
         yield Proxy(behind, memory, tokens=known, facts=lambda: facts, max_body=engine.max_body), facts
 
 
 def _memory(
-    stack: ExitStack, where: Path, adapter: ModelAdapter, behind: Engine | Upstream, deadline: int, context: int
+    stack: ExitStack,
+    where: Path,
+    adapter: ModelAdapter,
+    behind: Engine | Upstream,
+    deadline: int,
+    context: int,
+    remembering: MemoryOptions,
 ) -> Any:
     from membank_llama.memory.bank import MemBank
     from membank_llama.server.proxy.priority_adapter import PriorityAdapter
@@ -172,7 +189,7 @@ def _memory(
     with progress_bar() as progress:
         bank = stack.enter_context(MemBank(PriorityAdapter(adapter), where, progress=progress))
         prepare(bank)
-    return ProxyMemory(bank, find_model=_finder(behind), deadline=deadline / 1000, context=context)
+    return ProxyMemory(bank, find_model=_finder(behind), deadline=deadline / 1000, context=context, options=remembering)
 
 
 def _finder(behind: Any) -> Any:

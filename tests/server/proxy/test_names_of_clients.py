@@ -15,7 +15,7 @@ from support.proxies import Running, user
 
 from membank_llama.server.proxy import proxy_memory, tokenizers
 from membank_llama.server.proxy.tokenizers import ContextLengths, EstimatedTokenizer, Tokenizers
-from membank_llama.store import namespace_snapshot
+from membank_llama.store import snapshot_keeper
 
 QUESTION = "Where does my sister Ana live?"
 
@@ -137,7 +137,7 @@ def test_namespaces_that_nobody_uses_are_not_kept(running: Running) -> None:
 
 
 def test_snapshots_have_a_bound(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespace_snapshot, "MOST_SNAPSHOTS", 3)
+    monkeypatch.setattr(snapshot_keeper, "MOST_SNAPSHOTS", 3)
     for number in range(6):
         running.bank.ingest("My sister Ana lives in Porto.", namespace=f"n{number}")
     for _ in range(2):
