@@ -43,8 +43,8 @@ ATOMS = (
     "<memory>\nNotes from earlier ", "</memory>", "<think>", "</think>", '"done": true', '"done":',
     "data: [DONE]", "data: ", "### Task:\n", "Available Tools: Return ", "JSON", "give ",
     "Based on the chat history", "<|fim_", "<｜fim▁", "<fim", "\u2028", "\u00a0", "\u0301", "e\u0301",
-    "\u200d", "\u202e", "\x00", "\ufffd", "中", "🙂", "<|im_<|im_start|>start|>", "<s", "<<s>s>", "User: ",
-    "Q: ", "[INST] ", "-00001-of-", ".gguf", "hf:a/", "sha256-", "root ::= ", "L1-", "mock-", "-mean", "5m",
+    "\u0301\u0323", "\u200d", "\u202e", "\x00", "\ufffd", "中", "กั", "🙂", "<|im_<|im_start|>start|>", "<s", "<<s>s>",
+    "User: ", "Q: ", "[INST] ", "-00001-of-", ".gguf", "hf:a/", "sha256-", "root ::= ", "L1-", "mock-", "-mean", "5m",
     "1h1m", "1ms", "session_", ";", ",", "é", "İ", "ß",
 )  # fmt: skip
 

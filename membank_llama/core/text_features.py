@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .letters import folded
+
 GENERIC_ROLES = frozenset({"user", "assistant", "system", "tool", "function", "note", "human", "ai", "model", "bot"})
 """Roles that are nobody's name."""
 
@@ -21,7 +23,7 @@ def speaker_of(text: str, role: str, metadata: Mapping[str, Any] | None = None) 
     named = (metadata or {}).get("speaker")
     if isinstance(named, str) and named.strip():
         return named.strip()
-    if role and role.casefold() not in GENERIC_ROLES:
+    if role and folded(role) not in GENERIC_ROLES:
         return role
     spoken = _SPOKEN.match(text)
     return spoken[1] if spoken else None

@@ -10,13 +10,13 @@ person would not be fooled, a tokenizer is not either; a model may be.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Protocol
 
 from membank_llama.core.days import days_of
+from membank_llama.core.letters import folded
 
 BLOCK_OPEN = "<memory>"
 BLOCK_CLOSE = "</memory>"
@@ -119,7 +119,7 @@ def one_memory(text: str) -> str:
 def shown_role(role: str) -> str:
     """Who said it, as a line shows it: a name or a plain word, and nothing that claims authority."""
     shown = " ".join(role.split())
-    words = unicodedata.normalize("NFKC", shown).casefold().split()
+    words = folded(shown).split()
     claims = any(word.strip(".'’-") in _AUTHORITY for word in words)
     return shown if _NAME.fullmatch(shown) and not claims else "note"
 

@@ -3,12 +3,12 @@ of each."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from membank_llama.core.letters import WORD, folded
 from membank_llama.core.types import Memory, Vector
 from membank_llama.store.pointers import PointerRecord
 
@@ -20,7 +20,6 @@ from .relevance_gate import Verdict
 SAME = 0.9
 """The cosine from which on two memories of the same words say the same."""
 
-_WORD = re.compile(r"[^\W_]+")
 _FILLERS = frozenset(
     ("a", "an", "the", "oh", "well", "so", "just", "really", "very", "hey", "hi", "please", "ok", "yes")
 )
@@ -89,7 +88,8 @@ def collapsed(texts: Sequence[str], vectors: Vector | None) -> list[int]:
     places: list[int] = []
     first: dict[tuple[str, ...], int] = {}
     for place, text in enumerate(texts):
-        key = tuple(word for word in _WORD.findall(text.casefold()) if word not in _FILLERS)
+        plain = text.lower() if text.isascii() else folded(text)
+        key = tuple(word for word in WORD.findall(plain) if word not in _FILLERS)
         other = first.setdefault(key, place) if key else place
         if other != place and vectors is not None and float(vectors[other] @ vectors[place]) < SAME:
             other = place

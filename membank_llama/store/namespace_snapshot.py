@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from membank_llama.core.errors import BankCorruptError
+from membank_llama.core.letters import folded
 from membank_llama.core.text_features import GENERIC_ROLES
 from membank_llama.core.types import Ids, Mask, Numbers, Rows, Times
 
@@ -84,7 +85,7 @@ class NamespaceSnapshot:
     @cached_property
     def names(self) -> list[str]:
         """The speakers that are called by a name."""
-        return [name for name in self.speakers if name.casefold() not in GENERIC_ROLES]
+        return [name for name in self.speakers if folded(name) not in GENERIC_ROLES]
 
     @property
     def tells_speakers_apart(self) -> bool:

@@ -187,7 +187,19 @@ _TOKENS = tuple(
 )
 """Where the tokens of an activation lie in their file (token_runs.py), and in the next one while that is filled."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS, LAZY, _TOKENS)
+_OTHER_LETTERS = "length(text) != length(CAST(text AS BLOB))"
+_LETTERS = (
+    f"DELETE FROM postings WHERE memory_id IN (SELECT id FROM memories WHERE {_OTHER_LETTERS})",
+    f"""
+    INSERT OR IGNORE INTO postings SELECT w.value, m.id FROM memories AS m, json_each(membank_words(
+        (SELECT json_extract(value, '$') FROM meta WHERE key = 'words_secret'), m.namespace, m.text
+    )) AS w WHERE {_OTHER_LETTERS}
+    """,
+)
+"""Words in the letters that are compared, and scripts without spaces by pairs of letters (full_text.py): texts of ASCII
+alone are filed as they were."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS, LAZY, _TOKENS, _LETTERS)
 VERSION = len(MIGRATIONS)
 
 
