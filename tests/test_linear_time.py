@@ -43,10 +43,10 @@ ATOMS = (
     "<memory>\nNotes from earlier ", "</memory>", "<think>", "</think>", '"done": true', '"done":',
     "data: [DONE]", "data: ", "### Task:\n", "Available Tools: Return ", "JSON", "give ",
     "Based on the chat history", "<|fim_", "<｜fim▁", "<fim", "\u2028", "\u00a0", "\u0301", "e\u0301",
-    "\u200d", "\u202e", "\x00", "\ufffd", "中", "🙂", "<|im_<|im_start|>start|>", "<s", "<<s>s>", "User: ",
-    "Q: ", "[INST] ", "-00001-of-", ".gguf", "hf:a/", "sha256-", "root ::= ", "L1-", "mock-", "-mean", "5m",
-    "1h1m", "1ms", "session_", ";", ",", "é", "İ", "ß", "vor 2 ", "am 8. ", "letzten ", "il y a ", "hier ",
-    "de mayo ", "el 8 de ", "na sexta ", "2023年5月", "三十", "上", "去年の", "先週の",
+    "\u0301\u0323", "\u200d", "\u202e", "\x00", "\ufffd", "中", "กั", "🙂", "<|im_<|im_start|>start|>", "<s", "<<s>s>",
+    "User: ", "Q: ", "[INST] ", "-00001-of-", ".gguf", "hf:a/", "sha256-", "root ::= ", "L1-", "mock-", "-mean", "5m",
+    "1h1m", "1ms", "session_", ";", ",", "é", "İ", "ß", "vor 2 ", "am 8. ",
+    "letzten ", "il y a ", "hier ", "de mayo ", "el 8 de ", "na sexta ", "2023年5月", "三十", "上", "去年の", "先週の",
 )  # fmt: skip
 
 

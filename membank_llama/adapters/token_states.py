@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from membank_llama.core.errors import EncodingError
+from membank_llama.core.letters import folded
 from membank_llama.core.stop_words import STOP_WORDS
 from membank_llama.core.types import Vector
 
@@ -119,7 +120,7 @@ def words_of(pieces: Sequence[str]) -> tuple[str, ...]:
     words: list[str] = []
     place: list[int] = []
     for piece in pieces:
-        letters = "".join(filter(str.isalnum, piece.casefold()))
+        letters = "".join(filter(str.isalnum, folded(piece)))
         if not words or piece[:1].isspace() or not letters or not words[-1] or piece[:1] in "'’":
             words.append(letters)
         else:

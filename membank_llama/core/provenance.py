@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any
 
 from .errors import InvalidInputError
+from .letters import folded
 
 KEY = "provenance"
 """Of a memory's metadata, where its role and source do not say it."""
@@ -51,7 +52,7 @@ def provenance_of(role: str, source: str | None = None, metadata: Mapping[str, A
     said = known.get(KEY)
     # what another program wrote there is no reason to refuse the memory
     named = NAMES.get(said) if isinstance(said, str) else None
-    spoken = role.casefold()
+    spoken = folded(role)
     if spoken in MODEL_ROLES:
         own = Provenance.MODEL
     elif spoken in TOOL_ROLES:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .dialogue_acts import QUESTION_MARKS, tells_nothing
+from .letters import folded
 from .provenance import MODEL_ROLES, PERSON_ROLES, TOOL_ROLES
 
 GENERIC_ROLES = MODEL_ROLES | PERSON_ROLES | TOOL_ROLES | {"system", "note"}
@@ -23,9 +24,9 @@ def speaker_of(text: str, role: str, metadata: Mapping[str, Any] | None = None) 
     named = (metadata or {}).get("speaker")
     if isinstance(named, str) and named.strip():
         return named.strip()
-    if role and role.casefold() not in GENERIC_ROLES:
+    if role and folded(role) not in GENERIC_ROLES:
         return role
-    spoken = None if role.casefold() in MODEL_ROLES else _SPOKEN.match(text)
+    spoken = None if folded(role) in MODEL_ROLES else _SPOKEN.match(text)
     return spoken[1] if spoken else None
 
 
@@ -42,5 +43,5 @@ could be so (dialogue_acts.py). Transcripts of several people ask and answer eac
 
 def acts_of(text: str, role: str) -> int:
     """The bits of a memory with this text and role."""
-    nothing = role.casefold() in PERSON_ROLES and tells_nothing(text)
+    nothing = folded(role) in PERSON_ROLES and tells_nothing(text)
     return ASKS * is_question(text) + TELLS_NOTHING * nothing

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MemoryNotFoundError
+from membank_llama.core.letters import folded
 from membank_llama.core.provenance import KEY, MODEL_ROLES, least
 from membank_llama.core.types import Memory, NewMemory
 from membank_llama.recall.query import RecallQuery
@@ -122,7 +123,7 @@ def correction_of(old: Memory, text: str) -> NewMemory:
     return NewMemory(
         text,
         metadata | {HISTORY: [*versions_of(old), before][-MOST_VERSIONS:]},
-        role="user" if old.role.casefold() in MODEL_ROLES else old.role,
+        role="user" if folded(old.role) in MODEL_ROLES else old.role,
         namespace=old.namespace,
         conversation=old.conversation,
         source=old.source,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import time
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, tzinfo
 from typing import Any, Protocol
 
 from membank_llama.core.days import days_of
+from membank_llama.core.letters import folded
 from membank_llama.core.provenance import PERSON_ROLES, Provenance, provenance_of
 from membank_llama.recall.replacements import Statement, replaced
 
@@ -81,7 +81,7 @@ def _fenced(language: str, code: str) -> str:
 def shown_role(role: str) -> str:
     """Who said it: a name or a plain word, and nothing that claims authority."""
     shown = " ".join(role.split())
-    words = unicodedata.normalize("NFKC", shown).casefold().split()
+    words = folded(shown).split()
     claims = any(word.strip(".'’-") in _AUTHORITY for word in words)
     return shown if _NAME.fullmatch(shown) and not claims else "note"
 
@@ -97,7 +97,7 @@ def who_said(memory: Remembered) -> str:
         return f"imported, {shown_role(memory.role)}"
     if provenance == Provenance.DOCUMENT:
         return f"from {shown_role(_file_name(memory.source))}"
-    return "I said" if memory.role.casefold() in PERSON_ROLES else shown_role(memory.role)
+    return "I said" if folded(memory.role) in PERSON_ROLES else shown_role(memory.role)
 
 
 def _file_name(source: str | None) -> str:

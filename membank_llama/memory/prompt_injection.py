@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 from membank_llama.core.bounded import keep_newest
 from membank_llama.core.errors import InvalidInputError, MembankError
+from membank_llama.core.letters import folded
 from membank_llama.core.provenance import Provenance, provenance_named
 from membank_llama.core.types import DEFAULT_NAMESPACE, TokenCounter
 from membank_llama.recall.query import RecallResult
@@ -326,7 +327,7 @@ def _with_block(message: dict[str, Any], block: str) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(folded(text).split())
 
 
 def _is_answer(result: RecallResult, conversation: str, since: float) -> bool:

@@ -34,7 +34,7 @@ from .question_encoder import Question, QuestionEncoder
 from .ranking import Ranking, ranking_of
 from .relevance_gate import COHORT, GateThresholds, RelevanceGate, Verdict, evidence, judged
 from .results import Found, collapsed, diversified, results_of
-from .signals import SIGNALS, Weights, default_weights, for_oneself
+from .signals import SIGNALS, Weights, default_weights, for_letters, for_oneself
 from .word_weights import WordWeights, weigh_words
 
 UNRELATED_TOP = 6
@@ -74,7 +74,7 @@ class RecallEngine:
         self._store = store
         self._encoder = encoder
         self._lock = threading.Lock()
-        self._gate: tuple[HGNSHierarchy, RelevanceGate] | None = None
+        self._gates: dict[str, tuple[HGNSHierarchy, RelevanceGate]] = {}
         self._thresholds = GateThresholds(store, encoder.model_id or "words")
 
     def search(self, query: RecallQuery) -> list[RecallResult]:
@@ -105,7 +105,7 @@ class RecallEngine:
     def measured(self, query: RecallQuery) -> Measured:
         """All candidates with every signal unweighed, at the finest level asked for: what tuning works on."""
         question, snapshot, state = self._asked(query)
-        ranked = self._ranked(question, snapshot, state, self._current_gate(), every=True)
+        ranked = self._ranked(question, snapshot, state, self._current_gate(question.script), every=True)
         scene = ranked.ranking.scene
         order = best_of_each(snapshot, scene.rows, ranked.order)
         rows = scene.rows[order]
@@ -135,7 +135,7 @@ class RecallEngine:
     def _search(self, question: Question, snapshot: NamespaceSnapshot, state: BankState) -> list[RecallResult]:
         stale = True
         while True:
-            gate = self._current_gate()
+            gate = self._current_gate(question.script)
             ranked = self._ranked(question, snapshot, state, gate)
             least = question.query.min_score
             if least is not None and (dense := ranked.ranking.dense()) is not None:
@@ -153,17 +153,19 @@ class RecallEngine:
             snapshot = self._store.snapshots.get(question.query.namespace, state)
             stale = False
 
-    def _current_gate(self) -> RelevanceGate:
-        """The gate of the bank's present encoding."""
+    def _current_gate(self, script: str = "") -> RelevanceGate:
+        """The gate of the bank's present encoding, for questions of a script."""
         if self._encoder.model_id not in (None, self._store.model.id):
             self._store.check_model(self._encoder.model_id)
         hierarchy = self._store.hierarchy
         with self._lock:
-            if self._gate is None or self._gate[0] is not hierarchy:
-                cohort = self._encoder.cohort()
+            known = self._gates.get(script)
+            if known is None or known[0] is not hierarchy:
+                cohort = self._encoder.cohort(script)
                 raw = None if cohort is None else cohort.vectors
-                self._gate = hierarchy, RelevanceGate(None if raw is None else hierarchy.corrected(raw), raw)
-            return self._gate[1]
+                gate = RelevanceGate(None if raw is None else hierarchy.corrected(raw), raw)
+                self._gates[script] = known = hierarchy, gate
+            return known[1]
 
     # -- ranking
 
@@ -184,6 +186,8 @@ class RecallEngine:
         weights = query.weights or default_weights(question.tokens is not None)
         if question.meant_by_tokens and not every:
             weights = for_oneself(weights)
+        elif question.tokens is not None and question.script:
+            weights = for_letters(weights)
         ranking = ranking_of(question, words, candidates, weights, matches)
         ranked = _Ranked(question, words, ranking, candidates.returned)
         if not len(candidates.returned):
@@ -286,7 +290,9 @@ class RecallEngine:
         of_its_time = by_time > ranking.weights.time / 2 if ranking.weights.time > 0 else by_time > 0
         support = ranking.fused[places] - by_time - by_speaker
         asks = (ranking.scene.asks[places] > 0) | ranked.records(places)
-        return Parts(support, ranking.said[places], spreads, of_its_time, ranking.calls[places], asks)
+        return Parts(
+            support, ranking.said[places], ranking.share[places], spreads, of_its_time, ranking.calls[places], asks
+        )
 
     def _whole_spreads(self, ranked: _Ranked, gate: RelevanceGate, places: Rows) -> Vector:
         """How near the whole question is to some memories, at the finest level asked for."""

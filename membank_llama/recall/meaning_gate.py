@@ -65,12 +65,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Parts:
-    """What speaks for some memories, each float32 ``(n,)``: points of the ranking, the share of the question said,
+    """What speaks for some memories, each float32 ``(n,)``: points of the ranking, the share of the question said in
+    any words, and in its own,
     spreads above unrelated text; whether they are of the time that the question names, whether they hold a name that
     is in it, and whether they only ask."""
 
     support: Vector
     said: Vector
+    words: Vector
     spreads: Vector
     of_its_time: Mask
     called: Mask
@@ -90,11 +92,11 @@ def judged_by_meaning(asked: Asked, parts: Parts, enough: float = ENOUGH) -> lis
     if asked.kind.about_oneself:
         # the same question, asked before, is no answer
         enough = max(enough, float(found[~parts.asks].max(initial=enough)) - FAR_BEHIND)
-    rows = zip(found.tolist(), parts.said.tolist(), parts.spreads.tolist(), strict=True)
-    return [_judged(asked, evidence, said, spreads, enough) for evidence, said, spreads in rows]
+    rows = zip(found.tolist(), parts.said.tolist(), parts.words.tolist(), parts.spreads.tolist(), strict=True)
+    return [_judged(asked, *row, enough) for row in rows]
 
 
-def _judged(asked: Asked, evidence: float, said: float, spreads: float, enough: float) -> Verdict:
+def _judged(asked: Asked, evidence: float, said: float, words: float, spreads: float, enough: float) -> Verdict:
     relevant = asked.can_be_answered and evidence >= enough
     about = [
         text
@@ -107,5 +109,5 @@ def _judged(asked: Asked, evidence: float, said: float, spreads: float, enough: 
     return Verdict(
         relevant,
         f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {said:.0%} of the "
-        f"question said; evidence {evidence:.1f} of {enough:.1f}{' (' + ', '.join(about) + ')' if about else ''}",
+        f"question said, {words:.0%} of the words; evidence {evidence:.1f} of {enough:.1f}{' (' + ', '.join(about) + ')' if about else ''}",
     )

@@ -1,8 +1,8 @@
 """From a question to the words that are looked up.
 
 Words that carry no content are left out, greetings and thanks among them. Stemming is FTS5's own (Porter), the same
-for questions and memories (store/full_text.py); what it cannot bring together, `FAMILIES` does. What each weighs in a
-namespace stands in word_weights.py.
+for questions and memories (store/full_text.py); what it cannot bring together, `FAMILIES` does. Scripts without spaces
+are looked up by pairs of letters (unspaced_terms.py). What each weighs in a namespace stands in word_weights.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from membank_llama.core.letters import RUN, WORD, composed, folded, spaced, unaccented
 from membank_llama.core.stop_words import STOP_WORDS
 from membank_llama.core.types import Vector
+
+from .unspaced_terms import pairs_asked
 
 MAX_TERMS = 24
 
@@ -41,7 +44,6 @@ without, .609 with)."""
 FEW_KNOWN = 200
 """Memories at which a bank's own counts and those of people in general weigh the same."""
 
-_WORD = re.compile(r"[^\W_]+")
 _NAME_WITHIN = re.compile(r"(?<=[\w,;:'’] )[^\W\d_a-z][^\W_]*")
 _GREETING = re.compile(r"\b(?:good (?:morning|afternoon|evening|night)|how are you (?:today|doing))\b")
 
@@ -84,20 +86,30 @@ FAMILIES = _families()
 
 
 def terms(text: str) -> list[str]:
-    """The words of a text that carry content, lower-cased, each once, in order; at most `MAX_TERMS`."""
-    found: dict[str, None] = {}
+    """The words of a text that carry content, folded and without accents, each once, in order; at most `MAX_TERMS`."""
     names = _names_within(text)
-    for word in _WORD.findall(_GREETING.sub(" ", text.casefold())):
-        if (word not in STOP_WORDS or word in names) and (len(word) > 1 or not word.isascii() or word.isdigit()):
-            found.setdefault(word)
+    words = WORD.findall(spaced(_GREETING.sub(" ", folded(text))))
+    found: dict[str, None] = {}
+    for step in (1, 2):
+        found = dict.fromkeys(term for word in words for term in _content(word, names, step))
+        if len(found) <= MAX_TERMS:
+            break
     return list(found)[:MAX_TERMS]
+
+
+def _content(word: str, names: set[str], step: int) -> list[str]:
+    """What of a word is looked up: itself, pairs of its letters, or nothing."""
+    if RUN.match(word):
+        return pairs_asked(word, step=step)
+    says = (word not in STOP_WORDS or word in names) and (len(word) > 1 or not word.isascii() or word.isdigit())
+    return [word if word.isascii() else unaccented(word)] if says else []
 
 
 def _names_within(text: str) -> set[str]:
     """Stop words that are somebody's name or something's, lower-cased: Will, May, a bar called The Mine. The first word
     of a sentence is written large whatever it is."""
-    found = {word.casefold() for word in _NAME_WITHIN.findall(text) if word.istitle()}
-    return (found & STOP_WORDS) - NO_NAMES
+    found = [word for word in _NAME_WITHIN.findall(text) if word.istitle()]
+    return (set(folded(" ".join(found)).split()) & STOP_WORDS) - NO_NAMES
 
 
 @dataclass(frozen=True)
@@ -111,10 +123,11 @@ class Term:
 
 def looked_up(text: str) -> list[Term]:
     """The content words of a question, each in all its forms."""
-    said = _WORD.findall(text)
-    # the first word of a sentence is written large whatever it is
-    names = {word.casefold() for word in _NAME_WITHIN.findall(text)}
-    stressed = names | {word.casefold() for word in said if any(letter.isdigit() for letter in word)}
+    text = composed(text)
+    # the first word of a sentence is written large whatever it is; Arabic and Devanagari write nothing large
+    names = {word for word in _NAME_WITHIN.findall(text) if word[0].isupper()}
+    numbers = {word for word in WORD.findall(spaced(text)) if any(letter.isdigit() for letter in word)}
+    stressed = set(unaccented(folded(" ".join(names | numbers))).split())
     return [Term(word, (word, *forms_of(word)), EMPHASIS if word in stressed else 1.0) for word in terms(text)]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from membank_llama.adapters.base import ModelAdapter, check_tokens, check_vectors, stacked
 from membank_llama.adapters.token_states import TokenStates
 from membank_llama.core.errors import BankCorruptError, BankStorageError
+from membank_llama.core.letters import readable
 from membank_llama.core.types import Codes, Numbers, Vector
 from membank_llama.core.validation import check_text
 from membank_llama.hgns.token_codes import AskedTokens, best_matches, token_bytes, token_codes
@@ -28,7 +29,7 @@ from membank_llama.store.store import Store
 from .query import RecallQuery
 from .question_kind import QuestionKind, focus, kind_of
 from .question_tokens import QuestionTokens
-from .relevance_gate import COHORT, COHORT_TAG
+from .script_cohorts import COHORTS, TAGS, script_of
 from .speakers import NOBODY, Mentions, asks_assistant, mentions_in, without_names
 
 logger = logging.getLogger("membank_llama")
@@ -52,17 +53,17 @@ class Cohort:
         return vectors if self.codes is None else [vectors, _text(self.codes), self.counts.tolist()]
 
     @classmethod
-    def read(cls, saved: Any, dim: int, token_dim: int) -> Cohort:
+    def read(cls, saved: Any, sentences: int, dim: int, token_dim: int) -> Cohort:
         """From JSON; raises ValueError or TypeError where it is none of this bank."""
         vectors, codes, counts = saved if token_dim else (saved, None, [])
-        rows = np.frombuffer(base64.b64decode(vectors), "<f4").reshape(len(COHORT), dim).astype(np.float32)
+        rows = np.frombuffer(base64.b64decode(vectors), "<f4").reshape(sentences, dim).astype(np.float32)
         if not np.isfinite(rows).all():
             raise ValueError("vectors that are none")
         sizes = np.array(counts, np.int32)
         if codes is None:
             return cls(rows, None, sizes)
         digits = np.frombuffer(base64.b64decode(codes), np.uint8).reshape(-1, token_bytes(token_dim))
-        if len(sizes) != len(COHORT) or sizes.min() < 1 or sizes.sum() != len(digits):
+        if len(sizes) != sentences or sizes.min() < 1 or sizes.sum() != len(digits):
             raise ValueError("tokens that are none")
         return cls(rows, digits, sizes)
 
@@ -98,10 +99,16 @@ class Question:
         """Whether it asks for what the model said: "what did you suggest?"."""
         return asks_assistant(self.query.text)
 
+    @cached_property
+    def script(self) -> str:
+        """Which of the gate's sentences it is held against."""
+        return script_of(self.query.text)
+
     @property
     def meant_by_tokens(self) -> bool:
-        """Whether it is about the person who asks, and tokens tell what is meant."""
-        return self.tokens is not None and self.kind.about_oneself
+        """Whether it is about the person who asks, and tokens tell what is meant: of scripts without spaces few
+        encoders know more than letters."""
+        return self.tokens is not None and self.kind.about_oneself and not self.script
 
 
 class QuestionEncoder:
@@ -112,7 +119,7 @@ class QuestionEncoder:
         self._adapter = adapter
         self._max_bytes = max_bytes
         self._dim, self._name = (0, "") if adapter is None else (adapter.hidden_dim, adapter.name)
-        self._cohort: tuple[ModelCard, Cohort] | None = None
+        self._cohorts: dict[str, tuple[ModelCard, Cohort]] = {}
         self.model_id = None if adapter is None else adapter.model_id()
         """The model that encodes; None without one."""
 
@@ -136,14 +143,17 @@ class QuestionEncoder:
             return Question(query, mentions)
         text = without_names(query.text, mentions.names) if mentions.names else query.text
         texts = [text] if text == query.text or not snapshot.tells_speakers_apart else [text, query.text]
+        texts = [text if text.isascii() else readable(text) for text in texts]
         if not self._store.model.token_dim:
             vector, *whole = self._encoded(texts)
             return Question(query, mentions, vector, *(whole or [vector]))
         found = self._encoded_tokens(texts)
-        return Question(query, mentions, found[0].vector, found[-1].vector, self._tokens(found[-1]))
+        return Question(
+            query, mentions, found[0].vector, found[-1].vector, self._tokens(found[-1], script_of(query.text))
+        )
 
-    def _tokens(self, found: TokenStates) -> QuestionTokens | None:
-        cohort = self.cohort()
+    def _tokens(self, found: TokenStates, script: str) -> QuestionTokens | None:
+        cohort = self.cohort(script)
         if cohort is None or cohort.codes is None:
             return None
         asked = AskedTokens.of(found.states)
@@ -154,47 +164,48 @@ class QuestionEncoder:
         self._check(text)
         return None if self._adapter is None else self._encoded([text])[0]
 
-    def cohort(self) -> Cohort | None:
-        """The gate's sentences, encoded; kept with the bank. None without an adapter."""
+    def cohort(self, script: str = "") -> Cohort | None:
+        """The gate's sentences of a script, encoded; kept with the bank. None without an adapter."""
         if self._adapter is None:
             return None
-        if self._cohort is None or self._cohort[0] is not self._store.model:
-            kept = self._kept_cohort(self._adapter)
+        known = self._cohorts.get(script)
+        if known is None or known[0] is not self._store.model:
+            kept = self._kept_cohort(self._adapter, script)
             if kept is None:
-                kept = self._keep_cohort(self._adapter, list(map(self._sentence, COHORT)))
-            self._cohort = self._store.model, kept
-        return self._cohort[1]
+                kept = self._keep_cohort(self._adapter, script, list(map(self._sentence, COHORTS[script])))
+            self._cohorts[script] = known = self._store.model, kept
+        return known[1]
 
     def encoding_cohort(self) -> Iterator[None]:
         """Encode the gate's sentences one at a time, so that others get at the model in between."""
-        if self._adapter is None or self._kept_cohort(self._adapter) is not None:
+        if self._adapter is None or self._kept_cohort(self._adapter, "") is not None:
             return
         found = []
-        for sentence in COHORT:
+        for sentence in COHORTS[""]:
             found.append(self._sentence(sentence))
             yield
-        self._keep_cohort(self._adapter, found)
+        self._keep_cohort(self._adapter, "", found)
 
     def _sentence(self, text: str) -> TokenStates:
         if self._store.model.token_dim:
             return self._encoded_tokens([text])[0].worth_keeping()
         return TokenStates(self._encoded([text])[0], np.zeros((0, 0), np.float32), ())
 
-    def _kept_cohort(self, adapter: ModelAdapter) -> Cohort | None:
+    def _kept_cohort(self, adapter: ModelAdapter, script: str) -> Cohort | None:
         """What the bank keeps; None where it has none, or what it has is damaged."""
         try:
-            saved = self._store.meta(_cohort_key(adapter), "")
-            return Cohort.read(saved, adapter.hidden_dim, self._store.model.token_dim)
+            saved = self._store.meta(_cohort_key(adapter, script), "")
+            return Cohort.read(saved, len(COHORTS[script]), adapter.hidden_dim, self._store.model.token_dim)
         except (BankCorruptError, ValueError, TypeError, KeyError):
             return None
 
-    def _keep_cohort(self, adapter: ModelAdapter, found: Sequence[TokenStates]) -> Cohort:
+    def _keep_cohort(self, adapter: ModelAdapter, script: str, found: Sequence[TokenStates]) -> Cohort:
         vectors, counts = np.stack([one.vector for one in found]), np.array([len(one.words) for one in found], np.int32)
         codes = token_codes(np.concatenate([one.states for one in found])) if counts.any() else None
         cohort = Cohort(vectors, codes, counts)
         if not self._store.read_only:
             try:
-                self._store.registry.set_meta(_cohort_key(adapter), cohort.saved())
+                self._store.registry.set_meta(_cohort_key(adapter, script), cohort.saved())
             except BankStorageError as exc:
                 logger.warning("the next start encodes the gate's sentences again: %s", exc)
         return cohort
@@ -217,5 +228,5 @@ class QuestionEncoder:
         return check_tokens(found, len(texts), self._dim, self._store.model.token_dim, self._name)
 
 
-def _cohort_key(adapter: ModelAdapter) -> str:
-    return f"cohort {COHORT_TAG} {adapter.model_id()}"
+def _cohort_key(adapter: ModelAdapter, script: str) -> str:
+    return f"cohort {TAGS[script]} {adapter.model_id()}"

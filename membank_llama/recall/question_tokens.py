@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from membank_llama.core.letters import unaccented
 from membank_llama.core.stop_words import STOP_WORDS
 from membank_llama.core.types import Vector
 from membank_llama.hgns.token_codes import AskedTokens
+
+from .unspaced_terms import FUNCTION_WORDS
 
 POWER, TOKEN_UNIT = 1.5, 3.0
 STOP_WORTH = 1.0
@@ -40,14 +43,15 @@ class QuestionTokens:
 
         Args:
             rarity: of the question's content words, in nats; a word that is not among them is as rare as `rarest`.
-            names: of those who speak here, in lower case.
+            names: of those who speak here, as words are compared.
         """
-        content = np.array([bool(word) and (word in rarity or word not in STOP_WORDS) for word in self.words], np.bool_)
-        rare = np.array([rarity.get(word, rarest) for word in self.words], np.float32)
-        marks = np.array([not word for word in self.words], np.bool_)
+        words = [word if word.isascii() else unaccented(word) for word in self.words]
+        content = np.array([bool(word) and (word in rarity or not _is_grammar(word)) for word in words], np.bool_)
+        rare = np.array([rarity.get(word, rarest) for word in words], np.float32)
+        marks = np.array([not word for word in words], np.bool_)
         worth = np.where(content, rare**POWER / TOKEN_UNIT, np.float32(STOP_WORTH)).astype(np.float32)
         worth[marks] = 0
-        named = np.array([word in names for word in self.words], np.bool_)
+        named = np.array([word in names for word in words], np.bool_)
         evidence = np.where(content & ~named, rare, np.float32(0)).astype(np.float32)
         kept = ~marks
         if int(kept.sum()) > MOST_TOKENS:
@@ -55,6 +59,10 @@ class QuestionTokens:
         # one common word, however surely it is said, is not all that could speak for a memory
         evidence /= np.float32(max(float(evidence[kept].sum()), rarest))
         return WeighedTokens(self.asked.only(kept), self.chance[kept, np.newaxis], worth[kept], evidence[kept])
+
+
+def _is_grammar(word: str) -> bool:
+    return word in STOP_WORDS or word in FUNCTION_WORDS
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,10 @@ def ranking_of(
         pinned=np.isin(snapshot.owner[rows], snapshot.pinned).astype(np.float32),
         now=now,
     )
+    said = tokens.said
+    if words.unspaced:
+        # few models have more than single letters of such a script, and many not even those
+        said = np.maximum(said, _weighed(words.evidence, own))
     if words.named.any():
         # a name of those who speak here is known, whether the memory holds it or not
         own[np.ix_(words.named, _talks_of(question.mentions.names, snapshot, rows))] = 1
@@ -117,7 +121,7 @@ def ranking_of(
         parts={},
         fused=np.zeros(len(rows), np.float32),
         share=_weighed(words.evidence, own),
-        said=tokens.said,
+        said=said,
         calls=calls,
     )
 

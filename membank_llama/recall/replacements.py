@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from membank_llama.core.letters import folded
 from membank_llama.core.stop_words import STOP_WORDS
 from membank_llama.store.full_text import filed_as
 
@@ -96,7 +97,7 @@ def _read(statement: Statement) -> _Read | None:
     text = statement.text
     if len(text) > LONGEST:
         return None
-    words = tuple(word.casefold().replace("’", "'") for word in _WORD.findall(text))
+    words = tuple(word.replace("’", "'") for word in _WORD.findall(folded(text)))
     people = frozenset(_PEOPLE[word] for word in words if word in _PEOPLE)
     content = frozenset(
         stem for word in words if word not in STOP_WORDS and word not in _PEOPLE for stem in filed_as(word)
@@ -127,7 +128,7 @@ def _same_beginning(older: _Read, newer: _Read) -> bool:
 
 def _says_changed(older: _Read, newer: _Read) -> bool:
     """Whether the later one says that what the other is about has changed."""
-    renewed = any(word.casefold() in older.words for word in _NEW.findall(newer.text))
+    renewed = any(folded(word) in older.words for word in _NEW.findall(newer.text))
     if not (renewed or _CHANGES.search(newer.text)):
         return False
     about = older.content & newer.content

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from membank_llama.core.letters import WORD, folded
 from membank_llama.core.types import Memory, Vector
 from membank_llama.store.pointers import PointerRecord
 
@@ -20,7 +21,6 @@ from .relevance_gate import Verdict
 SAME = 0.9
 """The cosine from which on two memories of the same words say the same."""
 
-_WORD = re.compile(r"[^\W_]+")
 _FILLERS = frozenset(
     {
         "a", "an", "the", "oh", "well", "so", "just", "really", "very", "badly", "quite", "hey", "hi", "please", "ok",
@@ -98,7 +98,8 @@ def collapsed(texts: Sequence[str], vectors: Vector | None) -> list[int]:
     places: list[int] = []
     first: dict[tuple[str, ...], int] = {}
     for place, text in enumerate(texts):
-        words = _WORD.findall(_ASIDE.sub(" ", text.casefold()))
+        plain = text.lower() if text.isascii() else folded(text)
+        words = WORD.findall(_ASIDE.sub(" ", plain))
         # each once: "I told you: allergic to peanuts, I am"
         key = tuple(dict.fromkeys(word for word in words if word not in _FILLERS))
         other = first.setdefault(key, place) if key else place

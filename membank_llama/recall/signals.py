@@ -86,12 +86,19 @@ WITH_TOKENS = Weights(
 """Tuned in the same way, on banks that keep tokens."""
 
 OWN_DENSE, OWN_WORDS = 1.4, 0.3
+UNSPACED_WORDS = 2.3
 
 
 def for_oneself(weights: Weights) -> Weights:
     """For a question about the person who asks, in a bank that keeps tokens: what she asks of her own life is seldom in
     the words that she told it in, and the same words are often said of something else."""
     return replace(weights, dense=OWN_DENSE * weights.dense, words=OWN_WORDS * weights.words)
+
+
+def for_letters(weights: Weights) -> Weights:
+    """For a question in a script without spaces, in a bank that keeps tokens: what those say in other scripts, here the
+    words have to."""
+    return replace(weights, words=UNSPACED_WORDS * weights.words, nearby_words=UNSPACED_WORDS * weights.nearby_words)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from membank_llama.core.letters import RUN, WORD, composed, folded, unaccented
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
 from .query_terms import terms
@@ -48,8 +49,8 @@ class Mentions:
 
     @property
     def words(self) -> frozenset[str]:
-        """The words of the names, in lower case."""
-        return frozenset(part.casefold() for name in self.names for part in name.split())
+        """The words of the names, as the question's words are compared."""
+        return frozenset(part for name in self.names for part in unaccented(folded(name)).split())
 
 
 NOBODY = Mentions()
@@ -61,8 +62,7 @@ def mentions_in(text: str, snapshot: NamespaceSnapshot) -> Mentions:
     It is about the one who is named; else about the user for "I" and "my", and about the assistant for "did you
     suggest" and "your advice".
     """
-    said = {_POSSESSIVE.sub("", word) for word in _WORD.findall(text)} if snapshot.names else set()
-    names = tuple(name for name in snapshot.names if name in said or name.split()[0] in said)
+    names = _named(text, snapshot.names) if snapshot.names else ()
     if names:
         return Mentions(names, frozenset({snapshot.speakers[names[0]]}) if len(names) == 1 else frozenset())
     if asks_assistant(text):
@@ -72,14 +72,28 @@ def mentions_in(text: str, snapshot: NamespaceSnapshot) -> Mentions:
     else:
         return NOBODY
     # "Assistant: …" in a transcript is the assistant too
-    found = frozenset(number for name, number in snapshot.speakers.items() if name.casefold() in roles)
+    found = frozenset(number for name, number in snapshot.speakers.items() if folded(name) in roles)
     # where only one side speaks, that says nothing
     return Mentions(about=found if len(found) < len(snapshot.speakers) else frozenset())
+
+
+def _named(text: str, names: Sequence[str]) -> tuple[str, ...]:
+    text = composed(text)
+    said = {_POSSESSIVE.sub("", word) for word in _WORD.findall(text)}
+    if not text.isascii():
+        # with the marks that some scripts write vowels with
+        said.update(WORD.findall(text))
+    return tuple(name for name in names if _is_said(composed(name), said, text))
+
+
+def _is_said(name: str, said: set[str], text: str) -> bool:
+    return name in said or name.split()[0] in said or (RUN.fullmatch(name) is not None and name in text)
 
 
 def without_names(text: str, names: Sequence[str]) -> str:
     """A question without the names of those who speak: nearly every memory is theirs, so a name in the question only
     draws its vector towards whatever holds the name. The text itself where no content word would remain."""
+    text, names = composed(text), [composed(name) for name in names]
     words = sorted({part for name in names for part in (name, name.split()[0])}, key=len, reverse=True)
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?:['’]s?)?(?!\w),?")
     rest = " ".join(pattern.sub(" ", text).split())

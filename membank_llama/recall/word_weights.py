@@ -12,6 +12,7 @@ from itertools import compress
 
 import numpy as np
 
+from membank_llama.core.letters import RUN
 from membank_llama.core.types import Mask, Rows, Vector
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot, places_in
 from membank_llama.store.word_index import WordIndex
@@ -53,6 +54,8 @@ class WordWeights:
     """Which words are names, in the question, of whom or what does not speak here."""
     strangers: bool
     """Whether no memory holds one of those."""
+    unspaced: bool
+    """Whether the question is, in part, of a script without spaces, looked up by pairs of letters."""
     snapshot: NamespaceSnapshot
     seen: Mask | None
 
@@ -116,6 +119,7 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
         rarest=float(nowhere),
         called=called,
         strangers=bool((called & ~holds.any(axis=1)).any()),
+        unspaced=RUN.search(query.text) is not None,
         snapshot=snapshot,
         seen=seen,
     )

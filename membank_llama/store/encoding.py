@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from membank_llama.adapters.base import ModelAdapter, check_tokens, check_vectors
+from membank_llama.core.letters import readable
 from membank_llama.core.types import Codes, Vector
 from membank_llama.hgns.token_codes import token_codes
 
@@ -22,6 +23,7 @@ def encoded_by(adapter: ModelAdapter, texts: Sequence[str], card: ModelCard) -> 
     Raises:
         EncodingError: the adapter does not hold to its contract.
     """
+    texts = [text if text.isascii() else readable(text) for text in texts]
     if not card.token_dim:
         return check_vectors(adapter.encode_batch(texts), len(texts), card.dim, card.name), None
     found = check_tokens(adapter.encode_tokens(texts), len(texts), card.dim, card.token_dim, card.name)

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from membank_llama.core.letters import folded
 from membank_llama.core.provenance import MODEL_ROLES
 from membank_llama.core.text_features import ASKS, GENERIC_ROLES, TELLS_NOTHING
 from membank_llama.core.types import Ids, Mask, Numbers, Rows, Times
@@ -72,7 +73,7 @@ class NamespaceSnapshot:
     @cached_property
     def by_model(self) -> Mask:
         """Which the model said."""
-        numbers = [number for name, number in self.speakers.items() if name.casefold() in MODEL_ROLES]
+        numbers = [number for name, number in self.speakers.items() if folded(name) in MODEL_ROLES]
         return np.isin(self.speaker, numbers)
 
     def records(self, rows: Rows, *, replies: bool = True) -> Mask:
@@ -99,7 +100,7 @@ class NamespaceSnapshot:
     @cached_property
     def names(self) -> list[str]:
         """The speakers that are called by a name."""
-        return [name for name in self.speakers if name.casefold() not in GENERIC_ROLES]
+        return [name for name in self.speakers if folded(name) not in GENERIC_ROLES]
 
     @property
     def tells_speakers_apart(self) -> bool:

@@ -197,7 +197,29 @@ _ACTS = (
 )
 """What a turn does (core/dialogue_acts.py) beside whether it ends with a question."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TRAITS, _PASSAGES, _CHECKSUMS, _POSTINGS, LAZY, _TOKENS, _ACTS)
+_OTHER_LETTERS = "length(text) != length(CAST(text AS BLOB))"
+_LETTERS = (
+    f"DELETE FROM postings WHERE memory_id IN (SELECT id FROM memories WHERE {_OTHER_LETTERS})",
+    f"""
+    INSERT OR IGNORE INTO postings SELECT w.value, m.id FROM memories AS m, json_each(membank_words(
+        (SELECT json_extract(value, '$') FROM meta WHERE key = 'words_secret'), m.namespace, m.text
+    )) AS w WHERE {_OTHER_LETTERS}
+    """,
+)
+"""Words in the letters that are compared, and scripts without spaces by pairs of letters (full_text.py): texts of ASCII
+alone are filed as they were."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _TRAITS,
+    _PASSAGES,
+    _CHECKSUMS,
+    _POSTINGS,
+    LAZY,
+    _TOKENS,
+    _LETTERS,
+    _ACTS,
+)
 VERSION = len(MIGRATIONS)
 
 

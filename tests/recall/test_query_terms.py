@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.banks import FACTS, open_bank
 
-from membank_llama.recall.query_terms import MAX_TERMS, rarities, terms
+from membank_llama.recall.query_terms import MAX_TERMS, looked_up, rarities, terms
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,10 @@ from membank_llama.recall.query_terms import MAX_TERMS, rarities, terms
         ("ANA Ana ana", ["ana"]),
         ("is it 7 or x?", ["7"]),
         ("Straße 12b", ["strasse", "12b"]),
-        ("日本 の 話", ["日本", "の", "話"]),
+        ("日本 の 話", ["日本", "話"]),
+        ("Where is the CAFÉ of Müller?", ["cafe", "muller"]),
+        ("Un thé, ＮＨ２０３", ["un", "the", "nh203"]),
+        ("मेरी बहन", ["मेरी", "बहन"]),
         ("how are you", []),
         ("How are you today?", []),
         ("Good night! Thanks, that's great.", []),
@@ -29,6 +32,15 @@ from membank_llama.recall.query_terms import MAX_TERMS, rarities, terms
 )
 def test_content_words(text: str, words: list[str]) -> None:
     assert terms(text) == words
+
+
+def test_names_and_numbers_are_stressed_in_whatever_letters() -> None:
+    found = {
+        term.word: term.emphasis > 1 for term in looked_up("Wo ist über Mu\u0308ller das Fach ４４７１, أين القط?")
+    }
+    assert found["muller"] and found["fach"] and found["4471"]
+    # scripts without capitals have no names by them
+    assert not found["uber"] and not found["القط"]
 
 
 def test_no_more_than_so_many() -> None:

@@ -19,6 +19,9 @@ from membank_llama.recall.results import SAME, collapsed, diversified
         (["The bus leaves at 7.", "The bus leaves at 8.", "Bus leaves at 7!"], [0, 1, 0]),
         (["Jon likes Ana.", "Ana likes Jon."], [0, 1]),
         (["I like jazz.", "I like the jazz.", "I liked jazz."], [0, 0, 2]),
+        (["Die Straße ist lang.", "DIE STRASSE IST LANG"], [0, 0]),
+        (["Room ４４７１ is free.", "Room 4471 is free.", "Room 10² is free.", "Room 102 is free."], [0, 0, 2, 3]),
+        (["Ich muss drücken.", "Ich muss drucken."], [0, 1]),
         # nothing but fillers is no text that others could say again
         (["Oh well", "Hey!", "…", "!?"], [0, 1, 2, 3]),
     ],

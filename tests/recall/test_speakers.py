@@ -65,6 +65,15 @@ def test_whose_words_a_question_is_about(bank: MemBank, text: str, whose: set[st
     assert asked(text, snapshot_of(bank, "user", "assistant", "Ana", "Jon")) == whose
 
 
+def test_names_in_other_letters(bank: MemBank) -> None:
+    snapshot = snapshot_of(bank, "Jürgen", "小明", "मीरा", "Ana")
+    assert mentions_in("What did Ju\u0308rgen bake?", snapshot).names == ("Jürgen",)
+    assert mentions_in("小明喜欢什么？", snapshot).names == ("小明",)
+    assert mentions_in("मीरा कहाँ है?", snapshot).names == ("मीरा",)
+    assert mentions_in("What did Ju\u0308rgen bake?", snapshot).words == {"jurgen"}
+    assert without_names("What did Ju\u0308rgen bake?", ["Jürgen"]) == "What did bake?"
+
+
 def test_a_transcript_writes_its_roles_large(bank: MemBank) -> None:
     bank.ingest_many(["User: what shall we eat?", "Assistant: try the soup."])
     snapshot = bank.store.snapshots.get("default")

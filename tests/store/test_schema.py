@@ -185,3 +185,38 @@ def test_metadata_that_is_no_object_does_not_stop_the_migration(first: Path, met
         raw.execute("UPDATE memories SET metadata = ? WHERE id = 1", (metadata,))
         assert migrate(raw, "here") == VERSION - 1
         assert raw.execute("SELECT speaker FROM memories WHERE id = 1").fetchone() == ("Ana",)
+
+
+# -- from the seventh: words in the letters that are compared
+
+
+LETTERS = ("The bell of Groß is broken.", "我的门锁密码是4471。", "The lamp is green.", "The café is closed.")
+
+
+def test_texts_in_other_letters_are_filed_anew_and_those_of_ascii_are_left(tmp_path: Path) -> None:
+    path = tmp_path / "bank"
+    with open_bank(path) as bank:
+        bank.ingest_many(LETTERS)
+    with contextlib.closing(sqlite3.connect(path / "bank.sqlite", isolation_level=None)) as raw:
+        expected = sorted(raw.execute("SELECT word, memory_id FROM postings"))
+        # as other words, as earlier programs filed them; the one of ASCII alone keeps a mark by which it is known
+        raw.execute("DELETE FROM postings WHERE memory_id != 3")
+        raw.executemany("INSERT INTO postings VALUES (?, ?)", [(12345, number) for number in (1, 2, 3, 4)])
+        raw.execute("PRAGMA user_version = 7")
+        migrate(raw, "here")
+        assert version_of(raw) == VERSION
+        assert sorted(raw.execute("SELECT word, memory_id FROM postings")) == sorted([*expected, (12345, 3)])
+
+
+def test_a_bank_of_the_seventh_format_finds_its_words(tmp_path: Path) -> None:
+    path, told = tmp_path / "bank", []
+    with open_bank(path) as bank:
+        bank.ingest_many(LETTERS)
+    with contextlib.closing(sqlite3.connect(path / "bank.sqlite", isolation_level=None)) as raw:
+        raw.execute("DELETE FROM postings WHERE memory_id IN (1, 2, 4)")
+        raw.execute("PRAGMA user_version = 7")
+    with open_bank(path, progress=lambda *step: told.append(step)) as bank:
+        assert bank.verify().ok
+        assert bank.recall("gross", 1)[0].text == LETTERS[0]
+        assert bank.recall("门锁密码", 1)[0].text == LETTERS[1]
+    assert told and told[0][0] == "bringing the bank up to date"

@@ -30,6 +30,8 @@ from ..asgi import Scope, WireError, header, headers
 NAMESPACE_HEADER = "x-membank-namespace"
 TIME_ZONE_HEADER = "x-membank-timezone"
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
+_MOST_PIECES = 4 * 64
+"""Of a name whose letters come in pieces; to compose a heap of accents takes time squared."""
 _DIGEST = re.compile(r"sha256[-:]")
 _ADMIN = "admin"
 _MODEL_FIELDS = ("model", "name")
@@ -203,6 +205,8 @@ def checked_name(name: str) -> str:
 
 
 def _is_name(name: str) -> bool:
+    if len(name) > _MOST_PIECES:
+        return False
     composed = unicodedata.normalize("NFC", name)
     # full-width letters, ligatures and the like look as others do and would be namespaces of their own
     return _NAME.fullmatch(composed) is not None and unicodedata.is_normalized("NFKC", composed)
