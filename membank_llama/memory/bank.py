@@ -27,7 +27,7 @@ from membank_llama.recall.signals import Weights
 from membank_llama.store.bank_files import temporary_directory
 from membank_llama.store.database import Database
 from membank_llama.store.encoding import encoded_by
-from membank_llama.store.memory_writer import ModelCard
+from membank_llama.store.memory_writer import ModelCard, tell_again
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 
@@ -199,6 +199,12 @@ class MemBank(BankEditing):
         spent = 1000 * (time.perf_counter() - start) / len(batch)
         dims = self._store.hierarchy.dim
         return [IngestResult(entry.memory_id, entry.pointers, entry.is_new, dims, spent) for entry in stored]
+
+    def tell_again(self, items: Sequence[NewMemory]) -> None:
+        """Take these for told once more, where the bank holds them; whatever else there is among them is left alone."""
+        self._store.check_writable()
+        with self._store.write_lock:
+            tell_again(self._store.registry, items, time.time())
 
     def correct(self, memory_id: int, text: str) -> IngestResult:
         """Say better what a memory says: the text takes its place, as of now and as the person's own word.

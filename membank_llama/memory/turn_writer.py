@@ -37,7 +37,8 @@ _TURN = 200
 class NewTurns:
     """Turns of one conversation that are to be remembered; `partial`: the last is a reply that was cut off.
 
-    `context_key`: the key under which a generate call is gone on from.
+    `context_key`: the key under which a generate call is gone on from; `again`: turns that were taken in before, whose
+    memories are of now, where they are still there.
     """
 
     namespace: str
@@ -45,6 +46,7 @@ class NewTurns:
     turns: tuple[ConversationTurn, ...]
     partial: bool = False
     context_key: bytes | None = None
+    again: tuple[ConversationTurn, ...] = ()
 
     @property
     def size(self) -> int:
@@ -231,6 +233,14 @@ class TurnWriter:
 
     def _store(self, waiting: list[Waiting]) -> None:
         self._ingest([item for one in waiting for item in self._memories(one)], waiting)
+        again = [
+            NewMemory(passage, role=turn.role, namespace=one.new.namespace, created_at=one.came)
+            for one in waiting
+            for turn in one.new.again
+            for passage in clean_passages(turn.text)
+        ]
+        if again:
+            self._bank.tell_again(again)
 
     def _ingest(self, items: list[NewMemory], waiting: list[Waiting]) -> None:
         if items:

@@ -17,6 +17,7 @@ from membank_llama.store.namespace_snapshot import NamespaceSnapshot, places_in
 from membank_llama.store.store import Store
 
 from .query import RecallQuery
+from .question_encoder import Question
 from .signals import DENSE_REACH, WORD_REACH
 from .word_weights import WordWeights
 
@@ -72,20 +73,21 @@ def best_of_each(snapshot: NamespaceSnapshot, rows: Rows, order: Rows, most: int
     return kept
 
 
-def candidates_of(
-    store: Store, query: RecallQuery, vector: Vector | None, snapshot: NamespaceSnapshot, words: WordWeights
-) -> Candidates:
+def candidates_of(store: Store, question: Question, words: WordWeights) -> Candidates:
     """The candidates of a question, and what stands beside them."""
-    seen = words.seen
+    query, vector, snapshot, seen = question.query, question.vector, words.snapshot, words.seen
     if vector is not None and len(snapshot) <= WHOLE_BELOW:
         rows = np.arange(len(snapshot)) if seen is None else np.flatnonzero(seen)
         returned = np.arange(len(rows))
     else:
-        found = words.best(max(LEXICAL_CANDIDATES, 2 * query.top_k))
+        records = snapshot.records(np.arange(len(snapshot)), replies=not question.asks_for_replies)
+        limit = max(LEXICAL_CANDIDATES, 2 * query.top_k)
+        sharing = words.best()
+        found = some_of_each(sharing, records[sharing], limit, limit // 2)
         if snapshot.passages:
             found = snapshot.all_of(snapshot.ids[found])
         if vector is not None:
-            nearest = snapshot.rows(np.unique(_nearest(store, query, vector, snapshot, seen)))
+            nearest = snapshot.rows(np.unique(_nearest(store, query, vector, snapshot, seen, records)))
             found = np.union1d(found, _visible(nearest, seen))
         everyone = _listed(_masked(snapshot.around(found, 1, 2), seen))
         # what stands beside a candidate helps to score it
@@ -96,8 +98,17 @@ def candidates_of(
     return Candidates(rows, returned, around, places, {distance: places[BACK + distance] for distance in DENSE_REACH})
 
 
-def _nearest(store: Store, query: RecallQuery, vector: Vector, snapshot: NamespaceSnapshot, seen: Mask | None) -> Ids:
-    """Ids of the nearest memories."""
+def some_of_each(places: Rows, records: Mask, most: int, most_records: int) -> Rows:
+    """Of places best first the first `most` that are evidence and the first `most_records` that are none, in order:
+    whatever was asked and answered over and over takes no room from what was told."""
+    kept: Rows = places[np.where(records, np.cumsum(records) <= most_records, np.cumsum(~records) <= most)]
+    return kept
+
+
+def _nearest(
+    store: Store, query: RecallQuery, vector: Vector, snapshot: NamespaceSnapshot, seen: Mask | None, records: Mask
+) -> Ids:
+    """Ids of the nearest memories, as many as are wanted of what is evidence."""
     want = max(CANDIDATES, query.candidate_multiplier * query.top_k)
     if snapshot.passages:
         # several of them may be of one memory
@@ -105,19 +116,21 @@ def _nearest(store: Store, query: RecallQuery, vector: Vector, snapshot: Namespa
     if 2 not in query.levels:
         return _scanned(store, vector, max(query.levels), want, snapshot, seen)
     visible = len(snapshot) if seen is None else int(seen.sum())
+    evidence = ~records if seen is None else ~records & seen
+    told = int(evidence.sum())
     if (query.since is not None or query.until is not None) and visible <= EXACT_BELOW:
         # a time range may leave few of the index's best: small ranges are searched whole
         return _scanned(store, vector, 2, want, snapshot, seen)
-    asked = math.ceil(want * len(snapshot) / max(1, visible))
+    asked = math.ceil(want * len(snapshot) / max(1, told))
     while asked <= MOST_ASKED:
         ids = store.nearest(query.namespace, snapshot, vector, asked)
         if ids is None:
             break
-        if len(ids) < asked or len(_visible(snapshot.rows(np.unique(ids)), seen)) >= min(want, visible):
+        if len(ids) < asked or int(evidence[snapshot.rows(np.unique(ids))].sum()) >= min(want, told):
             return ids
-        # what is near may be what must not be seen
+        # what is near may be what must not be seen, or is no evidence
         asked *= 2
-    return _scanned(store, vector, 2, want, snapshot, seen)
+    return _scanned(store, vector, 2, want, snapshot, evidence if told else seen)
 
 
 def _scanned(

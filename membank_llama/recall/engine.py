@@ -26,8 +26,8 @@ from membank_llama.store.registry import BankState
 from membank_llama.store.store import Store
 
 from .best_passages import Best, best_passages
-from .candidates import FEW, Candidates, best_of_each, candidates_of
-from .evidence import Judged, answered_rows, some_of_each, weighed_as_evidence
+from .candidates import FEW, Candidates, best_of_each, candidates_of, some_of_each
+from .evidence import Judged, answered_rows, weighed_as_evidence
 from .meaning_gate import Asked, Parts, judged_by_meaning
 from .query import RecallQuery, RecallResult
 from .question_encoder import Question, QuestionEncoder
@@ -181,7 +181,7 @@ class RecallEngine:
         """From words to places in a scene, best first; `every`: none is left behind at a coarse level."""
         query, store = question.query, self._store
         words = weigh_words(store.registry.words, question, snapshot, state.lifetimes)
-        candidates = candidates_of(store, query, question.vector, snapshot, words)
+        candidates = candidates_of(store, question, words)
         matches = partial(store.token_matches, snapshot)
         weights = query.weights or default_weights(question.tokens is not None)
         if question.meant_by_tokens and not every:

@@ -92,10 +92,3 @@ def _no_evidence(question: Question, one: Judged) -> str:
 
 def _refused(verdict: Verdict, why: str) -> Verdict:
     return replace(verdict, relevant=False, reason=f"not relevant: {why} ({verdict.reason.partition(': ')[2]})")
-
-
-def some_of_each(places: Rows, records: Mask, most: int, most_records: int) -> Rows:
-    """Of places best first the first `most` that are evidence and the first `most_records` that are none, in order:
-    whatever was asked and answered over and over takes no room from what was told."""
-    kept: Rows = places[np.where(records, np.cumsum(records) <= most_records, np.cumsum(~records) <= most)]
-    return kept

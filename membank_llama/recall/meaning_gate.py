@@ -66,9 +66,8 @@ class Asked:
 @dataclass(frozen=True)
 class Parts:
     """What speaks for some memories, each float32 ``(n,)``: points of the ranking, the share of the question said in
-    any words, and in its own,
-    spreads above unrelated text; whether they are of the time that the question names, whether they hold a name that
-    is in it, and whether they only ask."""
+    any words, and in its own, spreads above unrelated text; whether they are of the time that the question names,
+    whether they hold a name that is in it, and whether they only ask."""
 
     support: Vector
     said: Vector
@@ -106,8 +105,9 @@ def _judged(asked: Asked, evidence: float, said: float, words: float, spreads: f
         )
         if holds
     ]  # fmt: skip
+    kinds = f" ({', '.join(about)})" if about else ""
     return Verdict(
         relevant,
         f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {said:.0%} of the "
-        f"question said, {words:.0%} of the words; evidence {evidence:.1f} of {enough:.1f}{' (' + ', '.join(about) + ')' if about else ''}",
+        f"question said, {words:.0%} of the words; evidence {evidence:.1f} of {enough:.1f}{kinds}",
     )

@@ -49,6 +49,9 @@ _HABITS = frozenset(
     }
 )  # fmt: skip
 """Verbs of what is so until it changes, and of one thing at a time."""
+_TURNING = frozenset({"move", "chang", "switch", "now", "new", "sold"})
+"""Stems of words that say that something changes, and not to what."""
+_ENDS = re.compile(r"\b(?:no longer|any ?more|quit|stopped|nicht mehr|ya no|ne \w{1,20} plus)\b|不再", re.IGNORECASE)
 _SAME_THING = tuple(
     frozenset(group.split())
     for group in (
@@ -106,9 +109,10 @@ def _read(statement: Statement) -> _Read | None:
 
 
 def _replaces(older: _Read, newer: _Read) -> bool:
-    if older.content == newer.content:
+    if not (older.content - newer.content - _TURNING or _ENDS.search(newer.text)):
+        # the later one says all that the other does
         return False
-    return _same_beginning(older, newer) or _says_changed(older, newer)
+    return _same_beginning(older, newer) or _says_changed(older, newer) or _says_back(older, newer)
 
 
 def _same_beginning(older: _Read, newer: _Read) -> bool:
@@ -141,6 +145,12 @@ def _says_changed(older: _Read, newer: _Read) -> bool:
         return False
     same = any(_holds(group, older) and _holds(group, newer) for group in _SAME_THING)
     return same or len(about) >= max(1, min(len(older.content), 3) - 1)
+
+
+def _says_back(older: _Read, newer: _Read) -> bool:
+    """Whether the other one was such a change, and the later one says plainly what is so again."""
+    plain = newer.words[0] in _OF_ONE or not _HABITS.isdisjoint(newer.words[:3])
+    return plain and len(older.content & newer.content) > 1 and _says_changed(newer, older)
 
 
 def _about_subject(one: _Read, other: _Read) -> bool:

@@ -69,9 +69,9 @@ class WordWeights:
         found: Mask = self.holds[:, at] & (at >= 0)
         return found
 
-    def best(self, limit: int) -> Rows:
-        """The memories that share most; of equal ones the newer."""
-        return self.rows[np.lexsort((-self.rows, -np.einsum("w,wn->n", self.worth, self.holds)))[:limit]]
+    def best(self) -> Rows:
+        """The memories that share any, those that share most first; of equal ones the newer."""
+        return self.rows[np.lexsort((-self.rows, -np.einsum("w,wn->n", self.worth, self.holds)))]
 
 
 def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapshot, lifetimes: int) -> WordWeights:

@@ -208,6 +208,17 @@ def seen_again(registry: Registry, db: Database, tellings: Iterable[tuple[int, N
             registry.lifetimes_changed(db)
 
 
+def tell_again(registry: Registry, items: Sequence[NewMemory], now: float) -> None:
+    """Those of these that are there were told once more; the others are left alone."""
+    digests = text_hashes([item.text for item in items])
+    with registry.transaction() as db:
+        known = known_texts(db, items, digests)
+        told = zip(items, digests, strict=True)
+        again = [(known[item.namespace, digest][0], item) for item, digest in told if (item.namespace, digest) in known]
+        if again:
+            seen_again(registry, db, again, now)
+
+
 def known_texts(
     db: Database, items: Sequence[NewMemory], digests: Sequence[bytes]
 ) -> dict[tuple[str, bytes], tuple[int, int]]:

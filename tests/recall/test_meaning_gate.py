@@ -16,7 +16,7 @@ TOLD = QuestionKind(asks=False, about_oneself=False, task=False)
 def parts(
     support: float = 0.0, said: float = 0.0, spreads: float = 0.0, of_its_time: bool = False, called: bool = False
 ) -> Parts:
-    one = [np.array([value], np.float32) for value in (support, said, spreads)]
+    one = [np.array([value], np.float32) for value in (support, said, said, spreads)]
     return Parts(*one, np.array([of_its_time]), np.array([called]), np.array([False]))
 
 
@@ -77,7 +77,7 @@ def test_a_name_that_it_holds_speaks_for_it() -> None:
 
 def test_beside_a_clear_answer_about_oneself_what_is_far_behind_stays_out() -> None:
     none = np.zeros(2, np.bool_)
-    values = [np.array(pair, np.float32) for pair in ((12, 3), (0.5, 0.03), (9, 3))]
+    values = [np.array(pair, np.float32) for pair in ((12, 3), (0.5, 0.03), (0.5, 0), (9, 3))]
     clear, alone = Parts(*values, none, none, none), Parts(*(value[1:] for value in values), *[none[1:]] * 3)
     asked = Asked(OWN, 2, False)
     assert [verdict.relevant for verdict in judged_by_meaning(asked, clear)] == [True, False]
@@ -89,5 +89,5 @@ def test_beside_a_clear_answer_about_oneself_what_is_far_behind_stays_out() -> N
 
 def test_the_reason_says_what_spoke_for_it_and_what_kind_of_question_it_is() -> None:
     (verdict,) = judged_by_meaning(Asked(OWN, 2, False), parts(support=3, said=0.25, spreads=4.2))
-    assert verdict.reason.startswith("relevant: +4.2 spreads above unrelated text, 25% of the question said; evidence ")
+    assert verdict.reason.startswith("relevant: +4.2 spreads above unrelated text, 25% of the question said, 25% of ")
     assert verdict.reason.endswith("(about oneself)")

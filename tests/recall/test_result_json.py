@@ -17,7 +17,7 @@ def test_all_fields_are_there_and_scores_hold_no_text(tmp_path: Path) -> None:
         (result, *_) = bank.recall(FACTS[0], 2)
     whole, scores = result_json(result), scores_of([result])[0]
     pointers = {name for name in result.keys() if name.startswith("ptr_")}  # noqa: SIM118
-    assert whole.keys() == ({*result.keys()} - pointers) | {"pointers"}
+    assert whole.keys() == ({*result.keys()} - pointers) | {"pointers", "provenance"}
     assert len(whole["pointers"]) == 3
     assert scores.items() <= whole.items()
     assert FACTS[0] in json.dumps(whole)

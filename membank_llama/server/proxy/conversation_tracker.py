@@ -26,11 +26,13 @@ AGAIN_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class RecognisedConversation:
-    """A request's conversation, its keys, and those of its turns that were never taken in."""
+    """A request's conversation, its keys, and those of its turns that were never taken in; `again`: the message that
+    is to be answered, where it came before: sent once more, or said in another chat that begins like one before."""
 
     conversation: str
     keys: ConversationKeys
     fresh: tuple[ConversationTurn, ...]
+    again: ConversationTurn | None = None
 
 
 class ConversationTracker:
@@ -62,7 +64,10 @@ class ConversationTracker:
             conversation, known = None, {}
         if conversation is None:
             conversation = f"proxy-{uuid.uuid4().hex[:12]}"
-        return RecognisedConversation(conversation, found, tuple(turn for turn in found.turns if turn.key not in known))
+        fresh = tuple(turn for turn in found.turns if turn.key not in known)
+        last = found.turns[-1] if found.turns else None
+        again = last if last is not None and last.role == "user" and last.key in known else None
+        return RecognisedConversation(conversation, found, fresh, again)
 
     def context_key(self, namespace: str, context: bytes) -> bytes:
         """The key under which a generate call is gone on from."""

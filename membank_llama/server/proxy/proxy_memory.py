@@ -200,7 +200,8 @@ class ProxyMemory:
             return 0
         key = None if reply.context is None else self.conversations.context_key(namespace, reply.context)
         cut = bool(said.strip()) and not reply.whole
-        taken = self.ingest_worker.learn(NewTurns(namespace, known.conversation, turns, cut, key))
+        again = () if known.again is None or request.raw else (known.again,)
+        taken = self.ingest_worker.learn(NewTurns(namespace, known.conversation, turns, cut, key, again))
         return len(turns) if taken else 0
 
     def learn_all(self, request: ChatRequest, namespace: str, reply: ChatReply) -> int:
