@@ -25,7 +25,7 @@ _LINE = re.compile(r"[-–—•*]\s(?=\d{4}-\d\d-\d\d(?:,| \())")
 _NAME = re.compile(r"[^\W\d_][\w.'’-]{0,31}(?: [^\W\d_][\w.'’-]{0,31}){0,2}")
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^\n`]*)\n(.*?)(?:^\1[`~]*[^\S\n]*$|\Z)", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"`{3,}")
-_INDENT = "  "
+_NEW_LINE, _INDENT = "\n", "  "
 _LANGUAGE = re.compile(r"[\w+#.-]{1,20}")
 _AUTHORITY = frozenset(
     {
@@ -58,7 +58,8 @@ def on_one_line(text: str) -> str:
 
 
 def shown_text(text: str) -> str:
-    """The text as a line of the block shows it: on one line, but for code in fences, which keeps its own."""
+    """The text as a line of the block shows it: on one line, but for code in fences, which begins on a line of its own
+    and keeps its lines."""
     if "```" not in text and "~~~" not in text:
         return on_one_line(text)
     parts, at = [], 0
@@ -66,7 +67,8 @@ def shown_text(text: str) -> str:
         parts += [on_one_line(text[at : code.start()]), _fenced(code[2], code[3])]
         at = code.end()
     parts.append(on_one_line(text[at:]))
-    return f"\n{_INDENT}".join(part for part in parts if part)
+    shown = f"\n{_INDENT}".join(part for part in parts if part)
+    return f"\n{_INDENT}{shown}" if not parts[0] and at else shown
 
 
 def _fenced(language: str, code: str) -> str:
@@ -155,5 +157,6 @@ def lines_of(
         when = f"{day or 'undated'}{f' ({since})' if since else ''}"
         state = NO_LONGER if place in gone else NOW if place in current else ""
         head = ", ".join(part for part in (when, state, who_said(memory)) if part)
-        lines.append(neutralise(f"- {head}: {shown_text(memory.text)}"))
+        text = shown_text(memory.text)
+        lines.append(neutralise(f"- {head}:{'' if text.startswith(_NEW_LINE) else ' '}{text}"))
     return lines

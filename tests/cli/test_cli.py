@@ -23,7 +23,7 @@ from membank_llama.memory.bank import MemBank
 from membank_llama.store.model_record import captured_as
 
 COMMANDS = (
-    "chat", "demo", "ingest", "recall", "why", "forget", "pin", "unpin", "tune", "export", "import",
+    "chat", "demo", "ingest", "recall", "why", "correct", "forget", "pin", "unpin", "tune", "export", "import",
     "stats", "verify", "gc", "rebuild", "reencode", "bench",
 )  # fmt: skip
 
@@ -305,6 +305,40 @@ def test_another_model_is_refused_by_name(told: Membank, tmp_path: Path, minilm_
     assert "all-MiniLM-L6-v2" in done.err
     assert "membank reencode" in done.err
     assert len(memories(told.bank)) == len(FACTS)
+
+
+# -- correcting
+
+
+def test_correct_takes_the_place_and_why_shows_what_it_said(told: Membank) -> None:
+    assert "memory 6 is now 7" in told("correct", 6, "The dentist moved to Elm Street.").out
+    found = told("recall", "Where is the dentist?", "--json")
+    assert json.loads(found.out)[0]["text"] == "The dentist moved to Elm Street."
+    assert "7 said before it was corrected: The dentist moved to Maple Street." in told("why").err
+    assert told("correct", 6, "Again.").code != 0
+    same = told("correct", 7, "The dentist moved to Elm Street.")
+    assert same.code == 2 and "says that already" in same.err
+
+
+def test_forget_takes_the_replies_that_repeat_it_and_shows_them(told: Membank, tmp_path: Path) -> None:
+    turns = [("user", "Which street is the dentist in?"), ("assistant", "The dentist moved to Maple Street, yes.")]
+    talk = tmp_path / "talk.jsonl"
+    lines = [json.dumps({"role": role, "text": text, "conversation": "c"}) for role, text in turns]
+    talk.write_text("\n".join(lines), encoding="utf-8")
+    assert told("ingest", talk).code == 0
+    assert "1 memory forgotten" in told("forget", 6, "--keep-replies").out
+    again = tmp_path / "again.txt"
+    again.write_text(FACTS[5], encoding="utf-8")
+    assert told("ingest", again).code == 0
+    done = told("forget", 9)
+    assert "with it goes what repeats it: The dentist moved to Maple Street, yes." in done.err
+    assert "2 memories forgotten" in done.out
+
+
+def test_a_provenance_that_is_none_is_refused(mb: Membank) -> None:
+    for command in ("chat", "serve"):
+        done = mb(command, "--without", "robots")
+        assert done.code == 2 and "no provenance 'robots'" in done.err
 
 
 # -- forgetting and keeping

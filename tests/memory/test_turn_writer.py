@@ -116,3 +116,43 @@ def test_the_interpreter_waits_for_what_was_said(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     with open_bank(tmp_path / "bank") as bank:
         assert len(texts(bank)) == 200
+
+
+# -- what is worth keeping
+
+
+def kept(bank: MemBank, *turns: tuple[str, str], partial: bool = False) -> list[str]:
+    """What is stored of these turns of one conversation."""
+    writer = TurnWriter(bank, "chat", thread="t")
+    writer.add(NewTurns("default", "c", tuple(ConversationTurn(role, text) for role, text in turns), partial))
+    writer.close()
+    return texts(bank)
+
+
+def test_evasions_and_orders_to_forget_are_no_memories(bank: MemBank) -> None:
+    turns = (
+        ("user", "My boat is called Nordlys."),
+        ("assistant", "How can I help you today?"),
+        ("user", "What is my cat called?"),
+        ("assistant", "I'm sorry, but I don't know what your cat is called."),
+        ("user", "Please forget my address."),
+        ("assistant", "The ferry to Bergen leaves at nine."),
+    )
+    assert kept(bank, *turns) == [
+        "My boat is called Nordlys.", "What is my cat called?", "The ferry to Bergen leaves at nine.",
+    ]  # fmt: skip
+
+
+def test_a_fragment_of_a_reply_is_no_memory(bank: MemBank) -> None:
+    said = (("user", "Tell me of Bergen."), ("assistant", "Bergen is a town on the"))
+    assert kept(bank, *said, partial=True) == ["Tell me of Bergen."]
+
+
+def test_what_came_before_is_told_again_where_it_is_still_there(bank: MemBank) -> None:
+    there = bank.ingest("My desk is in room 12.", created_at=1.6e9).memory_id
+    again = tuple(ConversationTurn("user", text) for text in ("My desk is in room 12.", "Forgotten meanwhile."))
+    writer = TurnWriter(bank, "chat", thread="t")
+    writer.add(NewTurns("default", "c", (), again=again))
+    writer.close()
+    assert texts(bank) == ["My desk is in room 12."]
+    assert bank.get(there).created_at > 1.7e9
