@@ -62,7 +62,8 @@ class BankEditing(BankMaintenance):
 
     def _repeating(self, told: Memory) -> dict[int, Memory]:
         asked = RecallQuery(told.text, REPLIES_SEARCHED, namespace=told.namespace)
-        near = self._store.registry.get(result.memory_id for result in self._engine.search(asked))
+        found = self._engine.search(asked)
+        near = self._store.registry.get({i for one in found for i in (one.memory_id, *one.duplicates)})
         snapshot = self._store.snapshots.get(told.namespace)
         answered = questions_of(snapshot, near)
         questions = self._store.registry.get(answered.values())

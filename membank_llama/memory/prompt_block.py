@@ -144,8 +144,9 @@ def build_block(
 ) -> Block:
     """Fit memories, given best first, into `budget` tokens.
 
-    What fits is taken in the order given and written oldest first, what has replaced another behind all others. A
-    memory that does not fit is clipped where it is the first, and left out otherwise.
+    What fits is taken in the order given and written oldest first. Where the best one was replaced by another among
+    them, or replaced it, those stand last, and what is so now is said again at the end. A memory that does not fit is
+    clipped where it is the first, and left out otherwise.
 
     Args:
         count: tokens of a text, by the model's own tokenizer.
@@ -154,9 +155,10 @@ def build_block(
         now: when it is; None for the clock's time.
     """
     outdated = replaced_among(memories)
-    replaces = {newer: memories[older].memory_id for older, newer in outdated.items()}
+    newest = outdated.get(0, 0)
+    about_best = {newest, *(older for older, newer in outdated.items() if newer == newest)}
     lines = [
-        _Line(memory, line, place in outdated, replaces.get(place), neutralise(on_one_line(memory.text)))
+        _Line(memory, line, neutralise(on_one_line(memory.text)), len(about_best) > 1 and place in about_best)
         for place, (memory, line) in enumerate(
             zip(memories, lines_of(memories, neutralise, zone, now, outdated), strict=True)
         )
@@ -181,25 +183,24 @@ def build_block(
 
 @dataclass(frozen=True)
 class _Line:
-    """A memory as it stands in the block: whether a later one replaced it, the id of one that it replaced itself, and
-    its text alone."""
+    """A memory as it stands in the block, and its text alone; `changed`: it is about what the best one is about, which
+    has changed."""
 
     memory: Remembered
     text: str
-    outdated: bool
-    replaces: int | None
     said: str
+    changed: bool
 
     @property
     def place(self) -> tuple[bool, float, int]:
-        return self.outdated or self.replaces is not None, self.memory.created_at, self.memory.memory_id
+        return self.changed, self.memory.created_at, self.memory.memory_id
 
 
 def _assemble(chosen: Sequence[_Line]) -> str:
     ordered = sorted(chosen, key=lambda line: line.place)
-    shown = {line.memory.memory_id for line in chosen}
     # a small model takes what reads most like the question, be it marked as outdated: the last word is what is so
-    now = [f"{SO_NOW} {line.said}" for line in ordered if line.replaces in shown and not line.outdated]
+    changed = sum(line.changed for line in ordered) > 1
+    now = [f"{SO_NOW} {ordered[-1].said}"] if changed else []
     return "\n".join([BLOCK_OPEN, HEADER, *(line.text for line in ordered), *now, BLOCK_CLOSE]) + "\n\n"
 
 

@@ -8,7 +8,7 @@ a recipe is worth finding again, a brother that the model invented is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,9 +21,13 @@ from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from .question_encoder import Question
 from .question_kind import kind_of
 from .relevance_gate import Verdict
+from .replacements import Statement, replaces
 
 CARRIES = 0.6
 """The share of a question that a reply must say to speak for the turn that it answered."""
+
+BEST = 3
+"""How many of the best are asked what has replaced them."""
 
 ASKED, ANSWERED = "a question is no fact", "what the model said is no evidence"
 
@@ -66,7 +70,29 @@ def weighed_as_evidence(question: Question, found: Mapping[int, Judged]) -> tupl
             told = by_id.get(answered.id)
             if told is not None and not found[told].verdict.relevant and not _no_evidence(question, found[told]):
                 verdicts[told] = Verdict(True, f"relevant: what it was answered with is ({one.verdict.reason})")
-    return verdicts, _behind(list(found), records, verdicts)
+    order = _behind(list(found), records, verdicts)
+    return verdicts, _with_what_replaced(order, set(records), found, verdicts)
+
+
+def _with_what_replaced(
+    order: Sequence[int], records: Set[int], found: Mapping[int, Judged], verdicts: dict[int, Verdict]
+) -> list[int]:
+    """The order with what has replaced the best ones right behind them, relevant as they are."""
+    placed = list(order)
+    rank = {place: n for n, place in enumerate(order)}
+    evidence = [place for place in order if place not in records]
+    best = [place for place in evidence if verdicts[place].relevant][:BEST]
+    statements = {place: Statement(found[place].memory.text, found[place].memory.created_at) for place in evidence}
+    for place in best:
+        for other in evidence:
+            if not verdicts[other].relevant and replaces(statements[place], statements[other]):
+                reason = verdicts[other].reason.partition(": ")[2]
+                verdicts[other] = Verdict(
+                    True, f"relevant: it says otherwise of what is relevant, and later ({reason})"
+                )
+                placed.remove(other)
+                placed.insert(placed.index(place) + 1, other)
+    return placed
 
 
 def _behind(order: Sequence[int], records: Sequence[int], verdicts: Mapping[int, Verdict]) -> list[int]:

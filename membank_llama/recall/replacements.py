@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from membank_llama.core.letters import folded
 from membank_llama.core.stop_words import STOP_WORDS
@@ -57,7 +58,7 @@ _SAME_THING = tuple(
     for group in (
         "live lives living lived move moved moving reside stay staying flat apartment house home city town",
         "work works working worked job employer company position join joined start started hired",
-        "drive drives driving car",
+        "drive drives driving",
         "doctor dentist gp physician",
         "phone number mobile telephone",
     )
@@ -88,6 +89,14 @@ def replaced(statements: Sequence[Statement]) -> dict[int, int]:
     return found
 
 
+def replaces(older: Statement, newer: Statement) -> bool:
+    """Whether one statement replaces another."""
+    if newer.told_at <= older.told_at or newer.known < older.known:
+        return False
+    first, second = _read(older), _read(newer)
+    return first is not None and second is not None and _replaces(first, second)
+
+
 @dataclass(frozen=True)
 class _Read:
     text: str
@@ -97,11 +106,15 @@ class _Read:
 
 
 def _read(statement: Statement) -> _Read | None:
-    text = statement.text
-    if len(text) > LONGEST:
-        return None
+    return _read_text(statement.text) if len(statement.text) <= LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _read_text(text: str) -> _Read | None:
     words = tuple(word.replace("’", "'") for word in _WORD.findall(folded(text)))
     people = frozenset(_PEOPLE[word] for word in words if word in _PEOPLE)
+    if not words:
+        return None
     content = frozenset(
         stem for word in words if word not in STOP_WORDS and word not in _PEOPLE for stem in filed_as(word)
     )
@@ -138,7 +151,7 @@ def _says_changed(older: _Read, newer: _Read) -> bool:
     about = older.content & newer.content
     if older.people != newer.people:
         # "The meeting is on Monday", "We moved the meeting": whose it is says nothing
-        return not older.people and bool(about) and older.words[0] in _OF_ONE
+        return not older.people and bool(about) and older.words[0] in _OF_ONE and _about_subject(older, newer)
     if not older.people and older.words[0] not in newer.words:
         return False
     if not (_about_subject(older, newer) and _about_subject(newer, older)):
@@ -157,8 +170,10 @@ def _about_subject(one: _Read, other: _Read) -> bool:
     """Whether what one begins with, "my sister", "our new car", stands in the other too."""
     if one.words[0] not in _OF_ONE:
         return True
-    subject = one.words[1:4]
-    return not other.content or any(word in other.words for word in subject if word not in STOP_WORDS)
+    subject = next((word for word in one.words[1:] if word not in STOP_WORDS and word != "new"), "")
+    if not subject or subject in other.words or not other.content.isdisjoint(filed_as(subject)):
+        return True
+    return any(subject in group and _holds(group, other) for group in _SAME_THING)
 
 
 def _holds(group: frozenset[str], statement: _Read) -> bool:
