@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from membank_llama.core.dialogue_acts import is_evasion, only_asks
-from membank_llama.core.provenance import KEY, Provenance
+from membank_llama.core.provenance import KEY, PERSON_ROLES, Provenance
 from membank_llama.core.types import Mask, Memory, Rows
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
@@ -26,6 +26,7 @@ from .replacements import Statement, replaces
 CARRIES = 0.6
 """The share of a question that a reply must say to speak for the turn that it answered."""
 
+OWN_ROLES = PERSON_ROLES | {"note"}
 BEST = 3
 """How many of the best are asked what has replaced them."""
 
@@ -77,19 +78,20 @@ def weighed_as_evidence(question: Question, found: Mapping[int, Judged]) -> tupl
 def _with_what_replaced(
     order: Sequence[int], records: Set[int], found: Mapping[int, Judged], verdicts: dict[int, Verdict]
 ) -> list[int]:
-    """The order with what has replaced the best ones right behind them, relevant as they are."""
-    placed = list(order)
-    rank = {place: n for n, place in enumerate(order)}
-    evidence = [place for place in order if place not in records]
-    best = [place for place in evidence if verdicts[place].relevant][:BEST]
-    statements = {place: Statement(found[place].memory.text, found[place].memory.created_at) for place in evidence}
-    for place in best:
-        for other in evidence:
-            if not verdicts[other].relevant and replaces(statements[place], statements[other]):
-                reason = verdicts[other].reason.partition(": ")[2]
-                verdicts[other] = Verdict(
-                    True, f"relevant: it says otherwise of what is relevant, and later ({reason})"
-                )
+    """The order with what has replaced the best ones right behind them, relevant as they are. Of what a person tells of
+    herself; several people who talk are not told apart by it."""
+    placed, rank = list(order), {place: n for n, place in enumerate(order)}
+    told = {
+        place: Statement(found[place].memory.text, found[place].memory.created_at)
+        for place in order
+        if place not in records and found[place].memory.role in OWN_ROLES
+    }
+    for place in [place for place in told if verdicts[place].relevant][:BEST]:
+        for other in told:
+            if rank[other] > rank[place] and replaces(told[place], told[other]):
+                if not verdicts[other].relevant:
+                    why = verdicts[other].reason.partition(": ")[2]
+                    verdicts[other] = Verdict(True, f"relevant: it says otherwise of what is relevant, later ({why})")
                 placed.remove(other)
                 placed.insert(placed.index(place) + 1, other)
     return placed
