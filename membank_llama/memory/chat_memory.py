@@ -19,7 +19,15 @@ from membank_llama.core.surrogates import repaired, repaired_text
 from membank_llama.core.types import TokenCounter
 
 from .bank import MemBank
-from .conversation_keys import ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of, without_echo
+from .conversation_keys import (
+    ChatMessage,
+    ConversationKeys,
+    ConversationTurn,
+    newest_user,
+    text_of,
+    without_echo,
+    without_thinking,
+)
 from .prompt_block import strip_block
 from .prompt_injection import LastRecall, MemoryOptions, PromptInjector
 from .raw_prompts import find_user_turn
@@ -125,7 +133,7 @@ class ChatMemory:
             logger.error("what was said after the memory was closed is not remembered")
             return
         asked = ConversationTurn("user", turn.text, said_at=turn.said_at)
-        answered = ConversationTurn("assistant", without_echo(reply), said_at=time.time())
+        answered = ConversationTurn("assistant", without_echo(without_thinking(reply)), said_at=time.time())
         said = tuple(one for one in (asked, answered) if one.text.strip())
         if said:
             partial = partial and said[-1] is answered

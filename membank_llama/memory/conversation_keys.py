@@ -18,7 +18,14 @@ from .prompt_block import BLOCK_OPEN, HEADER, strip_block
 
 ChatMessage: TypeAlias = Mapping[str, Any]
 
-_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)\s*", re.DOTALL)
+_TAGS = r"(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)"
+_CLOSED = re.compile(rf"</{_TAGS}>|\[/THINK\]|◁/think▷")
+_OPENED = re.compile(rf"<{_TAGS}>|\[THINK\]|◁think▷")
+_BLANK = re.compile(r"\s*")
+_HARMONY = re.compile(r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>")
+_FINAL = "<|channel|>final<|message|>"
+_HARMONY_ENDS = re.compile(r"<\|(?:end|return)\|>\s*\Z")
+"""How families of models write what they think aloud; gpt-oss in channels."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +126,28 @@ def newest_user(messages: Sequence[ChatMessage]) -> int | None:
 
 
 def without_thinking(text: str) -> str:
-    """A reply without what a model thought aloud before it."""
-    return _THINKING.sub("", text)
+    """A reply without what a model thought aloud before it: what stands at its beginning between the tags, or before
+    the end tag of a thought that its template began. A tag that the reply speaks of is a part of it."""
+    if _HARMONY.match(text):
+        final = text.rfind(_FINAL)
+        return "" if final < 0 else _HARMONY_ENDS.sub("", text[final + len(_FINAL) :])
+    at = _after_blank(text, 0)
+    opened, closed = _OPENED.match(text, at), _CLOSED.search(text)
+    if not opened and (closed is None or _OPENED.search(text, 0, closed.start())):
+        return text
+    begun = True
+    while begun:
+        if closed is None:
+            # broke off within the thought
+            return ""
+        at = _after_blank(text, closed.end())
+        begun, closed = bool(_OPENED.match(text, at)), _CLOSED.search(text, at)
+    return text[at:]
+
+
+def _after_blank(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return blank.end() if blank else at
 
 
 def without_echo(text: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.banks import open_bank
 
-from membank_llama.memory.conversation_keys import ConversationKeys, start_key, text_of
+from membank_llama.memory.conversation_keys import ConversationKeys, start_key, text_of, without_thinking
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 from membank_llama.memory.prompt_injection import MemoryOptions, PromptInjector
 from membank_llama.server.proxy.tokenizers import EstimatedTokenizer
@@ -80,3 +81,28 @@ def test_a_block_is_put_back_into_the_turn_that_it_stood_in(tmp_path: Path) -> N
             assert told[1] == first
         told, _ = injector.messages([first, *more], tokens, options, "c")
         assert told[0] == first, "a message that brings its block along gets no other one"
+
+
+# -- thoughts
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("<think>They might live in Reykjavik.</think>\n\nGarage 12.", "Garage 12."),
+        ("  <thinking>a</thinking><reasoning>b</reasoning> Garage 12.", "Garage 12."),
+        ("[THINK]a[/THINK]Garage 12.", "Garage 12."),
+        ("◁think▷a◁/think▷Garage 12.", "Garage 12."),
+        ("<seed:think>a</seed:think>Garage 12.", "Garage 12."),
+        ("begun by its template</think>Garage 12.", "Garage 12."),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>Garage 12.", "Garage 12."),
+        ("<|channel|>analysis<|message|>broke off", ""),
+        ("<think>broke off", ""),
+        ("Write a <think> tag. Garage 12.", "Write a <think> tag. Garage 12."),
+        ("As in `<think>x</think>`: garage 12.", "As in `<think>x</think>`: garage 12."),
+        ("<think>a</think>End it with </think>.", "End it with </think>."),
+        ("", ""),
+    ],
+)
+def test_what_is_thought_aloud_is_no_part_of_a_reply(reply: str, said: str) -> None:
+    assert without_thinking(reply) == said
