@@ -130,7 +130,8 @@ def replaced_among(memories: Sequence[Remembered]) -> dict[int, int]:
         provenance = provenance_of(memory.role, memory.source, memory.metadata)
         if provenance > Provenance.TOOL:
             places.append(place)
-            statements.append(Statement(memory.text, memory.created_at, provenance == Provenance.PERSON))
+            first: float | None = getattr(memory, "first_told_at", None)
+            statements.append(Statement(memory.text, memory.created_at, provenance == Provenance.PERSON, first))
     return {places[older]: places[newer] for older, newer in replaced(statements).items()}
 
 

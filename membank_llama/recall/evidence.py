@@ -82,8 +82,8 @@ def _with_what_replaced(
     herself; several people who talk are not told apart by it."""
     placed, rank = list(order), {place: n for n, place in enumerate(order)}
     told = {
-        place: Statement(found[place].memory.text, found[place].memory.created_at)
-        for place in order
+        place: Statement(one.text, one.created_at, first_told_at=one.first_told_at)
+        for place, one in ((place, found[place].memory) for place in order)
         if place not in records and found[place].memory.role in OWN_ROLES
     }
     for place in [place for place in told if verdicts[place].relevant][:BEST]:

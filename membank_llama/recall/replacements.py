@@ -52,7 +52,10 @@ _HABITS = frozenset(
 """Verbs of what is so until it changes, and of one thing at a time."""
 _TURNING = frozenset({"move", "chang", "switch", "now", "new", "sold"})
 """Stems of words that say that something changes, and not to what."""
-_ENDS = re.compile(r"\b(?:no longer|any ?more|quit|stopped|nicht mehr|ya no|ne \w{1,20} plus)\b|不再", re.IGNORECASE)
+_ENDS = re.compile(
+    r"\b(?:no longer|any ?more|quit|stopped|g(?:a|i)ve up|instead of|nicht mehr|ya no|ne \w{1,20} plus)\b|不再",
+    re.IGNORECASE,
+)
 _SAME_THING = tuple(
     frozenset(group.split())
     for group in (
@@ -67,24 +70,26 @@ _SAME_THING = tuple(
 
 @dataclass(frozen=True)
 class Statement:
-    """A text and when it was said; `known`: by a person, so that it can replace another's."""
+    """A text and when it was said; `known`: by a person, so that it can replace another's; `first_told_at`: when it
+    came first, where it was told more than once."""
 
     text: str
     told_at: float
     known: bool = True
+    first_told_at: float | None = None
+
+    def came_before(self, other: Statement) -> bool:
+        """Whether it was told before another one already, and again after it."""
+        return self.first_told_at is not None and self.first_told_at < other.told_at < self.told_at
 
 
 def replaced(statements: Sequence[Statement]) -> dict[int, int]:
     """Of some statements those that a later one replaces: their places, and the place of the newest that does."""
-    read = [_read(one) for one in statements[:MOST_COMPARED]]
-    order = sorted(range(len(read)), key=lambda place: statements[place].told_at)
+    order = sorted(range(min(len(statements), MOST_COMPARED)), key=lambda place: statements[place].told_at)
     found: dict[int, int] = {}
     for n, older in enumerate(order):
         for newer in order[n + 1 :]:
-            first, second = read[older], read[newer]
-            if first is None or second is None or statements[older].told_at == statements[newer].told_at:
-                continue
-            if statements[newer].known >= statements[older].known and _replaces(first, second):
+            if replaces(statements[older], statements[newer]):
                 found[older] = newer
     return found
 
@@ -94,7 +99,9 @@ def replaces(older: Statement, newer: Statement) -> bool:
     if newer.told_at <= older.told_at or newer.known < older.known:
         return False
     first, second = _read(older), _read(newer)
-    return first is not None and second is not None and _replaces(first, second)
+    if first is None or second is None:
+        return False
+    return _replaces(first, second) or (newer.came_before(older) and _says_changed(second, first))
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def result_json(result: RecallResult) -> dict[str, Any]:
         "role": result.role,
         "provenance": result.provenance.name.lower(),
         "created_at": result.created_at,
+        "first_told_at": result.first_told_at,
         "namespace": result.namespace,
         "conversation": result.conversation,
         "source": result.source,

@@ -78,6 +78,7 @@ def results_of(found: Sequence[Found], ranking: Ranking) -> list[RecallResult]:
             duplicates=one.duplicates,
             passage=None if one.passage is None else one.passage.span,
             borders=() if one.passage is None else one.passage.borders,
+            first_told_at=one.memory.first_told_at,
         )
         for rank, one in enumerate(found)
     ]

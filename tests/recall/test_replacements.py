@@ -65,3 +65,18 @@ def test_long_texts_and_those_of_one_moment_are_left_alone() -> None:
     assert replaced([Statement("My desk is in room 3.", 1.0), Statement("My desk is in room 4.", 1.0)]) == {}
     long = "My desk is in room 4. " * LONGEST
     assert replaced([Statement("My desk is in room 3.", 1.0), Statement(long, 2.0)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("I study biology.", "I switched to law, I study law now."),
+        ("We are going to Crete this summer.", "We changed our plans, we are going to Iceland this summer."),
+        ("I take the 8 o'clock train.", "I take the 9 o'clock train now."),
+        ("I play the violin.", "I gave up the violin, I play the cello now."),
+    ],
+)
+def test_what_was_told_before_a_change_and_again_after_it_is_so_again(first: str, then: str) -> None:
+    again, between = Statement(first, 3.0, first_told_at=1.0), Statement(then, 2.0, first_told_at=2.0)
+    assert replaced([again, between]) == {1: 0}
+    assert replaced([Statement(first, 1.0), between]) == {0: 1}
