@@ -18,6 +18,8 @@ from membank_llama.core.stop_words import STOP_WORDS
 from membank_llama.store.full_text import filed_as
 
 MOST_COMPARED = 32
+SAME_WORDS = 3
+"""Words in a row that two statements share where they are about the same thing."""
 LONGEST = 240
 """Characters of a statement that is compared; what is longer says more than one thing."""
 
@@ -143,7 +145,7 @@ def _same_beginning(older: _Read, newer: _Read) -> bool:
             break
         shared += 1
     begin, rest = older.words[:shared], min(len(older.words), len(newer.words)) - shared
-    if shared < 3 or not 0 < rest <= shared + 2:
+    if shared < SAME_WORDS or not 0 < rest <= shared + 2:
         return False
     if begin[0] in _OF_ONE and not _IS.isdisjoint(begin):
         return any(word not in STOP_WORDS and word not in _PEOPLE for word in begin)
@@ -163,8 +165,19 @@ def _says_changed(older: _Read, newer: _Read) -> bool:
         return False
     if not (_about_subject(older, newer) and _about_subject(newer, older)):
         return False
-    same = any(_holds(group, older) and _holds(group, newer) for group in _SAME_THING)
-    return same or len(about) >= max(1, min(len(older.content), 3) - 1)
+    if len(about) > 1 or any(_holds(group, older) and _holds(group, newer) for group in _SAME_THING):
+        return True
+    habit = any(word in _HABITS and word in newer.words for word in older.words)
+    return bool(about) and (habit or _longest_run(older.words, newer.words) >= SAME_WORDS)
+
+
+def _longest_run(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many words stand in both in the same order without another between them, at most."""
+    longest, row = 0, [0] * (len(second) + 1)
+    for word in first:
+        row = [0, *(row[n] + 1 if word == other else 0 for n, other in enumerate(second))]
+        longest = max(longest, *row)
+    return longest
 
 
 def _says_back(older: _Read, newer: _Read) -> bool:

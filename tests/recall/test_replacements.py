@@ -20,6 +20,10 @@ CHANGED = [
     ("The meeting is on Monday.", "We moved the meeting to Thursday."),
     ("The meeting is on Monday.", "The meeting is on Thursday."),
     ("My sister lives in Oslo.", "My sister lives in Rome now."),
+    ("My doctor is Dr Hale.", "I changed doctors, it's Dr Moreno now."),
+    ("I study biology.", "I switched to law, I study law now."),
+    ("We are going to Crete this summer.", "We changed our plans, we are going to Iceland this summer."),
+    ("My bank is Northway.", "I changed banks, my bank is Silverline now."),
 ]
 BOTH_SO = [
     ("My cat is called Minka.", "My dog is called Rex."),
@@ -37,6 +41,10 @@ BOTH_SO = [
     ("My desk is in room 12.", "My desk needs paint now."),
     ("I moved to Bath last week.", "I live in a small flat in Bath."),
     ("I bought a boat.", "I sold the car."),
+    ("I go to the gym on Fridays now.", "My gym locker is number 31 now."),
+    ("My gym locker is number 8.", "I go to the gym on Fridays now."),
+    ("I drive a Skoda now.", "My car is parked on level 5 now."),
+    ("The doctor's surgery has moved to the health centre.", "My new dentist is Dr Abara."),
 ]
 
 
