@@ -6,8 +6,9 @@
 never told the answer to. The model really answers the told turns, and both sides are remembered as five days old. Then
 the questions are asked, each in a chat of its own: with the right memory given, with recall, in several sessions in a
 row, all of which is remembered too, and after so many turns of small talk, questions and evasions in between. A reply
-is right where the answer's word stands in it; something never told is asserted where the reply neither says so nor
-asks back. The replies are the model's own at temperature 0; they are printed with --show, to be read.
+is right where the answer's word stands in it. Of what was never told it is counted how often the model makes something
+up, with memory and without, and how often what it made up stands in a later block, as if it were known. The replies are
+the model's own at temperature 0; they are printed with --show, to be read.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         replies = given(life, plain, told)
         found["given the memory"] = counted(life["asked"], replies)
         show(options, "given the memory", [question for question, _ in life["asked"]], replies)
+        alone = [Chat(plain).ask(question) for question in life["unknown"]]
+        found["without memory: never told, made up"] = made_up(alone)
         plain.close()
         for between in options.between:
             path = Path(folder) / f"bank{between}"
@@ -117,6 +120,7 @@ def asked_later(
     bank: MemBank = llm.memory.bank
     bank.ingest_many(told)
     chat = Chat(llm)
+    invented: list[str] = []
     for turn in range(between):
         chat.ask(life["between"][turn % len(life["between"])])
         llm.memory.new_conversation()
@@ -132,18 +136,28 @@ def asked_later(
         held = sum(is_right(block, accepted) for block, (_, accepted) in zip(blocks, life["asked"], strict=True))
         found[f"{name}: in the block"] = f"{held} of {len(blocks)}"
         show(options, name, [question for question, _ in life["asked"]], replies, blocks)
-        unknown, blocks = [], []
+        unknown, later = [], list(blocks)
+        blocks = []
         for question in life["unknown"]:
             llm.memory.new_conversation()
             unknown.append(chat.ask(question))
             blocks.append(llm.memory.last.block if llm.memory.last else "")
-        asserted = sum(not UNKNOWING.search(reply) for reply in unknown)
-        found[f"{name}: never told, asserted"] = f"{asserted} of {len(unknown)}"
+        later += blocks
+        found[f"{name}: never told, made up"] = made_up(unknown)
+        # of the sessions before: what is in this one's blocks is what was known by then
+        put_back = sum(any(" ".join(said.split()) in block for block in later) for said in invented)
+        found[f"{name}: made up before, in a block"] = f"{put_back} of {len(invented)}"
+        invented += [reply for reply in unknown if not UNKNOWING.search(reply)]
         show(options, f"{name}, never told", life["unknown"], unknown, blocks)
     llm.close()
     if encoder is not None:
         encoder.close()
     return found
+
+
+def made_up(replies: Sequence[str]) -> str:
+    """How many replies assert something."""
+    return f"{sum(not UNKNOWING.search(reply) for reply in replies)} of {len(replies)}"
 
 
 def counted(asked: Sequence[tuple[str, Sequence[str]]], replies: Sequence[str]) -> str:

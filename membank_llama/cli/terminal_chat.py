@@ -35,7 +35,8 @@ RECALLED = 5
 HELP = {
     "/recall": ("QUERY", "what the bank holds about something"),
     "/why": ("", "what the last message recalled, and why"),
-    "/forget": ("ID|last", "forget a memory, or the last turn"),
+    "/correct": ("ID TEXT", "say better what a memory says"),
+    "/forget": ("ID|last", "forget a memory, or the last turn, and the replies that only repeat it"),
     "/pin": ("ID", "keep a memory past its expiry"),
     "/new": ("", "start another conversation"),
     "/stats": ("", "how much the bank holds"),
@@ -73,6 +74,7 @@ class Chat:
         self._commands: dict[str, Callable[[str], None]] = {
             "/recall": self._recall,
             "/why": self._why,
+            "/correct": self._correct,
             "/forget": self._forget,
             "/pin": self._pin,
             "/new": self._new,
@@ -210,12 +212,26 @@ class Chat:
             self._notes.print(terminal.why_table(rows, lambda memory_id: texts[memory_id]))
             self._dim(f"{terminal.counted(last.tokens, 'token')} injected · {last.recall_ms:.1f} ms")
 
+    def _correct(self, what: str) -> None:
+        number, _, text = what.strip().partition(" ")
+        memory_id = _id(number, "/correct ID TEXT")
+        if not text.strip():
+            raise InvalidInputError("say what it should say: /correct ID TEXT")
+        self.memory.flush()
+        stored = self.memory.bank.correct(memory_id, text.strip())
+        self._dim(f"memory {memory_id} is now {stored.memory_id}")
+
     def _forget(self, what: str) -> None:
         ids = self.conversation.last_ids() if what == "last" else [_id(what, "/forget ID, or /forget last")]
         if not ids:
             self._dim("the last turn added nothing")
             return
         texts = [self.memory.bank.get(memory_id).text for memory_id in ids]
+        for reply in self.memory.bank.repeats(ids):
+            said = terminal.visible(" ".join(reply.text.split()))
+            self._dim(f"with it goes what repeats it: {said[: terminal.LONGEST]}")
+            ids.append(reply.id)
+            texts.append(reply.text)
         count = self.memory.bank.forget(ids)
         for text in texts:
             self.conversation.unsay(text)

@@ -30,6 +30,9 @@ _ASKING = re.compile(
     re.IGNORECASE,
 )
 """How a sentence begins that asks or orders, whatever it ends with."""
+_ASKING_AT_ITS_END = re.compile(
+    r"(?:吗|嗎|呢|(?:什么|什麼|哪里|哪裡|哪儿|多少|谁|誰|几点|怎么样)[^，、。]{0,4}|ですか|ますか|でしたか|ましたか|かな|だっけ)\W{0,4}\Z"
+)
 _TELLING = re.compile(
     rf"\A{_OPENING}(?:(?:can|could|will|would) you (?:please )?(?:remember|note|save|keep in mind)(?: down)? that\b"
     r"|(?:i|i'm|i’m|we|my|our|he|she|they|it|the|this|there|ich|mein|meine|wir|je|mon|ma|nous|yo|mi)\b[^?]{8,400},)",
@@ -101,7 +104,7 @@ def only_asks(text: str) -> bool:
 def _is_asking(sentence: str) -> bool:
     if sentence.endswith(QUESTION_MARKS):
         return not _TELLING.match(sentence)
-    return bool(_ASKING.match(sentence))
+    return bool(_ASKING.match(sentence) or _ASKING_AT_ITS_END.search(sentence))
 
 
 def is_evasion(text: str) -> bool:

@@ -175,7 +175,9 @@ def test_slash_commands(chat: Chat, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "dimensions" in shown("/stats")
     everything = shown("/help")
     assert all(name in everything for name in HELP)
-    assert "1 memory forgotten" in shown("/forget 1")
+    assert "memory 1 is now 4" in shown("/correct 1 The heron stands in the river.")
+    assert bank.history(4)[0]["text"] == "The heron stands in the canal."
+    assert "1 memory forgotten" in shown("/forget 4")
     assert "nothing was asked yet" in shown("/why")
     assert bank.stats()["memories"] == 2
     assert "2 memories forgotten" in shown("/forget last")
@@ -188,9 +190,10 @@ def test_slash_commands(chat: Chat, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_slash_mistakes_are_one_line_and_the_chat_goes_on(
     chat: Chat, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = ("/nonsense", "/recall", "/pin", "/pin x", "/pin 99", "/forget", "/forget 99", "/quit", "not reached")
+    wrong = ("/nonsense", "/recall", "/pin", "/pin x", "/pin 99", "/forget", "/forget 99", "/correct 1", "/correct 99 x")
+    lines = (*wrong, "/quit", "not reached")
     shown = say(chat, monkeypatch, capsys, *lines)
-    assert shown.count("error: ") == 7
+    assert shown.count("error: ") == len(wrong)
     assert "there is no /nonsense" in shown
     assert "there is no memory 99" in shown
     assert chat.memory.bank.stats()["memories"] == 0

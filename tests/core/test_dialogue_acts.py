@@ -11,6 +11,7 @@ ASKING = [
     "Is it cold there?", "Do you remember my dog Rex, the one with the brown ears?", "Explain quantum physics",
     "Remind me where I parked", "what's my name", "how many children do I have", "And what colour is my car?",
     "Which medicine must I not take?", "Write a poem. Make it short?", "Wie heiße ich?", "ما اسم قطتي؟",
+    "我的猫叫什么", "你记得我的名字吗", "門鎖密碼是多少", "駐車場の番号は何番ですか",
 ]  # fmt: skip
 TELLING = [
     "It snows sideways up here, can you believe it?", "I moved to Rome, any tips?", "When I was six I lived in Rome.",
@@ -18,6 +19,7 @@ TELLING = [
     "Will works as a plumber in Leeds.", "May has the key", "Can you remember that my PIN is 4471?",
     "Name of my dog is Rex.", "List of my allergies: nuts", "So my car is red, right?", "What I like is tea.",
     "My daughter turned six, isn't that lovely?", "I wonder, my boat Nordlys leaks.", "Do not call my boss, he is ill.",
+    "我的猫叫豆豆。", "妹は京都に住んでいます。",
 ]  # fmt: skip
 
 
