@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from membank_llama.core.days import days_of
 from membank_llama.core.letters import folded
 from membank_llama.core.provenance import PERSON_ROLES, Provenance, provenance_of
-from membank_llama.recall.replacements import Statement, replaced
+from membank_llama.recall.evidence import OWN_ROLES
+from membank_llama.recall.replacements import Statement, replaced, says_change
 
 NO_LONGER, NOW = "no longer so", "so now"
 """What is said of a statement that was replaced, and of the one that did."""
@@ -133,6 +134,12 @@ def replaced_among(memories: Sequence[Remembered]) -> dict[int, int]:
             first: float | None = getattr(memory, "first_told_at", None)
             statements.append(Statement(memory.text, memory.created_at, provenance == Provenance.PERSON, first))
     return {places[older]: places[newer] for older, newer in replaced(statements).items()}
+
+
+def is_change(memory: Remembered) -> bool:
+    """Whether a person says in it that something has changed."""
+    person = provenance_of(memory.role, memory.source, memory.metadata) == Provenance.PERSON
+    return person and memory.role in OWN_ROLES and says_change(memory.text)
 
 
 def lines_of(

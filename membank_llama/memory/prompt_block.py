@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from typing import Any, Protocol
 
-from .block_lines import Remembered, lines_of, on_one_line, replaced_among
+from .block_lines import Remembered, is_change, lines_of, on_one_line, replaced_among
 
 BLOCK_OPEN = "<memory>"
 BLOCK_CLOSE = "</memory>"
@@ -157,8 +157,10 @@ def build_block(
     outdated = replaced_among(memories)
     newest = outdated.get(0, 0)
     about_best = {newest, *(older for older, newer in outdated.items() if newer == newest)}
+    # where the one that it replaced is not at hand, as when the model alone had said so
+    changed = len(about_best) > 1 or (len(memories) > 1 and is_change(memories[0]))
     lines = [
-        _Line(memory, line, neutralise(on_one_line(memory.text)), len(about_best) > 1 and place in about_best)
+        _Line(memory, line, neutralise(on_one_line(memory.text)), changed and place in about_best)
         for place, (memory, line) in enumerate(
             zip(memories, lines_of(memories, neutralise, zone, now, outdated), strict=True)
         )
@@ -199,8 +201,7 @@ class _Line:
 def _assemble(chosen: Sequence[_Line]) -> str:
     ordered = sorted(chosen, key=lambda line: line.place)
     # a small model takes what reads most like the question, be it marked as outdated: the last word is what is so
-    changed = sum(line.changed for line in ordered) > 1
-    now = [f"{SO_NOW} {ordered[-1].said}"] if changed else []
+    now = [f"{SO_NOW} {ordered[-1].said}"] if len(ordered) > 1 and ordered[-1].changed else []
     return "\n".join([BLOCK_OPEN, HEADER, *(line.text for line in ordered), *now, BLOCK_CLOSE]) + "\n\n"
 
 

@@ -27,6 +27,7 @@ from membank_llama.core.types import DEFAULT_NAMESPACE, TokenCounter
 from membank_llama.recall.query import RecallResult
 
 from .bank import MemBank
+from .block_lines import replaced_among
 from .conversation_keys import ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of
 from .prompt_block import Block, Neutraliser, build_block, excerpted, strip_block
 from .raw_prompts import find_user_turn
@@ -286,6 +287,7 @@ def _choose(
     """What is injected, and why each of the others is not."""
     visible = [_plain(text) for text in shown]
     chosen: list[RecallResult] = []
+    in_sight: list[RecallResult] = []
     skipped: dict[int, str] = {}
     for result in results:
         if not result.relevant:
@@ -294,13 +296,19 @@ def _choose(
         said = result.text if result.passage is None else result.passage_text
         if result.memory_id in known or _is_shown(_plain(said), visible):
             skipped[result.memory_id] = "the conversation shows it already"
+            in_sight.append(result)
         elif options.without and options.leaves_out(result.provenance):
             skipped[result.memory_id] = f"left out: its provenance is {result.provenance.name.lower()}"
         elif len(chosen) == options.top_k:
             skipped[result.memory_id] = f"beyond the first {options.top_k}"
         else:
             chosen.append(result)
-    return chosen, skipped
+    # what was said since, and is in sight, needs no older word against it
+    gone = {place for place, newer in replaced_among([*chosen, *in_sight]).items() if newer >= len(chosen)}
+    skipped |= {
+        chosen[place].memory_id: "the conversation says otherwise since" for place in gone if place < len(chosen)
+    }
+    return [result for place, result in enumerate(chosen) if place not in gone], skipped
 
 
 def _room(n_ctx: int, used: int, options: MemoryOptions, max_tokens: int | None) -> tuple[int, int]:

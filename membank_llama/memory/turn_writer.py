@@ -258,12 +258,14 @@ class TurnWriter:
                 source=self._source,
             )
             for place, turn in enumerate(new.turns)
-            if _is_kept(turn, cut_off=new.partial and turn is new.turns[-1])
+            if _is_kept(turn, new.turns[place - 1] if place else None, cut_off=new.partial and turn is new.turns[-1])
             for passage in clean_passages(turn.text)
         ]
 
 
-def _is_kept(turn: ConversationTurn, *, cut_off: bool) -> bool:
+def _is_kept(turn: ConversationTurn, before: ConversationTurn | None, *, cut_off: bool) -> bool:
     if turn.role == "assistant":
-        return not cut_off and not is_evasion(turn.text)
+        # what is answered to an order to forget something mostly repeats it
+        ordered = before is not None and before.role != "assistant" and is_forget_command(before.text)
+        return not (cut_off or ordered or is_evasion(turn.text))
     return not is_forget_command(turn.text)

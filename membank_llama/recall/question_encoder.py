@@ -30,7 +30,7 @@ from .query import RecallQuery
 from .question_kind import QuestionKind, focus, kind_of
 from .question_tokens import QuestionTokens
 from .script_cohorts import COHORTS, TAGS, script_of
-from .speakers import NOBODY, Mentions, asks_assistant, mentions_in, without_names
+from .speakers import NOBODY, Mentions, asks_for_replies, mentions_in, without_names
 
 logger = logging.getLogger("membank_llama")
 
@@ -97,7 +97,7 @@ class Question:
     @cached_property
     def asks_for_replies(self) -> bool:
         """Whether it asks for what the model said: "what did you suggest?"."""
-        return asks_assistant(self.query.text)
+        return asks_for_replies(self.query.text)
 
     @cached_property
     def script(self) -> str:

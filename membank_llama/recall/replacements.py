@@ -85,6 +85,11 @@ class Statement:
         return self.first_told_at is not None and self.first_told_at < other.told_at < self.told_at
 
 
+def says_change(text: str) -> bool:
+    """Whether a text says of something that it has changed: "I drive a Skoda now"."""
+    return len(text) <= LONGEST and bool(_CHANGES.search(text))
+
+
 def replaced(statements: Sequence[Statement]) -> dict[int, int]:
     """Of some statements those that a later one replaces: their places, and the place of the newest that does."""
     order = sorted(range(min(len(statements), MOST_COMPARED)), key=lambda place: statements[place].told_at)

@@ -25,6 +25,12 @@ _YOURS = re.compile(
     r"\byour (?:suggestion|recommendation|advice|answer|list|proposal|explanation)s?\b",
     re.IGNORECASE,
 )
+_OUR_TALK = re.compile(
+    r"\b(?:our|the) (?:previous|earlier|last|other) (?:conversation|chat|discussion|talk|session)s?\b"
+    r"|\bwe (?:have |had |'ve )?(?:talked|spoke|spoken|discussed|chatted|came up|come up)\b"
+    r"|\bremind me (?:what|which|how) you\b",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"[.?!]")
 
 
@@ -37,6 +43,11 @@ def asks_assistant(text: str) -> bool:
         if asked and _YOU_SAY.search(sentence, asked.end()):
             return True
     return False
+
+
+def asks_for_replies(text: str) -> bool:
+    """Whether a text asks for what was answered, be it the model's or of the talk as a whole."""
+    return asks_assistant(text) or bool(_OUR_TALK.search(text))
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,17 @@ def test_slash_commands(chat: Chat, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_slash_mistakes_are_one_line_and_the_chat_goes_on(
     chat: Chat, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = ("/nonsense", "/recall", "/pin", "/pin x", "/pin 99", "/forget", "/forget 99", "/correct 1", "/correct 99 x")
+    wrong = (
+        "/nonsense",
+        "/recall",
+        "/pin",
+        "/pin x",
+        "/pin 99",
+        "/forget",
+        "/forget 99",
+        "/correct 1",
+        "/correct 99 x",
+    )
     lines = (*wrong, "/quit", "not reached")
     shown = say(chat, monkeypatch, capsys, *lines)
     assert shown.count("error: ") == len(wrong)

@@ -372,3 +372,12 @@ def test_namespaces_do_not_leak(bank: MemBank) -> None:
 def test_impossible_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InvalidInputError):
         MemoryOptions(**options)  # type: ignore[arg-type]
+
+
+def test_what_the_conversation_says_since_leaves_no_room_for_what_it_was(bank: MemBank, memory: ChatMemory) -> None:
+    bank.ingest("My desk is in room 12.", created_at=1.6e9)
+    told = "My desk moved to room 40."
+    bank.ingest(told)
+    prepared, _ = memory.for_messages([user(told), reply("Noted, room 40."), user("Which room is my desk in?")])
+    assert prepared[-1]["content"] == "Which room is my desk in?"
+    assert memory.last is not None and "the conversation says otherwise since" in memory.last.skipped.values()

@@ -136,10 +136,13 @@ def test_evasions_and_orders_to_forget_are_no_memories(bank: MemBank) -> None:
         ("user", "What is my cat called?"),
         ("assistant", "I'm sorry, but I don't know what your cat is called."),
         ("user", "Please forget my address."),
+        ("assistant", "Your address in Elm Street is forgotten."),
+        ("user", "When does the ferry leave?"),
         ("assistant", "The ferry to Bergen leaves at nine."),
     )
     assert kept(bank, *turns) == [
-        "My boat is called Nordlys.", "What is my cat called?", "The ferry to Bergen leaves at nine.",
+        "My boat is called Nordlys.", "What is my cat called?", "When does the ferry leave?",
+        "The ferry to Bergen leaves at nine.",
     ]  # fmt: skip
 
 

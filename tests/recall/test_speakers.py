@@ -10,7 +10,7 @@ from support.banks import open_bank
 
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
-from membank_llama.recall.speakers import mentions_in, without_names
+from membank_llama.recall.speakers import asks_for_replies, mentions_in, without_names
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 
 
@@ -114,3 +114,17 @@ def test_a_name_is_text_and_no_pattern(bank: MemBank) -> None:
     snapshot = snapshot_of(bank, "A.*", "B(")
     assert mentions_in("What of A and B?", snapshot).names == ()
     assert without_names("What of Apples?", ["A.*", "B("]) == "What of Apples?"
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("What did you suggest for dinner?", True),
+        ("I was looking back at our previous conversation about ferries. Which line was it?", True),
+        ("What was the name of the tool we talked about?", True),
+        ("What is my boat called?", False),
+        ("Which conversation partner do I have?", False),
+    ],
+)
+def test_what_asks_for_what_was_answered(text: str, asks: bool) -> None:
+    assert asks_for_replies(text) is asks
