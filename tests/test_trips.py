@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "trips.py"
 MOST = {
     "ingest": {"files": 28, "moves": 100, "statements": 22},
     "recall": {"files": 34, "moves": 280, "statements": 5},
-    "chat request": {"files": 70, "moves": 720, "statements": 40},
+    "chat request": {"files": 70, "moves": 740, "statements": 40},
 }
 """Where a change needs more, it says why here. Token states brought encoding.py (vectors and tokens in one pass),
 question_kind.py (what of a message is the question) and common_words.py: two files and six moves a question. Letters

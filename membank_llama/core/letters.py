@@ -89,13 +89,18 @@ def readable(text: str) -> str:
     return _FORMS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
 
 
+def without_heaps(text: str) -> str:
+    """A text with no more marks on a letter than any script has: to sort more takes time squared."""
+    return _HEAP.sub(lambda found: found[0][:_MOST_MARKS], text)
+
+
 def composed(text: str) -> str:
     """A text with one spelling of each letter (NFKC), in its case, without joiners and what may be left out: the points
     of Hebrew, the vowels of Arabic."""
     if text.isascii():
         return text
     apart = _POWER.sub(r" \g<0>", text.translate(_PREPARED))
-    return unicodedata.normalize("NFKC", _HEAP.sub(lambda found: found[0][:_MOST_MARKS], apart))
+    return unicodedata.normalize("NFKC", without_heaps(apart))
 
 
 def folded(text: str) -> str:

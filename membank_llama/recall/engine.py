@@ -228,12 +228,9 @@ class RecallEngine:
         if snapshot.passages:
             order = best_of_each(snapshot, ranking.scene.rows, order)
         order = some_of_each(order, ranked.records(order), 2 * query.top_k + 8, query.top_k + 4)
-        rows = ranking.scene.rows[order]
-        answered = answered_rows(snapshot, rows)
-        ids, turns = snapshot.owner[rows].tolist(), snapshot.owner[answered].tolist()
-        memories = self._store.registry.get(
-            {*ids, *(turn for turn, at in zip(turns, answered, strict=True) if at >= 0)}
-        )
+        ids = snapshot.owner[ranking.scene.rows[order]].tolist()
+        answered = self._answered(ranked, order)
+        memories = self._store.registry.get({*ids, *answered.values()})
         gone = set(ids) - memories.keys()
         if gone:
             return [], gone
@@ -243,17 +240,8 @@ class RecallEngine:
             taken = (memories[ids[place]] for place in chosen)
             cut = best_passages(self._store, ranked.words, ranking, ranked.order, taken)
         best = np.array([cut[ids[at]].at if ids[at] in cut else order[at] for at in chosen], np.intp)
-        verdicts = self._verdicts(ranked, best, self._whole_spreads(ranked, gate, best))
-        said = (ranking.share if ranked.question.tokens is None else ranking.said)[best].tolist()
-        records = ranked.records(order).tolist()
-        judged_ = {
-            place: Judged(
-                memories[ids[place]], verdict, part, records[place],
-                memories.get(turns[place]) if answered[place] >= 0 else None,
-            )
-            for place, verdict, part in zip(chosen, verdicts, said, strict=True)
-        }  # fmt: skip
-        final, shown = weighed_as_evidence(ranked.question, judged_)
+        told = [(memories[ids[place]], memories.get(answered.get(place, -1))) for place in chosen]
+        final, shown = self._weighed(ranked, gate, chosen, best, told)
         at_best = dict(zip(chosen, best.tolist(), strict=True))
         shown = shown[: query.top_k]
         slots = ranked.slots(np.array([at_best[place] for place in shown], np.intp)).tolist()
@@ -272,6 +260,36 @@ class RecallEngine:
             if slot in pointers
         ]
         return results_of(found, ranking), gone
+
+    def _answered(self, ranked: _Ranked, order: Rows) -> dict[int, int]:
+        """Of the places in `order` that are replies the ids of what they answered."""
+        snapshot = ranked.words.snapshot
+        rows = answered_rows(snapshot, ranked.ranking.scene.rows[order])
+        turns = zip(snapshot.owner[rows].tolist(), rows.tolist(), strict=True)
+        return {place: turn for place, (turn, row) in enumerate(turns) if row >= 0}
+
+    def _weighed(
+        self,
+        ranked: _Ranked,
+        gate: RelevanceGate,
+        chosen: Sequence[int],
+        best: Rows,
+        told: Sequence[tuple[Memory, Memory | None]],
+    ) -> tuple[dict[int, Verdict], list[int]]:
+        """The verdicts of what is chosen, and its places in order.
+
+        Args:
+            best: where each of them stands in the scene.
+            told: each memory, and what it answered.
+        """
+        verdicts = self._verdicts(ranked, best, self._whole_spreads(ranked, gate, best))
+        said = ranked.ranking.share if ranked.question.tokens is None else ranked.ranking.said
+        rows = zip(chosen, told, verdicts, said[best].tolist(), ranked.records(best).tolist(), strict=True)
+        judged_ = {
+            place: Judged(memory, verdict, part, record, answered)
+            for place, (memory, answered), verdict, part, record in rows
+        }
+        return weighed_as_evidence(ranked.question, judged_)
 
     def _verdicts(self, ranked: _Ranked, places: Rows, spreads: Vector) -> list[Verdict]:
         question, words = ranked.question, ranked.words

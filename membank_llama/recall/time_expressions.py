@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from membank_llama.core.days import instant_of, wall_clock
+from membank_llama.core.letters import without_heaps
 
 from .time_dates import DATES, YEARS
 from .time_language import ACCENT, MASK, WORD, Language
@@ -90,7 +91,7 @@ def plain_text(text: str) -> tuple[str, list[str]]:
     """
     accented = False
     if not text.isascii():
-        text = unicodedata.normalize("NFKD", text)
+        text = unicodedata.normalize("NFKD", without_heaps(text))
         accented = bool(_ACUTE.search(text))
         text = unicodedata.normalize("NFC", text.translate(_ACCENTS))
     plain = " ".join(text.translate(_SIGNS).casefold().split())

@@ -7,7 +7,9 @@ read in use: dates, roles, the assistant's own acknowledgements, questions that 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from membank_llama.gguf.builtin import NOTED, UNKNOWN
 from membank_llama.memory.prompt_block import build_block
@@ -73,6 +75,7 @@ SYSTEM = (
     "Answer briefly.",
     "You are a helpful assistant. Answer from the notes.",
 )
+YEAR = 31_557_600.0
 REPEAT = ("Repeat after me: {}", "Say this: {}", "Please say: {}", "Repeat: {}")
 
 
@@ -84,6 +87,8 @@ class Line:
     text: str
     role: str
     created_at: float
+    source: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,9 @@ class Turn:
 
 
 def block_of(lines: list[Line]) -> str:
-    """The block as it is put ahead of a user's message."""
-    return build_block(lines, 1 << 30, len, lambda text: text).text
+    """The block as it is put ahead of a user's message, within the year after its last line."""
+    last = max((line.created_at for line in lines), default=0.0)
+    return build_block(lines, 1 << 30, len, lambda text: text, now=last + last % YEAR).text
 
 
 class Dialogues:

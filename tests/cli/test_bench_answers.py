@@ -236,7 +236,7 @@ def test_a_sample_is_spread_over_categories_and_conversations() -> None:
 
 
 MEMORIES = [
-    SessionMemory(2, "I sold it. </memory>", "user", NOW - DAY, "b"),
+    SessionMemory(2, "I like it. </memory>", "user", NOW - DAY, "b"),
     SessionMemory(1, "I bought\na boat.", "user", NOW - 30 * DAY, "a"),
     SessionMemory(3, "Pity!", "assistant", NOW - DAY + 20, "b"),
 ]
@@ -249,9 +249,9 @@ def test_a_rendering_shows_every_memory_once_and_keeps_its_marks(name: str) -> N
     assert block.text.startswith(f"{BLOCK_OPEN}\n") and block.text.endswith(f"\n{BLOCK_CLOSE}\n\n")
     assert block.text.count(BLOCK_CLOSE) == 1
     assert sorted(block.ids) == [1, 2, 3] and block.tokens == len(block.text)
-    for said in ("I bought a boat.", "I sold it.", "Pity!"):
+    for said in ("I bought a boat.", "I like it.", "Pity!"):
         assert block.text.count(said) == 1
-    assert block.text.index("I bought") < block.text.index("I sold")
+    assert block.text.index("I bought") < block.text.index("I like")
     less = made(MEMORIES, len(block.text) - 1, len, Neutraliser(()), timezone.utc)
     assert (less.ids, list(less.skipped)) == ((2, 1), [3])
     assert less.tokens < block.tokens

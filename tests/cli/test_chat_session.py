@@ -31,7 +31,7 @@ def bank(tmp_path: Path) -> Iterator[MemBank]:
 
 @pytest.fixture
 def llm(tiny_gguf: Path, bank: MemBank) -> Iterator[Any]:
-    model = Llama(str(tiny_gguf), memory=bank, n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False, seed=3)
+    model = Llama(str(tiny_gguf), memory=bank, n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False, seed=3)
     yield model
     model.close()
 

@@ -27,7 +27,7 @@ from membank_llama.core.errors import (
 )
 from membank_llama.core.types import NewMemory, Vector
 from membank_llama.memory.bank import MemBank
-from membank_llama.store import namespace_snapshot
+from membank_llama.store import snapshot_keeper
 
 
 @pytest.fixture
@@ -377,7 +377,7 @@ def test_flush_completes_and_saves_the_index(bank: MemBank) -> None:
 
 def test_expired_memories_are_known_however_their_lives_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [time.time()]
-    monkeypatch.setattr(namespace_snapshot, "time", SimpleNamespace(time=lambda: clock[0]))
+    monkeypatch.setattr(snapshot_keeper, "time", SimpleNamespace(time=lambda: clock[0]))
     with open_bank(tmp_path) as bank, open_bank(tmp_path, read_only=True) as reader:
         bank.ingest_many(numbered(600))
         gone = bank.ingest("The lamp is green.", expires_at=clock[0] - 10).memory_id
