@@ -130,7 +130,7 @@ def test_another_conversation_begins_without_what_was_said(llm: Any, bank: MemBa
     talk.start_anew()
     assert talk.memory.conversation != first
     assert talk.messages == [{"role": "system", "content": "Be brief."}]
-    assert ChatSession(llm).max_tokens == 128
+    assert ChatSession(llm).max_tokens == 256
 
 
 def test_without_a_memory_it_is_a_plain_chat(tiny_gguf: Path) -> None:
