@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from membank_llama.core.letters import folded
 from membank_llama.core.stop_words import STOP_WORDS
@@ -116,7 +116,16 @@ class _Read:
     text: str
     words: tuple[str, ...]
     people: frozenset[str]
-    content: frozenset[str]
+
+    @cached_property
+    def content(self) -> frozenset[str]:
+        """Stems of what it is about. Found word by word, so asked for last."""
+        about = {word for word in self.words if word not in STOP_WORDS and word not in _PEOPLE}
+        return frozenset(stem for word in about for stem in filed_as(word))
+
+    @cached_property
+    def says_change(self) -> bool:
+        return bool(_CHANGES.search(self.text) or _NEW.search(self.text))
 
 
 def _read(statement: Statement) -> _Read | None:
@@ -127,15 +136,13 @@ def _read(statement: Statement) -> _Read | None:
 def _read_text(text: str) -> _Read | None:
     words = tuple(word.replace("’", "'") for word in _WORD.findall(folded(text)))
     people = frozenset(_PEOPLE[word] for word in words if word in _PEOPLE)
-    if not words:
-        return None
-    content = frozenset(
-        stem for word in words if word not in STOP_WORDS and word not in _PEOPLE for stem in filed_as(word)
-    )
-    return _Read(text, words, people, content)
+    return _Read(text, words, people) if words else None
 
 
 def _replaces(older: _Read, newer: _Read) -> bool:
+    begin_alike = older.words[:SAME_WORDS] == newer.words[:SAME_WORDS]
+    if not (begin_alike or newer.says_change or older.says_change):
+        return False
     if not (older.content - newer.content - _TURNING or _ENDS.search(newer.text)):
         # the later one says all that the other does
         return False
