@@ -114,7 +114,8 @@ def is_evasion(text: str) -> bool:
     sentences = sentences_of(text)
     if any(map(_UNKNOWING.search, sentences[:2])):
         return True
-    return all(sentence.endswith(QUESTION_MARKS) or _OFFER.search(sentence) for sentence in sentences)
+    # a question of its own is kept: without it a short answer says little
+    return bool(sentences) and all(map(_OFFER.search, sentences))
 
 
 def is_denial(text: str) -> bool:

@@ -45,6 +45,8 @@ def test_what_tells_something_beside_a_question_tells(text: str) -> None:
         ("我不知道。", True),
         ("I'm sorry to hear that. Try restarting the router.", False),
         ("That's a great name for a sailboat! What kind is it?", False),
+        ("What is your sister called?", False),
+        ("…", False),
         ("Your sister lives in Porto.", False),
         ("I am not sure. " + "The recipe needs two eggs and some flour. " * 20, False),
     ],
