@@ -1,4 +1,4 @@
-"""The lines of a block: each memory with its day and how long ago that was, who said it in words, and its text.
+"""The lines of a block: each memory with its day, how long ago that was or its date in words, who said it, and what.
 
 Of what a later statement replaced the line says so, and the later one that it is so now. A memory is one line; code in
 it keeps its lines, in a fence of its own that no text within it can close, indented so that no line of it can pass for
@@ -25,6 +25,11 @@ NO_LONGER, NOW = "no longer so", "so now"
 _LINE = re.compile(r"[-–—•*]\s(?=\d{4}-\d\d-\d\d(?:,| \())")
 _NAME = re.compile(r"[^\W\d_][\w.'’-]{0,31}(?: [^\W\d_][\w.'’-]{0,31}){0,2}")
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^\n`]*)\n(.*?)(?:^\1[`~]*[^\S\n]*$|\Z)", re.MULTILINE | re.DOTALL)
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+"""Not the machine's language: a model reads the rest of the line in English too."""
 _FENCE = re.compile(r"`{3,}")
 _NEW_LINE, _INDENT = "\n", "  "
 _LANGUAGE = re.compile(r"[\w+#.-]{1,20}")
@@ -124,6 +129,16 @@ def how_long_ago(day: str, today: str) -> str:
     return ""
 
 
+def day_in_words(day: str, today: str) -> str:
+    """A day as people speak of it: how long ago it was where that is not long, or else its date in words; empty where
+    one of them is none."""
+    since = how_long_ago(day, today)
+    if since.endswith(("months ago", "years ago")):
+        when = date.fromisoformat(day)
+        return f"{when.day} {MONTHS[when.month - 1]} {when.year}"
+    return since
+
+
 def replaced_among(memories: Sequence[Remembered]) -> dict[int, int]:
     """Places of those that a later one among them replaces, with the place of that one; only what people said."""
     places, statements = [], []
@@ -161,7 +176,7 @@ def lines_of(
     current = set(gone.values())
     lines = []
     for place, (day, memory) in enumerate(zip(days, memories, strict=True)):
-        since = how_long_ago(day, today)
+        since = day_in_words(day, today)
         when = f"{day or 'undated'}{f' ({since})' if since else ''}"
         state = NO_LONGER if place in gone else NOW if place in current else ""
         head = ", ".join(part for part in (when, state, who_said(memory)) if part)

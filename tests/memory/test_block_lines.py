@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from membank_llama.memory.block_lines import how_long_ago, lines_of, shown_text, who_said
+from membank_llama.memory.block_lines import day_in_words, how_long_ago, lines_of, shown_text, who_said
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, Excerpt, Neutraliser, build_block
 
 PLAIN = Neutraliser(())
@@ -35,6 +35,17 @@ def said(text: str, day: str = "2026-05-01", role: str = "user", number: int = 1
 )  # fmt: skip
 def test_how_long_ago(day: str, shown: str) -> None:
     assert how_long_ago(day, "2026-05-10") == shown
+
+
+@pytest.mark.parametrize(
+    ("day", "shown"),
+    [
+        ("2026-05-10", "today"), ("2026-04-26", "2 weeks ago"), ("2026-03-10", "10 March 2026"),
+        ("2024-05-09", "9 May 2024"), ("2026-05-11", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_day_in_words(day: str, shown: str) -> None:
+    assert day_in_words(day, "2026-05-10") == shown
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_block_is_dated_and_oldest_first() -> None:
     lines = block.text.strip().splitlines()
     assert lines[0] == BLOCK_OPEN
     assert lines[2:] == [
-        "- 2025-01-09 (13 months ago), no longer so, I said: I live in Lyon.",
+        "- 2025-01-09 (9 January 2025), no longer so, I said: I live in Lyon.",
         "- 2026-03-02 (3 days ago), so now, I said: I moved to Porto.",
         "So now: I moved to Porto.",
         BLOCK_CLOSE,
