@@ -130,10 +130,10 @@ def how_long_ago(day: str, today: str) -> str:
 
 
 def day_in_words(day: str, today: str) -> str:
-    """A day as people speak of it: how long ago it was, of the last two weeks, or else its date in words; empty where
+    """A day as people speak of it: how long ago it was, of the last two months, or else its date in words; empty where
     one of them is none."""
     since = how_long_ago(day, today)
-    if since.endswith(("weeks ago", "months ago", "years ago")):
+    if since.endswith(("months ago", "years ago")):
         when = date.fromisoformat(day)
         return f"{when.day} {MONTHS[when.month - 1]} {when.year}"
     return since
