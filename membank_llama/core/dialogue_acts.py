@@ -24,12 +24,16 @@ _ASKING = re.compile(
     r"|(?:what|who|where|when|why|how)(?:['’](?:s|re|d))\b"
     rf"|{_AUXILIARY} {_PRONOUN}\b"
     r"|(?:remind|tell|show|give|teach|ask) (?:me|us)\b"
-    r"|(?:i wonder|do you know|any idea|guess) (?:what|who|where|if|how)\b"
-    r"|(?:write|translate|explain|summari[sz]e|describe|list|recommend|suggest|compare|name|define|draw|calculate)"
-    r" (?!down\b|of\b|off\b)\w+)",
+    r"|(?:i wonder|do you know|any idea|guess) (?:what|who|where|if|how)\b)",
     re.IGNORECASE,
 )
 """How a sentence begins that asks or orders, whatever it ends with."""
+_ORDERING = re.compile(
+    rf"\A{_OPENING}(?:write|translate|explain|summari[sz]e|describe|list|recommend|suggest|compare|name|define|draw"
+    r"|calculate) (?!down\b|of\b|off\b)\w+",
+    re.IGNORECASE,
+)
+_OWN = re.compile(r"\b(?:i|me|my|mine|we|us|our)\b", re.IGNORECASE)
 _ASKING_AT_ITS_END = re.compile(
     r"(?:吗|嗎|呢|(?:什么|什麼|哪里|哪裡|哪儿|多少|谁|誰|几点|怎么样)[^，、。]{0,4}|ですか|ますか|でしたか|ましたか|かな|だっけ)\W{0,4}\Z"
 )
@@ -65,9 +69,10 @@ _OFFER = re.compile(
 )
 _DENYING = re.compile(
     r"\A\W*(?:i (?:really |honestly )?(?:don['’]t|do not) (?:know|remember|recall)|no idea|not sure"
-    r"|i(?:['’]m| am) not sure|i (?:forgot|have forgotten|can['’]t remember)|never ?mind|who knows"
+    r"|i(?:['’]m| am) not sure|i (?:forgot|have forgotten|can['’]t remember)(?! (?:my|the|a|an|our|to)\b)|never ?mind|who knows"
     r"|beats me|dunno"
-    r"|keine ahnung|weiß nicht|aucune idée|je ne sais pas|ni idea|no sé|não sei|不知道|忘了|わからない)\b[^,;:]{0,80}\Z"
+    r"|keine ahnung|weiß nicht|aucune idée|je ne sais pas|ni idea|no sé|não sei|不知道|忘了"
+    r"|わからない)\b[^,;:]{0,80}\Z"
     r"|\A\W*(?:maybe|perhaps|possibly)\W{0,20}\Z",
     re.IGNORECASE,
 )
@@ -104,7 +109,10 @@ def only_asks(text: str) -> bool:
 def _is_asking(sentence: str) -> bool:
     if sentence.endswith(QUESTION_MARKS):
         return not _TELLING.match(sentence)
-    return bool(_ASKING.match(sentence) or _ASKING_AT_ITS_END.search(sentence))
+    if _ASKING.match(sentence) or _ASKING_AT_ITS_END.search(sentence):
+        return True
+    # "Write to my clients in a warm tone": how somebody wants it is told once for all
+    return bool(_ORDERING.match(sentence)) and not _OWN.search(sentence)
 
 
 def is_evasion(text: str) -> bool:

@@ -19,7 +19,8 @@ TELLING = [
     "Will works as a plumber in Leeds.", "May has the key", "Can you remember that my PIN is 4471?",
     "Name of my dog is Rex.", "List of my allergies: nuts", "So my car is red, right?", "What I like is tea.",
     "My daughter turned six, isn't that lovely?", "I wonder, my boat Nordlys leaks.", "Do not call my boss, he is ill.",
-    "我的猫叫豆豆。", "妹は京都に住んでいます。",
+    "Write to my clients in a warm tone, but leave out exclamation marks.",
+    "Explain maths to me with drawings; formulas alone lose me.", "我的猫叫豆豆。", "妹は京都に住んでいます。",
 ]  # fmt: skip
 
 
@@ -61,6 +62,7 @@ def test_replies_that_say_nothing(text: str, evades: bool) -> None:
         ("I don't know", True), ("No idea.", True), ("Maybe.", True), ("不知道", True),
         ("I don't know, my boat is called Rex", False), ("Maybe I should sell the red car", False),
         ("I forgot my keys at the office, again", False),
+        ("I forgot the yoghurt again.", False), ("I forgot.", True),
     ],
 )  # fmt: skip
 def test_who_only_does_not_know(text: str, denies: bool) -> None:
