@@ -69,7 +69,8 @@ _OFFER = re.compile(
 )
 _DENYING = re.compile(
     r"\A\W*(?:i (?:really |honestly )?(?:don['’]t|do not) (?:know|remember|recall)|no idea|not sure"
-    r"|i(?:['’]m| am) not sure|i (?:forgot|have forgotten|can['’]t remember)(?! (?:my|the|a|an|our|to)\b)|never ?mind|who knows"
+    r"|i(?:['’]m| am) not sure|i (?:forgot|have forgotten|can['’]t remember)(?! (?:my|the|a|an|our|to)\b)"
+    r"|never ?mind|who knows"
     r"|beats me|dunno"
     r"|keine ahnung|weiß nicht|aucune idée|je ne sais pas|ni idea|no sé|não sei|不知道|忘了"
     r"|わからない)\b[^,;:]{0,80}\Z"
