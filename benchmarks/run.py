@@ -34,6 +34,9 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
             [data, encoder, story],
         ),
         ("benchmarks/everyday.py", ["--encoder", str(encoder), "--threads", "1"], [encoder]),
+        ("benchmarks/updates.py", ["--encoder", str(encoder)], [encoder]),
+        ("benchmarks/letters.py", ["--encoder", str(encoder)], [encoder]),
+        ("benchmarks/time_words.py", [], []),
         ("benchmarks/proxy.py", ["--full"] if full else ["--rounds", "200", "--seconds", "5"], []),
         ("benchmarks/corrections.py", [str(data), "--encoder", str(story)], [data, story]),
         (
