@@ -160,11 +160,14 @@ def build_block(
     # where the one that it replaced is not at hand, as when the model alone had said so
     changed = len(about_best) > 1 or (len(memories) > 1 and is_change(memories[0]))
     lines = [
-        _Line(memory, line, neutralise(on_one_line(memory.text)), changed and place in about_best)
+        _Line(
+            memory, line, neutralise(on_one_line(memory.text)), changed and place in about_best,
+            changed and place == newest,
+        )
         for place, (memory, line) in enumerate(
             zip(memories, lines_of(memories, neutralise, zone, now, outdated), strict=True)
         )
-    ]
+    ]  # fmt: skip
     whole = _assemble(lines) if lines else ""
     if whole and (tokens := count(whole)) <= budget:
         return Block(whole, tokens, tuple(memory.memory_id for memory in memories))
@@ -186,12 +189,13 @@ def build_block(
 @dataclass(frozen=True)
 class _Line:
     """A memory as it stands in the block, and its text alone; `changed`: it is about what the best one is about, which
-    has changed."""
+    has changed; `current`: it says what is so now of that."""
 
     memory: Remembered
     text: str
     said: str
     changed: bool
+    current: bool
 
     @property
     def place(self) -> tuple[bool, float, int]:
@@ -201,7 +205,7 @@ class _Line:
 def _assemble(chosen: Sequence[_Line]) -> str:
     ordered = sorted(chosen, key=lambda line: line.place)
     # a small model takes what reads most like the question, be it marked as outdated: the last word is what is so
-    now = [f"{SO_NOW} {ordered[-1].said}"] if len(ordered) > 1 and ordered[-1].changed else []
+    now = [f"{SO_NOW} {ordered[-1].said}"] if len(ordered) > 1 and ordered[-1].current else []
     return "\n".join([BLOCK_OPEN, HEADER, *(line.text for line in ordered), *now, BLOCK_CLOSE]) + "\n\n"
 
 

@@ -120,3 +120,15 @@ def test_a_reply_replaces_nothing_that_a_person_said() -> None:
         said("My desk moved to room 40.", "2026-05-03", role="assistant", number=2),
     ]
     assert "so now" not in build_block(memories, 1000, len, PLAIN, timezone.utc).text
+
+
+def test_what_is_outdated_is_never_said_to_be_so_now() -> None:
+    memories = [
+        said("My desk is in room 12.", "2026-05-01", number=1),
+        said("The lift is broken.", "2026-05-04", number=4),
+        said("My desk moved to room 40, " + "which is a very long way from the kitchen, " * 3, "2026-05-03", number=3),
+    ]
+    whole = build_block(memories, 1000, len, PLAIN, timezone.utc, at("2026-05-05")).text
+    assert "So now: My desk moved to room 40" in whole
+    tight = build_block(memories, 260, len, PLAIN, timezone.utc, at("2026-05-05"))
+    assert tight.ids == (1, 4) and "So now" not in tight.text
