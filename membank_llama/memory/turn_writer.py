@@ -228,8 +228,8 @@ class TurnWriter:
         return [waiting]
 
     def _give_up(self, waiting: Waiting, why: Exception | str) -> None:
-        self.failed += 1
         logger.error("%s turns of %s are not remembered: %s", len(waiting.new.turns), waiting.new.conversation, why)
+        self.failed += 1
 
     def _store(self, waiting: list[Waiting]) -> None:
         self._ingest([item for one in waiting for item in self._memories(one)], waiting)
