@@ -15,9 +15,10 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import argparse
 import json
 import platform
+import re
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,14 @@ def write_json(path: Path | None, figures: dict[str, Any]) -> None:
     if path is not None:
         about = {"machine": platform.machine(), "python": platform.python_version(), "threads": 1}
         path.write_text(json.dumps(about | figures, indent=2) + "\n", encoding="utf-8")
+
+
+def holds(text: str, value: str) -> bool:
+    """Whether a value stands in a text, as a word or the beginning of one."""
+    return re.search(rf"(?<!\w){re.escape(value.casefold())}", text.casefold()) is not None
+
+
+def reply_of(llm: Any, messages: Sequence[Mapping[str, str]], tokens: int) -> str:
+    """What a chat model says at temperature 0, of so many tokens at most."""
+    result = llm.create_chat_completion(list(messages), max_tokens=tokens, temperature=0.0)
+    return str(result["choices"][0]["message"]["content"])

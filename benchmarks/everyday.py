@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bankbench import table, write_json
 
-from membank_llama import LlamaCppAdapter, MemBank
+from membank_llama import LlamaCppAdapter, MemBank, RecallResult
 from membank_llama.memory.prompt_injection import MemoryOptions
 
 FOLDER = Path(__file__).with_name("everyday")
@@ -33,9 +33,14 @@ def lines(name: str) -> list[str]:
     return (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 
 
-def injected(bank: MemBank, question: str) -> list[str]:
+def relevant(bank: MemBank, question: str) -> list[RecallResult]:
     """What a prompt with this question would be given."""
-    return [result.text for result in bank.recall(question, 2 * INJECTED) if result.relevant][:INJECTED]
+    return [result for result in bank.recall(question, 2 * INJECTED) if result.relevant][:INJECTED]
+
+
+def injected(bank: MemBank, question: str) -> list[str]:
+    """The same as texts."""
+    return [result.text for result in relevant(bank, question)]
 
 
 def shares(bank: MemBank, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:

@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bankbench import table, write_json
+from bankbench import holds, reply_of, table, write_json
 
 from membank_llama import Llama, LlamaCppAdapter, MemBank, MemoryOptions, NewMemory
 from membank_llama.memory.llama_with_memory import SafeLlama
-from membank_llama.memory.prompt_block import Neutraliser, build_block
+from membank_llama.memory.prompt_block import Excerpt, Neutraliser, build_block
 
 DATA = Path(__file__).with_name("everyday") / "life.json"
 DAYS_AGO = 5
@@ -41,20 +41,12 @@ UNKNOWING = re.compile(
 
 def is_right(reply: str, accepted: Sequence[str]) -> bool:
     """Whether one of the accepted words stands in a reply."""
-    return any(re.search(rf"(?<!\w){re.escape(word)}", reply.casefold()) for word in accepted)
+    return any(holds(reply, word) for word in accepted)
 
 
-class Chat:
-    """One model, asked in chats of their own."""
-
-    def __init__(self, llm: Any) -> None:
-        self.llm = llm
-
-    def ask(self, text: str) -> str:
-        """The reply to one message in a new chat."""
-        messages = [{"role": "user", "content": text}]
-        result = self.llm.create_chat_completion(messages, max_tokens=TOKENS, temperature=0.0)
-        return str(result["choices"][0]["message"]["content"])
+def ask(llm: Any, text: str) -> str:
+    """The reply to one message in a new chat."""
+    return reply_of(llm, [{"role": "user", "content": text}], TOKENS)
 
 
 def told_life(life: dict[str, Any], llm: Any, since: float) -> list[NewMemory]:
@@ -63,8 +55,7 @@ def told_life(life: dict[str, Any], llm: Any, since: float) -> list[NewMemory]:
     told: list[NewMemory] = []
     for place, text in enumerate(life["told"]):
         messages.append({"role": "user", "content": text})
-        result = llm.create_chat_completion(messages, max_tokens=TOKENS, temperature=0.0)
-        reply = str(result["choices"][0]["message"]["content"])
+        reply = reply_of(llm, messages, TOKENS)
         messages.append({"role": "assistant", "content": reply})
         for role, said, later in (("user", text, 0), ("assistant", reply, 5)):
             told.append(NewMemory(said, role=role, conversation="told", created_at=since + 60 * place + later))
@@ -75,20 +66,14 @@ def given(life: dict[str, Any], plain: Any, told: Sequence[NewMemory]) -> list[s
     """The replies where the very turn that answers is given."""
     replies = []
     for question, accepted in life["asked"]:
-        memories = [_Line(n, one) for n, one in enumerate(told) if one.role == "user" and is_right(one.text, accepted)]
+        memories = [
+            Excerpt(n, one.text, one.role, one.created_at or 0.0)
+            for n, one in enumerate(told)
+            if one.role == "user" and is_right(one.text, accepted)
+        ]
         block = build_block(memories, 1024, lambda text: len(text) // 3, Neutraliser(()))
-        replies.append(Chat(plain).ask(block.text + question))
+        replies.append(ask(plain, block.text + question))
     return replies
-
-
-class _Line:
-    """A told turn as the block takes it."""
-
-    def __init__(self, number: int, told: NewMemory) -> None:
-        self.memory_id, self.text, self.role = number, told.text, told.role
-        self.created_at = float(told.created_at or 0)
-        self.metadata: dict[str, Any] = {}
-        self.source = None
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -101,7 +86,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         replies = given(life, plain, told)
         found["given the memory"] = counted(life["asked"], replies)
         show(options, "given the memory", [question for question, _ in life["asked"]], replies)
-        alone = [Chat(plain).ask(question) for question in life["unknown"]]
+        alone = [ask(plain, question) for question in life["unknown"]]
         found["without memory: never told, made up"] = made_up(alone)
         plain.close()
         for between in options.between:
@@ -119,10 +104,9 @@ def asked_later(
     llm = Llama(str(options.model), memory=path, encoder=encoder, memory_options=MemoryOptions(), **load)
     bank: MemBank = llm.memory.bank
     bank.ingest_many(told)
-    chat = Chat(llm)
     invented: list[str] = []
     for turn in range(between):
-        chat.ask(life["between"][turn % len(life["between"])])
+        ask(llm, life["between"][turn % len(life["between"])])
         llm.memory.new_conversation()
     for session in range(options.sessions if not between else 1):
         llm.memory.flush()
@@ -130,7 +114,7 @@ def asked_later(
         replies, blocks = [], []
         for question, _ in life["asked"]:
             llm.memory.new_conversation()
-            replies.append(chat.ask(question))
+            replies.append(ask(llm, question))
             blocks.append(llm.memory.last.block if llm.memory.last else "")
         found[name] = counted(life["asked"], replies)
         held = sum(is_right(block, accepted) for block, (_, accepted) in zip(blocks, life["asked"], strict=True))
@@ -140,7 +124,7 @@ def asked_later(
         blocks = []
         for question in life["unknown"]:
             llm.memory.new_conversation()
-            unknown.append(chat.ask(question))
+            unknown.append(ask(llm, question))
             blocks.append(llm.memory.last.block if llm.memory.last else "")
         later += blocks
         found[f"{name}: never told, made up"] = made_up(unknown)

@@ -11,17 +11,16 @@ value, how often no other value of it comes after, and with `--model` how often 
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bankbench import table, write_json
-from everyday import lines
+from bankbench import holds, reply_of, table, write_json
+from everyday import lines, relevant
 
-from membank_llama import LlamaCppAdapter, MemBank, MemoryOptions, NewMemory
+from membank_llama import LlamaCppAdapter, MemBank, NewMemory
 from membank_llama.memory.llama_with_memory import SafeLlama
 from membank_llama.memory.prompt_block import Neutraliser, build_block
 
@@ -53,28 +52,15 @@ WAYS: dict[str, Callable[[Fact], tuple[list[tuple[str, str, int]], str, str]]] =
 }  # fmt: skip
 
 
-def holds(text: str, value: str) -> bool:
-    """Whether a value stands in a text, as a word or the beginning of one."""
-    return re.search(rf"(?<!\w){re.escape(value.casefold())}", text.casefold()) is not None
-
-
 def block_for(bank: MemBank, question: str) -> str:
     """The block that a prompt with this question is given."""
-    most = MemoryOptions().top_k
-    found = [result for result in bank.recall(question, 2 * most) if result.relevant][:most]
-    return build_block(found, 1024, lambda text: len(text) // 3, Neutraliser(())).text
+    return build_block(relevant(bank, question), 1024, lambda text: len(text) // 3, Neutraliser(())).text
 
 
 def stands_last(block: str, current: str, outdated: str) -> bool:
     """Whether the last line of a block that holds either value holds the current one."""
     told = [line for line in block.splitlines() if holds(line, current) or holds(line, outdated)]
     return bool(told) and holds(told[-1], current)
-
-
-def answered(llm: Any, prompt: str) -> str:
-    messages = [{"role": "user", "content": prompt}]
-    result = llm.create_chat_completion(messages, max_tokens=TOKENS, temperature=0.0)
-    return str(result["choices"][0]["message"]["content"])
 
 
 def measured(bank: MemBank, way: str, llm: Any, show: bool) -> dict[str, float]:
@@ -94,7 +80,7 @@ def measured(bank: MemBank, way: str, llm: Any, show: bool) -> dict[str, float]:
         in_block += holds(block, current)
         last += stands_last(block, current, outdated)
         if llm is not None:
-            reply = answered(llm, block + fact[2])
+            reply = reply_of(llm, [{"role": "user", "content": block + fact[2]}], TOKENS)
             right += holds(reply, current)
             if show and not holds(reply, current):
                 print(f"{block}> {fact[2]}\n< {reply} [{current}, not {outdated}]\n")

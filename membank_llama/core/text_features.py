@@ -24,9 +24,10 @@ def speaker_of(text: str, role: str, metadata: Mapping[str, Any] | None = None) 
     named = (metadata or {}).get("speaker")
     if isinstance(named, str) and named.strip():
         return named.strip()
-    if role and folded(role) not in GENERIC_ROLES:
+    plain = folded(role)
+    if role and plain not in GENERIC_ROLES:
         return role
-    spoken = None if folded(role) in MODEL_ROLES else _SPOKEN.match(text)
+    spoken = None if plain in MODEL_ROLES else _SPOKEN.match(text)
     return spoken[1] if spoken else None
 
 

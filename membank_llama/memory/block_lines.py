@@ -94,9 +94,13 @@ def shown_role(role: str) -> str:
     return shown if _NAME.fullmatch(shown) and not claims else "note"
 
 
+def _provenance(memory: Remembered) -> Provenance:
+    return provenance_of(memory.role, memory.source, memory.metadata)
+
+
 def who_said(memory: Remembered) -> str:
     """Where a memory is from, in words; the block stands in the person's own message."""
-    provenance = provenance_of(memory.role, memory.source, memory.metadata)
+    provenance = _provenance(memory)
     if provenance == Provenance.MODEL:
         return "you answered"
     if provenance == Provenance.TOOL:
@@ -143,7 +147,7 @@ def replaced_among(memories: Sequence[Remembered]) -> dict[int, int]:
     """Places of those that a later one among them replaces, with the place of that one; only what people said."""
     places, statements = [], []
     for place, memory in enumerate(memories):
-        provenance = provenance_of(memory.role, memory.source, memory.metadata)
+        provenance = _provenance(memory)
         if provenance > Provenance.TOOL:
             places.append(place)
             first: float | None = getattr(memory, "first_told_at", None)
@@ -153,7 +157,7 @@ def replaced_among(memories: Sequence[Remembered]) -> dict[int, int]:
 
 def is_change(memory: Remembered) -> bool:
     """Whether a person says in it that something has changed."""
-    person = provenance_of(memory.role, memory.source, memory.metadata) == Provenance.PERSON
+    person = _provenance(memory) == Provenance.PERSON
     return person and memory.role in OWN_ROLES and says_change(memory.text)
 
 

@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .prompt_block import BLOCK_OPEN, HEADER, strip_block
+from .prompt_block import BLOCK_OPEN, HEADER, after_blank, strip_block
 
 ChatMessage: TypeAlias = Mapping[str, Any]
 
 _TAGS = r"(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)"
 _CLOSED = re.compile(rf"</{_TAGS}>|\[/THINK\]|◁/think▷")
 _OPENED = re.compile(rf"<{_TAGS}>|\[THINK\]|◁think▷")
-_BLANK = re.compile(r"\s*")
 _HARMONY = re.compile(r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>")
 _FINAL = "<|channel|>final<|message|>"
 _HARMONY_ENDS = re.compile(r"<\|(?:end|return)\|>\s*\Z")
@@ -131,7 +130,7 @@ def without_thinking(text: str) -> str:
     if _HARMONY.match(text):
         final = text.rfind(_FINAL)
         return "" if final < 0 else _HARMONY_ENDS.sub("", text[final + len(_FINAL) :])
-    at = _after_blank(text, 0)
+    at = after_blank(text, 0)
     opened, closed = _OPENED.match(text, at), _CLOSED.search(text)
     if not opened and (closed is None or _OPENED.search(text, 0, closed.start())):
         return text
@@ -140,14 +139,9 @@ def without_thinking(text: str) -> str:
         if closed is None:
             # broke off within the thought
             return ""
-        at = _after_blank(text, closed.end())
+        at = after_blank(text, closed.end())
         begun, closed = bool(_OPENED.match(text, at)), _CLOSED.search(text, at)
     return text[at:]
-
-
-def _after_blank(text: str, at: int) -> int:
-    blank = _BLANK.match(text, at)
-    return blank.end() if blank else at
 
 
 def without_echo(text: str) -> str:

@@ -231,6 +231,11 @@ def strip_block(text: str) -> str:
     while (opening := _BLOCK.search(text, at)) and (close := text.find(BLOCK_CLOSE, opening.end())) >= 0:
         kept.append(text[at : opening.start()])
         at = close + len(BLOCK_CLOSE)
-        blank = _BLANK.match(text, at)
-        at = blank.end() if blank else at
+        at = after_blank(text, at)
     return "".join([*kept, text[at:]])
+
+
+def after_blank(text: str, at: int) -> int:
+    """Where the white space ends that begins there."""
+    blank = _BLANK.match(text, at)
+    return blank.end() if blank else at

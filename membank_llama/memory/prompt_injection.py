@@ -303,11 +303,12 @@ def _choose(
             skipped[result.memory_id] = f"beyond the first {options.top_k}"
         else:
             chosen.append(result)
+    if not in_sight:
+        return chosen, skipped
     # what was said since, and is in sight, needs no older word against it
-    gone = {place for place, newer in replaced_among([*chosen, *in_sight]).items() if newer >= len(chosen)}
-    skipped |= {
-        chosen[place].memory_id: "the conversation says otherwise since" for place in gone if place < len(chosen)
-    }
+    outdated = replaced_among([*chosen, *in_sight])
+    gone = {place for place, newer in outdated.items() if place < len(chosen) <= newer}
+    skipped |= {chosen[place].memory_id: "the conversation says otherwise since" for place in gone}
     return [result for place, result in enumerate(chosen) if place not in gone], skipped
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from membank_llama.core.provenance import Provenance
 from membank_llama.core.types import Memory
-from membank_llama.recall.evidence import answered_rows
+from membank_llama.recall.evidence import answered_ids
 from membank_llama.recall.query_terms import terms
 from membank_llama.store.full_text import words_of_texts
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
@@ -42,8 +42,5 @@ def _content(text: str) -> set[str]:
 
 def questions_of(snapshot: NamespaceSnapshot, ids: Iterable[int]) -> dict[int, int]:
     """Of some replies the ids of what they answered."""
-    wanted = np.array(list(ids), np.int64)
-    rows = snapshot.rows(wanted)
-    answered = answered_rows(snapshot, rows)
-    pairs = zip(snapshot.ids[rows].tolist(), answered.tolist(), strict=True)
-    return {reply: int(snapshot.owner[row]) for reply, row in pairs if row >= 0}
+    rows = snapshot.rows(np.array(list(ids), np.int64))
+    return {int(snapshot.ids[rows[place]]): turn for place, turn in answered_ids(snapshot, rows).items()}

@@ -80,7 +80,7 @@ def candidates_of(store: Store, question: Question, words: WordWeights) -> Candi
         rows = np.arange(len(snapshot)) if seen is None else np.flatnonzero(seen)
         returned = np.arange(len(rows))
     else:
-        records = snapshot.records(np.arange(len(snapshot)), replies=not question.asks_for_replies)
+        records = question.records_in(snapshot)
         limit = max(LEXICAL_CANDIDATES, 2 * query.top_k)
         sharing = words.best()
         found = some_of_each(sharing, records[sharing], limit, limit // 2)

@@ -27,7 +27,7 @@ from membank_llama.store.store import Store
 
 from .best_passages import Best, best_passages
 from .candidates import FEW, Candidates, best_of_each, candidates_of, some_of_each
-from .evidence import Judged, answered_rows, weighed_as_evidence
+from .evidence import Judged, answered_ids, weighed_as_evidence
 from .meaning_gate import Asked, Parts, judged_by_meaning
 from .query import RecallQuery, RecallResult
 from .question_encoder import Question, QuestionEncoder
@@ -60,8 +60,8 @@ class _Ranked:
 
     def records(self, places: Rows) -> Mask:
         """Which of some places are no evidence of what is so."""
-        rows = self.ranking.scene.rows[places]
-        return self.words.snapshot.records(rows, replies=not self.question.asks_for_replies)
+        found: Mask = self.question.records_in(self.words.snapshot)[self.ranking.scene.rows[places]]
+        return found
 
     def slots(self, places: Rows) -> Numbers:
         return self.words.snapshot.slots[self.ranking.scene.rows[places]]
@@ -229,7 +229,7 @@ class RecallEngine:
             order = best_of_each(snapshot, ranking.scene.rows, order)
         order = some_of_each(order, ranked.records(order), 2 * query.top_k + 8, query.top_k + 4)
         ids = snapshot.owner[ranking.scene.rows[order]].tolist()
-        answered = self._answered(ranked, order)
+        answered = answered_ids(snapshot, ranking.scene.rows[order])
         memories = self._store.registry.get({*ids, *answered.values()})
         gone = set(ids) - memories.keys()
         if gone:
@@ -260,13 +260,6 @@ class RecallEngine:
             if slot in pointers
         ]
         return results_of(found, ranking), gone
-
-    def _answered(self, ranked: _Ranked, order: Rows) -> dict[int, int]:
-        """Of the places in `order` that are replies the ids of what they answered."""
-        snapshot = ranked.words.snapshot
-        rows = answered_rows(snapshot, ranked.ranking.scene.rows[order])
-        turns = zip(snapshot.owner[rows].tolist(), rows.tolist(), strict=True)
-        return {place: turn for place, (turn, row) in enumerate(turns) if row >= 0}
 
     def _weighed(
         self,

@@ -42,6 +42,13 @@ def answered_rows(snapshot: NamespaceSnapshot, rows: Rows) -> Rows:
     return found
 
 
+def answered_ids(snapshot: NamespaceSnapshot, rows: Rows) -> dict[int, int]:
+    """Of those of some rows that are replies, by their place among them, the id of what each answered."""
+    answered = answered_rows(snapshot, rows)
+    turns = zip(snapshot.owner[answered].tolist(), answered.tolist(), strict=True)
+    return {place: turn for place, (turn, row) in enumerate(turns) if row >= 0}
+
+
 @dataclass(frozen=True)
 class Judged:
     """A memory that is found, with its verdict, and how much of the question it says; `record`: whether it is no
@@ -58,13 +65,13 @@ def weighed_as_evidence(question: Question, found: Mapping[int, Judged]) -> tupl
     """The verdicts of what is found, by place, once it is seen what each is worth; and the places in order of rank, as
     `found` is, but that what is no evidence stands behind all that is relevant."""
     verdicts = {place: one.verdict for place, one in found.items()}
-    records = []
+    records: set[int] = set()
     by_id = {one.memory.id: place for place, one in found.items()}
     for place, one in found.items():
         why = _no_evidence(question, one)
         if not why:
             continue
-        records.append(place)
+        records.add(place)
         verdicts[place] = _refused(one.verdict, why)
         answered = one.answered
         if one.verdict.relevant and one.said >= CARRIES and answered is not None:
@@ -72,7 +79,7 @@ def weighed_as_evidence(question: Question, found: Mapping[int, Judged]) -> tupl
             if told is not None and not found[told].verdict.relevant and not _no_evidence(question, found[told]):
                 verdicts[told] = Verdict(True, f"relevant: what it was answered with is ({one.verdict.reason})")
     order = _behind(list(found), records, verdicts)
-    return verdicts, _with_what_replaced(order, set(records), found, verdicts)
+    return verdicts, _with_what_replaced(order, records, found, verdicts)
 
 
 def _with_what_replaced(
@@ -81,11 +88,11 @@ def _with_what_replaced(
     """The order with what has replaced the best ones right behind them, relevant as they are. Of what a person tells of
     herself; several people who talk are not told apart by it."""
     placed, rank = list(order), {place: n for n, place in enumerate(order)}
-    told = {
-        place: Statement(one.text, one.created_at, first_told_at=one.first_told_at)
-        for place, one in ((place, found[place].memory) for place in order)
-        if place not in records and found[place].memory.role in OWN_ROLES
-    }
+    told: dict[int, Statement] = {}
+    for place in order:
+        memory = found[place].memory
+        if place not in records and memory.role in OWN_ROLES:
+            told[place] = Statement(memory.text, memory.created_at, first_told_at=memory.first_told_at)
     for place in [place for place in told if verdicts[place].relevant][:BEST]:
         for other in told:
             if rank[other] > rank[place] and replaces(told[place], told[other]):
@@ -97,9 +104,8 @@ def _with_what_replaced(
     return placed
 
 
-def _behind(order: Sequence[int], records: Sequence[int], verdicts: Mapping[int, Verdict]) -> list[int]:
-    aside = set(records)
-    told = [place for place in order if place not in aside]
+def _behind(order: Sequence[int], records: Set[int], verdicts: Mapping[int, Verdict]) -> list[int]:
+    told = [place for place in order if place not in records]
     ahead = max((n for n, place in enumerate(told, 1) if verdicts[place].relevant), default=0)
     head = set(told[:ahead])
     return [*told[:ahead], *(place for place in order if place not in head)]

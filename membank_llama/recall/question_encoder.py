@@ -19,7 +19,7 @@ from membank_llama.adapters.base import ModelAdapter, check_tokens, check_vector
 from membank_llama.adapters.token_states import TokenStates
 from membank_llama.core.errors import BankCorruptError, BankStorageError
 from membank_llama.core.letters import readable
-from membank_llama.core.types import Codes, Numbers, Vector
+from membank_llama.core.types import Codes, Mask, Numbers, Vector
 from membank_llama.core.validation import check_text
 from membank_llama.hgns.token_codes import AskedTokens, best_matches, token_bytes, token_codes
 from membank_llama.store.memory_writer import ModelCard
@@ -98,6 +98,10 @@ class Question:
     def asks_for_replies(self) -> bool:
         """Whether it asks for what the model said: "what did you suggest?"."""
         return asks_for_replies(self.query.text)
+
+    def records_in(self, snapshot: NamespaceSnapshot) -> Mask:
+        """Which rows are no evidence of what is so, where this is asked."""
+        return snapshot.tells_nothing if self.asks_for_replies else snapshot.records
 
     @cached_property
     def script(self) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from membank_llama.core.dialogue_acts import QUESTION_MARKS, SENTENCE
+
 LONG_WORDS = 40
 """Words from which on the question is looked for within a message."""
 MOST_SENTENCES = 4
@@ -51,8 +53,6 @@ _ASKS = re.compile(
     r"|dónde|cómo|cuál)\b",
     re.IGNORECASE,
 )
-_MARKS = ("?", "？", "؟")
-_SENTENCE = re.compile(r"[^.!?？؟。！\n]+[.!?？؟。！]*")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _SHORTEST_QUESTION, _LONGEST_QUESTION = 2, 60
 _LETTERS = 0.6
@@ -70,8 +70,8 @@ class QuestionKind:
 
 def kind_of(text: str) -> QuestionKind:
     """What kind of message a text is."""
-    sentences = [found.strip() for found in _SENTENCE.findall(text)]
-    asking = [sentence for sentence in sentences if sentence.endswith(_MARKS) or _ASKS.match(sentence)]
+    sentences = [found.strip() for found in SENTENCE.findall(text)]
+    asking = [sentence for sentence in sentences if sentence.endswith(QUESTION_MARKS) or _ASKS.match(sentence)]
     own = any(_OWN.search(_NOT_OWN.sub(" ", sentence)) for sentence in asking)
     task = any(_TASK.search(sentence) or _ORDER.match(sentence) for sentence in sentences)
     return QuestionKind(bool(asking), own, task)
@@ -82,8 +82,8 @@ def focus(text: str) -> str:
     its beginning and its end."""
     if len(text.split(None, LONG_WORDS)) <= LONG_WORDS:
         return text
-    sentences = [found.strip() for found in _SENTENCE.findall(text) if _is_language(found)]
-    asking = [sentence for sentence in sentences if sentence.endswith(_MARKS)]
+    sentences = [found.strip() for found in SENTENCE.findall(text) if _is_language(found)]
+    asking = [sentence for sentence in sentences if sentence.endswith(QUESTION_MARKS)]
     chosen = asking[-MOST_SENTENCES:] or [one for one in sentences if _ASKS.match(one)][-MOST_SENTENCES:]
     if not chosen and len(sentences) > MOST_SENTENCES:
         chosen = [*sentences[: MOST_SENTENCES // 2], *sentences[-(MOST_SENTENCES // 2) :]]

@@ -124,8 +124,14 @@ class _Read:
         return frozenset(stem for word in about for stem in filed_as(word))
 
     @cached_property
-    def says_change(self) -> bool:
-        return bool(_CHANGES.search(self.text) or _NEW.search(self.text))
+    def changes(self) -> bool:
+        """Whether it says that something has changed."""
+        return bool(_CHANGES.search(self.text))
+
+    @cached_property
+    def renews(self) -> tuple[str, ...]:
+        """What it says is new: "my new phone"."""
+        return tuple(map(folded, _NEW.findall(self.text)))
 
 
 def _read(statement: Statement) -> _Read | None:
@@ -141,7 +147,7 @@ def _read_text(text: str) -> _Read | None:
 
 def _replaces(older: _Read, newer: _Read) -> bool:
     begin_alike = older.words[:SAME_WORDS] == newer.words[:SAME_WORDS]
-    if not (begin_alike or newer.says_change or older.says_change):
+    if not (begin_alike or any(one.changes or one.renews for one in (newer, older))):
         return False
     if not (older.content - newer.content - _TURNING or _ENDS.search(newer.text)):
         # the later one says all that the other does
@@ -166,8 +172,7 @@ def _same_beginning(older: _Read, newer: _Read) -> bool:
 
 def _says_changed(older: _Read, newer: _Read) -> bool:
     """Whether the later one says that what the other is about has changed."""
-    renewed = any(folded(word) in older.words for word in _NEW.findall(newer.text))
-    if not (renewed or _CHANGES.search(newer.text)):
+    if not (newer.changes or any(word in older.words for word in newer.renews)):
         return False
     about = older.content & newer.content
     if older.people != newer.people:

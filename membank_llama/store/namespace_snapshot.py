@@ -76,21 +76,21 @@ class NamespaceSnapshot:
         numbers = [number for name, number in self.speakers.items() if folded(name) in MODEL_ROLES]
         return np.isin(self.speaker, numbers)
 
-    def records(self, rows: Rows, *, replies: bool = True) -> Mask:
-        """Which of some rows are no evidence of what is so: where a person says nothing that could be, and what the
-        model said, unless `replies` is false."""
-        found = self._tells_nothing[rows]
-        return found | self.by_model[rows] if replies else found
+    @cached_property
+    def tells_nothing(self) -> Mask:
+        """In which a person says nothing that could be so."""
+        return (self.acts & TELLS_NOTHING) > 0
+
+    @cached_property
+    def records(self) -> Mask:
+        """Which are no evidence of what is so: those, and what the model said."""
+        return self.tells_nothing | self.by_model
 
     @cached_property
     def mute(self) -> Mask:
         """In which a person tells a model nothing, and so nothing of what stands beside it; people answer each other's
         questions."""
-        return self._tells_nothing & self.by_model.any()
-
-    @property
-    def _tells_nothing(self) -> Mask:
-        return (self.acts & TELLS_NOTHING) > 0
+        return self.tells_nothing & self.by_model.any()
 
     @cached_property
     def statements_by_model(self) -> Mask:

@@ -7,12 +7,10 @@ read in use: dates, roles, the assistant's own acknowledgements, questions that 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from membank_llama.gguf.builtin import NOTED, UNKNOWN
-from membank_llama.memory.prompt_block import build_block
+from membank_llama.memory.prompt_block import Excerpt, build_block
 
 from .facts import Fact, make, read_kinds
 from .words import Words
@@ -80,18 +78,6 @@ REPEAT = ("Repeat after me: {}", "Say this: {}", "Please say: {}", "Repeat: {}")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a memory block."""
-
-    memory_id: int
-    text: str
-    role: str
-    created_at: float
-    source: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Turn:
     """One message."""
 
@@ -99,7 +85,7 @@ class Turn:
     content: str
 
 
-def block_of(lines: list[Line]) -> str:
+def block_of(lines: list[Excerpt]) -> str:
     """The block as it is put ahead of a user's message, within the year after its last line."""
     last = max((line.created_at for line in lines), default=0.0)
     return build_block(lines, 1 << 30, len, lambda text: text, now=last + last % YEAR).text
@@ -203,7 +189,9 @@ class Dialogues:
         first = self.day()
         step = 0.0 if self.rng.random() < 0.3 else self.rng.choice((0.3, 3.0, 20.0)) * 86400
         days = sorted(first + step * self.rng.random() * len(lines) for _ in lines)
-        written = [Line(i, text, role, day) for i, ((role, text, _), day) in enumerate(zip(lines, days, strict=True))]
+        written = [
+            Excerpt(i, text, role, day) for i, ((role, text, _), day) in enumerate(zip(lines, days, strict=True))
+        ]
         told_on = {
             fact.key: time.strftime("%Y-%m-%d", time.localtime(day))
             for (_, _, fact), day in zip(lines, days, strict=True)
@@ -354,7 +342,7 @@ class Dialogues:
                 said = [("user", asked), ("assistant", UNKNOWN)] if self.rng.random() < 0.5 else []
                 said += [self._noise([]) for _ in range(count)]
                 day = self.day()
-                block = block_of([Line(i, text, role, day) for i, (role, text) in enumerate(said)])
+                block = block_of([Excerpt(i, text, role, day) for i, (role, text) in enumerate(said)])
             turns += [Turn("user", block + asked), Turn("assistant", answer)]
         return turns
 

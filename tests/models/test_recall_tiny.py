@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from recall_tiny import phrasings
-from recall_tiny.dialogues import KINDS, Dialogues, Line, block_of
+from recall_tiny.dialogues import KINDS, Dialogues, block_of
 from recall_tiny.facts import make
 from recall_tiny.words import RESERVED, Words, held_out
 
 from membank_llama.cli import demo
 from membank_llama.gguf.builtin import NOTED, UNKNOWN
-from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER, strip_block
+from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER, Excerpt, strip_block
 
 ENOUGH = 2000
 
@@ -63,7 +63,7 @@ def test_phrasings_keep_their_meaning() -> None:
 
 
 def test_the_block_is_the_one_that_is_injected() -> None:
-    block = block_of([Line(1, "My sister is called Marit.", "user", 1.7e9), Line(2, NOTED, "assistant", 1.7e9)])
+    block = block_of([Excerpt(1, "My sister is called Marit.", "user", 1.7e9), Excerpt(2, NOTED, "assistant", 1.7e9)])
     assert block.startswith(f"{BLOCK_OPEN}\n{HEADER}\n- 2023-11-1")
     assert block.endswith(f"{BLOCK_CLOSE}\n\n")
     assert strip_block(block + "Hello") == "Hello"

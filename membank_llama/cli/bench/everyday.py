@@ -7,15 +7,13 @@ the last value counts; or unknown, never told. Evidence names the turns that hol
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import NewMemory
 
-from .locomo import LabelledConversation, LabelledQuestion, parse_stamp, read_conversations, texts_of
+from .locomo import LabelledConversation, LabelledQuestion, parse_stamp, parsed_file, read_conversations, texts_of
 
 UNKNOWN = "unknown"
 KINDS = ("fact", "update", UNKNOWN)
@@ -44,15 +42,7 @@ def read_everyday(path: Path) -> LabelledConversation:
     Raises:
         InvalidInputError: the file cannot be read, or is of another shape.
     """
-    try:
-        return _everyday(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as exc:
-        raise InvalidInputError(f"cannot read {path}: {exc.strerror or exc}") from exc
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise InvalidInputError(
-            f"{path} is no set of everyday questions ({type(exc).__name__}: {exc}); "
-            "benchmarks/everyday/answers.json is one"
-        ) from exc
+    return parsed_file(path, _everyday, "set of everyday questions", "benchmarks/everyday/answers.json is one")
 
 
 def _everyday(data: Mapping[str, Any]) -> LabelledConversation:

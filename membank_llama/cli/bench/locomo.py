@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import NewMemory, Vector
+
+Parsed = TypeVar("Parsed")
 
 _STAMPS = (
     "%I:%M %p on %d %B, %Y", "%Y/%m/%d (%a) %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M",
@@ -68,22 +70,32 @@ class LabelledConversation:
         return [question.evidence for question in self.asked]
 
 
+def parsed_file(path: Path, parse: Callable[[Any], Parsed], kind: str, hint: str) -> Parsed:
+    """What a JSON file holds.
+
+    Raises:
+        InvalidInputError: the file cannot be read, or is none of this kind; with the hint.
+    """
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as exc:
+        raise InvalidInputError(f"cannot read {path}: {exc.strerror or exc}") from exc
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise InvalidInputError(f"{path} is no {kind} ({type(exc).__name__}: {exc}); {hint}") from exc
+
+
 def read_conversations(path: Path, most: int | None = None) -> list[LabelledConversation]:
     """The first `most` conversations of a file; those without a question that has evidence are left out.
 
     Raises:
         InvalidInputError: the file cannot be read, or is of another shape.
     """
-    try:
-        samples = json.loads(path.read_text(encoding="utf-8"))
-        found = [one for one in map(_conversation, samples[:most]) if one.asked]
-    except OSError as exc:
-        raise InvalidInputError(f"cannot read {path}: {exc.strerror or exc}") from exc
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise InvalidInputError(
-            f"{path} is no list of conversations in the shape of LoCoMo ({type(exc).__name__}: {exc}); see "
-            "https://github.com/snap-research/locomo"
-        ) from exc
+    found = parsed_file(
+        path,
+        lambda samples: [one for one in map(_conversation, samples[:most]) if one.asked],
+        "list of conversations in the shape of LoCoMo",
+        "see https://github.com/snap-research/locomo",
+    )
     if not found:
         raise InvalidInputError(f"{path} holds no question with evidence; give another file")
     return found

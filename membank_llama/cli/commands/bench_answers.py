@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from membank_llama.core.errors import InvalidInputError
-
+from .bench_report import check_output, figures_table, write_report
 from .chat_model import load_chat_model, trained_context
 from .encoders import adapter_of, called, open_model
 from .options import JsonOption, ThreadsOption
@@ -70,15 +68,12 @@ def answers(
     from ..bench.everyday import read_talks
 
     names = chosen_renderings(renderings)
-    if output is not None and not output.parent.is_dir():
-        # said before the work, not after
-        raise InvalidInputError(f"there is no directory {output.parent} to write the report to")
+    check_output(output)
     cases = answer_cases(read_talks(data.expanduser(), conversations), questions)
     with _models(model, encoder, threads) as (llm, adapter, name), terminal.progress_bar() as progress:
         found = {"model": name} | answer_report(cases, adapter, llm, names, progress)
     found["threads"] = threads
-    if output is not None:
-        output.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_report(output, found)
     if as_json:
         terminal.echo_json(found, 2)
         return
@@ -128,14 +123,14 @@ def _conditions(conditions: Mapping[str, Any]) -> Table:
         )
         for name, one in conditions.items()
     ]
-    return _table(("condition", *(_MEASURES[measure] for measure in shown), "tokens", "s"), rows)
+    return figures_table(("condition", *(_MEASURES[measure] for measure in shown), "tokens", "s"), rows)
 
 
 def _categories(conditions: Mapping[str, Any]) -> Table:
     first = next(iter(conditions.values()))["categories"]
     heads = [f"{name} ({one['questions']})" for name, one in first.items()]
     rows = [(name, *(_cell(part) for part in one["categories"].values())) for name, one in conditions.items()]
-    return _table(("by category", *heads), rows)
+    return figures_table(("by category", *heads), rows)
 
 
 def _cell(part: Mapping[str, float]) -> str:
@@ -146,14 +141,3 @@ def _cell(part: Mapping[str, float]) -> str:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from membank_llama.core.errors import InvalidInputError
-
+from .bench_report import check_output, figures_table, write_report
 from .encoders import open_model
 from .options import JsonOption, ThreadsOption
 
@@ -53,15 +51,12 @@ def recall(
     from ..bench.locomo import read_conversations
     from ..bench.recall import report
 
-    if output is not None and not output.parent.is_dir():
-        # said before the work, not after
-        raise InvalidInputError(f"there is no directory {output.parent} to write the report to")
+    check_output(output)
     talks = read_conversations(data.expanduser(), conversations)
     with open_model(encoder, threads=threads) as adapter, terminal.progress_bar() as progress:
         found = report(talks, adapter, progress=progress, leave_one_out=leave_one_out, step_by_step=steps)
     found["threads"] = threads
-    if output is not None:
-        output.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_report(output, found)
     if as_json:
         terminal.echo_json(found, 2)
         return
@@ -83,12 +78,14 @@ def _show(found: Mapping[str, Any]) -> None:
     out.print(_categories(found["rankings"]["recall"]["categories"]))
     out.print()
     rows = [(name, f"{value:.2f}" if "average" in name else f"{value:.1%}") for name, value in found["gate"].items()]
-    out.print(_table(("something is injected, question asked of", "of questions"), rows))
+    out.print(figures_table(("something is injected, question asked of", "of questions"), rows))
     if found["leave_one_out"]:
         loo = found["leave_one_out"]
         names = ("default weights", "tuned on all", "leaving one out", "loss")
         out.print()
-        out.print(_table(("mean of R@5 and R@10, turns and sessions", ""), [(n, f"{loo[n]:.4f}") for n in names]))
+        out.print(
+            figures_table(("mean of R@5 and R@10, turns and sessions", ""), [(n, f"{loo[n]:.4f}") for n in names])
+        )
     five, encoding = found["top_5"], found["encoding_p50_ms"]
     note(
         f"a recall of 5: p50 {five['p50_ms']:.1f} ms, p95 {five['p95_ms']:.1f} ms, beside encoding a question (p50 "
@@ -103,7 +100,7 @@ def _rankings(rankings: Mapping[str, Any], unit: str, shown: Sequence[str], time
          *((f"{one['p50_ms']:.1f}", f"{one['p95_ms']:.1f}") if times else ()))
         for name, one in rankings.items()
     ]  # fmt: skip
-    return _table((f"{unit}s ranked by", *shown, *(("p50 ms", "p95") if times else ())), rows, strong="recall")
+    return figures_table((f"{unit}s ranked by", *shown, *(("p50 ms", "p95") if times else ())), rows, strong="recall")
 
 
 def _categories(categories: Mapping[str, Any]) -> Table:
@@ -112,15 +109,4 @@ def _categories(categories: Mapping[str, Any]) -> Table:
         (name, f"{one['questions']:,.0f}", *(f"{one[measure]:.3f}" for measure in shown))
         for name, one in categories.items()
     ]
-    return _table(("recall by category", "asked", *(name.replace("session", "sess.") for name in shown)), rows)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], strong: str | None = None) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row, style="bold" if row[0] == strong else "")
-    return table
+    return figures_table(("recall by category", "asked", *(name.replace("session", "sess.") for name in shown)), rows)
