@@ -25,7 +25,8 @@ from membank_llama.server.engine.generation import grammars, message_format
 from membank_llama.server.engine.generation.decode import first_of, longest_overlap
 from membank_llama.server.engine.generation.reasoning import Trimmer
 from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools
-from membank_llama.server.proxy import chat_requests, reply_reader
+from membank_llama.server.proxy import auxiliary_requests, person_text, reply_reader
+from membank_llama.server.proxy.client_request import ChatRequest, RequestShape
 from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, EstimatedTokenizer
 
 SIZE = 100_000
@@ -62,7 +63,9 @@ def time_patterns() -> dict[str, re.Pattern[str]]:
 BOUNDED = {
     # these are given a part of a text alone, of so many characters at most
     "core.text_features._ASIDE": 600,
-    "server.proxy.chat_requests._WORDED": 600,
+    "server.proxy.auxiliary_requests._WORDED": 600,
+    "server.proxy.auxiliary_requests._INSTRUCTED": 6000,
+    "server.proxy.auxiliary_requests._ABOUT_ALL": 600,
     "server.engine.generation.grammars._PATTERN_PART": 1000,
     "server.engine.generation.grammars._unfolded": 1000,
     "server.engine.durations._PART": 64,
@@ -145,13 +148,17 @@ MORE: dict[str, Callable[[str], Any]] = {
     "server.engine.generation.grammars._check": lambda text: (
         grammars._check({"pattern": text[:1000]}) if "{" not in text else None
     ),
-    "server.proxy.chat_requests.is_auxiliary": lambda text: chat_requests.is_auxiliary(
-        [{"role": "user", "content": text}]
-    ),
+    "server.proxy.auxiliary_requests.is_auxiliary": lambda text: auxiliary_requests.is_auxiliary(_asked(text)),
+    "server.proxy.person_text.person_text": person_text.person_text,
     "server.proxy.reply_reader.reply_of": lambda text: reply_reader.reply_of(
         "/api/chat", text.encode("utf-8", "replace")
     ),
 }
+
+
+def _asked(text: str) -> ChatRequest:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": text}]
+    return ChatRequest(messages, lambda told: {}, "m", said=messages, shape=RequestShape(system=text))
 
 
 def _called(count: int) -> list[dict[str, Any]]:

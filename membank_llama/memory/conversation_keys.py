@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 from .prompt_block import BLOCK_OPEN, HEADER, after_blank, strip_block
 
 ChatMessage: TypeAlias = Mapping[str, Any]
+TEXT_PARTS = ("text", "input_text", "output_text")
+"""Parts of a content that are text; the latter two are those of OpenAI's Responses API."""
 
 _TAGS = r"(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)"
 _CLOSED = re.compile(rf"</{_TAGS}>|\[/THINK\]|◁/think▷")
@@ -108,7 +110,9 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, Sequence):
-        parts = (part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
+        parts = (
+            part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") in TEXT_PARTS
+        )
         return "\n".join(part for part in parts if isinstance(part, str))
     return ""
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..asgi import ASGIApp, Message, Receive, Scope, Send, header, with_body
-from .chat_requests import ChatReply, ChatRequest, is_auxiliary, open_request
+from .chat_requests import open_request
+from .client_request import ChatReply, ChatRequest
 from .metrics import Metrics
 from .namespace_auth import zone_of
 from .proxy_memory import InjectedRequest, ProxyMemory
 from .reply_reader import ReplyReader
+from .request_habits import RequestHabits
 from .tokenizers import ContextLengths
 
 
@@ -26,6 +28,7 @@ class ChatHandler:
         self._backend = backend
         self._memory = memory
         self._metrics = metrics
+        self._habits = RequestHabits()
         self._contexts = ContextLengths(backend, memory.context)
         memory.context_of = self._contexts.of
 
@@ -47,7 +50,7 @@ class ChatHandler:
             request = open_request(scope["path"], parsed)
         if request is None:
             await self._pass_on(scope, receive, send, body, "off")
-        elif is_auxiliary(request.messages):
+        elif self._habits.is_aside(request, namespace, header(scope, "user-agent") or ""):
             await self._pass_on(scope, receive, send, body, "none")
         else:
             await self._with_memory(scope, receive, send, body, request, namespace)
@@ -67,7 +70,10 @@ class ChatHandler:
         self._metrics.injected.inc(injected.tokens)
         if injected.messages is not None:
             body = json.dumps(request.place(injected.messages), separators=(",", ":")).encode()
-        await self._watched(scope, receive, send, body, request, injected)
+        if request.counts:
+            await self._pass_on(scope, receive, send, body, injected.state)
+        else:
+            await self._watched(scope, receive, send, body, request, injected)
 
     async def _watched(
         self, scope: Scope, receive: Receive, send: Send, body: bytes, request: ChatRequest, injected: InjectedRequest
@@ -78,7 +84,10 @@ class ChatHandler:
             b"x-membank-recall-ms": f"{injected.milliseconds:.1f}".encode(),
         }
 
+        client = header(scope, "user-agent") or ""
+
         def learn(reply: ChatReply, ended: bool) -> None:
+            self._habits.answered(request, injected.namespace, client, reply)
             if ended or reply.text.strip():
                 self._metrics.turns.inc(self._memory.learn(request, injected, reply))
 

@@ -26,7 +26,7 @@ from membank_llama.memory.turn_writer import NewTurns
 from membank_llama.recall.result_json import scores_of
 
 from ..asgi import outward
-from .chat_requests import ChatReply, ChatRequest
+from .client_request import ChatReply, ChatRequest
 from .conversation_tracker import ConversationTracker, RecognisedConversation
 from .ingest_worker import IngestWorker
 from .priority_adapter import PriorityAdapter
@@ -154,7 +154,7 @@ class ProxyMemory:
     ) -> InjectedRequest:
         options = replace(self._options, namespace=namespace, zone=zone or self._options.zone)
         tokens = self._tokenizers.get(request.model, request.n_ctx or self.context_of(request.model))
-        recognised = self.conversations.recognise(namespace, request.messages, request.context)
+        recognised = self.conversations.recognise(namespace, request.said, request.context)
         if request.raw:
             prompt = str(request.messages[0]["content"])
             at, block, last = self._injector.prompt(prompt, tokens, options, request.max_tokens)
@@ -165,7 +165,9 @@ class ProxyMemory:
                 tokens,
                 options,
                 recognised.conversation,
+                said=request.said,
                 keys=recognised.keys,
+                beside=request.shape.characters,
                 max_tokens=request.max_tokens,
                 late=late,
             )
@@ -191,9 +193,10 @@ class ProxyMemory:
         namespace, known = injected.namespace, injected.recognised
         if known is None:
             # recall never came back: the conversation is looked up now
-            known = self.conversations.recognise(namespace, request.messages, request.context)
-        turns = () if request.raw else known.fresh
-        said = without_echo(reply.text)
+            known = self.conversations.recognise(namespace, request.said, request.context)
+        # what is said beside a call of a tool is no answer yet
+        turns = tuple(turn for turn in known.fresh if not (request.raw or request.said[turn.place].get("tool_calls")))
+        said = "" if reply.calls else without_echo(reply.text)
         if said.strip():
             turns = (*turns, known.keys.reply(said))
         if not turns:

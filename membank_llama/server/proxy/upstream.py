@@ -51,7 +51,7 @@ class Upstream:
         self.address = address.rstrip("/")
         self._prefix = parsed.raw_path.rstrip(b"/")
         self._url = parsed
-        self._dropped = _HOP | _OWN | (set() if keep_authorization else {b"authorization"})
+        self._dropped = _HOP | _OWN | (set() if keep_authorization else {b"authorization", b"x-api-key"})
         # a generation may take its time between two tokens: only the connection has a limit
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=16)
