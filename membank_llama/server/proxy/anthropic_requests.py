@@ -11,7 +11,7 @@ from typing import Any
 
 from membank_llama.memory.conversation_keys import text_of
 
-from .client_request import Body, ChatRequest, messages_of, shape_of, token_limit
+from .client_request import Body, ChatRequest, in_turns, messages_of, shape_of, token_limit
 from .person_text import said_in
 
 
@@ -27,8 +27,8 @@ def open_anthropic(body: Body, model: str) -> ChatRequest | None:
         model,
         None,
         token_limit(body.get("max_tokens")),
-        said=[_said(message) for message in messages],
-        shape=shape_of(body.get("tools"), output or None, [text_of(body.get("system"))], messages, body.get("system")),
+        said=in_turns([_said(message) for message in messages]),
+        shape=shape_of(body, output or None, [text_of(body.get("system"))], messages, body.get("system")),
     )
 
 

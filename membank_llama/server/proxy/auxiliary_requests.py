@@ -13,13 +13,18 @@ from collections.abc import Sequence
 
 from membank_llama.memory.conversation_keys import text_of
 
+from ..asgi import Scope, header
 from .client_request import ChatRequest
 
+_MARKS = ("x-openai-subagent", "x-openai-memgen-request")
+"""Headers of Codex."""
 _BEGINNING = 600
 _MOST_SEARCHED = 64 * 1024
 _LONGEST_INSTRUCTIONS = 6000
 """Characters; the instructions of an agent at its work are longer, and speak of everything."""
 _LONG = 120
+_LEAST_OF_ORDER = 300
+"""Characters that an order to sum up begins with."""
 _PROBE = 1
 """Tokens of an answer that nobody could read."""
 
@@ -31,20 +36,22 @@ _WORDED = re.compile(
             r"\ABased on the chat history, determine whether a search is necessary",
             r"\AAvailable Tools: .*Return .* JSON",
             r"\AYour task is to reflect the speaker's likely facial expression",
-            r"\AYou have been provided with a set of responses from various models",
+            r"\AYou have been (?:provided with|given)\b[^\n]{0,80}\bmodels\b[^\n]{0,80}\blatest user query",
             # LibreChat, LobeChat, Chatbox, Continue and others: names for a conversation
             r"\A(?:Please )?(?:provide|generate|create|write|give|suggest|come up with)\b[^.\n]{0,60}"
             r"\b(?:title|name|headline|topic)\b[^.\n]{0,60}\b(?:conversation|chat|dialogue|thread|session)\b",
             r"\ABased on the (?:chat history|conversation)[^.\n]{0,80}\b(?:title|name)\b",
             r"\ASummari[sz]e (?:the|this|our) (?:conversation|chat|dialogue)\b[^.\n]{0,40}\b(?:title|words)\b",
-            r"\AGiven the following[^.\n]{0,60}(?:please )?reply with a title for the chat",
+            r"\AGiven the following\.{0,3}[^.\n]{0,40}please (?:reply|answer) with",
             # Claude Code, Codex, opencode, Cline: what an agent asks beside its work
             r"\A\[SUGGESTION MODE:|\AWeb page content:\s*\n---|\A<policy_spec>",
             r"\AYou are performing a CONTEXT CHECKPOINT",
-            r"\A(?:Command|Bash command): [^\n]{0,4000}\nOutput:",
+            r"\A(?:Command|Bash command): [^\n]{0,4000}\nOutput:|\AWarm-?up\Z",
+            r"\AYou are a HOLE FILLER|\AORIGINAL CODE:\s*\n|^<explicit_instructions\b",
+            r"\AThe user (?:has|is|was|will|wants|asked|stepped|left|returned)\b",
         )
     ),
-    re.DOTALL | re.IGNORECASE,
+    re.DOTALL | re.IGNORECASE | re.MULTILINE,
 )
 _INFILL = re.compile(
     r"<\|?fim[_▁-]?(?:prefix|begin|suffix|hole|middle|end)\|?>|<｜fim▁\w+｜>|<PRE> |\[SUFFIX\]|\[PREFIX\]"
@@ -56,6 +63,12 @@ _MAKES = (
     r"(?:generat\w*|creat\w*|writ\w*|produc\w*|extract\w*|provid\w*|suggest\w*|nam(?:e|es|ing)|summari[sz]\w*|analy[sz]\w*"
     r"|classif\w*|condens\w*|compact\w*|com(?:e|ing) up with|predict\w*|output\w*|return\w*|respond\w*|distill?\w*)"
 )
+_ALONE = (
+    r"\b(?:return|output|respond|answer|reply|identify|pick|translate)\w*\b[^.\n]{0,60}"
+    r"\b(?:only|just|alone|nothing (?:else|but)|single)\b[^.\n]{0,40}\b(?:titles?|translat\w+|json|emoji|locale|code"
+    r"|labels?|category|quer(?:y|ies)|keywords?|summary|score|tags?|names?|text)\b"
+)
+_ORDERS = re.compile(_ALONE, re.IGNORECASE)
 _INSTRUCTED = re.compile(
     "|".join(
         (
@@ -68,6 +81,9 @@ _INSTRUCTED = re.compile(
             r"\b(?:task(?:ed)? (?:is|with|to)|you (?:are|will be)|assistant (?:that|who|tasked))\b[^.\n]{0,80}"
             r"\bsummari[sz](?:e|es|ing)\b",
             r"\b(?:new|current) (?:conversation )?topic\b|\bisNewTopic\b|\bcommit messages?\b",
+            _ALONE,
+            r"\b(?:risk assessment|security monitor|safety (?:check|classif)\w*"
+            r"|memory (?:writing|store|manager|extract)\w*)",
             r"\b(?:predict|suggest)\w*\b[^.\n]{0,60}\b(?:next|follow[- ]?up)\b",
             r"\b(?:extract|process)\w*\b[^.\n]{0,40}\b(?:file ?paths?|bash commands?|command prefix)\b",
         )
@@ -76,20 +92,21 @@ _INSTRUCTED = re.compile(
 )
 """What the instructions of such a call are about; of a call without tools."""
 _ABOUT_ALL = re.compile(
-    r"\b(?:summari[sz]\w*|summary|title|name|headline|compact\w*|recap|handoff|condens\w*|hand[- ]off)\b[^.\n]{0,120}"
-    r"\b(?:conversation|chat|session|thread|discussion|context|work|task|above|so far|history|messages)\b"
-    r"|\b(?:conversation|chat|session|thread|discussion)\b[^.\n]{0,100}\b(?:summar|title|compact|continu|handoff)\w*",
+    r"\b(?:summari[sz]\w*|summary|title|name|headline|compact\w*|recap|hand-?off|condens\w*|continu\w*)\b[^.\n]{0,120}"
+    r"\b(?:(?:this|the|our|whole|entire|current) (?:\w+ )?(?:conversation|chat|session|thread|discussion|context)|above"
+    r"|so far)\b"
+    r"|\b(?:this|the|our|whole|entire|current) (?:conversation|chat|session|thread|discussion)\b[^.\n]{0,100}"
+    r"\b(?:summar|title|compact|continu|hand-?off|recap)\w*",
     re.IGNORECASE,
 )
-_RESTRICTED = re.compile(
-    r"\b(?:respond|reply|answer|return|output|write|include|omit|avoid|use|do not|don't|without|no) "
-    r"(?:(?:with|in|any|only|the) ){0,3}"
-    r"(?:only|just|json|quotes?|quotation|punctuation|markdown|explanation|preamble|prefix|formatting|text|tools?)\b"
-    r"|\b\d+ ?(?:-|–|to|or) ?\d+ words?\b"
-    r"|\b(?:max(?:imum)?|at most|under|up to|fewer than|less than) \d+ (?:words?|char)"
-    r"|\byour task is\b|\bomit\w* punctuation\b|\bALL (?:previous|the)\b",
+_SUB_AGENT = re.compile(
+    r"\b(?:sub-?agent|agent threads|agent for claude code|agent sdk|file search specialist|acting as a reviewer"
+    r"|(?:search|exploration|planning|review|research|code|test\w*|software) (?:specialist|reviewer)|spawned by"
+    r"|delegated to you)\b",
     re.IGNORECASE,
 )
+"""What the instructions of an agent say that works for another."""
+_BEGINNING_OF_INSTRUCTIONS = 1500
 
 _ANSWER_FIELDS = frozenset(
     {
@@ -101,21 +118,25 @@ _ANSWER_FIELDS = frozenset(
 _ANSWER = re.compile(
     r'\{\s*\\?"(?:title|topic|isNewTopic|tags|follow_ups|queries|suggestions|emoji|text|name|summary|keywords)\\?"\s*:'
 )
-_HISTORY = re.compile(r"<(?:chat_history|conversation(?:_history)?|transcript|chat_log|dialogue|messages)>")
+_HISTORY = re.compile(
+    r"<(?:chat_history|conversation(?:_history)?|transcript|chat_log|dialogue|messages|rollout|session)>"
+    r"|\bTRANSCRIPT START\b|^Responses from models:",
+    re.MULTILINE,
+)
 _TURNS = re.compile(
-    r"^[\s>*\-\[\"#]{0,6}(?:(user|human|you|用户|ユーザー?|utilisateur|usuario|benutzer|usuário|utente|пользователь|사용자"
-    r"|kullanıcı)|(assistant|ai|bot|model|助手|助理|アシスタント|assistent|asistente|assistente|ассистент|어시스턴트|asistan))"
-    r"[\]\"*]{0,4}\s{0,2}[:：]",
+    r"^(?:[\s>*\-\[\"#]{0,6}|\[\d{1,4}\] |<)"
+    r"(?:(user|human|nutzer|benutzer|utilisateur|usuario|usuário|utente|пользователь|kullanıcı|gebruiker|用户|用戶|人类"
+    r"|ユーザー?|사용자)|(assistant|ai|ki|ia|claude|assistent|asistente|assistente|ассистент|asistan|助手|助理"
+    r"|アシスタント|어시스턴트))(?:[\]\"*]{0,4}[^\S\n]{0,2}[:：]|>|[^\S\n]{0,4}$)",
     re.IGNORECASE | re.MULTILINE,
 )
 """How a transcript names who speaks."""
-_NAMED = re.compile(
-    r"titles?\b|headline|titel|titre|título|titolo|tytuł|başlık|заголов|назван|タイトル|题目|标题|標題|제목|topic|thema"
-    r"|sujet|\btags?\b|schlagw|étiquette|etiquetas|标签|タグ|summar|zusammenfass|résum|resum|riassu|摘要|总结|總結|要約|요약|краткое"
-    r"|\bJSON\b|follow[- ]?up|folgefrage|suivi|seguimiento|queries|suchanfrage|检索|查询|検索|追问|\bquery\b|emoji"
-    r"|name\b",
-    re.IGNORECASE,
-)
+_DIFF = re.compile(r"^diff --git ", re.MULTILINE)
+
+
+def is_marked(scope: Scope) -> bool:
+    """Whether a client says itself, by a header, that nobody asks this."""
+    return any(header(scope, name) for name in _MARKS)
 
 
 def is_auxiliary(request: ChatRequest) -> bool:
@@ -123,10 +144,13 @@ def is_auxiliary(request: ChatRequest) -> bool:
     users = [text_of(m.get("content")).strip()[:_MOST_SEARCHED] for m in request.messages if m.get("role") == "user"]
     if not users:
         return False
-    answered = any(message.get("role") == "assistant" for message in request.said)
+    spoken = [message.get("role") for message in request.said if message.get("role") in ("user", "assistant")]
+    # an answer at the end is one that the client has begun
+    answered = "assistant" in spoken[:-1]
     if not answered and request.max_tokens is not None and request.max_tokens <= _PROBE:
         return True
-    if _INFILL.search(users[-1]) or _WORDED.search(users[-1][:_BEGINNING]):
+    said = next((str(m.get("content")) for m in reversed(request.said) if m.get("role") == "user"), "")
+    if _INFILL.search(users[-1]) or any(_WORDED.search(text[:_BEGINNING]) for text in (users[-1], said)):
         return True
     if answered:
         return _is_about_all(users[-1])
@@ -134,26 +158,23 @@ def is_auxiliary(request: ChatRequest) -> bool:
 
 
 def _is_about_all(text: str) -> bool:
-    """Whether a message behind a conversation is a client's order to sum it up or to name it."""
-    beginning = text[:_BEGINNING]
-    return len(text) >= _LONG and bool(_ABOUT_ALL.search(beginning)) and bool(_RESTRICTED.search(text))
+    """Whether a message behind a conversation is a client's order to sum it up or to name it: a person is brief."""
+    return len(text) >= _LONG and _ABOUT_ALL.search(text[:_LEAST_OF_ORDER]) is not None
 
 
 def _asks_about_a_chat(request: ChatRequest, users: Sequence[str]) -> bool:
-    if request.shape.tools:
-        return False
-    shape = request.shape
+    shape, system = request.shape, request.shape.system
     if shape.schema and {field.lower() for field in shape.schema} <= _ANSWER_FIELDS:
         return True
-    system = shape.system
+    whole = "\n".join(users)
+    if shape.schema is not None and system and _ORDERS.search(users[-1]):
+        return True
+    if len({bool(found[1]) for found in _TURNS.finditer(whole)}) == 2:
+        return True
+    if shape.tools and not shape.forced:
+        return _SUB_AGENT.search(system[:_BEGINNING_OF_INSTRUCTIONS]) is not None
     if len(system) <= _LONGEST_INSTRUCTIONS and _INSTRUCTED.search(system):
         return True
-    whole = "\n".join(users)
-    if _HISTORY.search(whole) and (_NAMED.search(whole) or _ANSWER.search(whole)):
+    if _DIFF.search(whole) and "commit" in whole[:_BEGINNING].lower():
         return True
-    if _ANSWER.search(whole) and "###" in whole:
-        return True
-    spoken = {bool(found[1]) for found in _TURNS.finditer(whole)}
-    return len(spoken) == 2 and bool(
-        _NAMED.search(f"{whole[:_BEGINNING]}\n{whole[-_BEGINNING:]}\n{system[:_BEGINNING]}")
-    )
+    return _HISTORY.search(whole) is not None or ("###" in whole and _ANSWER.search(whole) is not None)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..asgi import ASGIApp, Message, Receive, Scope, Send, header, with_body
+from .auxiliary_requests import is_marked
 from .chat_requests import open_request
 from .client_request import ChatReply, ChatRequest
 from .metrics import Metrics
@@ -50,7 +51,7 @@ class ChatHandler:
             request = open_request(scope["path"], parsed)
         if request is None:
             await self._pass_on(scope, receive, send, body, "off")
-        elif self._habits.is_aside(request, namespace, header(scope, "user-agent") or ""):
+        elif is_marked(scope) or self._habits.is_aside(request, namespace, header(scope, "user-agent") or ""):
             await self._pass_on(scope, receive, send, body, "none")
         else:
             await self._with_memory(scope, receive, send, body, request, namespace)

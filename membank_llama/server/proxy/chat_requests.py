@@ -32,7 +32,7 @@ def _ollama_chat(body: Body, model: str) -> ChatRequest | None:
     messages = messages_of(body)
     if messages is None or not all(isinstance(m.get("content") or "", str) for m in messages):
         return None
-    shape = shape_of(body.get("tools"), _ollama_format(body), _instructions(messages), messages)
+    shape = shape_of(body, _ollama_format(body), _instructions(messages), messages)
     return ChatRequest(
         messages,
         lambda told: {**body, "messages": told},
@@ -50,7 +50,7 @@ def _openai_chat(body: Body, model: str) -> ChatRequest | None:
     most = body.get("max_completion_tokens", body.get("max_tokens"))
     wanted = body.get("response_format")
     schema = wanted if isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object") else None
-    shape = shape_of(body.get("tools") or body.get("functions"), schema, _instructions(messages), messages)
+    shape = shape_of(body, schema, _instructions(messages), messages)
     return ChatRequest(
         messages,
         lambda told: {**body, "messages": told},
@@ -78,7 +78,7 @@ def _generate(body: Body, model: str) -> ChatRequest | None:
         raw=raw,
         context=history,
         said=alone if raw else said_by_all(alone),
-        shape=shape_of((), _ollama_format(body), [system] if isinstance(system, str) else ()),
+        shape=shape_of({}, _ollama_format(body), [system] if isinstance(system, str) else ()),
     )
 
 

@@ -29,12 +29,14 @@ class RequestShape:
         tools: names of the tools it brings.
         schema: names of the fields of a JSON answer that it asks for; None where it asks for none.
         system: its instructions.
+        forced: it has to be answered by a call of a tool.
         characters: of all that its messages' texts do not hold: instructions, tools, calls, results.
     """
 
     tools: tuple[str, ...] = ()
     schema: frozenset[str] | None = None
     system: str = ""
+    forced: bool = False
     characters: int = 0
 
 
@@ -85,7 +87,26 @@ def messages_of(body: Body) -> list[dict[str, Any]] | None:
 
 def said_by_all(messages: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """What each of the messages says, as OpenAI and Ollama have them."""
-    return [_said(message) for message in messages]
+    return in_turns([_said(message) for message in messages])
+
+
+def in_turns(said: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The same without turns that nobody had: made-up examples and answers to what a client says for itself; an answer
+    behind which the result of a tool stands is a call of it."""
+    switched = next((n for n, one in enumerate(said) if one.get("switches")), 0)
+    made: list[Mapping[str, Any]] = []
+    spoken = True
+    for place, one in enumerate(said):
+        role = one.get("role")
+        if (place < switched and role in ("user", "assistant")) or (role == "assistant" and not spoken):
+            made.append({**one, "role": "context", "content": ""})
+        elif role == "tool" and made and made[-1].get("role") == "assistant":
+            made[-1] = {**made[-1], "tool_calls": True}
+            made.append(one)
+        else:
+            made.append(one)
+        spoken = role != "context" if role in ("user", "assistant", "context", "tool") else spoken
+    return made
 
 
 def _said(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -99,23 +120,28 @@ def _said(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def shape_of(
-    tools: Any, schema: Any, system: Iterable[str], messages: Iterable[Mapping[str, Any]] = (), more: Any = None
+    body: Body, schema: Any, system: Iterable[str], messages: Iterable[Mapping[str, Any]] = (), more: Any = None
 ) -> RequestShape:
     """The shape of a request.
 
     Args:
-        tools: as any of the APIs has them.
+        body: with its tools, as any of the APIs has them.
         schema: what a JSON answer is asked for by, if one is.
         system: its instructions.
         messages: whose calls and results are counted.
         more: anything else that the model reads.
     """
+    tools = body.get("tools") or body.get("functions")
     listed = tools if isinstance(tools, list) else []
+    forced = len(listed) == 1 and body.get("tool_choice") not in (None, "auto", "none")
+    if forced and schema is None:
+        schema = _parameters(listed[0])
     characters = _size(listed) + _size(more) + sum(map(_beside_text, messages))
     return RequestShape(
         tools=tuple(_tool_name(tool) for tool in listed),
         schema=None if schema is None else _fields(schema),
         system="\n".join(text for text in system if text),
+        forced=forced,
         characters=characters,
     )
 
@@ -126,6 +152,13 @@ def _tool_name(tool: Any) -> str:
     function = tool.get("function")
     named = function if isinstance(function, dict) else tool
     return str(named.get("name") or named.get("type") or "")
+
+
+def _parameters(tool: Any) -> Any:
+    """The schema of a tool's arguments."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    named = function if isinstance(function, dict) else tool
+    return named.get("parameters") or named.get("input_schema") if isinstance(named, dict) else None
 
 
 def _fields(schema: Any) -> frozenset[str]:

@@ -18,7 +18,7 @@ MOST_CHARACTERS = 1024 * 1024
 """Of a message that is taken apart; of what is longer all is taken to be the person's."""
 
 _ASKED = re.compile(
-    r"<(user_query|user_message|user-message|userRequest|user_request|user_input|user-input|task|feedback)>\n?"
+    r"<(user_query|user_message|user-message|userRequest|user_request|user_input|user-input|task|feedback|answer)>\n?"
 )
 """Tags around the person's words."""
 _NOT_SAID = re.compile(
@@ -35,13 +35,21 @@ _FENCE = re.compile(r"^(`{3,}|~{3,})[^\n`]{0,40}?[^\s`]*[\w-][./\\][\w./\\ -]*[^
 _INDENT = 80
 _HEADED = re.compile(r"\A\s*(?:#|\*\*|You are|Use the |Answer )")
 _RESULT = re.compile(r"\A\s*\[[a-z][\w-]{2,40}(?: for '[^'\n]{0,4000}')?\] Result:")
+"""How the result of a tool begins where clients send it as a user's message."""
+_TAIL = re.compile(r"\n(?:<!-- SYSTEM CONTEXT|# \*[^*\n]{3,60}\* Rules:|# task_progress\b)")
+"""What is put behind the words, to the end of the message."""
+_HEAD = re.compile(r"\A\s*(?:Use the following (?:file|code|context)[^\n]{0,60} as context:|# task_progress\b[^\n]*)\n")
+_SWITCH = re.compile(r"\A\s*I switched to a new code base\.")
+_MENTION = re.compile(r"\[@([^\]\n]{1,200})\]\([a-z]{2,16}://[^)\s]{0,600}\)")
 _CLIENTS = re.compile(
     r"\A\s*(?:# AGENTS\.md instructions\b|# Context from my IDE setup|This session is being continued from a previous"
     r"|Caveat: The messages below|\[Request interrupted by user|I have \*added these files to the chat\*"
     r"|Here are summaries of some files present in my git repo|Here are some READ ONLY files|Here are the \*read-only"
     r"|I switched to a new code base\.|I am not sharing any files that you can edit"
     r"|\[(?:ERROR|Response interrupted)|No files in this chat|Another language model started to solve this problem"
-    r"|The following tool was executed by the user)"
+    r"|The following tool was executed by the user"
+    r"|Here's (?:a|the) (?:file|document) of [^\n]{1,40} that I'm going to ask you"
+    r"|<explicit_instructions\b)"
 )
 """How messages begin that clients write under the user's name."""
 
@@ -51,13 +59,25 @@ def person_text(text: str) -> str:
     text = strip_block(text)
     if len(text) > MOST_CHARACTERS or not text:
         return text
-    if _CLIENTS.match(text) or _RESULT.match(text):
+    if _CLIENTS.match(text):
         return ""
     asked = _asked(text)
     if asked is not None:
         return asked
+    if is_tool_result(text):
+        return ""
     kept = _without_files(_without_sections(text))
+    tail = _TAIL.search(kept)
+    kept = _MENTION.sub(r"\1", kept[: tail.start()] if tail else kept)
+    head = _HEAD.match(kept)
+    if head:
+        kept = kept[head.end() :]
     return kept.strip() if len(kept) != len(text) else text
+
+
+def is_tool_result(text: str) -> bool:
+    """Whether a client sends what a tool gave back in the place of a user's words."""
+    return _RESULT.match(text) is not None
 
 
 def _asked(text: str) -> str | None:
@@ -66,7 +86,7 @@ def _asked(text: str) -> str | None:
     if not sections:
         return None
     outside = text[: sections[0][0]].strip()
-    if outside and not _HEADED.match(outside) and not _NOT_SAID.match(outside):
+    if outside and not any(form.match(outside) for form in (_HEADED, _NOT_SAID, _RESULT)):
         # a person who writes of such tags writes around them
         return None
     return "\n".join(text[opened:closed].strip() for _, opened, closed, _ in sections)
@@ -123,20 +143,27 @@ def said_in(message: Mapping[str, Any], kinds: Sequence[str] = ("text",)) -> dic
     """A user message as what the person said in it.
 
     Returns:
-        Its role and its text as ``content``; ``part``: the part of a list that the words begin in. The role is
-        ``context`` where the person says nothing in it.
+        Its role and its text as ``content``; ``part``: the part of a list that the words begin in. The role is ``tool``
+        where the message is the result of one, ``context`` where the person says nothing in it; ``switches``: what
+        came before was made up.
     """
     content = message.get("content")
     if isinstance(content, str):
         said = person_text(content)
-        return {"role": "user" if said.strip() or not content.strip() else "context", "content": said}
-    texts: list[str] = []
-    first = None
-    for place, part in enumerate(content if isinstance(content, list) else ()):
-        if not isinstance(part, dict) or part.get("type") not in kinds or not isinstance(part.get("text"), str):
-            continue
-        said = person_text(part["text"])
-        if said.strip():
-            first = place if first is None else first
-            texts.append(said)
-    return {"role": "user" if texts else "context", "content": "\n".join(texts), "part": first or 0}
+        return {"role": _role(said, content), "content": said, "switches": _SWITCH.match(content) is not None}
+    texts = {
+        place: part["text"]
+        for place, part in enumerate(content if isinstance(content, list) else ())
+        if isinstance(part, dict) and part.get("type") in kinds and isinstance(part.get("text"), str)
+    }
+    asked = {place: found for place, text in texts.items() if (found := _asked(text)) is not None}
+    if not asked and any(map(is_tool_result, texts.values())):
+        return {"role": "tool", "content": "", "part": 0}
+    parts = asked or {place: said for place, text in texts.items() if (said := person_text(text)).strip()}
+    return {"role": "user" if parts else "context", "content": "\n".join(parts.values()), "part": min(parts, default=0)}
+
+
+def _role(said: str, content: str) -> str:
+    if said.strip() or not content.strip():
+        return "user"
+    return "tool" if is_tool_result(content) else "context"

@@ -7,7 +7,7 @@ from typing import Any
 
 from membank_llama.memory.conversation_keys import text_of
 
-from .client_request import MOST_MESSAGES, ROLES, Body, ChatRequest, shape_of, token_limit
+from .client_request import MOST_MESSAGES, ROLES, Body, ChatRequest, in_turns, shape_of, token_limit
 from .person_text import said_in
 
 _TEXTS = ("input_text", "text")
@@ -28,7 +28,7 @@ def open_responses(body: Body, model: str) -> ChatRequest | None:
             None,
             most,
             said=[said_in(alone[0])],
-            shape=shape_of(body.get("tools"), wanted, [instructions], (), instructions),
+            shape=shape_of(body, wanted, [instructions], (), instructions),
         )
     if not isinstance(given, list) or not 0 < len(given) <= MOST_MESSAGES or not all(map(_is_item, given)):
         return None
@@ -39,8 +39,8 @@ def open_responses(body: Body, model: str) -> ChatRequest | None:
         model,
         None,
         most,
-        said=[_said(item) for item in given],
-        shape=shape_of(body.get("tools"), wanted, [instructions, *system], given, instructions),
+        said=in_turns([_said(item) for item in given]),
+        shape=shape_of(body, wanted, [instructions, *system], given, instructions),
     )
 
 
