@@ -63,9 +63,12 @@ def time_patterns() -> dict[str, re.Pattern[str]]:
 BOUNDED = {
     # these are given a part of a text alone, of so many characters at most
     "core.text_features._ASIDE": 600,
-    "server.proxy.auxiliary_requests._WORDED": 600,
-    "server.proxy.auxiliary_requests._INSTRUCTED": 6000,
-    "server.proxy.auxiliary_requests._ABOUT_ALL": 600,
+    **dict.fromkeys((f"server.proxy.auxiliary_phrases.{name}" for name in ("WORDED", "SENTINEL")), 600),
+    "server.proxy.auxiliary_phrases.INSTRUCTED": 6000,
+    "server.proxy.auxiliary_phrases.SUB_AGENT": 6000,
+    **dict.fromkeys(
+        (f"server.proxy.auxiliary_phrases.{n}" for n in ("ABOUT_ALL", "NAMED", "RESTRICTED", "CONVERSATION")), 300
+    ),
     "server.engine.generation.grammars._PATTERN_PART": 1000,
     "server.engine.generation.grammars._unfolded": 1000,
     "server.engine.durations._PART": 64,

@@ -22,7 +22,8 @@ _ASKED = re.compile(
 )
 """Tags around the person's words."""
 _NOT_SAID = re.compile(
-    r"<((?:[a-z]+[_-]){1,4}(?:context|environment|reminder|instructions?|details|workspace|editor|attachments?|files?"
+    r"<([A-Z]+(?:_[A-Z]+){1,4}|skill|file|bash-[a-z]+|info-msg|(?:[a-z]+[_-]){1,4}(?:context|environment|reminder"
+    r"|instructions?|details|workspace|editor|attachments?|files?"
     r"|selection|cursor|rules|skills?|stdout|stderr|caveat|info|documents?|state|history|contents?|name|message|args"
     r"|date|memories|tools?|diagnostics|symbols?|threads?|data|spec|tabs?|blocks?|commands?)"
     r"|context|attachments?|environment|caveat|INSTRUCTIONS|selectedText|currentFile|cursorRules"
@@ -34,22 +35,34 @@ _FENCE = re.compile(r"^(`{3,}|~{3,})[^\n`]{0,40}?[^\s`]*[\w-][./\\][\w./\\ -]*[^
 """The head of a fence that names a file."""
 _INDENT = 80
 _HEADED = re.compile(r"\A\s*(?:#|\*\*|You are|Use the |Answer )")
+_TEMPLATE = re.compile(
+    r"\A\s*(?:#|\*\*)[^\n]{0,200}\n|\A\s*(?:Please )?(?:answer|respond|use)\b[^\n]{0,200}\b(?:context|reference"
+    r"|provided)",
+    re.IGNORECASE,
+)
 _RESULT = re.compile(r"\A\s*\[[a-z][\w-]{2,40}(?: for '[^'\n]{0,4000}')?\] Result:")
 """How the result of a tool begins where clients send it as a user's message."""
 _TAIL = re.compile(r"\n(?:<!-- SYSTEM CONTEXT|# \*[^*\n]{3,60}\* Rules:|# task_progress\b)")
 """What is put behind the words, to the end of the message."""
 _HEAD = re.compile(r"\A\s*(?:Use the following (?:file|code|context)[^\n]{0,60} as context:|# task_progress\b[^\n]*)\n")
+_QUESTION = re.compile(
+    r"^(?:#{1,4} |\*\*)?(?:My (?:question|request)(?: is| for [\w ]{1,20})?"
+    r"|User (?:query|question|input|request)|Question|Query)(?:\*\*)?: *\n*",
+    re.MULTILINE,
+)
+_NEXT_PART = re.compile(r"\n(?:#{1,4} |\*\*|Answer:|Please respond)")
 _SWITCH = re.compile(r"\A\s*I switched to a new code base\.")
 _MENTION = re.compile(r"\[@([^\]\n]{1,200})\]\([a-z]{2,16}://[^)\s]{0,600}\)")
 _CLIENTS = re.compile(
-    r"\A\s*(?:# AGENTS\.md instructions\b|# Context from my IDE setup|This session is being continued from a previous"
+    r"\A\s*(?:# AGENTS\.md instructions\b|This session is being continued from a previous"
     r"|Caveat: The messages below|\[Request interrupted by user|I have \*added these files to the chat\*"
     r"|Here are summaries of some files present in my git repo|Here are some READ ONLY files|Here are the \*read-only"
     r"|I switched to a new code base\.|I am not sharing any files that you can edit"
     r"|\[(?:ERROR|Response interrupted)|No files in this chat|Another language model started to solve this problem"
     r"|The following tool was executed by the user"
     r"|Here's (?:a|the) (?:file|document) of [^\n]{1,40} that I'm going to ask you"
-    r"|<explicit_instructions\b)"
+    r"|<explicit_instructions\b|Called the \w{1,40} tool with the following input:"
+    r"|This is (?:the )?[A-Z][\w ]{2,30}\. We are setting up the context for our chat)"
 )
 """How messages begin that clients write under the user's name."""
 
@@ -66,6 +79,10 @@ def person_text(text: str) -> str:
         return asked
     if is_tool_result(text):
         return ""
+    question = _QUESTION.search(text) if _TEMPLATE.match(text) else None
+    if question is not None:
+        end = _NEXT_PART.search(text, question.end())
+        return text[question.end() : end.start() if end else len(text)].strip()
     kept = _without_files(_without_sections(text))
     tail = _TAIL.search(kept)
     kept = _MENTION.sub(r"\1", kept[: tail.start()] if tail else kept)

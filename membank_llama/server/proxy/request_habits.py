@@ -57,11 +57,11 @@ class RequestHabits:
         """Whether the client asks this for itself; it is known from now on."""
         turns = _user_texts(request)
         if not turns or request.raw:
-            return is_auxiliary(request)
+            return is_auxiliary(request, client)
         with self._lock:
             if any(_digest(namespace, text) in self._aside for text in turns[:-1]):
                 return False
-            aside = is_auxiliary(request) or self._stands_out(request, namespace, client, turns)
+            aside = is_auxiliary(request, client) or self._stands_out(request, namespace, client, turns)
             if aside:
                 keep_newest(self._aside, _digest(namespace, turns[-1]), None, MOST_KEPT)
             elif not request.counts:
