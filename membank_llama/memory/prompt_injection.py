@@ -157,8 +157,9 @@ class PromptInjector:
         one, together = _room(tokens.n_ctx, used, options, max_tokens)
         goes_on = asked is not None and asked.place < len(plain) - 1
         if goes_on:
-            # while tools run, the turn keeps what it began with for as long as that fits at all
-            together = max(0, tokens.n_ctx - used - PROMPT_MARGIN)
+            # while tools run, the turn keeps what it began with, but where that alone would be too much
+            left = tokens.n_ctx - used - PROMPT_MARGIN
+            together = left if left >= 0 else tokens.n_ctx
         earlier, kept = self._earlier(keys, shown, asked, together, goes_on)
         spent = sum(block.tokens for block, _ in earlier.values())
         last: LastRecall | None = None
