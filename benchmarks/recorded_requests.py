@@ -12,7 +12,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,6 @@ PATHS = (
 TOOLS = "⟦tools⟧"
 
 _FILLER = re.compile(r"⟦filler (\d{1,6})(?: (\w\w))?⟧")
-_KNOWN = frozenset(
-    (
-        "id",
-        "client",
-        "path",
-        "kind",
-        "what",
-        "language",
-        "headers",
-        "store",
-        "never",
-        "recall",
-        "begins",
-        "body",
-        "source",
-    )
-)
 _INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
     "en": (
         "Before a file is changed, read the part that will change and what calls it.",
@@ -100,6 +83,7 @@ class RecordedRequest:
     Args:
         what: title, tags, compaction, sub-agent and so on; of turns, what is special in them.
         store: all that the person said in it, each message's words alone.
+        may: words of the person that are of one moment (how a piece of code is to be changed): stored or not.
         never: pieces of what stands in it and nobody said.
         recall: whether memory must be given, must not be, or (None) may be.
         begins: of a turn in the middle of tool calls: the messages of its first call, which is sent before.
@@ -115,6 +99,7 @@ class RecordedRequest:
     language: str = "en"
     headers: dict[str, str] = field(default_factory=dict)
     store: tuple[str, ...] = ()
+    may: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     recall: bool | None = False
     begins: int | None = None
@@ -153,20 +138,20 @@ def read(row: Mapping[str, Any]) -> RecordedRequest:
         ValueError: a field is missing, unknown or does not fit the others.
     """
     named = f"request {row.get('id')!r}"
-    if unknown := set(row) - _KNOWN:
+    if unknown := set(row) - {one.name for one in fields(RecordedRequest)}:
         raise ValueError(f"{named} has unknown fields: {', '.join(sorted(unknown))}")
     if missing := {"id", "client", "path", "kind", "what", "body"} - set(row):
         raise ValueError(f"{named} lacks {', '.join(sorted(missing))}")
     if row["kind"] not in KINDS or row["path"] not in PATHS:
         raise ValueError(f"{named} is of kind {row['kind']!r} at {row['path']!r}, which is not known here")
-    store, recall = tuple(row.get("store", ())), row.get("recall", False)
-    if row["kind"] == "side" and (store or recall is not False):
+    listed = {name: tuple(row.get(name, ())) for name in ("store", "may", "never")}
+    words, recall = listed["store"] or listed["may"], row.get("recall", False)
+    if row["kind"] == "side" and (words or recall is not False):
         raise ValueError(f"{named} is a side request: nobody's words are in it, and it gets no memory")
-    if row["kind"] == "turn" and not store:
+    if row["kind"] == "turn" and not words:
         raise ValueError(f"{named} is a turn without words of a person")
     body = _expanded(row["body"], row["path"], itertools.count(sum(row["id"].encode())))
-    given = {**row, "body": body, "store": store, "never": tuple(row.get("never", ())), "recall": recall}
-    return RecordedRequest(**given)
+    return RecordedRequest(**{**row, **listed, "body": body, "recall": recall})
 
 
 def user_text(path: str, body: Mapping[str, Any]) -> str:

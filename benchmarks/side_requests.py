@@ -2,11 +2,11 @@
 
     python benchmarks/side_requests.py [--half a|b] [--wrong] [--json FILE]
 
-`side_requests/side_requests_a.json` and `_b.json` hold requests in the shape in which clients send them, written by hand after the
-clients' public sources: titles, tags, follow-ups, search queries, summaries, sub-agents, probes, completions of code
-(`side`), and what a person asked in those clients (`turn`). Each goes through the proxy into a namespace of its own,
-which holds memories on all the topics, with a stand-in behind that answers one sentence in the request's dialect; then
-it is looked at what the stand-in was sent and what was stored.
+`side_requests/` holds requests in the shape in which clients send them, written by hand after the clients' public
+sources: titles, tags, follow-ups, search queries, summaries, sub-agents, probes, completions of code (`side`), and what
+a person asked in those clients (`turn`). Each goes through the proxy into a namespace of its own, which holds memories
+on all the topics, with a stand-in behind that answers one sentence in the request's dialect; then it is looked at what
+the stand-in was sent and what was stored.
 
 Side requests must leave nothing and be given nothing. Of turns the person's words must be stored and nothing else of
 what a client puts around them, and where something in the bank belongs to them they must be given it. `--wrong` names
@@ -266,7 +266,7 @@ def judged(request: RecordedRequest, kept: Sequence[tuple[str, str]]) -> tuple[t
     """Of what was stored with its roles: what must not have been; and of what must have been, what is missing."""
     if request.kind == "side":
         return tuple(text for _, text in kept), ()
-    own = [plain(words) for words in request.store]
+    own = [plain(words) for words in (*request.store, *request.may)]
     wrong = []
     for role, text in kept:
         said = plain(text)
