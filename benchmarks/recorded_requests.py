@@ -114,7 +114,7 @@ class RecordedRequest:
 
     def texts(self) -> Iterator[str]:
         """All strings of the body."""
-        yield from _strings(self.body)
+        yield from strings(self.body)
 
 
 def load(half: str, folder: Path = FOLDER) -> tuple[list[str], list[RecordedRequest]]:
@@ -215,9 +215,10 @@ def _tools(names: list[str], characters: int, path: str, seeds: Iterator[int]) -
     return found
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
+    """All strings in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
+            yield from strings(part)

@@ -1,6 +1,6 @@
 """Requests that clients make for themselves, and turns of people in the same clients: who is stored and given memory.
 
-    python benchmarks/side_requests.py [--half a|b] [--wrong] [--json FILE]
+    python benchmarks/side_requests.py [--half a|b] [--encoder GGUF] [--wrong] [--json FILE]
 
 `side_requests/` holds requests in the shape in which clients send them, written by hand after the clients' public
 sources: titles, tags, follow-ups, search queries, summaries, sub-agents, probes, completions of code (`side`), and what
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -26,10 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from answering_stand_in import StandIn
 from bankbench import CONSOLE, table, write_json
-from recorded_requests import RecordedRequest, load, user_text
+from recorded_requests import RecordedRequest, load, strings, user_text
 
+from membank_llama.adapters.base import ModelAdapter
 from membank_llama.adapters.hashing import MockAdapter
+from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.text_splitting import clean_text
@@ -37,138 +39,11 @@ from membank_llama.server.proxy.app import Proxy
 from membank_llama.server.proxy.proxy_memory import ProxyMemory
 
 HALVES = ("a", "b")
-REPLY = "That has been seen to."
 CONTEXT = 65_536
 DEADLINE = 30.0
 QUERY_CHARACTERS = 2000
-SLACK = 24
+SLACK = 32
 """Characters of punctuation and the like that a stored text may have beyond the person's words."""
-
-
-# -- the stand-in
-
-
-class StandIn:
-    """Answers the same sentence in every dialect, streamed or whole, and keeps what it was sent last."""
-
-    def __init__(self) -> None:
-        self.seen = b""
-
-    async def close(self) -> None:
-        return
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        path = scope["path"]
-        if scope["method"] == "GET" or path not in ANSWERS:
-            await _send(send, b"application/json", [json.dumps({"models": [], "input_tokens": 1}).encode()])
-            return
-        self.seen = body
-        asked = json.loads(body)
-        streamed = asked.get("stream", path.startswith("/api/"))
-        await _send(send, *ANSWERS[path](streamed))
-
-
-async def _send(send: Any, kind: bytes, pieces: Sequence[bytes]) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
-    for piece in pieces:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-def _ollama(**said: Any) -> Any:
-    def answer(streamed: bool) -> tuple[bytes, list[bytes]]:
-        head = {"model": "m", "created_at": "2026-01-01T00:00:00Z"}
-        ended = {"done": True, "done_reason": "stop", "prompt_eval_count": 9, "eval_count": 5}
-        if not streamed:
-            return b"application/json", [json.dumps(head | said | ended).encode()]
-        rows = [head | said | {"done": False}, head | _emptied(said) | ended]
-        return b"application/x-ndjson", [json.dumps(row).encode() + b"\n" for row in rows]
-
-    return answer
-
-
-def _emptied(said: dict[str, Any]) -> dict[str, Any]:
-    return {"message": {"role": "assistant", "content": ""}} if "message" in said else {"response": ""}
-
-
-def _openai_chat(streamed: bool) -> tuple[bytes, list[bytes]]:
-    head = {"id": "c", "created": 0, "model": "m", "object": f"chat.completion{'.chunk' if streamed else ''}"}
-    if not streamed:
-        choice = {"index": 0, "message": {"role": "assistant", "content": REPLY}, "finish_reason": "stop"}
-        return b"application/json", [json.dumps(head | {"choices": [choice]}).encode()]
-    deltas = [({"role": "assistant", "content": REPLY}, None), ({}, "stop")]
-    chunks = [head | {"choices": [{"index": 0, "delta": delta, "finish_reason": why}]} for delta, why in deltas]
-    return b"text/event-stream", [*_events(chunks), b"data: [DONE]\n\n"]
-
-
-def _openai_text(streamed: bool) -> tuple[bytes, list[bytes]]:
-    head = {"id": "c", "created": 0, "model": "m", "object": "text_completion"}
-    whole = head | {"choices": [{"index": 0, "text": REPLY, "finish_reason": "stop"}]}
-    if not streamed:
-        return b"application/json", [json.dumps(whole).encode()]
-    return b"text/event-stream", [*_events([whole]), b"data: [DONE]\n\n"]
-
-
-def _anthropic(streamed: bool) -> tuple[bytes, list[bytes]]:
-    usage = {"input_tokens": 9, "output_tokens": 5}
-    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "usage": usage}
-    if not streamed:
-        whole = head | {"content": [{"type": "text", "text": REPLY}], "stop_reason": "end_turn", "stop_sequence": None}
-        return b"application/json", [json.dumps(whole).encode()]
-    events = [
-        {"type": "message_start", "message": head | {"content": [], "stop_reason": None, "stop_sequence": None}},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": REPLY}},
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": usage},
-        {"type": "message_stop"},
-    ]
-    return b"text/event-stream", _events(events)
-
-
-def _responses(streamed: bool) -> tuple[bytes, list[bytes]]:
-    part = {"type": "output_text", "text": REPLY, "annotations": []}
-    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
-    head = {"id": "resp_1", "object": "response", "created_at": 0, "model": "m"}
-    done = head | {"status": "completed", "output": [item]}
-    if not streamed:
-        return b"application/json", [json.dumps(done).encode()]
-    where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    events = [
-        {"type": "response.created", "response": head | {"status": "in_progress", "output": []}},
-        {
-            "type": "response.output_item.added",
-            "output_index": 0,
-            "item": item | {"status": "in_progress", "content": []},
-        },
-        {"type": "response.content_part.added", **where, "part": part | {"text": ""}},
-        {"type": "response.output_text.delta", **where, "delta": REPLY},
-        {"type": "response.output_text.done", **where, "text": REPLY},
-        {"type": "response.content_part.done", **where, "part": part},
-        {"type": "response.output_item.done", "output_index": 0, "item": item},
-        {"type": "response.completed", "response": done},
-    ]
-    return b"text/event-stream", _events([event | {"sequence_number": n} for n, event in enumerate(events)])
-
-
-def _events(rows: Iterable[dict[str, Any]]) -> list[bytes]:
-    named = [(f"event: {row['type']}\n" if "type" in row else "", row) for row in rows]
-    return [f"{name}data: {json.dumps(row)}\n\n".encode() for name, row in named]
-
-
-ANSWERS = {
-    "/api/chat": _ollama(message={"role": "assistant", "content": REPLY}),
-    "/api/generate": _ollama(response=REPLY),
-    "/v1/chat/completions": _openai_chat,
-    "/v1/completions": _openai_text,
-    "/v1/messages": _anthropic,
-    "/v1/responses": _responses,
-}
 
 
 # -- one request
@@ -184,6 +59,8 @@ class Outcome:
         given: memories that were put into it.
         wrongly_given: whether it must have got none.
         unserved: whether something belonged to it, and it was given nothing.
+        touched: what was changed that must stay as it was: the system prompt, tools, what the client has cached, and
+            in the middle of tool calls all that was sent before.
         could: whether anything would be given to its newest text if nobody asked what it is.
     """
 
@@ -197,11 +74,12 @@ class Outcome:
     given: tuple[str, ...] = ()
     wrongly_given: bool = False
     unserved: bool = False
+    touched: tuple[str, ...] = ()
     could: bool = False
 
     @property
     def wrong(self) -> bool:
-        return bool(self.stored or self.missing or self.wrongly_given or self.unserved)
+        return bool(self.stored or self.missing or self.wrongly_given or self.unserved or self.touched)
 
 
 class Run:
@@ -227,6 +105,7 @@ class Run:
         text = request.store[-1] if request.store else user_text(request.path, request.body)
         could = self._could(space, text, request)
         headers = {**request.headers, "x-membank-namespace": space}
+        self.behind.seen.clear()
         for body in request.calls():
             response = await client.post(request.path, json=body, headers=headers)
             response.raise_for_status()
@@ -245,6 +124,7 @@ class Run:
             given=given,
             wrongly_given=bool(given) and request.recall is False,
             unserved=not given and request.recall is True,
+            touched=touched(list(request.calls()), self.behind.seen),
             could=could,
         )
 
@@ -256,10 +136,45 @@ class Run:
     def _given(self, request: RecordedRequest) -> tuple[str, ...]:
         if not self.behind.seen:
             return ()
-        seen = plain(*strings(json.loads(self.behind.seen)))
+        seen = plain(*strings(self.behind.seen[-1]))
         shown = plain(*request.texts())
-        self.behind.seen = b""
         return tuple(text for text in self.memories if plain(text) in seen and plain(text) not in shown)
+
+
+def touched(sent: Sequence[dict[str, Any]], seen: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Of what a client sent and the stand-in saw, call by call, what differs though it never may."""
+    found = []
+    for before, after in zip(sent, seen, strict=False):
+        found += [key for key in ("system", "instructions", "tools", "suffix") if before.get(key) != after.get(key)]
+        if list(cached(before)) != list(cached(after)):
+            found.append("what is cached")
+        if [m for m in turns(before) if m.get("role") == "system"] != [
+            m for m in turns(after) if m.get("role") == "system"
+        ]:
+            found.append("system messages")
+    if len(seen) == 2:
+        first, second = map(turns, seen)
+        if second[: len(first)] != first:
+            found.append("what was sent before")
+    return tuple(dict.fromkeys(found))
+
+
+def turns(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages of a request in any dialect."""
+    said = body.get("messages", body.get("input"))
+    return said if isinstance(said, list) else []
+
+
+def cached(value: Any) -> Iterable[Any]:
+    """Every part that the client marks to be cached."""
+    if isinstance(value, dict):
+        if "cache_control" in value:
+            yield value
+        for part in value.values():
+            yield from cached(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from cached(part)
 
 
 def judged(request: RecordedRequest, kept: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -290,22 +205,13 @@ def plain(*texts: str) -> str:
     return " ".join(" ".join(texts).split())
 
 
-def strings(value: Any) -> Iterable[str]:
-    """All strings in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from strings(part)
-
-
 # -- figures
 
 
-def measured(half: str) -> list[Outcome]:
+def measured(half: str, adapter: ModelAdapter) -> list[Outcome]:
     """Send one half of the requests."""
     memories, requests = load(half)
-    with tempfile.TemporaryDirectory() as folder, MemBank(MockAdapter(), Path(folder) / "bank") as bank:
+    with tempfile.TemporaryDirectory() as folder, MemBank(adapter, Path(folder) / "bank") as bank:
         return asyncio.run(Run(bank, memories).outcomes(requests))
 
 
@@ -313,19 +219,20 @@ def counted(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """How many of these went wrong, and in which way."""
     return {
         "requests": len(outcomes),
+        "would be given": sum(one.could for one in outcomes),
         "stored": sum(bool(one.stored) for one in outcomes),
         "given": sum(one.wrongly_given for one in outcomes),
         "not stored": sum(bool(one.missing) for one in outcomes),
         "not given": sum(one.unserved for one in outcomes),
+        "touched": sum(bool(one.touched) for one in outcomes),
         "wrong": sum(one.wrong for one in outcomes),
-        "would be given": sum(one.could for one in outcomes),
     }
 
 
 def report(half: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Print the tables of one half; returns its figures."""
     figures: dict[str, Any] = {}
-    columns = ["n", "wrongly stored", "wrongly given", "not stored", "not given", "wrong", "would be given"]
+    columns = ["n", "would be given", "wrongly stored", "wrongly given", "not stored", "not given", "touched", "wrong"]
     for kind, title in (("side", "for themselves"), ("turn", "for a person")):
         of_kind = [one for one in outcomes if one.kind == kind]
         by_client = _by(of_kind, "client")
@@ -358,7 +265,7 @@ def name_wrong(outcomes: Sequence[Outcome]) -> None:
     for one in outcomes:
         if one.wrong:
             CONSOLE.print(f"[bold]{one.id}[/] {one.client}, {one.kind}, {one.what}, {one.path}", highlight=False)
-            notes = [("stored", one.stored), ("missing", one.missing)]
+            notes = [("stored", one.stored), ("missing", one.missing), ("touched", one.touched)]
             notes += [("given", one.given if one.wrongly_given else ()), ("not given", (" ",) if one.unserved else ())]
             for note, texts in notes:
                 for text in texts:
@@ -368,13 +275,15 @@ def name_wrong(outcomes: Sequence[Outcome]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", choices=HALVES, help="one half alone")
+    parser.add_argument("--encoder", type=Path, help="a GGUF in place of hashed words")
     parser.add_argument("--wrong", action="store_true", help="name the requests that went wrong")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args()
     logging.getLogger("membank_llama").setLevel(logging.ERROR)
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"encoder": "hashed words" if options.encoder is None else options.encoder.name}
+    adapter = MockAdapter() if options.encoder is None else LlamaCppAdapter(options.encoder, n_threads=1)
     for half in HALVES if options.half is None else (options.half,):
-        outcomes = measured(half)
+        outcomes = measured(half, adapter)
         figures[half] = report(half, outcomes)
         if options.wrong:
             name_wrong(outcomes)

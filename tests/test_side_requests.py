@@ -143,7 +143,25 @@ def test_the_stand_ins_answers_are_read_as_replies(runner: Any) -> None:
     from membank_llama.server.proxy.chat_requests import GENERATION_PATHS
     from membank_llama.server.proxy.reply_reader import reply_of
 
-    for path in sorted(GENERATION_PATHS & set(runner.ANSWERS)):
+    stand_in = importlib.import_module("answering_stand_in")
+    for path in sorted(GENERATION_PATHS & set(stand_in.ANSWERS)):
         for streamed in (False, True):
-            reply = reply_of(path, b"".join(runner.ANSWERS[path](streamed)[1]))
-            assert (reply.text, reply.whole) == (runner.REPLY, True), (path, streamed)
+            reply = reply_of(path, b"".join(stand_in.ANSWERS[path](streamed)[1]))
+            assert (reply.text, reply.whole) == (stand_in.REPLY, True), (path, streamed)
+
+
+def test_what_must_stay_as_it_was_is_watched(runner: Any) -> None:
+    text = {"type": "text", "text": "Where?", "cache_control": {"type": "ephemeral"}}
+    sent = {"system": "Be brief.", "tools": [], "messages": [{"role": "user", "content": [text]}]}
+    block = {"type": "text", "text": "A memory."}
+    given = sent | {"messages": [{"role": "user", "content": [block, text]}]}
+    assert runner.touched([sent], [given]) == ()
+    within = sent | {"messages": [{"role": "user", "content": [text | {"text": "A memory. Where?"}]}]}
+    assert runner.touched([sent], [within]) == ("what is cached",)
+    assert runner.touched([sent], [given | {"system": "A memory. Be brief."}]) == ("system",)
+    later = {"role": "assistant", "content": "I look."}
+    assert runner.touched([sent, sent], [given, given | {"messages": [*given["messages"], later]}]) == ()
+    assert runner.touched([sent, sent], [given, sent]) == ("what was sent before",)
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"}]
+    moved = [{"role": "system", "content": "A memory."}, asked[1]]
+    assert runner.touched([{"messages": asked}], [{"messages": moved}]) == ("system messages",)
