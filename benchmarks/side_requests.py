@@ -58,7 +58,7 @@ class Outcome:
         missing: words of the person that were not stored.
         given: memories that were put into it.
         wrongly_given: whether it must have got none.
-        unserved: whether something belonged to it, and it was given nothing.
+        unserved: whether it was given nothing, though the person's words alone would have been.
         touched: what was changed that must stay as it was: the system prompt, tools, what the client has cached, and
             in the middle of tool calls all that was sent before.
         could: whether anything would be given to its newest text if nobody asked what it is.
@@ -123,7 +123,7 @@ class Run:
             missing=missing,
             given=given,
             wrongly_given=bool(given) and request.recall is False,
-            unserved=not given and request.recall is True,
+            unserved=not given and could and request.recall is True,
             touched=touched(list(request.calls()), self.behind.seen),
             could=could,
         )

@@ -67,6 +67,19 @@ def test_something_belongs_to_every_turn_that_is_to_be_given_memory(
         run.memory.close()
 
 
+@pytest.mark.parametrize("half", HALVES)
+def test_whoever_stores_a_persons_words_alone_is_right(recorded: Any, runner: Any, half: str) -> None:
+    for request in recorded.load(half)[1]:
+        kept = [("user", words) for words in (*request.store, *request.may)] + [("assistant", "Done.")] * bool(
+            request.store
+        )
+        assert runner.judged(request, kept) == ((), ()), request.id
+        # and whoever stores what stands around them is not
+        if request.never:
+            everything = [("user", plain(request.texts()))]
+            assert runner.judged(request, everything)[0], request.id
+
+
 def test_the_halves_share_no_request(recorded: Any) -> None:
     bodies = [json.dumps(request.body, sort_keys=True) for half in HALVES for request in recorded.load(half)[1]]
     assert len(bodies) == len(set(bodies))
