@@ -105,7 +105,8 @@ def _responses(part: Part) -> ReplyPart:
     if part.get("object") != "response":
         return ReplyPart()
     items = list(_objects(part.get("output")))
-    said = (_text(piece.get("text")) for item in items for piece in _objects(item.get("content")))
+    spoken = (piece for item in items if item.get("type") == "message" for piece in _objects(item.get("content")))
+    said = (_text(piece.get("text")) for piece in spoken)
     return ReplyPart("".join(said), part.get("status") in ("completed", "incomplete"), True, tuple(_calls(items, 0)))
 
 
