@@ -16,7 +16,8 @@ from ..exchange import SSE, Exchange
 from ..generation import grammars
 from ..generation.answer import Delta
 from ..generation.conversation_request import ConversationRequest, RawRequest, conversation
-from ..generation.decode import Tally
+from ..generation.decode import PromptCount, Tally
+from ..generation.logprobs import check_alternatives
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
 from ..generation.sampling_options import SamplingOptions, resolve
@@ -61,10 +62,15 @@ class _ChatFormat:
         return message
 
     def _choice(self, delta: Delta, reason: str | None, *, chunk: bool) -> dict[str, Any]:
-        return {"index": 0, "delta" if chunk else "message": self._said(delta), "finish_reason": reason}
+        made = {"index": 0, "delta" if chunk else "message": self._said(delta), "finish_reason": reason}
+        likely = [one.shown() for one in delta.logprobs]
+        return made | ({"logprobs": {"content": likely, "refusal": None}} if likely else {})
 
     def _reason(self, tally: Tally) -> str:
         return "tool_calls" if self.called else tally.reason
+
+    def begin(self, _: PromptCount) -> list[Any]:
+        return []
 
     def piece(self, delta: Delta) -> list[Any]:
         frame = self._frame([self._choice(delta, None, chunk=True)], chunk=True)
@@ -164,6 +170,7 @@ async def chat_completions(service: GenerationService, x: Exchange) -> None:
     if not said:
         raise WireError(400, "[] is too short - 'messages'")
     shape, think = _ChatFormat(name, usage=_wants_usage(body)), _think(body)
+    likely = check_alternatives(fields.flag(body, "logprobs", False), fields.integer(body, "top_logprobs"))
     grammar = await asyncio.to_thread(_format, body)
     target = await service.find_writing(name, "chat")
     ask = ConversationRequest(
@@ -174,6 +181,7 @@ async def chat_completions(service: GenerationService, x: Exchange) -> None:
         tools=await asyncio.to_thread(_tools, body, target.facts.template),
         # an effort is a wish here: clients send it to every model
         think=think if target.facts.thinks else Think(),
+        alternatives=likely,
     )
     await service.answer(ask, ask.options.num_ctx, None, x, shape, stream)
 
