@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,8 +147,12 @@ def _think(body: Mapping[str, Any]) -> Think:
     return Think.parse("high" if effort in ("xhigh", "max") else effort)
 
 
-def _tools(body: Mapping[str, Any], template: str | None) -> Tools | None:
-    given, choice = fields.objects(body, "tools"), body.get("tool_choice")
+def chosen_tools(given: Sequence[Mapping[str, Any]], choice: Any, template: str | None) -> Tools | None:
+    """The tools of a request, and whether one of them has to be called.
+
+    Raises:
+        WireError: the choice is none of those that there are, or a tool is malformed.
+    """
     if not given or choice == "none":
         return None
     only: str | None = None
@@ -178,7 +182,9 @@ async def chat_completions(service: GenerationService, x: Exchange) -> None:
         messages=conversation(target, said),
         options=_options(target.served.parameters, body),
         grammar=grammar,
-        tools=await asyncio.to_thread(_tools, body, target.facts.template),
+        tools=await asyncio.to_thread(
+            chosen_tools, fields.objects(body, "tools"), body.get("tool_choice"), target.facts.template
+        ),
         # an effort is a wish here: clients send it to every model
         think=think if target.facts.thinks else Think(),
         alternatives=likely,

@@ -161,7 +161,7 @@ class ModelPool:
         loaded.stream = None
         if loaded.state != BUSY:
             return
-        if isinstance(loaded.native, GenerationContext):
+        if loaded.native is not None:
             loaded.n_ctx = max(loaded.n_ctx, loaded.native.n_ctx)
         loaded.state, loaded.idle_since = IDLE, time.monotonic()
         self._dispatch()
