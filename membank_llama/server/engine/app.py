@@ -37,7 +37,7 @@ from ..asgi import (
 )
 from ..body_budget import BodyBudget
 from ..origins import LOOKING, allowed_origins, check_host, check_origin
-from .api import anthropic_api, embeddings, ollama_api, openai_api
+from .api import anthropic_api, embeddings, ollama_api, openai_api, responses_api
 from .api import models as management
 from .exchange import STALL_SECONDS, Exchange
 from .library.catalogue import Catalogue
@@ -188,6 +188,7 @@ class Engine:
             ("POST", "/v1/chat/completions", openai_api.chat_completions),
             ("POST", "/v1/completions", openai_api.completions),
             ("POST", "/v1/embeddings", embeddings.openai_embeddings),
+            ("POST", "/v1/responses", responses_api.responses),
             ("POST", "/v1/messages", anthropic_api.messages),
             ("POST", "/v1/messages/count_tokens", anthropic_api.count_tokens),
             ("GET", "/v1/models", openai_api.list_models),

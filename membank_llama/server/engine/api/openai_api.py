@@ -116,10 +116,18 @@ def _call(call: ToolCall, index: int) -> dict[str, Any]:
     return {"id": call.id, "index": index, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _options(parameters: Mapping[str, Any], body: Mapping[str, Any]) -> SamplingOptions:
+def openai_options(
+    parameters: Mapping[str, Any],
+    body: Mapping[str, Any],
+    limits: Sequence[str] = ("max_completion_tokens", "max_tokens"),
+) -> SamplingOptions:
+    """The options of a request, whose longest answer is under the first of `limits` that it has.
+
+    Raises:
+        WireError: a value is of the wrong type or out of range.
+    """
     given: dict[str, Any] = {name: body[name] for name in _SAME if body.get(name) is not None}
-    limit = fields.integer(body, "max_completion_tokens")
-    limit = fields.integer(body, "max_tokens") if limit is None else limit
+    limit = next((found for name in limits if (found := fields.integer(body, name)) is not None), None)
     if limit is not None:
         given["num_predict"] = limit
     # OpenAI's defaults, which Ollama keeps to on this API unless the Modelfile says otherwise
@@ -138,7 +146,12 @@ def _format(body: Mapping[str, Any]) -> str | None:
     raise WireError(400, f"response_format must be text, json_object or json_schema, not {kind[:40]!r}")
 
 
-def _think(body: Mapping[str, Any]) -> Think:
+def openai_think(body: Mapping[str, Any]) -> Think:
+    """How much is to be thought, from a request's effort.
+
+    Raises:
+        WireError: an effort that does not exist.
+    """
     effort = fields.text(fields.mapping(body, "reasoning"), "effort") or fields.text(body, "reasoning_effort")
     if not effort:
         return Think()
@@ -173,14 +186,14 @@ async def chat_completions(service: GenerationService, x: Exchange) -> None:
     said, stream = template_messages(fields.objects(body, "messages")), fields.flag(body, "stream", False)
     if not said:
         raise WireError(400, "[] is too short - 'messages'")
-    shape, think = _ChatFormat(name, usage=_wants_usage(body)), _think(body)
+    shape, think = _ChatFormat(name, usage=_wants_usage(body)), openai_think(body)
     likely = check_alternatives(fields.flag(body, "logprobs", False), fields.integer(body, "top_logprobs"))
     grammar = await asyncio.to_thread(_format, body)
     target = await service.find_writing(name, "chat")
     ask = ConversationRequest(
         target=target,
         messages=conversation(target, said),
-        options=_options(target.served.parameters, body),
+        options=openai_options(target.served.parameters, body),
         grammar=grammar,
         tools=await asyncio.to_thread(
             chosen_tools, fields.objects(body, "tools"), body.get("tool_choice"), target.facts.template
@@ -203,7 +216,7 @@ async def completions(service: GenerationService, x: Exchange) -> None:
     echo = prompt if fields.flag(body, "echo", False) else ""
     shape, stream = _CompletionFormat(name, usage=_wants_usage(body), echo=echo), fields.flag(body, "stream", False)
     target = await service.find_writing(name, "generate")
-    ask = RawRequest(target, prompt, _options(target.served.parameters, body), None, suffix)
+    ask = RawRequest(target, prompt, openai_options(target.served.parameters, body), None, suffix)
     await service.answer(ask, ask.options.num_ctx, None, x, shape, stream)
 
 
