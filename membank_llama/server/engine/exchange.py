@@ -29,11 +29,17 @@ class NamedEvent:
 
 @dataclass
 class Exchange:
-    """A request whose body has been read. `failing`: what a stream says of an error, where its API has its own way."""
+    """A request whose body has been read.
+
+    Args:
+        body: its JSON object, where its path takes one; `raw`: its bytes, where it takes anything.
+        failing: what a stream says of an error, where its API has its own way.
+    """
 
     scope: Scope
     send: Send
     body: Mapping[str, Any] = field(default_factory=dict)
+    raw: bytes = b""
     kind: str = ""
     failing: Callable[[int, str], list[Any]] | None = None
     _sending: float | None = None
