@@ -26,7 +26,7 @@ from ..library.served_model import ServedModel
 from ..runtime.generation_service import GenerationService
 from ..runtime.model_pool import PooledModel
 
-VERSION = "0.12.6"
+VERSION = "0.32.0"
 """Clients ask for a version to know what a server can: this is the Ollama whose API is followed here."""
 
 BLOBS = "/api/blobs/"

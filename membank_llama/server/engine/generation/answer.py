@@ -14,6 +14,7 @@ from threading import Event
 
 from .decode import Tally, generate_text
 from .generation_context import GenerationContext
+from .logprobs import TokenLogprob
 from .reasoning import CLOSE, OPEN, Trimmer
 from .sampling_options import SamplingOptions
 from .tool_calls import ToolCall, Tools
@@ -23,11 +24,12 @@ _MOST_RUNS = 32
 
 @dataclass(frozen=True)
 class Delta:
-    """What is new: a piece of the answer, of the thought before it, or calls."""
+    """What is new: a piece of the answer, of the thought before it, or calls; and how likely its tokens were."""
 
     content: str = ""
     thinking: str = ""
     calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,28 +48,30 @@ class GenerationPlan:
     opened: bool = False
 
 
-def write_answer(model: GenerationContext, plan: GenerationPlan, cancelled: Event) -> Iterator[Delta | Tally]:
-    """Deltas as they come, then the tally.
+def write_answer(
+    model: GenerationContext, plan: GenerationPlan, cancelled: Event, tally: Tally | None = None
+) -> Iterator[Delta | Tally]:
+    """Deltas as they come, then the tally; that of the caller is kept up to date.
 
     Raises:
         WireError: the prompt does not fit, or a grammar can't be read.
         AbandonedError: nobody waits any more.
     """
     model.threads(plan.options.num_thread)
-    runs = _Runs(model, plan, cancelled)
+    runs = _Runs(model, plan, cancelled, Tally() if tally is None else tally)
     yield from runs.all()
     yield runs.tally
 
 
 class _Runs:
-    def __init__(self, model: GenerationContext, plan: GenerationPlan, cancelled: Event) -> None:
+    def __init__(self, model: GenerationContext, plan: GenerationPlan, cancelled: Event, tally: Tally) -> None:
         self._model, self._plan, self._cancelled = model, plan, cancelled
         self._prompt = list(plan.tokens)
         self._start = 0
         self._said = ""
         self._limit = self._bare = self._done = self._fresh = False
         self._watch: list[str] = []
-        self.tally = Tally()
+        self.tally = tally
 
     def all(self) -> Iterator[Delta]:
         plan = self._plan
@@ -121,7 +125,7 @@ class _Runs:
             self._advance(self._said + OPEN)
             yield from self._think()
         else:
-            del self.tally.tokens[begun:]
+            self.tally.forget(begun)
             self._limit = False
 
     def _words(self) -> Iterator[Delta]:
@@ -151,7 +155,7 @@ class _Runs:
         """What a watched text, or a call without one, leads to."""
         tools, hit = self._plan.tools, self.tally.watched
         if self._bare and tools is not None:
-            del self.tally.tokens[self._start :]
+            self.tally.forget(self._start)
             yield from self._call(tools, tools.bare_grammar)
             self._done = True
             return
