@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from membank_llama.core.dialogue_acts import is_evasion, is_forget_command
@@ -100,6 +100,7 @@ class TurnWriter:
         self._came = self._finished = 0
         self._newest_of: dict[str, int] = {}
         self._awaited = 0
+        self._settling: list[tuple[int, Future[None]]] = []
         self._is_working = False
         self._last_came = 0.0
         self._kept: list[Waiting] = []
@@ -158,6 +159,27 @@ class TurnWriter:
             finally:
                 self._awaited -= 1
 
+    def settling(self, namespace: str) -> Future[None] | None:
+        """The same for those who cannot wait here: done once that is stored or was tried; None where nothing is on its
+        way."""
+        with self._changed:
+            newest = self._newest_of.get(namespace, 0)
+            if newest <= self._finished:
+                return None
+            future: Future[None] = Future()
+            self._settling.append((newest, future))
+            self._awaited += 1
+            self._changed.notify_all()
+            return future
+
+    def _settle(self) -> list[Future[None]]:
+        """Those of what is waited for that have come to pass, with the lock held."""
+        settled = [future for newest, future in self._settling if newest <= self._finished]
+        if settled:
+            self._settling = [(newest, future) for newest, future in self._settling if newest > self._finished]
+            self._awaited -= len(settled)
+        return settled
+
     def close(self) -> None:
         """Try everything that waits once more, then end."""
         if self._closing.is_set():
@@ -192,7 +214,11 @@ class TurnWriter:
                     self._finished = waiting.number
                     if self._newest_of.get(waiting.new.namespace) == waiting.number:
                         del self._newest_of[waiting.new.namespace]
+                settled = self._settle()
                 self._changed.notify_all()
+            for future in settled:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(None)
 
     def _next(self) -> list[Waiting | None] | None:
         """What is to be stored now, none of it new where something is tried again; None where nothing is left to do."""

@@ -21,7 +21,7 @@ from .word_weights import TermsFound, find_terms
 
 
 @cache
-def _terms() -> tuple[tuple[Term, ...], Vector]:
+def _terms() -> tuple[tuple[Term, ...], Rows]:
     """The content words of all sentences, and of each the number of its sentence."""
     by_sentence = [looked_up(text) for text in COHORT]
     numbers = np.repeat(np.arange(len(COHORT)), [len(terms) for terms in by_sentence])
