@@ -37,8 +37,10 @@ def reached_at_once(
     if not len(rows):
         return [0.0] * len(COHORT)
     spoken = np.float32(FULL_WORDS) * _shares(store, namespace, snapshot, rows, state)
-    if gate.question(0) is not None:
-        spoken += np.maximum(_spreads(store, gate, snapshot, rows), np.float32(0))
+    codes = store.codes(snapshot.slots[rows], 0)
+    spreads = gate.cohort_spreads(lambda sentences: store.hierarchy.full_scores(sentences, codes))
+    if spreads is not None:
+        spoken += np.maximum(spreads, np.float32(0))
     found: list[float] = spoken.max(axis=1).tolist()
     return found
 
@@ -59,15 +61,3 @@ def _shares(store: Store, namespace: str, snapshot: NamespaceSnapshot, rows: Row
         shares[:, found.rows] = weights @ found.holds.astype(np.float32)
     heads: Rows = snapshot.heads(rows)
     return shares[:, heads]
-
-
-def _spreads(store: Store, gate: RelevanceGate, snapshot: NamespaceSnapshot, rows: Rows) -> Vector:
-    """How near each memory is to each sentence, float32 (sentences, rows)."""
-    hierarchy, codes = store.hierarchy, store.codes(snapshot.slots[rows], 0)
-    found = np.zeros((len(COHORT), len(rows)), np.float32)
-    for place in range(len(COHORT)):
-        sentence = gate.question(place)
-        if sentence is not None:
-            cosines = hierarchy.score(sentence, codes, 0)
-            found[place] = gate.without(place).spreads(hierarchy.asked(sentence), cosines)
-    return found
