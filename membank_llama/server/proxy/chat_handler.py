@@ -19,7 +19,7 @@ from .reply_reader import ReplyReader
 from .tokenizers import ContextLengths
 
 HELD_SECONDS, HELD_CHARACTERS = 0.05, 4096
-"""How long the last bytes of a reply wait until it is stored, and up to which length: what takes longer is waited for
+"""How long the last byte of a reply waits until it is stored, and up to which length: what takes longer is waited for
 when its namespace is asked next."""
 
 
@@ -105,7 +105,8 @@ class _ReplyWatch:
     The client can ask again as soon as it has them: by then its turns are known, and as a rule stored.
 
     Args:
-        done: takes the reply and whether it came to its end; what it gives is waited for before the last bytes go out.
+        done: takes the reply and whether it came to its end; what it gives is waited for before the last byte goes
+            out.
     """
 
     def __init__(self, path: str, done: Callable[[ChatReply, bool], Awaitable[None] | None]) -> None:
@@ -115,7 +116,7 @@ class _ReplyWatch:
         self._length: int | None = None
 
     def see(self, message: Message) -> Awaitable[None] | None:
-        """Look at a message on its way to the client; what is to be waited for before it goes out."""
+        """Look at a message on its way to the client; what is to be waited for before its last byte goes out."""
         if message["type"] == "http.response.start":
             if message["status"] != 200:
                 self._done = None
@@ -141,12 +142,17 @@ class _ReplyWatch:
 def _marking(
     send: Send, marks: dict[bytes, bytes], seen: Callable[[Message], Awaitable[None] | None] | None = None
 ) -> Send:
-    """`send` with more headers, and with somebody who looks on and may hold a message back for a moment."""
+    """`send` with more headers, and with somebody who looks on and may hold the end of a message back for a moment."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *marks.items()]}
         if seen is not None and (storing := seen(message)) is not None:
+            # all but the last byte, without which no client takes the reply for whole
+            body = message.get("body", b"")
+            if len(body) > 1:
+                await send({**message, "body": body[:-1], "more_body": True})
+            message = {**message, "body": body[-1:]}
             await storing
         await send(message)
 
