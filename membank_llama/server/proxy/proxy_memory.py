@@ -95,7 +95,7 @@ class ProxyMemory:
         self._tokenizers = Tokenizers(find_model)
         self.recalls = RecallQueue(self._encode_ahead)
         self._lock = threading.Lock()
-        self._last: OrderedDict[str, deque[dict[str, Any]]] = OrderedDict()
+        self._last: OrderedDict[str, deque[tuple[LastRecall, str, float]]] = OrderedDict()
         self._adapter = bank.adapter if isinstance(bank.adapter, PriorityAdapter) else None
         self.ingest_worker = IngestWorker(
             bank,
@@ -205,23 +205,12 @@ class ProxyMemory:
     def last_recalls(self, namespace: str) -> list[dict[str, Any]]:
         """The newest recalls of one namespace, newest first."""
         with self._lock:
-            return list(reversed(self._last.get(namespace, ())))
+            noted = list(reversed(self._last.get(namespace, ())))
+        return [_as_json(*one) for one in noted]
 
     def _note(self, namespace: str, last: LastRecall, conversation: str) -> None:
-        skipped = {str(memory_id): reason for memory_id, reason in last.skipped.items()}
-        record = {
-            "query": last.query,
-            "when": time.time(),
-            "conversation": conversation,
-            "injected": list(last.injected),
-            "skipped": skipped,
-            "tokens": last.tokens,
-            "recall_ms": round(last.recall_ms, 2),
-            "error": None if last.error is None else outward(last.error),
-            "memories": _rows(last),
-        }
         with self._lock:
-            self._last.setdefault(namespace, deque(maxlen=LAST_RECALLS)).append(record)
+            self._last.setdefault(namespace, deque(maxlen=LAST_RECALLS)).append((last, conversation, time.time()))
             self._last.move_to_end(namespace)
             while len(self._last) > MOST_NAMESPACES:
                 self._last.popitem(last=False)
@@ -231,6 +220,20 @@ class ProxyMemory:
         self.recalls.close()
         self.ingest_worker.close()
         self._tokenizers.close()
+
+
+def _as_json(last: LastRecall, conversation: str, when: float) -> dict[str, Any]:
+    return {
+        "query": last.query,
+        "when": when,
+        "conversation": conversation,
+        "injected": list(last.injected),
+        "skipped": {str(memory_id): reason for memory_id, reason in last.skipped.items()},
+        "tokens": last.tokens,
+        "recall_ms": round(last.recall_ms, 2),
+        "error": None if last.error is None else outward(last.error),
+        "memories": _rows(last),
+    }
 
 
 def _rows(last: LastRecall) -> Sequence[dict[str, Any]]:
