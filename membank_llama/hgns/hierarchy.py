@@ -23,7 +23,7 @@ from membank_llama.core.types import LEVELS, Codes, Vector
 from .axes import Axes
 from .axes_codec import FINE, AxesCodec, check_digit
 from .byte_vectors import byte_vector_bytes, from_bytes, to_bytes
-from .codec import Codec, full_encode, unit_rows
+from .codec import Codec, full_encode, scaled_to_unit, unit_rows
 from .digits_codec import DigitsCodec
 from .gradient import DEFAULT_LEVELS, check_base
 from .selection_codec import SelectionCodec
@@ -172,6 +172,14 @@ class HGNSHierarchy:
         with np.errstate(all="ignore"):
             scores = self._codec.score(query, codes, level)
         return scores if np.isfinite(scores).all() else np.where(np.isfinite(scores), scores, np.float32(0))
+
+    def full_scores(self, asked: Vector, codes: Codes) -> Vector:
+        """Cosines of several questions, (m, dim), as `asked` gives each, with level 0 of many vectors, float32 (m, n);
+        0 for what is damaged, as in `score`."""
+        with np.errstate(all="ignore"):
+            rows = self._codec.corrected(scaled_to_unit(self.decode(codes, 0).copy()))
+            scores = asked @ rows.T
+        return np.where(np.isfinite(scores), scores, np.float32(0))
 
     def spec(self) -> dict[str, Any]:
         """What a bank records of its encoding, as plain JSON values."""

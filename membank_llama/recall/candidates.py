@@ -123,11 +123,14 @@ def _nearest(
         return _scanned(store, vector, 2, want, snapshot, seen)
     asked = math.ceil(want * len(snapshot) / max(1, told))
     while asked <= MOST_ASKED:
-        ids = store.nearest(query.namespace, snapshot, vector, asked)
+        ids = store.nearest(query.namespace, snapshot, vector, asked, spare=True)
         if ids is None:
             break
-        if len(ids) < asked or int(evidence[snapshot.rows(np.unique(ids))].sum()) >= min(want, told):
-            return ids
+        places = snapshot.places(ids)
+        counted = np.cumsum((places >= 0) & evidence[places])
+        enough = int(np.searchsorted(counted, min(want, told)))
+        if len(ids) < asked or enough < len(ids):
+            return ids[: max(asked, enough + 1)]
         # what is near may be what must not be seen, or is no evidence
         asked *= 2
     return _scanned(store, vector, 2, want, snapshot, evidence if told else seen)

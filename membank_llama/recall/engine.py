@@ -32,9 +32,10 @@ from .meaning_gate import Asked, Parts, judged_by_meaning
 from .query import RecallQuery, RecallResult
 from .question_encoder import Question, QuestionEncoder
 from .ranking import Ranking, ranking_of
-from .relevance_gate import COHORT, GateThresholds, RelevanceGate, Verdict, evidence, judged
+from .relevance_gate import COHORT, MEASURED_AT_ONCE, GateThresholds, RelevanceGate, Verdict, evidence, judged
 from .results import Found, collapsed, diversified, results_of
 from .signals import SIGNALS, Weights, default_weights, for_letters, for_oneself
+from .unrelated_questions import reached_at_once
 from .word_weights import WordWeights, weigh_words
 
 UNRELATED_TOP = 6
@@ -343,6 +344,10 @@ class RecallEngine:
 
     def _unrelated(self, namespace: str) -> Iterator[float]:
         """The evidence that each of the unrelated sentences reaches."""
+        state = self._store.current()
+        snapshot = self._store.snapshots.get(namespace, state)
+        if len(snapshot) <= MEASURED_AT_ONCE:
+            return iter(reached_at_once(self._store, self._current_gate(), namespace, snapshot, state))
         return (self._reached(place, namespace) for place in range(len(COHORT)))
 
     def _reached(self, place: int, namespace: str) -> float:

@@ -134,10 +134,7 @@ class QuestionEncoder:
             EmptyTextError, InvalidTextError, TextTooLongError: there is nothing to look for, or it is no text.
         """
         self._check(query.text)
-        text = query.text
-        if len(text) > MOST_CHARACTERS:
-            text = f"{text[:MOST_CHARACTERS]}\n{text[MOST_CHARACTERS:][-MOST_CHARACTERS:]}"
-        asked = focus(text)
+        asked = _looked_at(query.text)
         return query if asked == query.text else replace(query, text=asked)
 
     def question(self, query: RecallQuery, snapshot: NamespaceSnapshot) -> Question:
@@ -147,7 +144,7 @@ class QuestionEncoder:
             return Question(query, mentions)
         text = without_names(query.text, mentions.names) if mentions.names else query.text
         texts = [text] if text == query.text or not snapshot.tells_speakers_apart else [text, query.text]
-        texts = [text if text.isascii() else readable(text) for text in texts]
+        texts = [_encodable(text) for text in texts]
         if not self._store.model.token_dim:
             vector, *whole = self._encoded(texts)
             return Question(query, mentions, vector, *(whole or [vector]))
@@ -230,6 +227,21 @@ class QuestionEncoder:
             return []
         found = adapter.encode_tokens(texts)
         return check_tokens(found, len(texts), self._dim, self._store.model.token_dim, self._name)
+
+
+def encoded_as(text: str) -> str:
+    """What is encoded of a question that names nobody who speaks."""
+    return _encodable(_looked_at(text))
+
+
+def _looked_at(text: str) -> str:
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[:MOST_CHARACTERS]}\n{text[MOST_CHARACTERS:][-MOST_CHARACTERS:]}"
+    return focus(text)
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else readable(text)
 
 
 def _cohort_key(adapter: ModelAdapter, script: str) -> str:

@@ -149,6 +149,21 @@ class RelevanceGate:
             return self
         return RelevanceGate(np.delete(self._cohort, place, axis=0), np.delete(self._raw, place, axis=0))
 
+    def cohort_spreads(self, score: Callable[[Vector], Vector]) -> Vector | None:
+        """The same as `spreads` of each of the cohort's sentences, judged by the others, (sentences, n); None without
+        an encoder.
+
+        Args:
+            score: cosines of some memories with several questions, (questions, n).
+        """
+        cohort = self._cohort
+        if cohort is None:
+            return None
+        others = (cohort @ cohort.T)[~np.eye(len(cohort), dtype=np.bool_)].reshape(len(cohort), -1)
+        spread = np.maximum(others.std(axis=1, keepdims=True), np.float32(1e-6))
+        found: Vector = (score(cohort) - others.mean(axis=1, keepdims=True)) / spread
+        return found
+
     def question(self, place: int) -> Vector | None:
         """One of the cohort's sentences as the encoder gives it."""
         return None if self._raw is None else self._raw[place]

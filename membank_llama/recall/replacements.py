@@ -80,6 +80,11 @@ class Statement:
     known: bool = True
     first_told_at: float | None = None
 
+    @cached_property
+    def reading(self) -> _Read | None:
+        """Its words; None where it has none, or is too long to be compared."""
+        return _read_text(self.text) if len(self.text) <= LONGEST else None
+
     def came_before(self, other: Statement) -> bool:
         """Whether it was told before another one already, and again after it."""
         return self.first_told_at is not None and self.first_told_at < other.told_at < self.told_at
@@ -105,7 +110,7 @@ def replaces(older: Statement, newer: Statement) -> bool:
     """Whether one statement replaces another."""
     if newer.told_at <= older.told_at or newer.known < older.known:
         return False
-    first, second = _read(older), _read(newer)
+    first, second = older.reading, newer.reading
     if first is None or second is None:
         return False
     return _replaces(first, second) or (newer.came_before(older) and _says_changed(second, first))
@@ -129,13 +134,14 @@ class _Read:
         return bool(_CHANGES.search(self.text))
 
     @cached_property
+    def says_new(self) -> bool:
+        """Whether either is so."""
+        return self.changes or bool(self.renews)
+
+    @cached_property
     def renews(self) -> tuple[str, ...]:
         """What it says is new: "my new phone"."""
         return tuple(map(folded, _NEW.findall(self.text)))
-
-
-def _read(statement: Statement) -> _Read | None:
-    return _read_text(statement.text) if len(statement.text) <= LONGEST else None
 
 
 @lru_cache(maxsize=4096)
@@ -147,7 +153,7 @@ def _read_text(text: str) -> _Read | None:
 
 def _replaces(older: _Read, newer: _Read) -> bool:
     begin_alike = older.words[:SAME_WORDS] == newer.words[:SAME_WORDS]
-    if not (begin_alike or any(one.changes or one.renews for one in (newer, older))):
+    if not (begin_alike or newer.says_new or older.says_new):
         return False
     if not (older.content - newer.content - _TURNING or _ENDS.search(newer.text)):
         # the later one says all that the other does

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import filterfalse
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def collapsed(texts: Sequence[str], vectors: Vector | None) -> list[int]:
         plain = text.lower() if text.isascii() else folded(text)
         words = WORD.findall(_ASIDE.sub(" ", plain))
         # each once: "I told you: allergic to peanuts, I am"
-        key = tuple(dict.fromkeys(word for word in words if word not in _FILLERS))
+        key = tuple(dict.fromkeys(filterfalse(_FILLERS.__contains__, words)))
         other = first.setdefault(key, place) if key else place
         if other != place and vectors is not None and float(vectors[other] @ vectors[place]) < SAME:
             other = place

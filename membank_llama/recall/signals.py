@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -101,6 +102,28 @@ def for_letters(weights: Weights) -> Weights:
     return replace(weights, words=UNSPACED_WORDS * weights.words, nearby_words=UNSPACED_WORDS * weights.nearby_words)
 
 
+@dataclass(frozen=True)
+class _Runs:
+    """The sessions of a scene: the rows that belong to one, and of these, sorted by session, where each session starts,
+    how long it is, how many of its best count, and which do where the best come first."""
+
+    inside: Rows
+    starts: Rows
+    sizes: Rows
+    counted: Rows
+    counts: Mask
+
+    @classmethod
+    def of(cls, session: Numbers) -> _Runs | None:
+        inside = np.flatnonzero(session != ALONE)
+        if not len(inside):
+            return None
+        sizes = np.unique(session[inside], return_counts=True)[1]
+        starts = np.cumsum(sizes) - sizes
+        place = np.arange(len(inside)) - np.repeat(starts, sizes)
+        return cls(inside, starts, sizes, np.minimum(sizes, SESSION_BEST), place < SESSION_BEST)
+
+
 @dataclass
 class Scene:
     """The candidates of one search, row by row, and what the question says beside its words.
@@ -142,6 +165,11 @@ class Scene:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def runs(self) -> _Runs | None:
+        """Its sessions; None where no row belongs to one."""
+        return _Runs.of(self.session)
 
     def zeros(self) -> Vector:
         return np.zeros(len(self.rows), np.float32)
@@ -185,18 +213,14 @@ def nearby_tokens(scene: Scene) -> Vector:
 
 def session(scene: Scene) -> Vector:
     """How much of its session is about the question: the mean of the session's best `SESSION_BEST`."""
-    inside = np.flatnonzero(scene.session != ALONE)
+    runs = scene.runs
     result = scene.zeros()
-    if not len(inside):
+    if runs is None:
         return result
-    base = np.where(scene.mute, np.float32(0), scene.words + dense(scene))[inside]
-    order = np.lexsort((-base, scene.session[inside]))
-    numbers = scene.session[inside][order]
-    starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
-    sizes = np.diff(np.r_[starts, len(numbers)])
-    place = np.arange(len(numbers)) - np.repeat(starts, sizes)
-    best = np.add.reduceat(np.where(place < SESSION_BEST, base[order], np.float32(0)), starts)
-    result[inside[order]] = np.repeat(best / np.minimum(sizes, SESSION_BEST), sizes)
+    base = np.where(scene.mute, np.float32(0), scene.words + dense(scene))[runs.inside]
+    order = np.lexsort((-base, scene.session[runs.inside]))
+    best = np.add.reduceat(np.where(runs.counts, base[order], np.float32(0)), runs.starts)
+    result[runs.inside[order]] = np.repeat(best / runs.counted, runs.sizes)
     return result
 
 

@@ -6,7 +6,7 @@ A shared word is worth the more the fewer memories hold it: the square of BM25's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -18,7 +18,7 @@ from membank_llama.store.namespace_snapshot import NamespaceSnapshot, places_in
 from membank_llama.store.word_index import WordIndex
 
 from .common_words import per_thousand
-from .query_terms import UNIT, looked_up, rarities
+from .query_terms import UNIT, Term, looked_up, rarities
 from .question_encoder import Question
 from .relevance_gate import NAMES
 
@@ -74,17 +74,36 @@ class WordWeights:
         return self.rows[np.lexsort((-self.rows, -np.einsum("w,wn->n", self.worth, self.holds)))]
 
 
-def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapshot, lifetimes: int) -> WordWeights:
-    """Look the question's words up; a word in more than `COMMON_WORD` memories of the namespace is passed over.
+@dataclass(frozen=True)
+class TermsFound:
+    """Which of some words are not passed over, by their places among them, and where those stand: `rows` and `holds` as
+    in `WordWeights`, with the rarity of each, and of a word that stands `nowhere` and of one that is passed over."""
+
+    terms: tuple[Term, ...]
+    kept: Rows
+    rows: Rows
+    holds: Mask
+    rarity: Vector
+    nowhere: float
+    common: float
+
+
+def find_terms(
+    index: WordIndex,
+    namespace: str,
+    asked: Sequence[Term],
+    snapshot: NamespaceSnapshot,
+    seen: Mask | None,
+    lifetimes: int,
+) -> TermsFound:
+    """Look some words up; a word in more than `COMMON_WORD` memories of the namespace is passed over.
 
     Args:
-        lifetimes: the bank's counter of removals, until which such a word is remembered.
+        seen: the rows that may be seen; None for all.
+        lifetimes: as for `weigh_words`.
     """
-    query = question.query
-    seen = snapshot.seen(query.since, query.until, query.exclude)
-    asked = looked_up(query.text)
-    found = index.postings(query.namespace, [term.forms for term in asked], COMMON_WORD, lifetimes)
-    terms = list(compress(asked, (ids is not None for ids in found)))
+    found = index.postings(namespace, [term.forms for term in asked], COMMON_WORD, lifetimes)
+    terms = tuple(compress(asked, (ids is not None for ids in found)))
     columns = [np.fromstring(ids, np.int64, sep=",") if ids else _NONE for ids in found if ids is not None]
     # one look for all words; what may not be seen must not fill the candidates
     every = np.concatenate([_NONE, *columns])
@@ -97,12 +116,26 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
     memories = len(snapshot) - snapshot.passages
     background = [*per_thousand([term.word for term in terms]), 0, 0]
     *found_in, nowhere, common = rarities(np.append(holds.sum(axis=1), [0, COMMON_WORD]), memories, background)
-    rarity = np.array(found_in, np.float32)
+    there = np.flatnonzero(np.array([ids is not None for ids in found], np.bool_))
+    return TermsFound(terms, there, rows, holds, np.array(found_in, np.float32), float(nowhere), float(common))
+
+
+def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapshot, lifetimes: int) -> WordWeights:
+    """Look the question's words up; a word in more than `COMMON_WORD` memories of the namespace is passed over.
+
+    Args:
+        lifetimes: the bank's counter of removals, until which such a word is remembered.
+    """
+    query = question.query
+    seen = snapshot.seen(query.since, query.until, query.exclude)
+    asked = looked_up(query.text)
+    found = find_terms(index, query.namespace, asked, snapshot, seen, lifetimes)
+    terms, rows, holds, rarity = found.terms, found.rows, found.holds, found.rarity
     names = question.mentions.words
     named = np.array([term.word in names for term in terms], np.bool_)
     emphasis = np.array([term.emphasis for term in terms], np.float32)
     called = np.array([term.emphasis > 1 and term.word.isalpha() for term in terms], np.bool_) & ~named
-    counted: Vector = np.where(named, nowhere, rarity)
+    counted: Vector = np.where(named, found.nowhere, rarity)
     counted *= np.where((emphasis > 1) | named, np.float32(NAMES), np.float32(1))
     if named.any() and not snapshot.tells_speakers_apart:
         counted[named] = 0
@@ -114,9 +147,9 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
         evidence=counted / np.float32(max(counted.sum(), 1e-9)),
         named=named,
         forms=tuple(term.forms for term in terms),
-        rarity=dict.fromkeys((term.word for term in asked), float(common))
+        rarity=dict.fromkeys((term.word for term in asked), float(found.common))
         | {term.word: rare for term, rare in zip(terms, rarity.tolist(), strict=True)},
-        rarest=float(nowhere),
+        rarest=float(found.nowhere),
         called=called,
         strangers=bool((called & ~holds.any(axis=1)).any()),
         unspaced=RUN.search(query.text) is not None,

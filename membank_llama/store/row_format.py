@@ -26,8 +26,10 @@ checked against the pointers."""
 
 COLUMNS = f"{CHECKED}, checksum, slot"
 COLUMN_NAMES = tuple(CHECKED.split(", "))
+_TEXT_OR_NONE, _NUMBER_OR_NONE = (str, type(None)), (float, type(None))
 _KINDS: tuple[Any, ...] = (
-    int, str, bytes, str, str, str | None, float, str | None, str, int, float | None, int, float, str | None, int,
+    int, str, bytes, str, str, _TEXT_OR_NONE, float, _TEXT_OR_NONE, str, int, _NUMBER_OR_NONE, int, float,
+    _TEXT_OR_NONE, int,
 )  # fmt: skip
 
 
@@ -71,7 +73,8 @@ def _memory_of(row: Sequence[Any]) -> Memory:
     try:
         if not is_whole(row[:-1]) or not all(map(isinstance, fields, _KINDS)) or digest != text_hash(text):
             raise damaged(memory_id)
-        known = json.loads(metadata)
+        # as it is of most memories
+        known = {} if metadata == "{}" else json.loads(metadata)
     except (ValueError, RecursionError) as exc:
         raise damaged(memory_id) from exc
     if not (isinstance(known, dict) and math.isfinite(created) and math.isfinite(told) and math.isfinite(expires or 0)):

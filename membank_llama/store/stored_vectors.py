@@ -84,11 +84,16 @@ class StoredVectors:
         """What is indexed of many slots, shape ``(len(slots), count)``."""
         return self.hierarchy.index_rows(self.codes(slots, 2), count)
 
-    def nearest(self, namespace: str, snapshot: NamespaceSnapshot, vector: Vector, want: int) -> Ids | None:
+    def nearest(
+        self, namespace: str, snapshot: NamespaceSnapshot, vector: Vector, want: int, *, spare: bool = False
+    ) -> Ids | None:
         """Ids of the `want` memories of a namespace whose level 2 lies nearest to a vector, shape ``(dim,)``, best
         first; None where the index is still being read.
 
         Along axes the index holds the leading ones alone: it hands on more, and the whole of level 2 chooses.
+
+        Args:
+            spare: what else was looked at comes along behind them.
         """
         if not len(snapshot):
             return np.zeros(0, np.int64)
@@ -101,8 +106,8 @@ class StoredVectors:
         handed_on = HANDED_ON if index.links == LINKS else MORE_HANDED_ON
         ids = index.search(asked, max(handed_on, 2 * want))[0]
         rows = snapshot.rows(ids)
-        best = np.argsort(-self.scores(vector, snapshot.slots[rows], 2), kind="stable")[:want]
-        chosen: Ids = snapshot.ids[rows[best]]
+        best = np.argsort(-self.scores(vector, snapshot.slots[rows], 2), kind="stable")
+        chosen: Ids = snapshot.ids[rows[best if spare else best[:want]]]
         return chosen
 
     def scores(self, query: Vector, slots: Slots, level: int) -> Vector:

@@ -22,6 +22,9 @@ from .row_format import damaged
 
 KEY_BYTES = 8
 
+MOST_KEYS = 8192
+"""Words asked for whose keys are kept in mind."""
+
 MOST_COMMON = 65_536
 """Words known to be too common; past so many all are counted again."""
 
@@ -34,6 +37,7 @@ class WordKeys:
 
     def __init__(self, secret: str) -> None:
         self._secret = bytes.fromhex(secret)
+        self._known = lru_cache(maxsize=MOST_KEYS)(self._of_form)
 
     def key(self, namespace: str, word: str) -> int:
         """The key of one filed word in a namespace: 64 bits, signed, as SQLite stores integers."""
@@ -48,7 +52,10 @@ class WordKeys:
 
     def of_forms(self, namespace: str, forms: Sequence[str]) -> list[tuple[int, ...]]:
         """For each form of a word the keys that a text must have all of; forms that are no word are left out."""
-        return [keys for form in forms if (keys := tuple(self.key(namespace, word) for word in filed_as(form)))]
+        return [keys for form in forms if (keys := self._known(namespace, form))]
+
+    def _of_form(self, namespace: str, form: str) -> tuple[int, ...]:
+        return tuple(self.key(namespace, word) for word in filed_as(form))
 
 
 class WordIndex:

@@ -7,7 +7,7 @@ goes on as it came.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..asgi import ASGIApp, Message, Receive, Scope, Send, header, with_body
@@ -20,6 +20,10 @@ from .proxy_memory import InjectedRequest, ProxyMemory
 from .reply_reader import ReplyReader
 from .request_habits import RequestHabits
 from .tokenizers import ContextLengths
+
+HELD_SECONDS, HELD_CHARACTERS = 0.05, 4096
+"""How long the last byte of a reply waits until it is stored, and up to which length: what takes longer is waited for
+when its namespace is asked next."""
 
 
 class ChatHandler:
@@ -87,10 +91,13 @@ class ChatHandler:
 
         client = header(scope, "user-agent") or ""
 
-        def learn(reply: ChatReply, ended: bool) -> None:
+        def learn(reply: ChatReply, ended: bool) -> Awaitable[None] | None:
             self._habits.answered(request, injected.namespace, client, reply)
             if ended or reply.text.strip():
                 self._metrics.turns.inc(self._memory.learn(request, injected, reply))
+            if ended and len(reply.text) <= HELD_CHARACTERS:
+                return self._memory.settled(injected.namespace, HELD_SECONDS)
+            return None
 
         watch = _ReplyWatch(scope["path"], learn)
         # compressed bytes could not be read on their way
@@ -105,47 +112,58 @@ class ChatHandler:
 class _ReplyWatch:
     """Reads a response as it goes by; hands the reply over before its last bytes go out, or when nothing more comes.
 
-    The client can ask again as soon as it has them: by then its turns are known.
+    The client can ask again as soon as it has them: by then its turns are known, and as a rule stored.
+
+    Args:
+        done: takes the reply and whether it came to its end; what it gives is waited for before the last byte goes
+            out.
     """
 
-    def __init__(self, path: str, done: Callable[[ChatReply, bool], None]) -> None:
-        self._done: Callable[[ChatReply, bool], None] | None = done
+    def __init__(self, path: str, done: Callable[[ChatReply, bool], Awaitable[None] | None]) -> None:
+        self._done: Callable[[ChatReply, bool], Awaitable[None] | None] | None = done
         self._reader = ReplyReader(path)
         self._size = 0
         self._length: int | None = None
 
-    def see(self, message: Message) -> None:
-        """Look at a message on its way to the client."""
+    def see(self, message: Message) -> Awaitable[None] | None:
+        """Look at a message on its way to the client; what is to be waited for before its last byte goes out."""
         if message["type"] == "http.response.start":
             if message["status"] != 200:
                 self._done = None
             length = next((v for k, v in message.get("headers", ()) if k.lower() == b"content-length"), b"")
             self._length = int(length) if length.isdigit() else None
-            return
+            return None
         if self._done is None:
-            return
+            return None
         part = message.get("body", b"")
         self._size += len(part)
         self._reader.feed(part)
         whole = self._length is not None and self._size >= self._length
         if whole or self._reader.over or not message.get("more_body", False):
-            self.finish(ended=True)
+            return self.finish(ended=True)
+        return None
 
-    def finish(self, *, ended: bool) -> None:
+    def finish(self, *, ended: bool) -> Awaitable[None] | None:
         """Hand over what there is, the first time."""
         done, self._done = self._done, None
-        if done is not None and self._size:
-            done(self._reader.reply(), ended)
+        return done(self._reader.reply(), ended) if done is not None and self._size else None
 
 
-def _marking(send: Send, marks: dict[bytes, bytes], seen: Callable[[Message], None] | None = None) -> Send:
-    """`send` with more headers, and with somebody who looks on."""
+def _marking(
+    send: Send, marks: dict[bytes, bytes], seen: Callable[[Message], Awaitable[None] | None] | None = None
+) -> Send:
+    """`send` with more headers, and with somebody who looks on and may hold the end of a message back for a moment."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *marks.items()]}
-        if seen is not None:
-            seen(message)
+        if seen is not None and (storing := seen(message)) is not None:
+            # all but the last byte, without which no client takes the reply for whole
+            body = message.get("body", b"")
+            if len(body) > 1:
+                await send({**message, "body": body[:-1], "more_body": True})
+            message = {**message, "body": body[-1:]}
+            await storing
         await send(message)
 
     return sending

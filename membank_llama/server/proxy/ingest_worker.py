@@ -72,6 +72,11 @@ class IngestWorker(TurnWriter):
             self.add(new)
         return True
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for something to be stored."""
+        return self._awaited > 0
+
     def close(self) -> None:
         """Store what is waiting, then end."""
         super().close()
@@ -79,15 +84,17 @@ class IngestWorker(TurnWriter):
             self._give_up(self._kept.pop(0), "the server ends")
 
     def _wait(self, since: float) -> None:
-        """Until no recall was under way for a moment, or this has waited long enough."""
+        """Until no recall was under way for a moment, this has waited long enough, or somebody waits for it."""
         quiet_since = time.monotonic()
-        while not self._closing.is_set():
+        while not self._closing.is_set() and not self._awaited:
             now = time.monotonic()
             if self._is_busy():
                 quiet_since = now
             if now - quiet_since >= QUIET_SECONDS or now - since >= PATIENCE_SECONDS:
                 return
-            time.sleep(QUIET_SECONDS / 5)
+            with self._changed:
+                if not self._awaited:
+                    self._changed.wait(QUIET_SECONDS / 5)
 
     def _ingest(self, items: list[NewMemory], waiting: list[Waiting]) -> None:
         turns = [(one.new.conversation, *mark) for one in waiting for mark in _marks(one.new)]

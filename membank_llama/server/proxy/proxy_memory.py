@@ -1,7 +1,8 @@
 """`ProxyMemory`: one bank for all that goes by, asked off the event loop and never for long.
 
-A recall that takes longer than the deadline, or fails, leaves the request as it was; where several are stuck, the next
-ones are not even begun. What it finds too late is not kept: the model never saw it.
+What was just said in a namespace is stored before it is asked again: a recall waits for that, a deadline at most. A
+recall that takes longer than the deadline, or fails, leaves the request as it was; how long it may stand in line is
+bounded too (recall_queue.py). What it finds too late is not kept: the model never saw it.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from membank_llama.memory.bank import MemBank
-from membank_llama.memory.conversation_keys import without_echo
-from membank_llama.memory.prompt_injection import LastRecall, MemoryOptions, PromptInjector
+from membank_llama.memory.conversation_keys import newest_user, text_of, without_echo
+from membank_llama.memory.prompt_block import strip_block
+from membank_llama.memory.prompt_injection import QUERY_CHARACTERS, LastRecall, MemoryOptions, PromptInjector
+from membank_llama.memory.text_splitting import clean_text
 from membank_llama.memory.turn_writer import NewTurns
+from membank_llama.recall.question_encoder import encoded_as
 from membank_llama.recall.result_json import scores_of
 
 from ..asgi import outward
@@ -30,12 +34,12 @@ from .client_request import ChatReply, ChatRequest
 from .conversation_tracker import ConversationTracker, RecognisedConversation
 from .ingest_worker import IngestWorker
 from .priority_adapter import PriorityAdapter
+from .recall_queue import LateError, RecallQueue
 from .tokenizers import Tokenizers
 
 logger = logging.getLogger("membank_llama")
 
 DEADLINE_SECONDS = 0.3
-WORKERS = 4
 DEFAULT_CONTEXT = 4096
 REPLAYED = 16_384
 LAST_RECALLS = 20
@@ -67,7 +71,7 @@ class ProxyMemory:
     Args:
         bank: closed by whoever opened it, after `close()`.
         find_model: the GGUF of a model's name, for its tokenizer; None where it is not at hand.
-        deadline: seconds that a recall may take.
+        deadline: seconds that a recall may take, once it is begun; see recall_queue.py.
         context: tokens of context, where neither a request nor `context_of` says.
         options: how much is injected; the namespace is the request's.
     """
@@ -89,65 +93,53 @@ class ProxyMemory:
         self._injector = PromptInjector(bank, REPLAYED)
         self.conversations = ConversationTracker(bank.store.registry)
         self._tokenizers = Tokenizers(find_model)
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="membank-recall")
+        self.recalls = RecallQueue(self._encode_ahead)
         self._lock = threading.Lock()
-        self._running = 0
-        self._busy = threading.Event()
-        self._overdue = 0
-        self._last: OrderedDict[str, deque[dict[str, Any]]] = OrderedDict()
-        adapter = bank.adapter if isinstance(bank.adapter, PriorityAdapter) else None
-        if adapter is not None:
-            adapter.is_busy = self._busy.is_set
+        self._last: OrderedDict[str, deque[tuple[LastRecall, str, float]]] = OrderedDict()
+        self._adapter = bank.adapter if isinstance(bank.adapter, PriorityAdapter) else None
         self.ingest_worker = IngestWorker(
             bank,
             self.conversations,
-            is_busy=self._busy.is_set,
-            background=nullcontext if adapter is None else adapter.in_background,
+            is_busy=lambda: self.recalls.is_busy,
+            background=nullcontext if self._adapter is None else self._adapter.in_background,
         )
+        if self._adapter is not None:
+            self._adapter.is_busy = lambda: self.recalls.is_busy and not self.ingest_worker.is_awaited
 
     # -- before a call
 
     async def recall(self, request: ChatRequest, namespace: str, zone: tzinfo | None = None) -> InjectedRequest:
         """The request with memories in it, or as it was where there is none in time; `zone`: whose days are meant."""
         start = time.perf_counter()
-        if self._overdue >= WORKERS:
-            logger.warning("no memory for this call: %d recalls are stuck", self._overdue)
-            return InjectedRequest("degraded", namespace)
-        late = threading.Event()
-        running = asyncio.get_running_loop().run_in_executor(self._pool, self._recall, request, namespace, zone, late)
         try:
-            injected = await asyncio.wait_for(asyncio.shield(running), self.deadline)
-        except asyncio.TimeoutError:
-            late.set()
-            with self._lock:
-                self._overdue += 1
-            running.add_done_callback(self._came_late)
-            logger.warning("no memory for this call: recall takes longer than %g ms", 1000 * self.deadline)
+            await self.settled(namespace, self.deadline)
+            work = partial(self._injected, request, namespace, zone)
+            injected = await self.recalls.run(work, self.deadline, self._asked(request))
+        except LateError as exc:
+            logger.warning("no memory for this call: %s", exc)
             injected = InjectedRequest("degraded", namespace)
         except Exception:
             logger.exception("no memory for this call")
             injected = InjectedRequest("degraded", namespace)
         return replace(injected, milliseconds=1000 * (time.perf_counter() - start))
 
-    def _came_late(self, running: asyncio.Future[InjectedRequest]) -> None:
-        with self._lock:
-            self._overdue -= 1
-        if not running.cancelled() and running.exception() is not None:
-            logger.warning("a late recall failed: %s", running.exception())
+    async def settled(self, namespace: str, seconds: float) -> None:
+        """Wait until what was said in a namespace is stored or was tried, and no longer than this."""
+        storing = self.ingest_worker.settling(namespace)
+        if storing is not None:
+            await asyncio.wait({asyncio.wrap_future(storing)}, timeout=seconds)
 
-    def _recall(
-        self, request: ChatRequest, namespace: str, zone: tzinfo | None, late: threading.Event
-    ) -> InjectedRequest:
-        with self._lock:
-            self._running += 1
-            self._busy.set()
-        try:
-            return self._injected(request, namespace, zone, late)
-        finally:
-            with self._lock:
-                self._running -= 1
-                if not self._running:
-                    self._busy.clear()
+    def _asked(self, request: ChatRequest) -> str:
+        """What will be encoded to answer a request, where others wait to be encoded with it."""
+        if request.raw or self._adapter is None or not self.recalls.is_busy:
+            return ""
+        place = newest_user(request.messages)
+        text = "" if place is None else strip_block(text_of(request.messages[place].get("content")))
+        return clean_text(text[:QUERY_CHARACTERS])
+
+    def _encode_ahead(self, texts: Sequence[str]) -> None:
+        if self._adapter is not None:
+            self._adapter.encode_ahead([encoded_as(text) for text in texts if text.strip()])
 
     def _injected(
         self, request: ChatRequest, namespace: str, zone: tzinfo | None, late: threading.Event
@@ -216,32 +208,35 @@ class ProxyMemory:
     def last_recalls(self, namespace: str) -> list[dict[str, Any]]:
         """The newest recalls of one namespace, newest first."""
         with self._lock:
-            return list(reversed(self._last.get(namespace, ())))
+            noted = list(reversed(self._last.get(namespace, ())))
+        return [_as_json(*one) for one in noted]
 
     def _note(self, namespace: str, last: LastRecall, conversation: str) -> None:
-        skipped = {str(memory_id): reason for memory_id, reason in last.skipped.items()}
-        record = {
-            "query": last.query,
-            "when": time.time(),
-            "conversation": conversation,
-            "injected": list(last.injected),
-            "skipped": skipped,
-            "tokens": last.tokens,
-            "recall_ms": round(last.recall_ms, 2),
-            "error": None if last.error is None else outward(last.error),
-            "memories": _rows(last),
-        }
         with self._lock:
-            self._last.setdefault(namespace, deque(maxlen=LAST_RECALLS)).append(record)
+            self._last.setdefault(namespace, deque(maxlen=LAST_RECALLS)).append((last, conversation, time.time()))
             self._last.move_to_end(namespace)
             while len(self._last) > MOST_NAMESPACES:
                 self._last.popitem(last=False)
 
     def close(self) -> None:
         """Store what is waiting and end all threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.recalls.close()
         self.ingest_worker.close()
         self._tokenizers.close()
+
+
+def _as_json(last: LastRecall, conversation: str, when: float) -> dict[str, Any]:
+    return {
+        "query": last.query,
+        "when": when,
+        "conversation": conversation,
+        "injected": list(last.injected),
+        "skipped": {str(memory_id): reason for memory_id, reason in last.skipped.items()},
+        "tokens": last.tokens,
+        "recall_ms": round(last.recall_ms, 2),
+        "error": None if last.error is None else outward(last.error),
+        "memories": _rows(last),
+    }
 
 
 def _rows(last: LastRecall) -> Sequence[dict[str, Any]]:

@@ -7,30 +7,36 @@ connection to the other side, which stops the generation there.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
+import re
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 import httpx
 
 from membank_llama.core.errors import InvalidInputError
 
-from ..asgi import Receive, Scope, Send, WireError, send_error
+from ..asgi import ClientGoneError, Receive, Scope, Send, WireError, send_error
+from .upstream_connection import BrokenError, UpstreamConnection, UpstreamHead
 
 _log = logging.getLogger("membank_llama")
 
 CONNECT_SECONDS = 5.0
-POOLS = 8
-"""Pools that share the connections: one looks at each of its connections for every request."""
+IDLE_SECONDS = 4.0
+"""After which a connection is not used again: many servers close theirs after five, just when something is sent."""
+MOST_IDLE = 128
+FALLBACK_SECONDS = 0.25
+"""After which the next address of a name is tried beside the first."""
 
 _HOP = {
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"transfer-encoding",
     b"upgrade",
 }  # fmt: skip
 _OWN = {b"host", b"content-length", b"expect"}
+_TARGET = re.compile(rb"/[\x21-\x7e\x80-\xff]*")
+_BREAKS = re.compile(rb"[\r\n\0]")
 
 
 class Upstream:
@@ -50,112 +56,158 @@ class Upstream:
             raise InvalidInputError(f"{address!r} is no address; write it as in http://127.0.0.1:11434")
         self.address = address.rstrip("/")
         self._prefix = parsed.raw_path.rstrip(b"/")
-        self._url = parsed
+        self._host = parsed.host
+        self._port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        self._ssl = ssl.create_default_context() if parsed.scheme == "https" else None
+        self._host_line = b"host: " + parsed.netloc + b"\r\n"
         self._dropped = _HOP | _OWN | (set() if keep_authorization else {b"authorization", b"x-api-key"})
-        # a generation may take its time between two tokens: only the connection has a limit
-        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=16)
-        verify = ssl.create_default_context()
-        clients = [
-            httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False, verify=verify)
-            for _ in range(POOLS)
-        ]
-        for client in clients:
-            client.headers.clear()
-        self._clients = clients
-        self._next = itertools.cycle(clients)
+        self._idle: deque[UpstreamConnection] = deque()
 
     async def close(self) -> None:
         """Let go of all connections."""
-        for client in self._clients:
-            await client.aclose()
+        while self._idle:
+            self._idle.pop().abort()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
-        body = _Body(receive)
-        dropped = self._dropped | _named(scope["headers"])
-        headers = [(k, v) for k, v in scope["headers"] if k not in dropped and not k.startswith(b"x-membank")]
-        length = next((v for k, v in scope["headers"] if k == b"content-length"), None)
-        chunked = any(k == b"transfer-encoding" for k, _ in scope["headers"])
-        if chunked:
-            # it says where the body ends, whatever else is said of its length
-            length = None
-        if length is not None:
-            headers.append((b"content-length", length))
-        query = b"?" + scope["query_string"] if scope["query_string"] else b""
-        target = self._prefix + (scope.get("raw_path") or scope["path"].encode()) + query
-        content = body.parts() if length not in (None, b"0") or chunked else None
-        client = next(self._next)
-        request = client.build_request(
-            scope["method"], self._url.copy_with(raw_path=target), headers=headers, content=content
-        )
-        sending = asyncio.ensure_future(client.send(request, stream=True))
-        gone = asyncio.ensure_future(body.gone(content is not None))
+        answered = False
         try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
-                return
-            response = sending.result()
-            body.answered = True
-            streaming = asyncio.ensure_future(_answer(response, send))
-            try:
-                await asyncio.wait({streaming, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if streaming.done():
-                    streaming.result()
-            finally:
-                await _ended(streaming)
-                await response.aclose()
-        except httpx.HTTPError as exc:
-            if body.answered:
+            head, length = self._head_of(scope)
+            async with _Exchange(self, receive) as exchange:
+                answer = await exchange.ask(head, length, head_only=scope["method"] == "HEAD")
+                answered = True
+                await _pass_on(answer, exchange.connection, send)
+        except ClientGoneError:
+            return
+        except WireError as exc:
+            await send_error(scope, send, exc)
+        except (BrokenError, OSError) as exc:
+            if answered:
                 # the client has half an answer: it sees the connection end without the end of the body
-                _log.warning("Ollama at %s broke off in the middle of an answer: %r", self.address, exc)
+                _log.warning("Ollama at %s broke off in the middle of an answer: %s", self.address, exc)
                 return
-            await self._unreachable(exc, scope, send)
-        finally:
-            await _ended(sending)
-            await _ended(gone)
+            await send_error(scope, send, WireError(502, self._unreachable(exc)))
 
-    async def _unreachable(self, exc: httpx.HTTPError, scope: Scope, send: Send) -> None:
-        if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
-            message = f"could not connect to Ollama at {self.address}; is it running? Start it with: ollama serve"
+    def _unreachable(self, exc: Exception) -> str:
+        if isinstance(exc, OSError):
+            return f"could not connect to Ollama at {self.address}; is it running? Start it with: ollama serve"
+        return f"Ollama at {self.address} broke off: {exc}"
+
+    def _head_of(self, scope: Scope) -> tuple[bytes, int | None]:
+        """A request's head as it goes on, and how long the body is; None where its end is marked."""
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        target = (scope.get("raw_path") or scope["path"].encode()) + query
+        if _TARGET.fullmatch(target) is None:
+            raise WireError(400, "the request's target is no path")
+        dropped = self._dropped | _named(scope["headers"])
+        lines = [(k, v) for k, v in scope["headers"] if k not in dropped and not k.startswith(b"x-membank")]
+        lengths = [v for k, v in scope["headers"] if k == b"content-length"]
+        if any(k == b"transfer-encoding" for k, _ in scope["headers"]):
+            # it says where the body ends, whatever else is said of its length
+            lines.append((b"transfer-encoding", b"chunked"))
+            length = None
         else:
-            message = f"Ollama at {self.address} broke off: {exc or type(exc).__name__}"
-        await send_error(scope, send, WireError(502, message))
+            lines += [(b"content-length", value) for value in lengths[:1]]
+            length = int(lengths[0]) if lengths else 0
+        head = b"".join([b"%s: %s\r\n" % line for line in lines if _BREAKS.search(line[1]) is None])
+        method = scope["method"].encode()
+        return b"%s %s HTTP/1.1\r\n%s%s\r\n" % (method, self._prefix + target, self._host_line, head), length
+
+    # -- connections
+
+    async def connection(self) -> UpstreamConnection:
+        """One that is free, or a new one.
+
+        Raises:
+            OSError: there is nobody there.
+        """
+        loop = asyncio.get_running_loop()
+        while self._idle:
+            found = self._idle.pop()
+            if found.is_of(loop) and found.is_reusable and loop.time() - found.idle_since < IDLE_SECONDS:
+                return found
+            found.abort()
+        connecting = loop.create_connection(
+            UpstreamConnection,
+            self._host,
+            self._port,
+            ssl=self._ssl,
+            server_hostname=self._host if self._ssl else None,
+            happy_eyeballs_delay=FALLBACK_SECONDS,
+        )
+        try:
+            _, made = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        except asyncio.TimeoutError as exc:
+            raise OSError("nobody answers") from exc
+        return made
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Take a connection back."""
+        if connection.is_reusable and len(self._idle) < MOST_IDLE:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+        else:
+            connection.abort()
 
 
-class _Body:
-    """A request's body on its way, and the news that the client hung up."""
+class _Exchange:
+    """One request on its way, and the news that the client hung up."""
 
-    def __init__(self, receive: Receive) -> None:
+    connection: UpstreamConnection
+
+    def __init__(self, upstream: Upstream, receive: Receive) -> None:
+        self._upstream = upstream
         self._receive = receive
-        self._whole = asyncio.Event()
-        self._gone = asyncio.Event()
-        self.answered = False
+        self._gone: asyncio.Task[None] | None = None
 
-    async def parts(self) -> AsyncIterator[bytes]:
-        while True:
+    async def __aenter__(self) -> _Exchange:
+        self.connection = await self._upstream.connection()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._gone is not None and not self._gone.done():
+            self._gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._gone
+        self._upstream.release(self.connection)
+
+    async def ask(self, head: bytes, length: int | None, *, head_only: bool) -> UpstreamHead:
+        """Send a request; returns how its answer begins.
+
+        Raises:
+            ClientGoneError: the client hung up.
+            BrokenError: there is no answer.
+        """
+        connection = self.connection
+        if length == 0:
+            connection.ask(head, head_only=head_only)
+        else:
+            await self._send(head, chunked=length is None, head_only=head_only)
+        self._gone = asyncio.ensure_future(self._watch())
+        return await connection.head()
+
+    async def _send(self, head: bytes, *, chunked: bool, head_only: bool) -> None:
+        """The head and the body, as it comes; of a short one in one piece."""
+        connection, begun, more = self.connection, False, True
+        while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self._gone.set()
-                return
-            yield message.get("body", b"")
-            if not message.get("more_body"):
-                self._whole.set()
-                return
+                raise ClientGoneError
+            data, more = message.get("body", b""), message.get("more_body", False)
+            if chunked:
+                data = (b"%x\r\n%s\r\n" % (len(data), data) if data else b"") + (b"" if more else b"0\r\n\r\n")
+            if begun:
+                connection.write(data)
+            else:
+                connection.ask(head + data, head_only=head_only)
+                begun = True
+            await connection.drain()
 
-    async def gone(self, has_body: bool) -> None:
-        """Returns once the client has hung up."""
-        if has_body:
-            whole = asyncio.ensure_future(self._whole.wait())
-            gone = asyncio.ensure_future(self._gone.wait())
-            try:
-                await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                whole.cancel()
-                gone.cancel()
-        while not self._gone.is_set():
-            if (await self._receive())["type"] == "http.disconnect":
-                return
+    async def _watch(self) -> None:
+        """Close the connection once the client has hung up, which ends whatever waits for it."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.connection.abort(ClientGoneError())
 
 
 def _named(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
@@ -165,19 +217,11 @@ def _named(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
     return {name for name in names if name} - {b"content-length"}
 
 
-async def _answer(response: httpx.Response, send: Send) -> None:
-    lines = [(k.lower(), v) for k, v in response.headers.raw]
-    dropped = _HOP | _named(lines)
-    headers = [(k, v) for k, v in lines if k not in dropped]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    async for piece in response.aiter_raw():
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _ended(task: asyncio.Future[Any]) -> None:
-    """Cancel a task and see it end."""
-    if not task.done():
-        task.cancel()
-    with suppress(asyncio.CancelledError, httpx.HTTPError):
-        await task
+async def _pass_on(answer: UpstreamHead, connection: UpstreamConnection, send: Send) -> None:
+    dropped = _HOP | _named(answer.headers)
+    headers = [(k, v) for k, v in answer.headers if k not in dropped]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    ended = False
+    while not ended:
+        piece, ended = await connection.part()
+        await send({"type": "http.response.body", "body": piece, "more_body": not ended})

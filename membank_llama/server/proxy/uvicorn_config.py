@@ -35,6 +35,34 @@ def most_connections() -> int:
     return MOST if soft == resource.RLIM_INFINITY else max(FEWEST, min(MOST, soft // 2))
 
 
+class JoiningTransport:
+    """A transport that sends what is written in one turn of the event loop together: the head of an answer and its
+    first piece, or a piece and the mark of the end, are one call to the system and one packet."""
+
+    def __init__(self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._inner = inner
+        self._loop = loop
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._flush)
+        self._written.append(data)
+
+    def close(self) -> None:
+        """After what was written."""
+        self._flush()
+        self._inner.close()
+
+    def _flush(self) -> None:
+        written, self._written = self._written, []
+        if written and not self._inner.is_closing():
+            self._inner.write(b"".join(written))
+
+
 class PunctualProtocol(H11Protocol):
     """HTTP/1.1 whose requests' heads have to come in time."""
 
@@ -42,7 +70,7 @@ class PunctualProtocol(H11Protocol):
     _since = 0.0
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
         self._since = self.loop.time()
         self._watch()
         self._make_room()

@@ -52,7 +52,7 @@ def test_a_slow_memory_is_left_behind(tmp_path: Path, recall_tiny: Path) -> None
         adapter.free.set()
         running.memory.ingest_worker.flush()
         running.memory.deadline = 5.0
-        while running.memory._overdue:
+        while running.memory.recalls.overdue:
             time.sleep(0.01)
         assert running.chat(asked).headers["x-membank"] == "on"
 

@@ -22,7 +22,7 @@ REMINDER = "<system-reminder>\nThe files have changed. My dog is Rex.\n</system-
         f"{{}}\n{REMINDER}",
         "<environment_context>\n<cwd>/home</cwd>\n</environment_context>\n\n{}",
         "<task>\n{}\n</task>\n<environment_details>\n# Time\nnoon\n</environment_details>",
-        '### Task:\nRespond to the query by the context.\n\n<context>\n<source id="1">A page.</source>\n</context>\n\n{}',
+        '### Task:\nBe brief.\n\n<context>\n<source id="1">A page.</source>\n</context>\n\n{}',
         "### Aufgabe:\nAntworte.\n<context>\nEine Seite.\n</context>\n\n<user_query>\n{}\n</user_query>\n",
         "**Generate Response to User Query**\n<context>\nA page.\n</context>\n**Step 2**\nQuery: {}\n**Step 3**\nEnd.",
         "# Context from my IDE setup:\n\n## Open tabs:\n- a.py\n\n## My request for Codex:\n{}",
