@@ -46,6 +46,8 @@ MOST_COUNTED = 256 * 1024
 """Characters of a request that are counted, whatever context it asks for; the rest is estimated."""
 CHARACTERS_A_TOKEN = 3
 
+INSTRUCTING = ("system", "developer")
+
 KeptBlock: TypeAlias = tuple[Block, float]
 """A block that stands in a turn, and when that was asked first."""
 
@@ -154,6 +156,9 @@ class PromptInjector:
         keys = keys or ConversationKeys.of(said, options.namespace)
         asked = keys.at(newest_user(said))
         used = _used(shown, tokens) + beside // CHARACTERS_A_TOKEN
+        if used > tokens.n_ctx and asked is not None:
+            # older turns are let go by whatever answers
+            used = _used(_kept_anyway(plain, shown, asked.place), tokens) + beside // CHARACTERS_A_TOKEN
         one, together = _room(tokens.n_ctx, used, options, max_tokens)
         goes_on = asked is not None and asked.place < len(plain) - 1
         if goes_on:
@@ -284,6 +289,12 @@ def _used(shown: Sequence[str], tokens: TokenCounter) -> int:
         if used > tokens.n_ctx:
             break
     return used
+
+
+def _kept_anyway(messages: Sequence[ChatMessage], shown: Sequence[str], newest: int) -> list[str]:
+    """What stays of messages that are more than a context holds: instructions, and the newest with what follows it."""
+    roles = (message.get("role") for message in messages)
+    return [text for n, (text, role) in enumerate(zip(shown, roles, strict=True)) if n >= newest or role in INSTRUCTING]
 
 
 def _counted_at_most(tokens: TokenCounter) -> int:

@@ -121,6 +121,11 @@ class Engine:
         )
 
     @property
+    def context_follows(self) -> bool:
+        """Whether a context grows to hold what is asked."""
+        return self.settings.n_ctx is None
+
+    @property
     def queued(self) -> int:
         """Requests that wait for their model."""
         return self._pool.queued
