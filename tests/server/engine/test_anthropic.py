@@ -213,6 +213,8 @@ def test_what_only_anthropics_servers_can_do_is_passed_over() -> None:
     given, choice = anthropic_tools({"tools": tools})
     assert [tool["function"]["name"] for tool in given] == ["get_weather", "get_time"]
     assert choice == "auto"
+    # a prompt that came by another API is found again in the cache
+    assert list(given[0]["function"]) == ["name", "description", "parameters"]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def tools(count: int) -> list[dict[str, Any]]:
 def test_a_longer_prompt_gets_a_larger_context_which_stays(served: httpx.Client) -> None:
     short = ask(served, 10).json()
     assert held(served) == 4096
+    assert served.get("/api/ps").json()["models"][0]["membank"] == {"most_context": TRAINED}
     long = ask(served, 6000).json()
     assert long["prompt_eval_count"] > 6000 > short["prompt_eval_count"]
     assert held(served) == 8192
@@ -107,6 +108,7 @@ def test_a_size_that_was_named_is_kept(tmp_path: Path, wide: Path) -> None:
     with running(tmp_path, wide, n_ctx=4096) as (_, client):
         assert ask(client, 6000).json()["prompt_eval_count"] < 100
         assert held(client) == 4096
+        assert client.get("/api/ps").json()["models"][0]["membank"] == {"most_context": 4096}
 
 
 def test_nothing_may_be_left_out_where_the_request_says_so(served: httpx.Client) -> None:

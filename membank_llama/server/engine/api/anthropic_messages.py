@@ -141,7 +141,7 @@ def _is_served(tool: Mapping[str, Any]) -> bool:
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"name": fields.text(tool, "name"), "parameters": fields.mapping(tool, "input_schema")}
-    if fields.text(tool, "description"):
-        made["description"] = fields.text(tool, "description")
-    return {"type": "function", "function": made}
+    description, schema = fields.text(tool, "description"), fields.mapping(tool, "input_schema")
+    # in the order that OpenAI's clients send it: templates show it as it comes
+    told = {"description": description} if description else {}
+    return {"type": "function", "function": {"name": fields.text(tool, "name"), **told, "parameters": schema}}

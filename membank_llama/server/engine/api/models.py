@@ -64,6 +64,8 @@ def _running(loaded: PooledModel) -> dict[str, Any]:
         "expires_at": durations.rfc3339(loaded.expires_at),
         "size_vram": loaded.vram,
         "context_length": loaded.n_ctx,
+        # for who asks how long a prompt may be: more than what is there is made when it comes
+        "membank": {"most_context": loaded.most},
     }
 
 

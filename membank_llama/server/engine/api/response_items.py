@@ -139,7 +139,6 @@ def _part(part: Mapping[str, Any]) -> str:
 
 
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"name": fields.text(tool, "name"), "parameters": fields.mapping(tool, "parameters")}
-    if fields.text(tool, "description"):
-        made["description"] = fields.text(tool, "description")
-    return {"type": "function", "function": made}
+    description, parameters = fields.text(tool, "description"), fields.mapping(tool, "parameters")
+    told = {"description": description} if description else {}
+    return {"type": "function", "function": {"name": fields.text(tool, "name"), **told, "parameters": parameters}}

@@ -69,6 +69,11 @@ class PooledModel:
         return self.native.vram if self.native is not None else 0
 
     @property
+    def most(self) -> int:
+        """Tokens of context that it may grow to for a request that names none."""
+        return self.native.most if self.native is not None else self.n_ctx
+
+    @property
     def expires_at(self) -> float | None:
         """Seconds since 1970; None: never."""
         if self.keep_alive < 0:
