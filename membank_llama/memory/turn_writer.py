@@ -63,6 +63,8 @@ class Waiting:
     came: float
     since: float
     tries: int = 0
+    number: int = 0
+    """Which of all that came to the writer, from 1."""
 
 
 class TurnWriter:
@@ -95,6 +97,9 @@ class TurnWriter:
         self._new: deque[Waiting | None] = deque()
         self._unfinished = 0
         self._characters = 0
+        self._came = self._finished = 0
+        self._newest_of: dict[str, int] = {}
+        self._awaited = 0
         self._is_working = False
         self._last_came = 0.0
         self._kept: list[Waiting] = []
@@ -123,7 +128,9 @@ class TurnWriter:
         """Store this soon."""
         with self._changed:
             self._last_came = max(time.time(), self._last_came + _APART)
-            waiting = Waiting(new, new.size, self._last_came, time.monotonic())
+            self._came += 1
+            waiting = Waiting(new, new.size, self._last_came, time.monotonic(), number=self._came)
+            self._newest_of[new.namespace] = waiting.number
             self._characters += waiting.size
             self._begin(waiting)
 
@@ -134,6 +141,22 @@ class TurnWriter:
                 self._begin(None)
             self._changed.wait_for(lambda: not self._unfinished)
             return not self._kept
+
+    def settle(self, namespace: str, seconds: float) -> bool:
+        """Wait until what was said so far in one namespace is stored or was tried, and no longer than so many seconds.
+
+        What could not be stored is not tried again for this. Returns whether nothing is on its way any more.
+        """
+        with self._changed:
+            newest = self._newest_of.get(namespace, 0)
+            if newest <= self._finished:
+                return True
+            self._awaited += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: self._finished >= newest, seconds)
+            finally:
+                self._awaited -= 1
 
     def close(self) -> None:
         """Try everything that waits once more, then end."""
@@ -165,6 +188,10 @@ class TurnWriter:
             with self._changed:
                 self._unfinished -= len(batch)
                 self._characters -= sum(waiting.size for waiting in new)
+                for waiting in new:
+                    self._finished = waiting.number
+                    if self._newest_of.get(waiting.new.namespace) == waiting.number:
+                        del self._newest_of[waiting.new.namespace]
                 self._changed.notify_all()
 
     def _next(self) -> list[Waiting | None] | None:
@@ -183,7 +210,7 @@ class TurnWriter:
             return [self._new.popleft() for _ in range(min(len(self._new), MOST_TOGETHER))]
 
     def _wait(self, since: float) -> None:
-        """Wait for a good moment to store what came at this one."""
+        """Wait for a good moment to store what came at this one; not while somebody waits for it (`_awaited`)."""
 
     def _take_in(self, new: list[Waiting]) -> None:
         due = time.monotonic() >= self._again_at or self._closing.is_set()

@@ -99,6 +99,57 @@ def test_a_full_disk_is_not_tried_for_each(
     assert texts(bank) == [f"Fact {number}." for number in range(5)]
 
 
+def test_one_namespace_is_waited_for_and_no_other(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, _ = held(bank, monkeypatch, lambda texts: None)
+    writer = TurnWriter(bank, "chat", thread="t")
+    assert writer.settle("default", 0)
+    writer.add(said("Fact 0."))
+    assert not writer.settle("default", 0.01)
+    assert writer.settle("another", 0)
+    go.set()
+    assert writer.settle("default", 30) and texts(bank) == ["Fact 0."]
+    go.clear()
+    writer.add(NewTurns("another", "c", (ConversationTurn("user", "Elsewhere."),)))
+    assert writer.settle("default", 0)
+    go.set()
+    writer.close()
+
+
+def test_who_waits_does_not_wait_for_what_comes_later(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = [threading.Event() for _ in range(2)]
+    begun, store = threading.Event(), bank.ingest_many
+
+    def ingest_many(items: Any, **options: Any) -> Any:
+        begun.set()
+        gates[items[0].text == "Later."].wait(30)
+        return store(items, **options)
+
+    monkeypatch.setattr(bank, "ingest_many", ingest_many)
+    writer = TurnWriter(bank, "chat", thread="t")
+    writer.add(said("First."))
+    assert begun.wait(30)
+    settled: list[bool] = []
+    waits = threading.Thread(target=lambda: settled.append(writer.settle("default", 30)))
+    waits.start()
+    while not writer._awaited:
+        pass
+    writer.add(said("Later."))
+    gates[0].set()
+    waits.join(30)
+    assert settled == [True] and texts(bank) == ["First."] and writer.waiting == 1
+    gates[1].set()
+    writer.close()
+
+
+def test_what_could_not_be_stored_holds_nobody_up(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, _ = held(bank, monkeypatch, lambda texts: BankStorageError("the disk is full"))
+    go.set()
+    writer = TurnWriter(bank, "chat", thread="t", retry_seconds=1000, most_tries=1)
+    writer.add(said("Fact 0."))
+    assert writer.settle("default", 30)
+    writer.close()
+
+
 def test_the_interpreter_waits_for_what_was_said(tmp_path: Path) -> None:
     code = """
         import sys

@@ -79,9 +79,9 @@ class IngestWorker(TurnWriter):
             self._give_up(self._kept.pop(0), "the server ends")
 
     def _wait(self, since: float) -> None:
-        """Until no recall was under way for a moment, or this has waited long enough."""
+        """Until no recall was under way for a moment, this has waited long enough, or somebody waits for it."""
         quiet_since = time.monotonic()
-        while not self._closing.is_set():
+        while not self._closing.is_set() and not self._awaited:
             now = time.monotonic()
             if self._is_busy():
                 quiet_since = now
