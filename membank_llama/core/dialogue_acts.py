@@ -116,7 +116,7 @@ def only_asks(text: str) -> bool:
 
 def _asks_or_leads(sentence: str) -> bool:
     leads = len(sentence) <= _LONGEST_LEAD and sentence.endswith((":", "："))
-    return leads and bool(_LEADS.search(sentence)) or _is_asking(sentence)
+    return (leads and bool(_LEADS.search(sentence))) or _is_asking(sentence)
 
 
 def _is_asking(sentence: str) -> bool:
