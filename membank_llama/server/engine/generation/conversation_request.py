@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
+from membank_llama.core.message_layouts import TemplateMessage
 from membank_llama.gguf.capabilities import ModelFacts
 
 from ...asgi import WireError
 from ..library.served_model import ServedModel
 from .answer import GenerationPlan
-from .chat_template import TemplateMessage
 from .context_window import fitting, too_long, with_system
 from .generation_context import GenerationContext
 from .reasoning import OPEN, Think
