@@ -2,8 +2,8 @@
 
 Templates want turns to alternate, know no system message or only one at the head, no result of a tool, no text in
 parts. What a template takes is left alone; otherwise the messages are merged until it does, each layout giving up more
-of their form than the one before, and none of their text. A template that leaves a system message or the result of a
-tool out in silence has not taken it either.
+of their form than the one before, and none of their text. A template may also leave a message out in silence: whoever
+asks says of which messages that counts as a refusal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def first_accepted(
     render: Callable[[list[TemplateMessage]], T],
     prompt_of: Callable[[T], str],
     failures: tuple[type[Exception], ...],
-    is_marked: Callable[[str], bool] = lambda text: False,
+    must_show: Callable[[TemplateMessage], bool],
 ) -> T:
     """What a template makes of the first layout that it takes; where it takes none, of the first it does not refuse.
 
@@ -36,7 +36,7 @@ def first_accepted(
         render: runs the template.
         prompt_of: the prompt in what that gives.
         failures: how a template refuses messages.
-        is_marked: of a text that has to be in the prompt, whoever said it.
+        must_show: of a message, whether its text has to be in the prompt.
 
     Raises:
         Exception: the first failure, where every layout is refused.
@@ -49,7 +49,7 @@ def first_accepted(
         except failures as exc:
             refused.append(exc)
             continue
-        if _is_shown(prompt_of(result), layout, is_marked):
+        if _is_shown(prompt_of(result), layout, must_show):
             return result
         made.append(result)
     if not made:
@@ -86,18 +86,12 @@ def _plain(message: TemplateMessage) -> TemplateMessage:
     if content is None:
         made["content"] = ""
     elif not isinstance(content, str) and all(part.get("type") == "text" for part in _parts(content)):
-        made["content"] = "\n".join(_texts(content))
+        made["content"] = "\n".join(content_texts(content))
     return made
 
 
 def _parts(content: Any) -> list[Mapping[str, Any]]:
     return [part for part in content if isinstance(part, Mapping)] if isinstance(content, Sequence) else []
-
-
-def _texts(content: Any) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    return [part["text"] for part in _parts(content) if isinstance(part.get("text"), str)]
 
 
 def _merged(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
@@ -197,20 +191,30 @@ def _as_object(arguments: Any) -> Any:
         return arguments
 
 
-def _is_shown(prompt: str, messages: Sequence[TemplateMessage], is_marked: Callable[[str], bool]) -> bool:
-    """Whether what must not be lost stands in the prompt, and nothing as Python writes it: a list of parts, a None."""
-    at, nones = 0, 0
-    for message in messages:
-        content, texts = message.get("content"), _texts(message.get("content"))
-        nones += content is None
-        if not isinstance(content, str | None) and texts and str(content) in prompt:
-            return False
-        if message.get("role") in _NEVER_LOST or any(map(is_marked, texts)):
-            for text in texts:
-                said = text.strip()
-                # mostly in order, so that a long history is read once
-                found = prompt.find(said, at)
-                if found < 0 and said not in prompt and json.dumps(said, ensure_ascii=False)[1:-1] not in prompt:
-                    return False
-                at = max(at, found)
-    return not nones or "None" not in prompt or any("None" in str(m.get("content") or "") for m in messages)
+def content_texts(content: Any) -> list[str]:
+    """The texts in a content: a string, or the parts of a list."""
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] for part in _parts(content) if isinstance(part.get("text"), str)]
+
+
+def of_system_or_tool(message: TemplateMessage) -> bool:
+    """Whether it is of a kind that templates leave out in silence."""
+    return message.get("role") in _NEVER_LOST
+
+
+def _is_shown(prompt: str, messages: Sequence[TemplateMessage], must_show: Callable[[TemplateMessage], bool]) -> bool:
+    """Whether what must not be lost stands in the prompt, and then no list of parts as Python writes it."""
+    marked = [message for message in messages if must_show(message)]
+    if marked and any(not isinstance(m.get("content"), str | None) and str(m["content"]) in prompt for m in messages):
+        return False
+    at = 0
+    for message in marked:
+        for text in content_texts(message.get("content")):
+            said = text.strip()
+            # mostly in order, so that a long history is read once
+            found = prompt.find(said, at)
+            if found < 0 and said not in prompt and json.dumps(said, ensure_ascii=False)[1:-1] not in prompt:
+                return False
+            at = max(at, found)
+    return True

@@ -19,6 +19,7 @@ from jinja2 import TemplateError
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+from membank_llama.adapters.llama_cpp.chat_formats import make_patient
 from membank_llama.adapters.llama_cpp.tokenizer import MOST_DIGITS, Tokenizer, needs_cuts
 from membank_llama.adapters.llama_cpp.vocabulary import Vocabulary
 from membank_llama.core.errors import InvalidInputError
@@ -30,6 +31,7 @@ from membank_llama.store.model_record import captured_as, recorded_model
 from .bank import MemBank
 from .call_queue import CallQueue, ReplyStream
 from .chat_memory import ChatMemory, PendingTurn
+from .prompt_block import holds_block
 from .prompt_injection import MemoryOptions
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
@@ -44,9 +46,15 @@ def _as(original: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
 
 
 class SafeLlama(llama_cpp.Llama):
-    """A `llama_cpp.Llama` that no text ends: what its pre-tokenizer can't bear at once goes over in pieces."""
+    """A `llama_cpp.Llama` that no text ends and no conversation: what its pre-tokenizer can't bear at once goes over in
+    pieces, and messages that its chat template refuses are laid out as it takes them."""
 
     _pieces: Tokenizer
+
+    @_as(llama_cpp.Llama.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        make_patient(self)
 
     @_as(llama_cpp.Llama.tokenize)
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
@@ -73,6 +81,7 @@ class RememberingLlama(SafeLlama):
     _own_adapter: ModelAdapter | None
 
     def _attach(self, bank: MemBank, options: MemoryOptions | None, *, own_bank: bool) -> None:
+        make_patient(self, holds_block)
         self._vocabulary = Vocabulary(self)
         self._calls = CallQueue()
         self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank, settle=self._calls.settle)

@@ -9,7 +9,7 @@ import pytest
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from membank_llama.core.message_layouts import NOTHING_SAID, first_accepted, layouts
+from membank_llama.core.message_layouts import NOTHING_SAID, first_accepted, layouts, of_system_or_tool
 
 ALTERNATE = (
     "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('must alternate') }}{% endif %}"
@@ -102,7 +102,10 @@ def rendered(source: str, messages: Sequence[Mapping[str, Any]]) -> tuple[str, l
         tried.append(layout)
         return template.render(messages=layout)
 
-    return first_accepted(messages, render, str, (TemplateError, TypeError, ValueError)), tried[-1]
+    def must_show(message: Mapping[str, Any]) -> bool:
+        return of_system_or_tool(message) or not isinstance(message["content"], str)
+
+    return first_accepted(messages, render, str, (TemplateError, TypeError, ValueError), must_show), tried[-1]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -112,7 +115,7 @@ def test_every_conversation_is_taken_and_nothing_of_it_is_lost(name: str, talk: 
     prompt, _ = rendered(TEMPLATES[name], TALKS[talk])
     said = [word for word in ("S1", "S2", "U1", "U2", "U3", "A1", "A2", "T1", "T2") if word in before]
     assert all(prompt.count(word) == 1 for word in said), prompt
-    assert "'type'" not in prompt and "None" not in prompt, prompt
+    assert "'type'" not in prompt, prompt
     assert repr(TALKS[talk]) == before
 
 
@@ -158,14 +161,19 @@ def test_arguments_are_given_as_text_or_as_objects() -> None:
     assert rendered(source, talk)[0] == "Oslo"
 
 
-def test_a_text_that_is_marked_has_to_be_there() -> None:
+def test_what_has_to_be_there_is_not_left_out_in_silence() -> None:
     talk = [user([{"type": "text", "text": "BLOCK"}, {"type": "text", "text": "U1"}])]
 
     def strings_alone(messages: list[Mapping[str, Any]]) -> str:
         return "".join(message["content"] for message in messages if isinstance(message["content"], str))
 
-    assert first_accepted(talk, strings_alone, str, ()) == ""
-    assert first_accepted(talk, strings_alone, str, (), lambda text: text == "BLOCK") == "BLOCK\nU1"
+    def as_python(messages: list[Mapping[str, Any]]) -> str:
+        return "".join(str(message["content"]) for message in messages)
+
+    assert first_accepted(talk, strings_alone, str, (), lambda message: False) == ""
+    assert first_accepted(talk, as_python, str, (), lambda message: False).startswith("[{")
+    for render in (strings_alone, as_python):
+        assert first_accepted(talk, render, str, (), lambda message: True) == "BLOCK\nU1"
 
 
 def test_the_first_refusal_is_told_and_no_layout_is_tried_twice() -> None:
@@ -176,6 +184,6 @@ def test_the_first_refusal_is_told_and_no_layout_is_tried_twice() -> None:
         raise ValueError(f"refused {len(tried)}")
 
     with pytest.raises(ValueError, match="refused 1"):
-        first_accepted(TALKS["a tool and more"], never, str, (ValueError,))
+        first_accepted(TALKS["a tool and more"], never, str, (ValueError,), of_system_or_tool)
     assert all(tried.count(layout) == 1 for layout in tried) and len(tried) > 5
     assert list(layouts([])) == [[]]

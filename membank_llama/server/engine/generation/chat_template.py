@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from membank_llama.core.message_layouts import TemplateMessage, first_accepted
+from membank_llama.core.message_layouts import TemplateMessage, first_accepted, of_system_or_tool
 
 from ...asgi import WireError, outward
 
@@ -82,7 +82,7 @@ class ChatTemplate:
             raise failures[0]
 
         try:
-            return first_accepted(messages, run, str, _FAILURES) + prefill
+            return first_accepted(messages, run, str, _FAILURES, of_system_or_tool) + prefill
         except _FAILURES as exc:
             raise WireError(400, f"the model's chat template does not accept these messages: {exc}") from exc
 
