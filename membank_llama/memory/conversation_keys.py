@@ -9,22 +9,15 @@ calls, and what nobody said: white space, system prompts, tool results, thoughts
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .prompt_block import BLOCK_OPEN, HEADER, after_blank, strip_block
+from membank_llama.core.thoughts import without_thinking as without_thinking
+
+from .prompt_block import BLOCK_OPEN, HEADER, strip_block
 
 ChatMessage: TypeAlias = Mapping[str, Any]
-
-_TAGS = r"(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)"
-_CLOSED = re.compile(rf"</{_TAGS}>|\[/THINK\]|◁/think▷")
-_OPENED = re.compile(rf"<{_TAGS}>|\[THINK\]|◁think▷")
-_HARMONY = re.compile(r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>")
-_FINAL = "<|channel|>final<|message|>"
-_HARMONY_ENDS = re.compile(r"<\|(?:end|return)\|>\s*\Z")
-"""How families of models write what they think aloud; gpt-oss in channels."""
 
 
 @dataclass(frozen=True)
@@ -122,26 +115,6 @@ def newest_user(messages: Sequence[ChatMessage]) -> int | None:
         if role == "assistant" and not messages[index].get("tool_calls"):
             return None
     return None
-
-
-def without_thinking(text: str) -> str:
-    """A reply without what a model thought aloud before it: what stands at its beginning between the tags, or before
-    the end tag of a thought that its template began. A tag that the reply speaks of is a part of it."""
-    if _HARMONY.match(text):
-        final = text.rfind(_FINAL)
-        return "" if final < 0 else _HARMONY_ENDS.sub("", text[final + len(_FINAL) :])
-    at = after_blank(text, 0)
-    opened, closed = _OPENED.match(text, at), _CLOSED.search(text)
-    if not opened and (closed is None or _OPENED.search(text, 0, closed.start())):
-        return text
-    begun = True
-    while begun:
-        if closed is None:
-            # broke off within the thought
-            return ""
-        at = after_blank(text, closed.end())
-        begun, closed = bool(_OPENED.match(text, at)), _CLOSED.search(text, at)
-    return text[at:]
 
 
 def without_echo(text: str) -> str:
