@@ -11,6 +11,8 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 
+_TOKEN = re.compile(r"<\|?/?[\w:]{1,24}\|?>|\[/?\w{1,24}\]|◁/?\w{1,24}▷")
+
 
 @dataclass(frozen=True)
 class ThoughtTag:
@@ -27,12 +29,17 @@ class ThoughtTag:
     frames: tuple[str, ...] = ()
     answer: str = ""
 
+    @property
+    def tokens(self) -> frozenset[str]:
+        """The control tokens that these are made of, where a model has such."""
+        return frozenset(_TOKEN.findall("\n".join((self.opening, self.closing, *self.frames))))
+
 
 THINK = ThoughtTag("<think>", "</think>")
 HARMONY = ThoughtTag(
     "<|channel|>analysis<|message|>",
     "<|end|>",
-    ("<|start|>assistant", "<|channel|>final<|message|>", "<|channel|>commentary<|message|>", "<|return|>"),
+    ("<|start|>assistant", "<|channel|>final<|message|>", "<|channel|>commentary<|message|>", "<|end|>", "<|return|>"),
     "<|channel|>final<|message|>",
 )
 """Of gpt-oss: each message of the model says its channel, and only the final one is an answer."""

@@ -8,6 +8,7 @@ from threading import Event
 from typing import Any
 
 from membank_llama.core.message_layouts import TemplateMessage
+from membank_llama.core.thoughts import THINK
 from membank_llama.gguf.capabilities import ModelFacts
 
 from ...asgi import WireError
@@ -15,11 +16,11 @@ from ..library.served_model import ServedModel
 from .answer import GenerationPlan
 from .context_window import fitting, too_long, with_system
 from .generation_context import GenerationContext
-from .reasoning import OPEN, Think
+from .reasoning import Think
 from .sampling_options import SamplingOptions
 from .tool_calls import Tools
 
-_TAIL = 16
+_TAIL = 48
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ConversationRequest:
 
     def plan(self, model: GenerationContext, cancelled: Event | None = None) -> GenerationPlan:
         """Render, tokenize and fit; on the model's thread."""
-        facts, tools = self.target.facts, self.tools
+        facts, tools, tag = self.target.facts, self.tools, self.target.facts.thought_tag
         template = (facts.template, model.bos, model.eos)
         given: Mapping[str, Any] = self.think.given(facts)
         messages, shown = list(self.messages), (tools.given if tools is not None and facts.knows_tools else ())
@@ -66,9 +67,10 @@ class ConversationRequest:
             options=self.options,
             grammar=self.grammar,
             tools=tools,
-            thinks=facts.thinks,
+            thinks=tag is not None,
+            tag=tag or THINK,
             shows=self.think.wanted is not False,
-            opened=facts.thinks and model.spell(tokens[-_TAIL:]).rstrip().endswith(OPEN),
+            opened=tag is not None and model.spell(tokens[-_TAIL:]).rstrip().endswith(tag.opening),
         )
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_threads, quiet
 from membank_llama.core.errors import ModelError
+from membank_llama.core.thoughts import tag_of
 
 from ...asgi import AbandonedError
 from .grammars import GrammarConstraint, follower
@@ -85,6 +86,8 @@ class GenerationContext:
         self.nbytes = int(llama_cpp.llama_model_size(self._model.handle)) + self._cache_bytes(self.n_ctx)
         self.vram = int(self.nbytes * self._share(n_gpu_layers))
         self._held: list[int] = []
+        tag = tag_of(self.meta("tokenizer.chat_template"))
+        self._shown = _SHOWN if tag is None else _SHOWN | {token.encode() for token in tag.tokens}
         self.bos = self._text(llama_cpp.llama_vocab_bos(self.vocab))
         self.eos = self._text(llama_cpp.llama_vocab_eos(self.vocab))
 
@@ -161,7 +164,7 @@ class GenerationContext:
         if plain:
             return plain
         shown = self._piece(token, special=True)
-        return shown if shown in _SHOWN else b""
+        return shown if shown in self._shown else b""
 
     def spell(self, tokens: Sequence[int]) -> str:
         """The text of tokens, control tokens and all."""
