@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from membank_llama.core.surrogates import repaired, repaired_text
+from membank_llama.core.thoughts import without_thinking
 from membank_llama.core.types import TokenCounter
 
 from .bank import MemBank
@@ -26,7 +27,6 @@ from .conversation_keys import (
     newest_user,
     text_of,
     without_echo,
-    without_thinking,
 )
 from .prompt_block import strip_block
 from .prompt_injection import LastRecall, MemoryOptions, PromptInjector
@@ -125,15 +125,22 @@ class ChatMemory:
 
     # -- after a call
 
-    def learn(self, turn: PendingTurn | None, reply: str, *, partial: bool = False) -> None:
-        """Remember a turn and its reply, in the background. `partial`: the reply was cut off."""
+    def learn(self, turn: PendingTurn | None, reply: str, *, partial: bool = False, begun: bool = False) -> None:
+        """Remember a turn and its reply, in the background.
+
+        Args:
+            partial: the reply was cut off.
+            begun: the prompt ended within a thought.
+        """
         if turn is None or not self.options.remember:
             return
         if self._closed:
             logger.error("what was said after the memory was closed is not remembered")
             return
         asked = ConversationTurn("user", turn.text, said_at=turn.said_at)
-        answered = ConversationTurn("assistant", without_echo(without_thinking(reply)), said_at=time.time())
+        answered = ConversationTurn(
+            "assistant", without_echo(without_thinking(reply, begun=begun)), said_at=time.time()
+        )
         said = tuple(one for one in (asked, answered) if one.text.strip())
         if said:
             partial = partial and said[-1] is answered

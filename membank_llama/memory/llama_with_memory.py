@@ -25,6 +25,7 @@ from membank_llama.adapters.llama_cpp.vocabulary import Vocabulary
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.paths import default_bank
 from membank_llama.core.surrogates import repaired_text
+from membank_llama.core.thoughts import begins_thought
 from membank_llama.gguf.checks import check_loadable, unreadable_template
 from membank_llama.store.model_record import captured_as, recorded_model
 
@@ -36,6 +37,9 @@ from .prompt_injection import MemoryOptions
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
 _CHAT = inspect.signature(llama_cpp.Llama.create_chat_completion)
+
+_END = 48
+"""Tokens of a prompt that are looked at for the beginning of a thought."""
 
 AnyLlama = TypeVar("AnyLlama", bound=llama_cpp.Llama)
 
@@ -49,12 +53,25 @@ class SafeLlama(llama_cpp.Llama):
     """A `llama_cpp.Llama` that no text ends and no conversation: what its pre-tokenizer can't bear at once goes over in
     pieces, and messages that its chat template refuses are laid out as it takes them."""
 
+    begun_thought = False
+    """Whether the prompt that is being continued ends within a thought."""
     _pieces: Tokenizer
 
     @_as(llama_cpp.Llama.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         make_patient(self)
+
+    @_as(llama_cpp.Llama.create_completion)
+    def create_completion(self, *args: Any, **kwargs: Any) -> Any:
+        prompt = args[0] if args else kwargs.get("prompt", "")
+        end = (
+            prompt
+            if isinstance(prompt, str)
+            else self.detokenize(list(prompt[-_END:]), special=True).decode("utf-8", "replace")
+        )
+        self.begun_thought = begins_thought(end)
+        return super().create_completion(*args, **kwargs)
 
     @_as(llama_cpp.Llama.tokenize)
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
@@ -108,7 +125,7 @@ class RememberingLlama(SafeLlama):
                 # llama_cpp echoes text alone; the caller gets back the prompt it gave, without the block
                 reply = reply.removeprefix(prompt)
                 result["choices"][0]["text"] = plain + reply
-            self.memory.learn(turn, reply)
+            self.memory.learn(turn, reply, begun=self.begun_thought)
             return result
 
     @_as(llama_cpp.Llama.create_chat_completion)
@@ -122,7 +139,7 @@ class RememberingLlama(SafeLlama):
             result = super().create_chat_completion(cast(Any, messages), **call)
             if call.get("stream"):
                 return self._stream(result, turn, _delta_text)
-            self.memory.learn(turn, _message_text(result))
+            self.memory.learn(turn, _message_text(result), begun=self.begun_thought)
             return result
 
     @_as(llama_cpp.Llama.embed)
@@ -151,12 +168,12 @@ class RememberingLlama(SafeLlama):
         return prompt[:index] + self._vocabulary.tokens(block) + prompt[index:], turn
 
     def _stream(self, inner: Any, turn: PendingTurn | None, text_of: Any) -> ReplyStream:
-        memory = self.memory
+        memory, begun = self.memory, self.begun_thought
 
         def done(said: str, partial: bool) -> None:
             # a call that failed or was dropped before its first word will be made again
             if said or not partial:
-                memory.learn(turn, said, partial=partial)
+                memory.learn(turn, said, partial=partial, begun=begun)
 
         stream = ReplyStream(inner, text_of, done, self._calls.guard)
         self._calls.leave_open(stream)
