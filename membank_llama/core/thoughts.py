@@ -245,6 +245,16 @@ class ThoughtStream:
         self._held = self._before = ""
         self._thought = self._speaks = False
 
+    @property
+    def speaks(self) -> bool:
+        """Whether words have begun: no more is told apart."""
+        return self._speaks
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a thought is under way."""
+        return bool(self._closing)
+
     def push(self, piece: str) -> tuple[str, str]:
         """A thought and words that can be shown now."""
         self._held += piece

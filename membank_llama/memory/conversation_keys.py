@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 from membank_llama.core.thoughts import without_thinking as without_thinking
 
-from .prompt_block import BLOCK_OPEN, HEADER, strip_block
+from .block_echo import without_echo as without_echo
+from .prompt_block import holds_block, strip_block
 
 ChatMessage: TypeAlias = Mapping[str, Any]
 
@@ -117,8 +118,7 @@ def newest_user(messages: Sequence[ChatMessage]) -> int | None:
     return None
 
 
-def without_echo(text: str) -> str:
-    """A reply without a block that the model repeats, to the end where it broke off in the middle of one."""
-    text = strip_block(text)
-    at = text.find(f"{BLOCK_OPEN}\n{HEADER}")
-    return text if at < 0 else text[:at].rstrip()
+def blocks_in(messages: Sequence[ChatMessage]) -> str:
+    """The texts of the user messages that a block stands in; empty where there is none."""
+    texts = (text_of(message.get("content")) for message in messages if message.get("role") == "user")
+    return "\n".join(text for text in texts if holds_block(text))
