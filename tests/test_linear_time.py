@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import membank_llama
-from membank_llama.core.thoughts import ThoughtStream, without_thinking
+from membank_llama.core.thoughts import ThoughtStream, without_thoughts
 from membank_llama.memory import prompt_block, prompt_injection, text_splitting
 from membank_llama.recall import time_expressions
 from membank_llama.server import asgi
@@ -145,7 +145,7 @@ MORE: dict[str, Callable[[str], Any]] = {
         _called(len(text) // 20)
     ),
     "server.engine.generation.reasoning.Trimmer": lambda text: Trimmer().push(text),
-    "core.thoughts.without_thinking, begun": lambda text: without_thinking(text, begun=True),
+    "core.thoughts.without_thoughts, begun": lambda text: without_thoughts(text, begun=True),
     "core.thoughts.ThoughtStream": _streamed,
     "server.engine.generation.tool_calls.read": TOOLS.read,
     "server.engine.generation.tool_calls.leading": TOOLS.leading,

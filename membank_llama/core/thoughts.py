@@ -106,7 +106,7 @@ def is_quoted_so_far(text: str) -> bool:
     return mark in _PAIRS and (mark != "'" or line[-2:-1] in ("", " "))
 
 
-def without_thinking(text: str, *, begun: bool = False) -> str:
+def without_thoughts(text: str, *, begun: bool = False) -> str:
     """A reply without what a model thought aloud.
 
     Args:

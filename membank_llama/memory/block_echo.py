@@ -10,7 +10,7 @@ import re
 
 from membank_llama.core.thoughts import ThoughtStream, ThoughtTag
 
-from .prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER, after_blank, strip_block
+from .prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER, after_blank
 
 _DAY = r"[-–—•*]\s(?:\d{4}-\d\d-\d\d|undated)(?: \([^()\n]{1,40}\))?(?:, (?:no longer so|so now))?, "
 _SPEAKER = re.compile(rf"^{_DAY}([^:\n]{{1,60}}):", re.MULTILINE)
@@ -29,11 +29,6 @@ def without_continued_block(text: str) -> str:
     guard = EchoGuard()
     shown = guard.push(text) + guard.end()
     return shown.rstrip() if guard.is_hit else text
-
-
-def without_echo(text: str) -> str:
-    """A reply without a block that the model repeats or goes on writing."""
-    return without_continued_block(strip_block(text))
 
 
 class EchoGuard:

@@ -9,16 +9,21 @@ calls, and what nobody said: white space, system prompts, tool results, thoughts
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from membank_llama.core.thoughts import without_thinking as without_thinking
+from membank_llama.core.thoughts import without_thoughts
 
-from .block_echo import without_echo as without_echo
+from .block_echo import without_continued_block
 from .prompt_block import holds_block, strip_block
 
 ChatMessage: TypeAlias = Mapping[str, Any]
+
+_MAY_THINK = re.compile(r"[<\[◁]|analysis|commentary")
+_MAY_ECHO = re.compile(r"[-–—•*]\s(?:\d{4}-\d\d|undated)|memory>|Notes from earlier")
+"""Signs that a reply is to be looked through; most have none."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,16 @@ def newest_user(messages: Sequence[ChatMessage]) -> int | None:
         if role == "assistant" and not messages[index].get("tool_calls"):
             return None
     return None
+
+
+def without_thinking(text: str, *, begun: bool = False) -> str:
+    """A reply without what the model thought aloud. `begun`: the prompt ended within a thought."""
+    return without_thoughts(text, begun=begun) if begun or _MAY_THINK.search(text) else text
+
+
+def without_echo(text: str) -> str:
+    """A reply without a block that the model repeats or goes on writing."""
+    return without_continued_block(strip_block(text)) if _MAY_ECHO.search(text) else text
 
 
 def blocks_in(messages: Sequence[ChatMessage]) -> str:

@@ -14,7 +14,7 @@ from membank_llama.core.thoughts import (
     begins_thought,
     is_quoted_so_far,
     tag_of,
-    without_thinking,
+    without_thoughts,
 )
 
 GUESS, SAID = "They might live in Reykjavik.", "Garage 12."
@@ -41,15 +41,15 @@ CHANNELS = f"<|channel|>analysis<|message|>{GUESS}<|end|><|start|>assistant<|cha
 )
 def test_a_thought_is_left_out(tag: ThoughtTag, form: str) -> None:
     reply = form.format(open=tag.opening, close=tag.closing, guess=GUESS, said=SAID)
-    assert without_thinking(reply) == SAID
+    assert without_thoughts(reply) == SAID
 
 
 @pytest.mark.parametrize("tag", TAGS, ids=lambda tag: tag.opening)
 def test_what_broke_off_within_a_thought_says_nothing(tag: ThoughtTag) -> None:
     for reply in (f"{tag.opening}{GUESS}", f"{tag.opening}a{tag.closing}{tag.opening}\n{GUESS}", tag.opening):
-        assert without_thinking(reply) == ""
-    assert without_thinking(GUESS, begun=True) == ""
-    assert without_thinking(f"{GUESS}{tag.closing}{SAID}", begun=True) == SAID
+        assert without_thoughts(reply) == ""
+    assert without_thoughts(GUESS, begun=True) == ""
+    assert without_thoughts(f"{GUESS}{tag.closing}{SAID}", begun=True) == SAID
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_broke_off_within_a_thought_says_nothing(tag: ThoughtTag) -> None:
     ],
 )
 def test_a_tag_that_is_spoken_of_is_text(reply: str) -> None:
-    assert without_thinking(reply) == reply
+    assert without_thoughts(reply) == reply
     stream = ThoughtStream()
     if not reply.startswith("<think>"):
         pieces = [stream.push(letter) for letter in reply]
@@ -84,18 +84,18 @@ def test_a_tag_that_is_spoken_of_is_text(reply: str) -> None:
 
 
 def test_a_thought_between_paragraphs_is_left_out() -> None:
-    assert without_thinking(f"Let me see.\n\n<think>\n{GUESS}\n</think>\n\n{SAID}") == f"Let me see.\n\n{SAID}"
-    assert without_thinking(f"Garage 12.\n<think>\n{GUESS}") == SAID
-    assert without_thinking("Garage 12.\n<think> is a tag.") == "Garage 12.\n<think> is a tag."
+    assert without_thoughts(f"Let me see.\n\n<think>\n{GUESS}\n</think>\n\n{SAID}") == f"Let me see.\n\n{SAID}"
+    assert without_thoughts(f"Garage 12.\n<think>\n{GUESS}") == SAID
+    assert without_thoughts("Garage 12.\n<think> is a tag.") == "Garage 12.\n<think> is a tag."
 
 
 def test_channels() -> None:
-    assert without_thinking(CHANNELS) == without_thinking(f"{CHANNELS}<|return|>") == SAID
-    assert without_thinking(f"<|start|>assistant{CHANNELS}") == SAID
-    assert without_thinking("<|channel|>analysis<|message|>broke off") == ""
+    assert without_thoughts(CHANNELS) == without_thoughts(f"{CHANNELS}<|return|>") == SAID
+    assert without_thoughts(f"<|start|>assistant{CHANNELS}") == SAID
+    assert without_thoughts("<|channel|>analysis<|message|>broke off") == ""
     # where control tokens are not shown
-    assert without_thinking(f"analysis{GUESS}assistantfinal{SAID}") == SAID
-    assert without_thinking("analysisWe need to think") == ""
+    assert without_thoughts(f"analysis{GUESS}assistantfinal{SAID}") == SAID
+    assert without_thoughts("analysisWe need to think") == ""
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from support.chat_models import cache
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
-from membank_llama.memory.block_echo import EchoGuard, without_continued_block, without_echo
+from membank_llama.memory.block_echo import EchoGuard, without_continued_block
+from membank_llama.memory.conversation_keys import without_echo
 from membank_llama.memory.llama_with_memory import Llama
 from membank_llama.memory.prompt_block import HEADER
 
