@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import membank_llama
+from membank_llama.core.thoughts import ThoughtStream, without_thoughts
 from membank_llama.memory import prompt_block, prompt_injection, text_splitting
 from membank_llama.recall import time_expressions
 from membank_llama.server import asgi
@@ -42,6 +43,7 @@ ATOMS = (
     "last ", "a few ", "the day before ", "in early ", "one of ", "good ", "good morning", "how are ", "I ",
     "my ", "you ", "you you ", "did you ", "what ", "what were you a ", "your ", "<memory>",
     "<memory>\nNotes from earlier ", "</memory>", "<think>", "</think>", '"done": true', '"done":',
+    "\n<think>`</think>`", "`</think>", "\n```\n</think>",
     "data: [DONE]", "data: ", "### Task:\n", "Available Tools: Return ", "JSON", "give ",
     "Based on the chat history", "<|fim_", "<｜fim▁", "<fim", "\u2028", "\u00a0", "\u0301", "e\u0301",
     "\u0301\u0323", "\u200d", "\u202e", "\x00", "\ufffd", "中", "กั", "🙂", "<|im_<|im_start|>start|>", "<s", "<<s>s>",
@@ -118,6 +120,13 @@ def _takes_a_text(function: Callable[..., Any]) -> bool:
     return len(needed) == 1 and needed[0].annotation in ("str", str)
 
 
+def _streamed(text: str) -> None:
+    for begun in (False, True):
+        stream = ThoughtStream(begun=begun)
+        for at in range(0, len(text), 64):
+            stream.push(text[at : at + 64])
+
+
 NEUTRALISE = prompt_block.Neutraliser(COMMON_CONTROLS)
 TOOLS = Tools([{"function": {"name": "f"}}], CallStyle(bare=True))
 MORE: dict[str, Callable[[str], Any]] = {
@@ -142,6 +151,8 @@ MORE: dict[str, Callable[[str], Any]] = {
         _called(len(text) // 20)
     ),
     "server.engine.generation.reasoning.Trimmer": lambda text: Trimmer().push(text),
+    "core.thoughts.without_thoughts, begun": lambda text: without_thoughts(text, begun=True),
+    "core.thoughts.ThoughtStream": _streamed,
     "server.engine.generation.tool_calls.read": TOOLS.read,
     "server.engine.generation.tool_calls.leading": TOOLS.leading,
     "server.engine.generation.decode.first_of": lambda text: first_of(text, ["<think>", text + "b"]),

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
 
+from membank_llama.core.message_layouts import TemplateMessage
+
 from ...asgi import AbandonedError, WireError
-from .chat_template import TemplateMessage
 from .generation_context import GenerationContext
 
 Render = Callable[[Sequence[TemplateMessage]], str]

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
+from membank_llama.core.message_layouts import TemplateMessage
+from membank_llama.core.thoughts import THINK
 from membank_llama.gguf.capabilities import ModelFacts
 
 from ...asgi import WireError
 from ..library.served_model import ServedModel
 from .answer import GenerationPlan
-from .chat_template import TemplateMessage
 from .context_window import Render, enlarge, fitting, too_long, with_system
 from .generation_context import GenerationContext
-from .reasoning import OPEN, Think
+from .reasoning import Think
 from .sampling_options import SamplingOptions
 from .tool_calls import Tools
 
-_TAIL = 16
+_TAIL = 48
 _MOST_COUNTED = 2**20
 
 
@@ -52,7 +53,7 @@ class ConversationRequest:
 
     def plan(self, model: GenerationContext, cancelled: Event | None = None) -> GenerationPlan:
         """Render, tokenize and fit; on the model's thread."""
-        facts, wanted, most = self.target.facts, self.options.num_predict, _most(model, self.options)
+        tag, wanted, most = self.target.facts.thought_tag, self.options.num_predict, _most(model, self.options)
         messages, render = self._renderer(model, cancelled)
         tokens = fitting(model, messages, render, wanted, cancelled, most=most, truncate=self.truncate)
         if self.before:
@@ -63,9 +64,10 @@ class ConversationRequest:
             options=self.options,
             grammar=self.grammar,
             tools=self.tools,
-            thinks=facts.thinks,
+            thinks=tag is not None,
+            tag=tag or THINK,
             shows=self.think.wanted is not False,
-            opened=facts.thinks and model.spell(tokens[-_TAIL:]).rstrip().endswith(OPEN),
+            opened=tag is not None and model.spell(tokens[-_TAIL:]).rstrip().endswith(tag.opening),
         )
 
     def count(self, model: GenerationContext, cancelled: Event | None = None) -> int:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_threads, quiet
 from membank_llama.core.errors import ModelError
+from membank_llama.core.thoughts import tag_of
 
 from ...asgi import AbandonedError
 from .grammars import GrammarConstraint, follower
@@ -89,6 +90,8 @@ class GenerationContext:
         """What the model is and takes."""
         self.vocab = llama_cpp.llama_model_get_vocab(self._model.handle)
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
+        tag = tag_of(self.meta("tokenizer.chat_template"))
+        self._shown = _SHOWN if tag is None else _SHOWN | {token.encode() for token in tag.tokens}
         self.bos = self._text(llama_cpp.llama_vocab_bos(self.vocab))
         self.eos = self._text(llama_cpp.llama_vocab_eos(self.vocab))
 
@@ -195,7 +198,7 @@ class GenerationContext:
         if plain:
             return plain
         shown = self._piece(token, special=True)
-        return shown if shown in _SHOWN else b""
+        return shown if shown in self._shown else b""
 
     def spell(self, tokens: Sequence[int]) -> str:
         """The text of tokens, control tokens and all."""
