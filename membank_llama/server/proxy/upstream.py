@@ -1,4 +1,5 @@
-"""`Upstream`: whatever speaks Ollama's API over HTTP, as an ASGI app: what comes in goes on, and back, byte for byte.
+"""`Upstream`: whatever answers over HTTP, Ollama or another, as an ASGI app: requests go on, and answers back, byte for
+byte.
 
 Nothing is decoded, nothing is collected: every piece is passed on as it comes. A client that hangs up closes the
 connection to the other side, which stops the generation there.
@@ -19,6 +20,8 @@ import httpx
 from membank_llama.core.errors import InvalidInputError
 
 from ..asgi import Receive, Scope, Send, WireError, send_error
+from .upstream_kind import unreached
+from .upstream_server import UpstreamServer
 
 _log = logging.getLogger("membank_llama")
 
@@ -49,6 +52,8 @@ class Upstream:
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise InvalidInputError(f"{address!r} is no address; write it as in http://127.0.0.1:11434")
         self.address = address.rstrip("/")
+        self.server = UpstreamServer(self.address)
+        """What is known of it."""
         self._prefix = parsed.raw_path.rstrip(b"/")
         self._url = parsed
         self._dropped = _HOP | _OWN | (set() if keep_authorization else {b"authorization"})
@@ -69,6 +74,7 @@ class Upstream:
         """Let go of all connections."""
         for client in self._clients:
             await client.aclose()
+        self.server.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -108,7 +114,7 @@ class Upstream:
         except httpx.HTTPError as exc:
             if body.answered:
                 # the client has half an answer: it sees the connection end without the end of the body
-                _log.warning("Ollama at %s broke off in the middle of an answer: %r", self.address, exc)
+                _log.warning("%s broke off in the middle of an answer: %r", self.server, exc)
                 return
             await self._unreachable(exc, scope, send)
         finally:
@@ -116,10 +122,12 @@ class Upstream:
             await _ended(gone)
 
     async def _unreachable(self, exc: httpx.HTTPError, scope: Scope, send: Send) -> None:
+        self.server.lost()
         if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
-            message = f"could not connect to Ollama at {self.address}; is it running? Start it with: ollama serve"
+            message = unreached(self.server.kind, self.address, self._url.port)
         else:
-            message = f"Ollama at {self.address} broke off: {exc or type(exc).__name__}"
+            who = self.server.kind.name if self.server.kind is not None else "what answers"
+            message = f"{who} at {self.address} broke off: {str(exc) or type(exc).__name__}"
         await send_error(scope, send, WireError(502, message))
 
 
