@@ -20,6 +20,8 @@ from .priority_adapter import PriorityAdapter
 logger = logging.getLogger("membank_llama")
 
 LOOK_SECONDS = 10.0
+MOST_SECONDS = 300.0
+"""Between two looks in the end: each is half as long again as the one before."""
 
 
 class _EndedError(Exception):
@@ -33,7 +35,7 @@ class BankMover:
         bank: encoded by a `PriorityAdapter` around words alone.
         find: the embedding model; None where there is none yet. Called now and then.
         move: whether a bank with memories is moved as well.
-        look_seconds: between two looks.
+        look_seconds: between the first two looks.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class BankMover:
             self._found.close()
 
     def _run(self) -> None:
+        pause = self._look_seconds
         while not self._ending.is_set():
             try:
                 self._found = self._find()
@@ -79,11 +82,14 @@ class BankMover:
             except MembankError as exc:
                 logger.warning("the bank stays with words alone: %s", exc)
                 return
-            self._ending.wait(self._look_seconds)
+            self._ending.wait(pause)
+            pause = min(1.5 * pause, MOST_SECONDS)
 
     def _give(self, found: ModelAdapter) -> None:
         held = self._bank.count()
         if held and not self._move:
+            found.close()
+            self._found = None
             logger.warning(
                 "%s is here now, and the bank's %d memories are found by words alone; move them over with --move, or "
                 "while the server is stopped with: membank reencode '%s'",

@@ -29,7 +29,7 @@ class Counting(Protocol):
 
     @property
     def generation(self) -> int: ...
-    def counts(self, model: str, texts: Sequence[str], *, plain: bool = False) -> list[int] | None: ...
+    def counts(self, model: str, texts: Sequence[str], *, controls: bool = False) -> list[int] | None: ...
 
 
 class RemoteVocabulary:
@@ -60,10 +60,10 @@ class RemoteVocabulary:
                 self._generation = self._server.generation
             return self._kept.get(_key(text))
 
-    def ask(self, texts: Sequence[str], *, plain: bool = False) -> list[int] | None:
+    def ask(self, texts: Sequence[str], *, controls: bool = False) -> list[int] | None:
         """Tokens of these, by one request."""
-        counts = self._server.counts(self._model, texts, plain=plain)
-        if counts is not None and not plain:
+        counts = self._server.counts(self._model, texts, controls=controls)
+        if counts is not None and not controls:
             with self._lock:
                 for text, count in zip(texts, counts, strict=True):
                     keep_newest(self._kept, _key(text), count, MOST_COUNTS)
@@ -95,15 +95,15 @@ class _Asking:
     def is_clean(self, text: str) -> bool:
         if not self._estimate.is_clean(text):
             return False
-        as_text, as_prompt = self._ask(text, plain=True), self._ask(text)
+        as_text, as_prompt = self._ask(text), self._ask(text, controls=True)
         # a text with a control token in it is cut otherwise where such are known
         return as_text == as_prompt or as_text is None or as_prompt is None
 
-    def _ask(self, text: str, *, plain: bool = False) -> list[int] | None:
+    def _ask(self, text: str, *, controls: bool = False) -> list[int] | None:
         if self._requests <= 0 or time.monotonic() >= self._until:
             return None
         self._requests -= 1
-        counts = self._vocabulary.ask([text], plain=plain)
+        counts = self._vocabulary.ask([text], controls=controls)
         if counts is None:
             self._requests = 0
         return counts

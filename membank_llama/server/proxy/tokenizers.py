@@ -30,7 +30,7 @@ from membank_llama.core.types import TokenCounter
 
 from ..asgi import ASGIApp, Message, Scope
 from .remote_vocabulary import RemoteVocabulary
-from .upstream_server import UpstreamServer, contexts_of, with_tag
+from .upstream_server import ANY_MODEL, UpstreamServer, contexts_of
 
 logger = logging.getLogger("membank_llama")
 
@@ -168,14 +168,14 @@ class ContextLengths:
         self._backend = backend
         self._server: UpstreamServer | None = getattr(backend, "server", None)
         self._assumed = assumed
-        self._known: dict[str, int] = {}
+        self._known = {} if self._server is None else self._server.contexts()
         self._asked: OrderedDict[str, float] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of(self, model: str) -> int:
         """Tokens of context of a model."""
-        known = self._known.get(with_tag(model)) if self._server is None else self._server.context_of(model)
-        return known or self._assumed
+        known = self._known
+        return known.get(model) or known.get(f"{model}:latest") or known.get(ANY_MODEL) or self._assumed
 
     def answered(self, model: str) -> None:
         """A model has just answered, so that it is loaded now: look, unless that was done of late."""
@@ -199,6 +199,7 @@ class ContextLengths:
     async def _look(self, model: str) -> None:
         if self._server is not None:
             await asyncio.to_thread(self._server.look, model)
+            self._known = self._server.contexts()
             return
         parts: list[bytes] = []
         waiting = [{"type": "http.request", "body": b"", "more_body": False}]

@@ -23,11 +23,17 @@ _USUAL_PORTS = {11434: OLLAMA, 8080: LLAMA_SERVER, 1234: LM_STUDIO}
 
 @dataclass(frozen=True)
 class UpstreamKind:
-    """A program: what people call it, and the version it says it is; `routes`: it loads several models by name."""
+    """A program: what people call it, and the version it says it is.
+
+    Args:
+        routes: it loads several models by name.
+        silent: it tells nothing more yet: its model is being loaded, or it wants a key.
+    """
 
     name: str
     version: str = ""
     routes: bool = False
+    silent: bool = False
 
     def __str__(self) -> str:
         said = f"{self.name} {self.version}".rstrip()
@@ -76,9 +82,9 @@ def _llama_server(props: Answer) -> UpstreamKind | None:
     if "default_generation_settings" in told:
         # "b11434-5d1bce2e": the number is what people call a version by
         build = str(told.get("build_info") or "").partition("-")[0]
-        return UpstreamKind(LLAMA_SERVER, build, told.get("role") == "router")
-    # still loading, or props are kept from those without a key
-    return UpstreamKind(LLAMA_SERVER) if props.server == "llama.cpp" else None
+        # one that was built outside a Git checkout has none
+        return UpstreamKind(LLAMA_SERVER, build if build != "b0" else "", told.get("role") == "router")
+    return UpstreamKind(LLAMA_SERVER, silent=True) if props.server == "llama.cpp" else None
 
 
 def _is_lm_studios(data: Any) -> bool:

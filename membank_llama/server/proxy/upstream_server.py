@@ -29,7 +29,7 @@ TOKENIZE_SECONDS = 0.15
 AGAIN_SECONDS = 5.0
 """How long one that did not answer is not asked again who it is."""
 MOST_MODELS = 256
-_ANY = ""
+ANY_MODEL = ""
 """The name for whatever a server of one model is asked for."""
 _BETWEEN = -1
 """No token: it stands between two texts that are counted in one request."""
@@ -92,10 +92,9 @@ class UpstreamServer:
             self.kind, self.generation = found, self.generation + 1
             self._contexts.clear()
             self._files.clear()
-            # while a model is being loaded, not all is told
-            self._lost = found == UpstreamKind(LLAMA_SERVER)
+            self._lost = found.silent
 
-    def look(self, model: str = _ANY) -> None:
+    def look(self, model: str = ANY_MODEL) -> None:
         """Ask for the contexts of the models that are loaded, this one's above all."""
         kind = self.recognise()
         if kind is None:
@@ -120,7 +119,7 @@ class UpstreamServer:
         told = {} if answer is None else answer.told
         settings = told.get("default_generation_settings")
         length = settings.get("n_ctx") if isinstance(settings, dict) else None
-        name = with_tag(model) if kind.routes else _ANY
+        name = with_tag(model) if kind.routes else ANY_MODEL
         path = told.get("model_path")
         with self._lock:
             if isinstance(length, int) and length > 0:
@@ -130,32 +129,37 @@ class UpstreamServer:
 
     # -- what was found
 
+    def contexts(self) -> dict[str, int]:
+        """Tokens of context by model, each with its tag; by `ANY_MODEL` of a server that has but one."""
+        with self._lock:
+            return dict(self._contexts)
+
     def context_of(self, model: str) -> int | None:
         """Tokens of context of a model; None where that is not known."""
         with self._lock:
-            return self._contexts.get(with_tag(model)) or self._contexts.get(_ANY)
+            return self._contexts.get(with_tag(model)) or self._contexts.get(ANY_MODEL)
 
     def file_of(self, model: str) -> Path | None:
         """The GGUF of a model, where the server tells it and it can be read here."""
         self.look(model)
         with self._lock:
-            return self._files.get(with_tag(model)) or self._files.get(_ANY)
+            return self._files.get(with_tag(model)) or self._files.get(ANY_MODEL)
 
     @property
     def tokenizes(self) -> bool:
         """Whether it can be asked for tokens."""
         return self.kind is not None and self.kind.name == LLAMA_SERVER
 
-    def counts(self, model: str, texts: Sequence[str], *, plain: bool = False) -> list[int] | None:
+    def counts(self, model: str, texts: Sequence[str], *, controls: bool = False) -> list[int] | None:
         """Tokens of each text, in one request; None where they cannot be had in time.
 
         Args:
-            plain: what looks like a control token is counted as text.
+            controls: whether a control token that is written in a text is one.
         """
         content: list[str | int] = []
         for text in texts:
             content += (text.encode("utf-8", "replace").decode(), _BETWEEN)
-        asked = {"model": model, "content": content, "parse_special": not plain}
+        asked = {"model": model, "content": content, "parse_special": controls}
         try:
             response = self._client.post("/tokenize", json=asked, timeout=TOKENIZE_SECONDS)
             tokens = response.json()["tokens"]
