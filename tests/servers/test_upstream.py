@@ -129,10 +129,30 @@ def test_its_embedding_model_encodes(tmp_path: Path, binary: Path, minilm_gguf: 
         OpenAIAdapter(smollm2_server)
 
 
-def test_what_it_encodes_by_itself_is_found(tmp_path: Path, binary: Path, minilm_gguf: Path) -> None:
+def test_its_embedding_model_is_found_and_waited_for(tmp_path: Path, binary: Path, minilm_gguf: Path) -> None:
+    port = free_port()
+    arguments = ("--model", minilm_gguf, "--embeddings", "--alias", "all-minilm")
+    url = f"http://127.0.0.1:{port}"
     with (
-        serving(binary, tmp_path, "--model", minilm_gguf, "--embeddings", "--alias", "all-minilm") as url,
-        started(tmp_path, "--upstream", url) as (_, client),
+        serving(binary, tmp_path, *arguments, port=port),
+        started(tmp_path, "--upstream", url, "--deadline", 30_000) as (_, client),
     ):
         assert client.get("/membank/status").json()["encoder"] == "all-minilm (through llama-server)"
-        assert httpx.post(f"{url}/v1/embeddings", json={"input": ["x"]}).status_code == 200
+        tell(client, FACT)
+        assert stored(client) == 1
+    with started(tmp_path, "--upstream", url, "--deadline", 30_000) as (_, client):
+        asked = {"model": "", "messages": [user("In which town does Ana live?")]}
+        assert client.post("/membank/recall", json=asked).json()["state"] == "degraded"
+        tell(client, "The boiler was serviced in March.")
+        with serving(binary, tmp_path, *arguments, port=port):
+            assert stored(client) == 2
+            until = time.monotonic() + 60
+            while (found := client.post("/membank/recall", json=asked).json())["state"] != "on":
+                assert time.monotonic() < until, found
+                time.sleep(0.2)
+            assert FACT in found["messages"][0]["content"]
+    assert "all-minilm (through llama-server) is waited for" in (tmp_path / "serve.log").read_text(encoding="utf-8")
+
+
+def tell(client: httpx.Client, text: str) -> None:
+    assert client.post("/membank/learn", json={"model": "", "messages": [user(text)]}).json() == {"queued": 1}

@@ -100,6 +100,8 @@ class BankMover:
         adapter = own.around(found) if isinstance(own, PriorityAdapter) else PriorityAdapter(found)
         with adapter.in_background():
             self._bank.reencode(adapter, self._going_on)
+            # what the next question would wait for
+            self._bank.recall("good morning", 1)
         logger.info("the bank is encoded by %s now", found.name)
 
     def _going_on(self, what: str, done: int, total: int) -> None:

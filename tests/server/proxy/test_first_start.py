@@ -146,6 +146,43 @@ def test_a_server_that_ends_leaves_the_bank_as_it_was(tmp_path: Path) -> None:
         assert bank.recall("What is the code of locker 7?", 1)[0].text == "Locker 7 has the code 7007."
 
 
+@pytest.mark.parametrize("move", [False, True], ids=["offered", "moved"])
+def test_a_bank_of_words_in_front_of_an_embedding_model(tmp_path: Path, minilm_gguf: Path, move: bool) -> None:
+    with MemBank(WordsAdapter(), tmp_path / "bank") as bank:
+        bank.ingest(FACT)
+    with (
+        serve(engine_of(tmp_path, minilm_gguf)) as url,
+        started(tmp_path, "--upstream", url, "--deadline", 30_000, *(["--move"] if move else [])) as (_, client),
+    ):
+        log = tmp_path / "serve.log"
+        if move:
+            until(lambda: status(client)["encoder"].endswith("(through Ollama)"))
+        else:
+            until(lambda: f"membank reencode '{url}#" in log.read_text(encoding="utf-8"))
+            assert status(client)["encoder"] == "words alone"
+        asked = {"model": "", "messages": [user("In which town is Ana's home?" if move else QUESTION)]}
+        found = client.post("/membank/recall", json=asked).json()
+        assert found["state"] == "on" and FACT in found["messages"][0]["content"]
+
+
+def test_moved_by_hand_to_a_model_that_a_server_has(tmp_path: Path, minilm_gguf: Path) -> None:
+    bank = tmp_path / "bank"
+    with MemBank(WordsAdapter(), bank) as opened:
+        opened.ingest(FACT)
+    with serve(engine_of(tmp_path, minilm_gguf)) as url:
+        for arguments in (["reencode", url], ["recall", "In which town is Ana's home?", "--encoder", url]):
+            command = [sys.executable, "-m", "membank_llama", *arguments, "--bank", str(bank)]
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment(tmp_path), timeout=120, check=False
+            )
+            assert done.returncode == 0, done.stderr
+        assert FACT in " ".join(done.stdout.split())
+        card = recorded_model(bank)
+        assert card is not None and card["source"].startswith(f"{url}#")
+        with pytest.raises(InvalidInputError, match="name it with --model"):
+            needed_encoder(bank, None, threads=1)
+
+
 # -- one that is gone, or not there yet
 
 
