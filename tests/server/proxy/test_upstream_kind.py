@@ -5,6 +5,7 @@ llama.cpp's own llama-server is asked in tests/servers; here are the others, and
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from membank_llama.adapters.openai_client import OpenAIAdapter
 from membank_llama.core.errors import EncodingError, ModelError
 from membank_llama.server.proxy import upstream_server
 from membank_llama.server.proxy.remote_vocabulary import MOST_REQUESTS, RemoteVocabulary
-from membank_llama.server.proxy.tokenizers import EstimatedTokenizer, Tokenizers
+from membank_llama.server.proxy.tokenizers import ContextLengths, EstimatedTokenizer, Tokenizers
+from membank_llama.server.proxy.upstream import Upstream
 from membank_llama.server.proxy.upstream_kind import UpstreamKind, unreached
 from membank_llama.server.proxy.upstream_server import UpstreamServer
 
@@ -145,6 +147,15 @@ def test_contexts_come_from_where_each_tells_them(answers: Answers, contexts: di
         # a file that is not on this machine is none
         assert server.file_of("a/b") is None
         server.close()
+
+
+def test_a_context_is_known_before_the_first_answer() -> None:
+    with serving(Answers({"/props": CHILD}, NOT_FOUND)) as url:
+        upstream = Upstream(url)
+        assert ContextLengths(upstream, 4096).of("m") == 4096
+        upstream.server.look()
+        assert ContextLengths(upstream, 4096).of("m") == 3000
+        asyncio.run(upstream.close())
 
 
 def test_another_one_in_its_place_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
