@@ -208,7 +208,7 @@ class ProxyMemory:
             # recall never came back: the conversation is looked up now
             known = self.conversations.recognise(namespace, request.said, request.context)
         # what is said beside a call of a tool is no answer yet
-        turns = tuple(turn for turn in known.fresh if not (request.raw or request.said[turn.place].get("tool_calls")))
+        turns = tuple(turn for turn in known.fresh if not request.said[turn.place].get("tool_calls"))
         said = without_echo(reply.text) if _answers_somebody(request, reply) else ""
         if said.strip():
             turns = (*turns, known.keys.reply(said))
@@ -216,7 +216,7 @@ class ProxyMemory:
             return 0
         key = None if reply.context is None else self.conversations.context_key(namespace, reply.context)
         cut = bool(said.strip()) and not reply.whole
-        again = () if known.again is None or request.raw else (known.again,)
+        again = () if known.again is None else (known.again,)
         taken = self.ingest_worker.learn(NewTurns(namespace, known.conversation, turns, cut, key, again))
         return len(turns) if taken else 0
 
