@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import membank_llama
+from membank_llama.core.thoughts import ThoughtStream, without_thoughts
 from membank_llama.memory import prompt_block, prompt_injection, text_splitting
 from membank_llama.recall import time_expressions
 from membank_llama.server import asgi
@@ -25,7 +26,8 @@ from membank_llama.server.engine.generation import grammars, message_format
 from membank_llama.server.engine.generation.decode import first_of, longest_overlap
 from membank_llama.server.engine.generation.reasoning import Trimmer
 from membank_llama.server.engine.generation.tool_calls import CallStyle, Tools
-from membank_llama.server.proxy import chat_requests, reply_reader
+from membank_llama.server.proxy import auxiliary_requests, person_text, reply_reader
+from membank_llama.server.proxy.client_request import ChatRequest, RequestShape
 from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, EstimatedTokenizer
 
 SIZE = 100_000
@@ -41,6 +43,7 @@ ATOMS = (
     "last ", "a few ", "the day before ", "in early ", "one of ", "good ", "good morning", "how are ", "I ",
     "my ", "you ", "you you ", "did you ", "what ", "what were you a ", "your ", "<memory>",
     "<memory>\nNotes from earlier ", "</memory>", "<think>", "</think>", '"done": true', '"done":',
+    "\n<think>`</think>`", "`</think>", "\n```\n</think>",
     "data: [DONE]", "data: ", "### Task:\n", "Available Tools: Return ", "JSON", "give ",
     "Based on the chat history", "<|fim_", "<｜fim▁", "<fim", "\u2028", "\u00a0", "\u0301", "e\u0301",
     "\u0301\u0323", "\u200d", "\u202e", "\x00", "\ufffd", "中", "กั", "🙂", "<|im_<|im_start|>start|>", "<s", "<<s>s>",
@@ -62,7 +65,12 @@ def time_patterns() -> dict[str, re.Pattern[str]]:
 BOUNDED = {
     # these are given a part of a text alone, of so many characters at most
     "core.text_features._ASIDE": 600,
-    "server.proxy.chat_requests._WORDED": 600,
+    **dict.fromkeys((f"server.proxy.auxiliary_phrases.{name}" for name in ("WORDED", "SENTINEL")), 600),
+    "server.proxy.auxiliary_phrases.INSTRUCTED": 6000,
+    "server.proxy.auxiliary_phrases.SUB_AGENT": 6000,
+    **dict.fromkeys(
+        (f"server.proxy.auxiliary_phrases.{n}" for n in ("ABOUT_ALL", "NAMED", "RESTRICTED", "CONVERSATION")), 300
+    ),
     "server.engine.generation.grammars._PATTERN_PART": 1000,
     "server.engine.generation.grammars._unfolded": 1000,
     "server.engine.durations._PART": 64,
@@ -112,6 +120,13 @@ def _takes_a_text(function: Callable[..., Any]) -> bool:
     return len(needed) == 1 and needed[0].annotation in ("str", str)
 
 
+def _streamed(text: str) -> None:
+    for begun in (False, True):
+        stream = ThoughtStream(begun=begun)
+        for at in range(0, len(text), 64):
+            stream.push(text[at : at + 64])
+
+
 NEUTRALISE = prompt_block.Neutraliser(COMMON_CONTROLS)
 TOOLS = Tools([{"function": {"name": "f"}}], CallStyle(bare=True))
 MORE: dict[str, Callable[[str], Any]] = {
@@ -136,6 +151,8 @@ MORE: dict[str, Callable[[str], Any]] = {
         _called(len(text) // 20)
     ),
     "server.engine.generation.reasoning.Trimmer": lambda text: Trimmer().push(text),
+    "core.thoughts.without_thoughts, begun": lambda text: without_thoughts(text, begun=True),
+    "core.thoughts.ThoughtStream": _streamed,
     "server.engine.generation.tool_calls.read": TOOLS.read,
     "server.engine.generation.tool_calls.leading": TOOLS.leading,
     "server.engine.generation.decode.first_of": lambda text: first_of(text, ["<think>", text + "b"]),
@@ -145,13 +162,17 @@ MORE: dict[str, Callable[[str], Any]] = {
     "server.engine.generation.grammars._check": lambda text: (
         grammars._check({"pattern": text[:1000]}) if "{" not in text else None
     ),
-    "server.proxy.chat_requests.is_auxiliary": lambda text: chat_requests.is_auxiliary(
-        [{"role": "user", "content": text}]
-    ),
+    "server.proxy.auxiliary_requests.is_auxiliary": lambda text: auxiliary_requests.is_auxiliary(_asked(text)),
+    "server.proxy.person_text.person_text": person_text.person_text,
     "server.proxy.reply_reader.reply_of": lambda text: reply_reader.reply_of(
         "/api/chat", text.encode("utf-8", "replace")
     ),
 }
+
+
+def _asked(text: str) -> ChatRequest:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": text}]
+    return ChatRequest(messages, lambda told: {}, "m", said=messages, shape=RequestShape(system=text))
 
 
 def _called(count: int) -> list[dict[str, Any]]:

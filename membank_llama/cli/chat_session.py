@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from membank_llama.core.errors import InvalidInputError, ModelError
+from membank_llama.core.thoughts import ThoughtStream, tag_of
 from membank_llama.memory.prompt_injection import LastRecall
 
 MESSAGE_OVERHEAD = 12
@@ -54,6 +55,7 @@ class ChatSession:
         self.options = options or ReplyOptions()
         self.memory: Any = getattr(llm, "memory", None)
         self.messages: list[dict[str, str]] = []
+        self._tag = tag_of((getattr(llm, "metadata", None) or {}).get("tokenizer.chat_template"))
         self._before: set[int] = set()
         self.start_anew()
 
@@ -73,12 +75,19 @@ class ChatSession:
 
     # -- a turn
 
-    def ask(self, text: str, show: Callable[[str], None], stopped: Callable[[], bool]) -> SessionReply:
+    def ask(
+        self,
+        text: str,
+        show: Callable[[str], None],
+        stopped: Callable[[], bool],
+        show_thought: Callable[[str], None] = lambda piece: None,
+    ) -> SessionReply:
         """Say something and stream the reply.
 
         Args:
             show: given every piece of the reply as it comes.
             stopped: asked between pieces; true ends the reply, what was said is kept as partial.
+            show_thought: given what the model thinks aloud before it; that is no part of the reply.
 
         Raises:
             InvalidInputError: the message alone does not fit the context.
@@ -102,7 +111,7 @@ class ChatSession:
         try:
             while ended is None:
                 try:
-                    ended = self._stream(collect, stopped)
+                    ended = self._stream(collect, stopped, show_thought)
                 except (ValueError, RuntimeError) as exc:
                     # counting tokens message by message leaves out what the template adds
                     if _TOO_LONG not in str(exc) or said or not self._drop_oldest():
@@ -114,7 +123,9 @@ class ChatSession:
         self._keep_reply("".join(said))
         return SessionReply("".join(said), ended, dropped, self.memory.last if self.memory is not None else None)
 
-    def _stream(self, show: Callable[[str], None], stopped: Callable[[], bool]) -> Literal["stop", "length", "stopped"]:
+    def _stream(
+        self, show: Callable[[str], None], stopped: Callable[[], bool], show_thought: Callable[[str], None]
+    ) -> Literal["stop", "length", "stopped"]:
         stream = self.llm.create_chat_completion(
             messages=[dict(message) for message in self.messages],
             stream=True,
@@ -122,16 +133,23 @@ class ChatSession:
             max_tokens=self.max_tokens,
             seed=self.options.seed,
         )
+        thoughts = ThoughtStream(begun=getattr(self.llm, "begun_thought", False), tag=self._tag)
         ended = "stop"
+
+        def tell(thought: str, words: str) -> None:
+            if thought:
+                show_thought(thought)
+            if words:
+                show(words)
+
         with closing(stream):
             for chunk in stream:
                 choice = chunk["choices"][0]
-                piece = choice.get("delta", {}).get("content")
-                if piece:
-                    show(piece)
+                tell(*thoughts.push(choice.get("delta", {}).get("content") or ""))
                 ended = choice.get("finish_reason") or ended
                 if stopped():
                     return "stopped"
+        tell(*thoughts.end())
         return "length" if ended == "length" else "stop"
 
     def _keep_reply(self, text: str) -> None:

@@ -279,8 +279,9 @@ class StreamWriter:
     The last word is held back until what follows it is known, so that it never jumps to the next line.
     """
 
-    def __init__(self, console: Console = out) -> None:
+    def __init__(self, console: Console = out, style: str = "") -> None:
         self._console = console
+        self._style = style
         self._wrap = console.is_terminal
         self._column = 0
         self._space = ""
@@ -326,5 +327,5 @@ class StreamWriter:
         self._column, self._space = 0, ""
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(text), end="", soft_wrap=True)
+        self._console.print(Text(text, self._style), end="", soft_wrap=True)
         self._console.file.flush()

@@ -130,16 +130,27 @@ class Chat:
     # -- a turn
 
     def _say(self, text: str) -> None:
-        writer = terminal.StreamWriter(terminal.out)
+        writer, thinking = terminal.StreamWriter(terminal.out), terminal.StreamWriter(terminal.out, "dim")
+
+        def think(piece: str) -> None:
+            # what is piped on is the reply alone
+            if terminal.out.is_terminal:
+                thinking.write(piece if thinking.text else piece.lstrip())
+
+        def speak(piece: str) -> None:
+            if thinking.text and not writer.text:
+                thinking.close()
+            writer.write(piece)
+
         try:
-            with _interrupts(begun=lambda: bool(writer.text)) as interrupted:
-                reply = self.conversation.ask(text, writer.write, interrupted)
+            with _interrupts(begun=lambda: bool(writer.text or thinking.text)) as interrupted:
+                reply = self.conversation.ask(text, speak, interrupted, think)
         except KeyboardInterrupt:
             self._dim("stopped before the reply")
             return
         finally:
-            if writer.text:
-                writer.close()
+            if writer.text or thinking.text:
+                (writer if writer.text else thinking).close()
         self._after(reply)
 
     def _after(self, reply: SessionReply) -> None:

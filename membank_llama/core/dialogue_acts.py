@@ -30,9 +30,16 @@ _ASKING = re.compile(
 """How a sentence begins that asks or orders, whatever it ends with."""
 _ORDERING = re.compile(
     rf"\A{_OPENING}(?:write|translate|explain|summari[sz]e|describe|list|recommend|suggest|compare|name|define|draw"
-    r"|calculate) (?!down\b|of\b|off\b)\w+",
+    r"|calculate|answer) (?!down\b|of\b|off\b)\w+",
     re.IGNORECASE,
 )
+_LEADS = re.compile(
+    r"(?:answer|question|reply|respond|tell|say|explain|help|task|request|frage|antwort|beantwort|sag|erklär|question|répon"
+    r"|dis|pregunta|respond|responde|di|pergunta|domanda|rispond|回答|问题|問題|質問|答え)",
+    re.IGNORECASE,
+)
+"""What is in a line that only leads to a question: "Answer this:"."""
+_LONGEST_LEAD = 80
 _OWN = re.compile(r"\b(?:i|me|my|mine|we|us|our)\b", re.IGNORECASE)
 _ASKING_AT_ITS_END = re.compile(
     r"(?:吗|嗎|呢|(?:什么|什麼|哪里|哪裡|哪儿|多少|谁|誰|几点|怎么样)[^，、。]{0,4}|ですか|ますか|でしたか|ましたか|かな|だっけ)\W{0,4}\Z"
@@ -104,7 +111,12 @@ def sentences_of(text: str) -> list[str]:
 def only_asks(text: str) -> bool:
     """Whether all that a text says are questions and requests."""
     sentences = sentences_of(text)
-    return bool(sentences) and all(map(_is_asking, sentences))
+    return bool(sentences) and _is_asking(sentences[-1]) and all(map(_asks_or_leads, sentences[:-1]))
+
+
+def _asks_or_leads(sentence: str) -> bool:
+    leads = len(sentence) <= _LONGEST_LEAD and sentence.endswith((":", "："))
+    return (leads and bool(_LEADS.search(sentence))) or _is_asking(sentence)
 
 
 def _is_asking(sentence: str) -> bool:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from membank_llama.core.thoughts import ThoughtTag, tag_of
+
 from .header import file_state, read_header
 
 _POOLING_RANK = 4
@@ -39,7 +41,12 @@ class ModelFacts:
     @property
     def thinks(self) -> bool:
         """Whether its chat template knows of thinking."""
-        return self.template is not None and ("<think>" in self.template or "enable_thinking" in self.template)
+        return self.thought_tag is not None
+
+    @property
+    def thought_tag(self) -> ThoughtTag | None:
+        """How it writes what it thinks, by its chat template; None for a model that does not think."""
+        return tag_of(self.template)
 
     @property
     def knows_tools(self) -> bool:

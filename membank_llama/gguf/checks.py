@@ -34,7 +34,8 @@ def check_loadable(path: str | Path) -> None:
 
 def unreadable_template(path: str | Path, error: Exception) -> ModelFileError:
     """What to say of a file whose chat template cannot be read."""
-    return ModelFileError(f"the chat template of {path} cannot be read: {error}; choose another file of this model")
+    why = " ".join(str(error).split())
+    return ModelFileError(f"the chat template of {path} cannot be read: {why}; choose another file of this model")
 
 
 @lru_cache(maxsize=64)

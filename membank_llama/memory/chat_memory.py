@@ -31,9 +31,12 @@ from .conversation_keys import (
 from .prompt_block import strip_block
 from .prompt_injection import LastRecall, MemoryOptions, PromptInjector
 from .raw_prompts import find_user_turn
-from .turn_writer import NewTurns, TurnWriter
+from .turn_writer import NewTurns, TurnWriter, settle
 
 logger = logging.getLogger("membank_llama")
+
+SETTLE_SECONDS = 1.0
+"""How long a call waits for what was said before it to be stored."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class ChatMemory:
             opening = keys.at(first)
             text = strip_block(text_of(messages[newest].get("content")))
             turn = self._pending(text, keys.start if opening is None else opening.key)
+            self._await_what_was_said()
         conversation = self.conversation if turn is None else turn.conversation
         told, last = self._injector.messages(
             messages, self._tokens, self.options, conversation, keys=keys, max_tokens=max_tokens
@@ -113,11 +117,17 @@ class ChatMemory:
     def for_prompt(self, prompt: str, max_tokens: int | None = None) -> tuple[int, str, PendingTurn | None]:
         """For a prompt templated elsewhere: where to insert, what to insert, and the turn to `learn`."""
         prompt = repaired_text(prompt)
+        self._await_what_was_said()
         at, block, last = self._injector.prompt(prompt, self._tokens, self.options, max_tokens)
         if last is not None:
             self.last = last
         text = strip_block(find_user_turn(prompt).text).strip()
         return at, block, self._pending(text) if text else None
+
+    def _await_what_was_said(self) -> None:
+        """What another conversation has just told is found in this one."""
+        if self.options.recall and not settle(self.bank, self.options.namespace, SETTLE_SECONDS):
+            logger.warning("what was said last is still being stored, and not found by this call")
 
     def _pending(self, text: str, key: bytes = b"") -> PendingTurn:
         conversation = f"{self._session}-{key.hex()[:8]}" if key else self._session
@@ -125,15 +135,22 @@ class ChatMemory:
 
     # -- after a call
 
-    def learn(self, turn: PendingTurn | None, reply: str, *, partial: bool = False) -> None:
-        """Remember a turn and its reply, in the background. `partial`: the reply was cut off."""
+    def learn(self, turn: PendingTurn | None, reply: str, *, partial: bool = False, begun: bool = False) -> None:
+        """Remember a turn and its reply, in the background.
+
+        Args:
+            partial: the reply was cut off.
+            begun: the prompt ended within a thought.
+        """
         if turn is None or not self.options.remember:
             return
         if self._closed:
             logger.error("what was said after the memory was closed is not remembered")
             return
         asked = ConversationTurn("user", turn.text, said_at=turn.said_at)
-        answered = ConversationTurn("assistant", without_echo(without_thinking(reply)), said_at=time.time())
+        answered = ConversationTurn(
+            "assistant", without_echo(without_thinking(reply, begun=begun)), said_at=time.time()
+        )
         said = tuple(one for one in (asked, answered) if one.text.strip())
         if said:
             partial = partial and said[-1] is answered

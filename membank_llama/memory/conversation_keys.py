@@ -14,17 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .prompt_block import BLOCK_OPEN, HEADER, after_blank, strip_block
+from membank_llama.core.thoughts import without_thoughts
+
+from .block_echo import without_continued_block
+from .prompt_block import holds_block, strip_block
 
 ChatMessage: TypeAlias = Mapping[str, Any]
+TEXT_PARTS = ("text", "input_text", "output_text")
+"""Parts of a content that are text; the latter two are those of OpenAI's Responses API."""
 
-_TAGS = r"(?:think|thinking|thought|thoughts|reasoning|reflection|seed:think)"
-_CLOSED = re.compile(rf"</{_TAGS}>|\[/THINK\]|◁/think▷")
-_OPENED = re.compile(rf"<{_TAGS}>|\[THINK\]|◁think▷")
-_HARMONY = re.compile(r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>")
-_FINAL = "<|channel|>final<|message|>"
-_HARMONY_ENDS = re.compile(r"<\|(?:end|return)\|>\s*\Z")
-"""How families of models write what they think aloud; gpt-oss in channels."""
+_MAY_THINK = re.compile(r"[<\[◁]|analysis|commentary")
+_MAY_ECHO = re.compile(r"[-–—•*]\s(?:\d{4}-\d\d|undated)|memory>|Notes from earlier")
+"""Signs that a reply is to be looked through; most have none."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, Sequence):
-        parts = (part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
+        parts = (
+            part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") in TEXT_PARTS
+        )
         return "\n".join(part for part in parts if isinstance(part, str))
     return ""
 
@@ -124,28 +127,17 @@ def newest_user(messages: Sequence[ChatMessage]) -> int | None:
     return None
 
 
-def without_thinking(text: str) -> str:
-    """A reply without what a model thought aloud before it: what stands at its beginning between the tags, or before
-    the end tag of a thought that its template began. A tag that the reply speaks of is a part of it."""
-    if _HARMONY.match(text):
-        final = text.rfind(_FINAL)
-        return "" if final < 0 else _HARMONY_ENDS.sub("", text[final + len(_FINAL) :])
-    at = after_blank(text, 0)
-    opened, closed = _OPENED.match(text, at), _CLOSED.search(text)
-    if not opened and (closed is None or _OPENED.search(text, 0, closed.start())):
-        return text
-    begun = True
-    while begun:
-        if closed is None:
-            # broke off within the thought
-            return ""
-        at = after_blank(text, closed.end())
-        begun, closed = bool(_OPENED.match(text, at)), _CLOSED.search(text, at)
-    return text[at:]
+def without_thinking(text: str, *, begun: bool = False) -> str:
+    """A reply without what the model thought aloud. `begun`: the prompt ended within a thought."""
+    return without_thoughts(text, begun=begun) if begun or _MAY_THINK.search(text) else text
 
 
 def without_echo(text: str) -> str:
-    """A reply without a block that the model repeats, to the end where it broke off in the middle of one."""
-    text = strip_block(text)
-    at = text.find(f"{BLOCK_OPEN}\n{HEADER}")
-    return text if at < 0 else text[:at].rstrip()
+    """A reply without a block that the model repeats or goes on writing."""
+    return without_continued_block(strip_block(text)) if _MAY_ECHO.search(text) else text
+
+
+def blocks_in(messages: Sequence[ChatMessage]) -> str:
+    """The texts of the user messages that a block stands in; empty where there is none."""
+    texts = (text_of(message.get("content")) for message in messages if message.get("role") == "user")
+    return "\n".join(text for text in texts if holds_block(text))

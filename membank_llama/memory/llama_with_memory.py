@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,21 +20,29 @@ from jinja2 import TemplateError
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+from membank_llama.adapters.llama_cpp.chat_formats import make_patient
 from membank_llama.adapters.llama_cpp.tokenizer import MOST_DIGITS, Tokenizer, needs_cuts
 from membank_llama.adapters.llama_cpp.vocabulary import Vocabulary
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.paths import default_bank
 from membank_llama.core.surrogates import repaired_text
+from membank_llama.core.thoughts import begins_thought, tag_of
 from membank_llama.gguf.checks import check_loadable, unreadable_template
 from membank_llama.store.model_record import captured_as, recorded_model
 
 from .bank import MemBank
 from .call_queue import CallQueue, ReplyStream
 from .chat_memory import ChatMemory, PendingTurn
+from .conversation_keys import blocks_in
+from .guarded_replies import EchoWatch
+from .prompt_block import holds_block
 from .prompt_injection import MemoryOptions
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
 _CHAT = inspect.signature(llama_cpp.Llama.create_chat_completion)
+
+_END = 48
+"""Tokens of a prompt that are looked at for the beginning of a thought."""
 
 AnyLlama = TypeVar("AnyLlama", bound=llama_cpp.Llama)
 
@@ -44,9 +53,32 @@ def _as(original: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
 
 
 class SafeLlama(llama_cpp.Llama):
-    """A `llama_cpp.Llama` that no text ends: what its pre-tokenizer can't bear at once goes over in pieces."""
+    """A `llama_cpp.Llama` that no text ends and no conversation: what its pre-tokenizer can't bear at once goes over in
+    pieces, and messages that its chat template refuses are laid out as it takes them."""
 
+    begun_thought = False
+    """Whether the prompt that is being continued ends within a thought."""
     _pieces: Tokenizer
+
+    @_as(llama_cpp.Llama.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        make_patient(self)
+
+    @_as(llama_cpp.Llama.create_completion)
+    def create_completion(self, *args: Any, **kwargs: Any) -> Any:
+        prompt = args[0] if args else kwargs.get("prompt", "")
+        end = (
+            prompt
+            if isinstance(prompt, str)
+            else self.detokenize(list(prompt[-_END:]), special=True).decode("utf-8", "replace")
+        )
+        self.begun_thought = begins_thought(end)
+        return super().create_completion(*args, **self._watched(kwargs))
+
+    def _watched(self, call: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a completion that is about to begin."""
+        return call
 
     @_as(llama_cpp.Llama.tokenize)
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
@@ -71,9 +103,12 @@ class RememberingLlama(SafeLlama):
     _calls: CallQueue
     _vocabulary: Vocabulary
     _own_adapter: ModelAdapter | None
+    _watch: EchoWatch | None = None
 
     def _attach(self, bank: MemBank, options: MemoryOptions | None, *, own_bank: bool) -> None:
+        make_patient(self, holds_block)
         self._vocabulary = Vocabulary(self)
+        self._thought_tag = tag_of(self.metadata.get("tokenizer.chat_template"))
         self._calls = CallQueue()
         self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank, settle=self._calls.settle)
         # whoever forgets close() loses nothing; finalizers run newest first, so the model is still open then
@@ -88,18 +123,24 @@ class RememberingLlama(SafeLlama):
             # an infill has no user who asks
             turn: PendingTurn | None = None
             plain = prompt = call.pop("prompt")
+            block = ""
             if call.get("suffix") is None:
-                prompt, turn = self._with_memory(plain, call.get("max_tokens", 16))
+                prompt, block, turn = self._with_memory(plain, call.get("max_tokens", 16))
             call.pop("self")
-            result: Any = super().create_completion(prompt, **call)
+            with self._watching(block, call) as watch:
+                result: Any = super().create_completion(prompt, **call)
             if call.get("stream"):
-                return self._stream(result, turn, _completion_text)
+                return self._stream(result, turn, watch, _completion_text)
             reply = _completion_text(result)
             if call.get("echo"):
                 # llama_cpp echoes text alone; the caller gets back the prompt it gave, without the block
                 reply = reply.removeprefix(prompt)
                 result["choices"][0]["text"] = plain + reply
-            self.memory.learn(turn, reply)
+            cut = None if watch is None else watch.cut(reply, self.begun_thought)
+            if cut is not None:
+                reply = cut
+                result["choices"][0].update(text=plain + cut if call.get("echo") else cut, finish_reason="stop")
+            self.memory.learn(turn, reply, begun=self.begun_thought)
             return result
 
     @_as(llama_cpp.Llama.create_chat_completion)
@@ -110,11 +151,35 @@ class RememberingLlama(SafeLlama):
             call = _CHAT.bind(self, *args, **kwargs).arguments
             call.pop("self")
             messages, turn = self.memory.for_messages(call.pop("messages"), call.get("max_tokens"))
-            result = super().create_chat_completion(cast(Any, messages), **call)
+            with self._watching(blocks_in(messages), call) as watch:
+                result: Any = super().create_chat_completion(cast(Any, messages), **call)
             if call.get("stream"):
-                return self._stream(result, turn, _delta_text)
-            self.memory.learn(turn, _message_text(result))
+                return self._stream(result, turn, watch, _delta_text)
+            reply = _message_text(result)
+            cut = None if watch is None else watch.cut(reply, self.begun_thought)
+            if cut is not None:
+                reply = cut
+                result["choices"][0]["message"]["content"] = cut
+                result["choices"][0]["finish_reason"] = "stop"
+            self.memory.learn(turn, reply, begun=self.begun_thought)
             return result
+
+    @contextmanager
+    def _watching(self, block: str, call: dict[str, Any]) -> Iterator[EchoWatch | None]:
+        """Look out for a reply that goes on writing the block; one that has to follow a grammar does not."""
+        bound = any(call.get(name) for name in ("grammar", "response_format", "tools", "functions"))
+        self._watch = EchoWatch(block, self._thought_tag, self._vocabulary.pieces) if block and not bound else None
+        try:
+            yield self._watch
+        finally:
+            self._watch = None
+
+    def _watched(self, call: dict[str, Any]) -> dict[str, Any]:
+        if self._watch is None or call.get("stream"):
+            return call
+        criterion = self._watch.criterion(self.begun_thought)
+        given = call.get("stopping_criteria") or ()
+        return {**call, "stopping_criteria": llama_cpp.StoppingCriteriaList([*given, criterion])}
 
     @_as(llama_cpp.Llama.embed)
     def embed(self, *args: Any, **kwargs: Any) -> Any:
@@ -125,29 +190,31 @@ class RememberingLlama(SafeLlama):
 
     def _with_memory(
         self, prompt: str | list[int], max_tokens: int | None
-    ) -> tuple[str | list[int], PendingTurn | None]:
-        """A raw prompt with memories in its newest user turn."""
+    ) -> tuple[str | list[int], str, PendingTurn | None]:
+        """A raw prompt with memories in its newest user turn, and their block."""
         if isinstance(prompt, str):
             prompt = repaired_text(prompt)
             at, block, turn = self.memory.for_prompt(prompt, max_tokens)
-            return prompt[:at] + block + prompt[at:], turn
+            return prompt[:at] + block + prompt[at:], block, turn
         pieces = self._vocabulary.pieces(prompt)
         text = b"".join(pieces).decode("utf-8", "replace")
         at, block, turn = self.memory.for_prompt(text, max_tokens)
         if not block:
-            return prompt, turn
+            return prompt, "", turn
         index = _token_at(pieces, len(text[:at].encode("utf-8")))
         if index == 0 and prompt[:1] == [self.token_bos()]:
             index = 1
-        return prompt[:index] + self._vocabulary.tokens(block) + prompt[index:], turn
+        return prompt[:index] + self._vocabulary.tokens(block) + prompt[index:], block, turn
 
-    def _stream(self, inner: Any, turn: PendingTurn | None, text_of: Any) -> ReplyStream:
-        memory = self.memory
+    def _stream(self, inner: Any, turn: PendingTurn | None, watch: EchoWatch | None, text_of: Any) -> ReplyStream:
+        memory, begun = self.memory, self.begun_thought
+        if watch is not None:
+            inner = watch.stream(inner, begun)
 
         def done(said: str, partial: bool) -> None:
             # a call that failed or was dropped before its first word will be made again
             if said or not partial:
-                memory.learn(turn, said, partial=partial)
+                memory.learn(turn, said, partial=partial, begun=begun)
 
         stream = ReplyStream(inner, text_of, done, self._calls.guard)
         self._calls.leave_open(stream)

@@ -225,6 +225,11 @@ def _clip(line: _Line, budget: int, count: Callable[[str], int]) -> str:
     return clipped + " …"
 
 
+def holds_block(text: str) -> bool:
+    """Whether a block was injected into it."""
+    return _BLOCK.search(text) is not None
+
+
 def strip_block(text: str) -> str:
     """The text without any injected block, so that a block is never remembered."""
     kept, at = [], 0

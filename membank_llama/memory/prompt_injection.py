@@ -28,8 +28,8 @@ from membank_llama.recall.query import RecallResult
 
 from .bank import MemBank
 from .block_lines import replaced_among
-from .conversation_keys import ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of
-from .prompt_block import Block, Neutraliser, build_block, excerpted, strip_block
+from .conversation_keys import TEXT_PARTS, ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of
+from .prompt_block import BLOCK_OPEN, Block, Neutraliser, build_block, excerpted, strip_block
 from .raw_prompts import find_user_turn
 from .text_splitting import clean_text
 
@@ -45,6 +45,8 @@ CHARACTERS_COUNTED = 16
 MOST_COUNTED = 256 * 1024
 """Characters of a request that are counted, whatever context it asks for; the rest is estimated."""
 CHARACTERS_A_TOKEN = 3
+
+INSTRUCTING = ("system", "developer")
 
 KeptBlock: TypeAlias = tuple[Block, float]
 """A block that stands in a turn, and when that was asked first."""
@@ -126,7 +128,9 @@ class PromptInjector:
         options: MemoryOptions,
         conversation: str,
         *,
+        said: Sequence[ChatMessage] | None = None,
         keys: ConversationKeys | None = None,
+        beside: int = 0,
         max_tokens: int | None = None,
         late: threading.Event | None = None,
     ) -> tuple[list[dict[str, Any]], LastRecall | None]:
@@ -138,21 +142,34 @@ class PromptInjector:
         Args:
             tokens: the tokenizer of the model that is prompted.
             conversation: where an earlier answer to this very message would have been kept.
-            keys: of these messages, where the caller has them.
+            said: of each message what was said in it, where a client puts more around it; ``part`` names the part of a
+                content that the words begin in.
+            keys: of what is said, where the caller has them.
+            beside: characters that the model reads beside the messages.
             late: set where nobody waits for the memories any more.
         """
         plain = [dict(message) for message in messages]
         if not options.recall:
             return plain, None
         shown = [text_of(message.get("content")) for message in plain]
-        keys = keys or ConversationKeys.of(plain, options.namespace)
-        one, together = _room(tokens.n_ctx, _used(shown, tokens), options, max_tokens)
-        asked = keys.at(newest_user(plain))
-        earlier, kept = self._earlier(keys, shown, asked, together)
+        said = plain if said is None else said
+        keys = keys or ConversationKeys.of(said, options.namespace)
+        asked = keys.at(newest_user(said))
+        used = _used(shown, tokens) + beside // CHARACTERS_A_TOKEN
+        if used > tokens.n_ctx and asked is not None:
+            # older turns are let go by whatever answers
+            used = _used(_kept_anyway(plain, shown, asked.place), tokens) + beside // CHARACTERS_A_TOKEN
+        one, together = _room(tokens.n_ctx, used, options, max_tokens)
+        goes_on = asked is not None and asked.place < len(plain) - 1
+        if goes_on:
+            # while tools run, the turn keeps what it began with, but where that alone would be too much
+            left = tokens.n_ctx - used - PROMPT_MARGIN
+            together = left if left >= 0 else tokens.n_ctx
+        earlier, kept = self._earlier(keys, shown, asked, together, goes_on)
         spent = sum(block.tokens for block, _ in earlier.values())
         last: LastRecall | None = None
         if asked is not None:
-            if kept is None or asked.place == len(plain) - 1 or spent + kept[0].tokens > together:
+            if kept is None or not goes_on or spent + kept[0].tokens > together:
                 # a message that is sent again is asked again: something may have been told or forgotten since
                 known = {memory_id for old, _ in earlier.values() for memory_id in old.ids}
                 since = time.time() if kept is None else kept[1]
@@ -172,7 +189,7 @@ class PromptInjector:
                 )
             earlier[asked.place] = block, since
         for place, (old, _) in earlier.items():
-            plain[place] = _with_block(plain[place], old.text)
+            plain[place] = _with_block(plain[place], old.text, said[place].get("part") or 0)
         return plain, last
 
     def prompt(
@@ -229,15 +246,16 @@ class PromptInjector:
         )
 
     def _earlier(
-        self, keys: ConversationKeys, shown: Sequence[str], asked: ConversationTurn | None, together: int
+        self, keys: ConversationKeys, shown: Sequence[str], asked: ConversationTurn | None, together: int, goes_on: bool
     ) -> tuple[dict[int, KeptBlock], KeptBlock | None]:
-        """The blocks that stood in the earlier turns, by place, and the one of the turn that is asked.
+        """The blocks that stood in the earlier turns, by place, and the one of the turn that is asked; `goes_on`: tools
+        run for it.
 
         One that holds what was forgotten since is given up, and all are once they fill most of what they may take
         together.
         """
         # a message that brings a block along gets no other one
-        own = [turn for turn in keys.turns if turn.role == "user" and len(turn.text) == len(shown[turn.place])]
+        own = [turn for turn in keys.turns if turn.role == "user" and not _brings_block(shown[turn.place])]
         with self._lock:
             blocks = {turn.place: self._blocks[turn.key] for turn in own if turn.key in self._blocks}
         if not blocks:
@@ -246,7 +264,8 @@ class PromptInjector:
         gone = {place for place, (block, _) in blocks.items() if not there >= set(block.ids)}
         earlier = {place: kept for place, kept in blocks.items() if place not in gone}
         kept = None if asked is None else earlier.pop(asked.place, None)
-        if sum(block.tokens for block, _ in earlier.values()) > 0.75 * together:
+        most = together if goes_on else 0.75 * together
+        if sum(block.tokens for block, _ in earlier.values()) > most:
             # all at once: the prompt cache is lost but once
             gone.update(earlier)
             earlier = {}
@@ -270,6 +289,12 @@ def _used(shown: Sequence[str], tokens: TokenCounter) -> int:
         if used > tokens.n_ctx:
             break
     return used
+
+
+def _kept_anyway(messages: Sequence[ChatMessage], shown: Sequence[str], newest: int) -> list[str]:
+    """What stays of messages that are more than a context holds: instructions, and the newest with what follows it."""
+    roles = (message.get("role") for message in messages)
+    return [text for n, (text, role) in enumerate(zip(shown, roles, strict=True)) if n >= newest or role in INSTRUCTING]
 
 
 def _counted_at_most(tokens: TokenCounter) -> int:
@@ -315,7 +340,9 @@ def _choose(
 def _room(n_ctx: int, used: int, options: MemoryOptions, max_tokens: int | None) -> tuple[int, int]:
     """Tokens that one block may take, and all blocks together: a share, and never what the reply needs."""
     share = options.budget or int(options.share * n_ctx)
-    reserve = max_tokens if max_tokens is not None and max_tokens > 0 else min(REPLY_RESERVE, n_ctx // 4)
+    usual = min(REPLY_RESERVE, n_ctx // 4)
+    # a limit is no need: clients allow for replies that no context holds
+    reserve = min(max_tokens, max(REPLY_RESERVE, n_ctx // 4)) if max_tokens is not None and max_tokens > 0 else usual
     left = max(0, n_ctx - used - reserve - PROMPT_MARGIN)
     return min(share, left), min(2 * share, left)
 
@@ -325,14 +352,21 @@ def _neutraliser(controls: tuple[str | re.Pattern[str], ...]) -> Neutraliser:
     return Neutraliser(controls)
 
 
-def _with_block(message: dict[str, Any], block: str) -> dict[str, Any]:
-    """The message with a block ahead of its text."""
+def _brings_block(text: str) -> bool:
+    return BLOCK_OPEN in text and strip_block(text) != text
+
+
+def _with_block(message: dict[str, Any], block: str, part: int) -> dict[str, Any]:
+    """The message with a block ahead of its text, which begins in this part where the content is a list."""
     if not block:
         return message
     content = message.get("content")
     if isinstance(content, str):
         return {**message, "content": block + content}
-    return {**message, "content": [{"type": "text", "text": block}, *(content or ())]}
+    parts = list(content or ())
+    kind = parts[part].get("type") if part < len(parts) and isinstance(parts[part], dict) else ""
+    parts.insert(part, {"type": kind if kind in TEXT_PARTS else "text", "text": block})
+    return {**message, "content": parts}
 
 
 def _plain(text: str) -> str:

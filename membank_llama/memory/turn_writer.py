@@ -15,6 +15,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakSet
 
 from membank_llama.core.dialogue_acts import is_evasion, is_forget_command
 from membank_llama.core.errors import BankStorageError, InvalidInputError, MembankError
@@ -67,6 +68,18 @@ class Waiting:
     """Which of all that came to the writer, from 1."""
 
 
+_WRITERS: WeakKeyDictionary[MemBank, WeakSet[TurnWriter]] = WeakKeyDictionary()
+_WRITERS_LOCK = threading.Lock()
+
+
+def settle(bank: MemBank, namespace: str, seconds: float) -> bool:
+    """Wait, as `TurnWriter.settle` does, for all who write into a bank of this process."""
+    with _WRITERS_LOCK:
+        writers = list(_WRITERS.get(bank, ()))
+    until = time.monotonic() + seconds
+    return all(writer.settle(namespace, max(0.0, until - time.monotonic())) for writer in writers)
+
+
 class TurnWriter:
     """Takes turns from any thread and stores them one after the other. The interpreter waits for it at exit.
 
@@ -109,6 +122,8 @@ class TurnWriter:
         self._closing = threading.Event()
         self.stored = 0
         self.failed = 0
+        with _WRITERS_LOCK:
+            _WRITERS.setdefault(bank, WeakSet()).add(self)
 
     @property
     def waiting(self) -> int:

@@ -1,13 +1,15 @@
 """HTTP as engine and proxy share it: errors in the shape that the caller's API has.
 
-Ollama answers ``{"error": "…"}``, OpenAI ``{"error": {"message": "…", …}}``; which of them by the path alone, so that a
-client gets what it can read even where its request could not be.
+Ollama answers ``{"error": "…"}``, OpenAI ``{"error": {"message": "…", …}}``, Anthropic
+``{"type": "error", "error": {…}}``; which of them by the path alone, so that a client gets what it can read even where
+its request could not be.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
@@ -26,6 +28,10 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 _HALVES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
 _ABSOLUTE = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\:;,'\"()]+[/\\])+[^\s/\\:;,'\"()]*")
 _OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_ANTHROPIC_KINDS = {**_OPENAI_KINDS, 413: "request_too_large", 503: "overloaded_error", 529: "overloaded_error"}
+_ANTHROPIC = ("/v1/messages", "/messages")
+# as llama.cpp's own server has them, beside those under /v1
+_BARE = ("/chat/completions", "/completions", "/completion", "/responses", "/embeddings", "/models")
 
 
 class WireError(Exception):
@@ -50,18 +56,27 @@ class AbandonedError(Exception):
     """Nobody waits for this answer any more."""
 
 
+def is_anthropic(path: str) -> bool:
+    """Whether a path belongs to the Anthropic API."""
+    return path.startswith(tuple(f"{one}/" for one in _ANTHROPIC)) or path in _ANTHROPIC
+
+
 def is_openai(path: str) -> bool:
     """Whether a path belongs to the OpenAI API."""
-    return path.startswith("/v1/")
+    return (path.startswith("/v1/") or path in _BARE) and not is_anthropic(path)
 
 
 def error_body(path: str, status: int, message: str) -> bytes:
     """The body of an error, as the API of this path has it."""
-    if not is_openai(path):
-        return json.dumps({"error": message}, ensure_ascii=False).encode()
-    kind = _OPENAI_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
-    error = {"message": message, "type": kind, "param": None, "code": None}
-    return json.dumps({"error": error}, ensure_ascii=False).encode()
+    fallback = "invalid_request_error" if status < 500 else "api_error"
+    error: dict[str, Any] = {"error": message}
+    if is_anthropic(path):
+        told = {"type": _ANTHROPIC_KINDS.get(status, fallback), "message": message}
+        error = {"type": "error", "error": told, "request_id": f"req_{secrets.token_hex(12)}"}
+    elif is_openai(path):
+        kind = _OPENAI_KINDS.get(status, fallback)
+        error = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return json.dumps(error, ensure_ascii=False).encode()
 
 
 async def send_error(scope: Scope, send: Send, error: WireError) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import pytest
 from support.banks import open_bank
+from support.hostile_gguf import STRING, changed
 
 from membank_llama.cli.chat_session import ChatSession, ReplyOptions
 from membank_llama.core.errors import InvalidInputError, ModelError
@@ -134,11 +138,60 @@ def test_another_conversation_begins_without_what_was_said(llm: Any, bank: MemBa
 
 
 def test_without_a_memory_it_is_a_plain_chat(tiny_gguf: Path) -> None:
-    import llama_cpp
-
     plain = llama_cpp.Llama(str(tiny_gguf), n_ctx=256, n_threads=1, n_threads_batch=1, verbose=False)
     try:
         reply = ChatSession(plain, ReplyOptions(max_tokens=4)).ask("Hello.", nowhere, never)
     finally:
         plain.close()
     assert reply.recalled is None
+
+
+# -- thoughts
+
+BEGUN = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]<think>\n"
+
+
+@contextmanager
+def saying(script: str, path: Path, bank: MemBank) -> Iterator[Any]:
+    """A model that says this, and no more."""
+    grammar = llama_cpp.LlamaGrammar.from_string(f"root ::= {json.dumps(script)}", verbose=False)
+
+    class Saying(Llama):
+        def create_chat_completion(self, *args: Any, **kwargs: Any) -> Any:
+            return super().create_chat_completion(*args, grammar=grammar, **kwargs)
+
+    model = Saying(str(path), memory=bank, n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+@pytest.mark.parametrize(
+    ("template", "script", "thought", "said"),
+    [
+        (None, "<think>They live in Oslo.</think>Garage 12.", "They live in Oslo.", "Garage 12."),
+        (None, "[THINK]They live in Oslo.[/THINK]Garage 12.", "They live in Oslo.", "Garage 12."),
+        (None, "Write <think> in it.", "", "Write <think> in it."),
+        (BEGUN, "They live in Oslo.</think>Garage 12.", "They live in Oslo.", "Garage 12."),
+        (BEGUN, "They live in Oslo.", "They live in Oslo.", ""),
+        (None, "<think>They live in Oslo.", "They live in Oslo.", ""),
+    ],
+)
+def test_a_thought_is_shown_apart_and_neither_kept_nor_remembered(
+    tmp_path: Path, tiny_gguf: Path, bank: MemBank, template: str | None, script: str, thought: str, said: str
+) -> None:
+    path = tiny_gguf
+    if template is not None:
+        path = changed(path, tmp_path / "b.gguf", lambda p: p.set("tokenizer.chat_template", template, STRING))
+    with saying(script, path, bank) as llm:
+        talk = ChatSession(llm, ReplyOptions(temperature=0.0, max_tokens=200))
+        pieces: list[str] = []
+        thoughts: list[str] = []
+        reply = talk.ask("Which garage is mine?", pieces.append, never, thoughts.append)
+        talk.memory.flush()
+    assert ("".join(thoughts), "".join(pieces), reply.text) == (thought, said, said)
+    kept = [message["content"] for message in talk.messages]
+    assert kept == (["Which garage is mine?", said] if said else [])
+    told = [memory.text for memory in bank.memories()]
+    assert told == (["Which garage is mine?", said] if said else ["Which garage is mine?"])

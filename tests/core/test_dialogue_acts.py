@@ -12,6 +12,9 @@ ASKING = [
     "Remind me where I parked", "what's my name", "how many children do I have", "And what colour is my car?",
     "Which medicine must I not take?", "Write a poem. Make it short?", "Wie heiße ich?", "ما اسم قطتي؟",
     "我的猫叫什么", "你记得我的名字吗", "門鎖密碼是多少", "駐車場の番号は何番ですか",
+    "Answer this:\nWhat is my mule called?", "Question: what is my mule called?\nAnswer briefly.",
+    "Please answer the following question:\n\nWhere do I live?", "Beantworte diese Frage:\nWie heiße ich?",
+    "Answer in one word. What is my mule called?", "请回答：\n我的猫叫什么？",
 ]  # fmt: skip
 TELLING = [
     "It snows sideways up here, can you believe it?", "I moved to Rome, any tips?", "When I was six I lived in Rome.",
@@ -20,7 +23,9 @@ TELLING = [
     "Name of my dog is Rex.", "List of my allergies: nuts", "So my car is red, right?", "What I like is tea.",
     "My daughter turned six, isn't that lovely?", "I wonder, my boat Nordlys leaks.", "Do not call my boss, he is ill.",
     "Write to my clients in a warm tone, but leave out exclamation marks.",
-    "Explain maths to me with drawings; formulas alone lose me.", "我的猫叫豆豆。", "妹は京都に住んでいます。",
+    "Explain maths to me with drawings; formulas alone lose me.", "我的猫叫豆豆。",
+    "My allergies:\nnuts", "Groceries:\nWhat do I need?",
+    "Answer my letters in French.", "The answer is:\nBardolino.", "妹は京都に住んでいます。",
 ]  # fmt: skip
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import BankStorageError, InvalidInputError
+from membank_llama.memory import chat_memory as module
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.chat_memory import ChatMemory
 from membank_llama.memory.conversation_keys import text_of
@@ -383,3 +387,75 @@ def test_what_the_conversation_says_since_leaves_no_room_for_what_it_was(bank: M
     prepared, _ = memory.for_messages([user(told), reply("Noted, room 40."), user("Which room is my desk in?")])
     assert prepared[-1]["content"] == "Which room is my desk in?"
     assert memory.last is not None and "the conversation says otherwise since" in memory.last.skipped.values()
+
+
+# -- what was just said
+
+
+def held_up(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Storing says that it has begun, and waits."""
+    begun, go, store = threading.Event(), threading.Event(), bank.ingest_many
+
+    def ingest_many(*args: Any, **options: Any) -> Any:
+        begun.set()
+        go.wait(30)
+        return store(*args, **options)
+
+    monkeypatch.setattr(bank, "ingest_many", ingest_many)
+    return begun, go
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("other", [False, True])
+def test_what_was_just_said_is_there(
+    bank: MemBank, memory: ChatMemory, monkeypatch: pytest.MonkeyPatch, raw: bool, other: bool
+) -> None:
+    begun, go = held_up(bank, monkeypatch)
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 30)
+    asking = ChatMemory(bank, Words()) if other else memory
+    memory.learn(memory.for_messages([user("My sister Ana lives in Porto.")])[1], "I see.")
+    assert begun.wait(30)
+    memory.new_conversation()
+    # storing goes on only once somebody waits for it
+    threading.Thread(target=lambda: (wait_until(lambda: memory._writer._awaited), go.set())).start()
+    question = "Where does my sister Ana live?"
+    if raw:
+        asking.for_prompt(question)
+    else:
+        asking.for_messages([user(question)])
+    assert asking.last is not None and "Porto" in asking.last.block
+    if other:
+        asking.close()
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def test_nobody_waits_for_ever_nor_for_another_namespace(
+    bank: MemBank, memory: ChatMemory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go = held_up(bank, monkeypatch)
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.05)
+    memory.learn(memory.for_messages([user("My sister Ana lives in Porto.")])[1], "I see.")
+    assert begun.wait(30)
+    elsewhere = ChatMemory(bank, Words(), MemoryOptions(namespace="other"))
+    silent = ChatMemory(bank, Words(), MemoryOptions(recall=False))
+    with caplog.at_level(logging.WARNING, "membank_llama"):
+        for quiet in (elsewhere, silent):
+            quiet.for_messages([user("Where does my sister Ana live?")])
+        assert caplog.text == ""
+        memory.for_messages([user("Where does my sister Ana live?")])
+    assert "still being stored" in caplog.text
+    go.set()
+    for one in (elsewhere, silent):
+        one.close()
+
+
+def test_a_thought_that_the_prompt_began_is_not_remembered(bank: MemBank, memory: ChatMemory) -> None:
+    for said, kept in (("They live in Oslo.", []), ("They live in Oslo.</think>Garage 12.", ["Garage 12."])):
+        memory.learn(memory.for_messages([user("Which garage is mine?")])[1], said, begun=True)
+        memory.flush()
+        assert [one.text for one in bank.memories() if one.role == "assistant"] == kept

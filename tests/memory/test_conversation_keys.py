@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.banks import open_bank
 
-from membank_llama.memory.conversation_keys import ConversationKeys, start_key, text_of, without_thinking
+from membank_llama.memory.conversation_keys import ConversationKeys, start_key, text_of, without_echo, without_thinking
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 from membank_llama.memory.prompt_injection import MemoryOptions, PromptInjector
 from membank_llama.server.proxy.tokenizers import EstimatedTokenizer
@@ -106,3 +106,11 @@ def test_a_block_is_put_back_into_the_turn_that_it_stood_in(tmp_path: Path) -> N
 )
 def test_what_is_thought_aloud_is_no_part_of_a_reply(reply: str, said: str) -> None:
     assert without_thinking(reply) == said
+
+
+def test_a_reply_that_goes_on_writing_the_block_is_known_again() -> None:
+    echo = "Bardolino.\n- 2026-11-26 (today), I said: My mule is called Bardolino.\n</memory>"
+    asked = ConversationKeys.of([said("user", "What is my mule called?")], "default")
+    later = ConversationKeys.of([said("user", "What is my mule called?"), said("assistant", echo)], "default")
+    assert asked.reply(without_echo(echo)).key == later.turns[-1].key
+    assert later.turns[-1].text == "Bardolino."

@@ -34,6 +34,12 @@ def exit_stack(llm: llama_cpp.Llama) -> ExitStack | None:
     return getattr(llm._model, "_exit_stack", None)
 
 
+def chat_handlers(llm: llama_cpp.Llama) -> dict[str, Any]:
+    """The chat formats of a Llama's own, by name, which go before those of the library: `_chat_handlers`."""
+    handlers: dict[str, Any] = llm.__dict__.setdefault("_chat_handlers", {})
+    return handlers
+
+
 def vocabulary_of_file(path: Path) -> Any:
     """A model opened without its weights, by `_internals.LlamaModel`: it tokenizes, detokenizes and closes as a Llama
     does."""

@@ -61,8 +61,10 @@ def serve(
     ] = None,
     deadline: Annotated[int, typer.Option(help="Milliseconds that a recall may take.", min=1)] = 300,
     context: Annotated[
-        int, typer.Option("--ctx", help="Tokens of context, where a request names none.", min=256)
-    ] = 4096,
+        int | None,
+        typer.Option("--ctx", help="Tokens of context, where a request names none.", min=256,
+                     show_default="4096, or what a longer prompt takes")
+    ] = None,
     keep_alive: Annotated[int, typer.Option(help="Seconds that a model stays loaded; -1 for ever.", min=-1)] = 300,
     max_loaded: Annotated[int, typer.Option(help="Models in memory at once.", min=1)] = 1,
     max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.", min=1)] = 512,
@@ -97,7 +99,7 @@ class _Engine:
 
     refs: tuple[str, ...]
     folder: Path | None
-    context: int
+    context: int | None
     threads: int | None
     gpu_layers: int
     max_loaded: int
@@ -150,6 +152,7 @@ def _proxy(
     """The proxy and what is said of it; its bank and its encoder are closed after it."""
     from membank_llama.server.proxy.app import Proxy
     from membank_llama.server.proxy.namespace_auth import BearerTokens
+    from membank_llama.server.proxy.proxy_memory import DEFAULT_CONTEXT
     from membank_llama.server.proxy.upstream import Upstream
 
     known = BearerTokens.read(tokens)
@@ -166,7 +169,7 @@ def _proxy(
             adapter = stack.enter_context(
                 serving_encoder(where, encoder, address, behind, engine.threads, engine.gpu_layers)
             )
-            memory = _memory(stack, where, adapter, behind, deadline, engine.context, remembering)
+            memory = _memory(stack, where, adapter, behind, deadline, engine.context or DEFAULT_CONTEXT, remembering)
             facts |= {"encoder": adapter.name, "encoder_id": adapter.model_id()}
         yield Proxy(behind, memory, tokens=known, facts=lambda: facts, max_body=engine.max_body), facts
 

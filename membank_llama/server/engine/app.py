@@ -1,4 +1,4 @@
-"""`Engine`: llama.cpp behind Ollama's whole API, in this process; an ASGI app.
+"""`Engine`: llama.cpp behind Ollama's whole API and those of OpenAI and Anthropic, in this process; an ASGI app.
 
 Routes, cross-origin rules, hang-ups and errors are here and nowhere else. Each request runs in a task of its
 own, which is cancelled when its client hangs up; whatever goes wrong becomes an answer in the API's own shape,
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from ..asgi import (
 )
 from ..body_budget import BodyBudget
 from ..origins import LOOKING, allowed_origins, check_host, check_origin
-from .api import embeddings, ollama_api, openai_api
+from .api import account, anthropic_api, embeddings, llama_server_api, ollama_api, openai_api, responses_api
 from .api import models as management
 from .exchange import STALL_SECONDS, Exchange
 from .library.catalogue import Catalogue
@@ -52,6 +53,7 @@ _RUNNING = b"Ollama is running"
 _REFUSED = {404: b"404 page not found", 405: b"405 method not allowed"}
 _TEXT = "text/plain; charset=utf-8"
 _EXCHANGE = "membank.exchange"
+_SLASHES = re.compile("/{2,}")
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ class Engine:
         )
 
     @property
+    def context_follows(self) -> bool:
+        """Whether a context grows to hold what is asked."""
+        return self.settings.n_ctx is None
+
+    @property
     def queued(self) -> int:
         """Requests that wait for their model."""
         return self._pool.queued
@@ -146,6 +153,8 @@ class Engine:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        # an address that ends in a slash, and a path that begins with one
+        scope["path"] = _SLASHES.sub("/", scope["path"])
         x = scope[_EXCHANGE] = Exchange(scope, send)
         try:
             check_host(scope)
@@ -170,35 +179,19 @@ class Engine:
             await _fail(x, WireError(500, "something went wrong, please see the server's log for details"))
 
     def _routes(self) -> list[Route]:
-        handlers: tuple[tuple[str, str, Handler], ...] = (
-            ("GET", "/", _root),
-            ("POST", "/api/chat", ollama_api.chat),
-            ("POST", "/api/generate", ollama_api.generate),
-            ("GET", "/api/ps", management.running),
-            ("GET", "/api/version", management.version),
-            ("GET", "/api/tags", management.tags),
-            ("POST", "/api/show", management.show),
-            ("POST", "/api/pull", management.pull_model),
-            ("POST", "/api/push", management.push_model),
-            ("POST", "/api/create", management.create_model),
-            ("POST", "/api/copy", management.copy_model),
-            ("DELETE", "/api/delete", management.delete_model),
-            ("POST", "/api/embed", embeddings.embed),
-            ("POST", "/api/embeddings", embeddings.embeddings),
-            ("POST", "/v1/chat/completions", openai_api.chat_completions),
-            ("POST", "/v1/completions", openai_api.completions),
-            ("POST", "/v1/embeddings", embeddings.openai_embeddings),
-            ("GET", "/v1/models", openai_api.list_models),
-            ("GET", "/v1/models/{name:path}", openai_api.retrieve_model),
-        )
-        routes = [Route(path, _Endpoint(self._answering(handler)), methods=[verb]) for verb, path, handler in handlers]
+        routes = [
+            Route(path, _Endpoint(self._answering(handler, parsed=path not in _ANY_BODY)), methods=[verb])
+            for verb, path, handler in (*_OLLAMA, *_OPENAI, *_ANTHROPIC, *_LLAMA_SERVER, *_ACCOUNT)
+        ]
         return [*routes, Route(f"{management.BLOBS}{{digest:path}}", _Endpoint(self._blob))]
 
-    def _answering(self, handler: Handler) -> ASGIApp:
+    def _answering(self, handler: Handler, *, parsed: bool) -> ASGIApp:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             x: Exchange = scope[_EXCHANGE]
             async with self._intake.body(scope, receive) as body:
-                if scope["method"] not in ("GET", "HEAD"):
+                if not parsed:
+                    x.raw = body
+                elif scope["method"] not in ("GET", "HEAD"):
                     x.body = parse_object(body)
                 await _unless_gone(handler(self._service, x), x, receive)
 
@@ -220,6 +213,61 @@ class _Endpoint:
 
 async def _root(_: GenerationService, x: Exchange) -> None:
     await send_whole(x.send, 200, b"" if x.scope["method"] == "HEAD" else _RUNNING, _TEXT)
+
+
+_Routes = tuple[tuple[str, str, Handler], ...]
+_OLLAMA: _Routes = (
+    ("GET", "/", _root),
+    ("POST", "/api/chat", ollama_api.chat),
+    ("POST", "/api/generate", ollama_api.generate),
+    ("GET", "/api/ps", management.running),
+    ("GET", "/api/version", management.version),
+    ("GET", "/api/tags", management.tags),
+    ("POST", "/api/show", management.show),
+    ("POST", "/api/pull", management.pull_model),
+    ("POST", "/api/push", management.push_model),
+    ("POST", "/api/create", management.create_model),
+    ("POST", "/api/copy", management.copy_model),
+    ("DELETE", "/api/delete", management.delete_model),
+    ("POST", "/api/embed", embeddings.embed),
+    ("POST", "/api/embeddings", embeddings.embeddings),
+)
+_OPENAI: _Routes = (
+    ("POST", "/v1/chat/completions", openai_api.chat_completions),
+    ("POST", "/v1/completions", openai_api.completions),
+    ("POST", "/v1/embeddings", embeddings.openai_embeddings),
+    ("POST", "/v1/responses", responses_api.responses),
+    ("GET", "/v1/models", openai_api.list_models),
+    ("GET", "/v1/models/{name:path}", openai_api.retrieve_model),
+)
+_ANTHROPIC: _Routes = (
+    ("POST", "/v1/messages", anthropic_api.messages),
+    ("POST", "/v1/messages/count_tokens", anthropic_api.count_tokens),
+)
+_LLAMA_SERVER: _Routes = (
+    ("POST", "/completion", llama_server_api.completion),
+    ("POST", "/chat/completions", openai_api.chat_completions),
+    ("POST", "/completions", openai_api.completions),
+    ("POST", "/embeddings", embeddings.openai_embeddings),
+    ("POST", "/responses", responses_api.responses),
+    ("GET", "/models", openai_api.list_models),
+    ("POST", "/messages", anthropic_api.messages),
+    ("POST", "/messages/count_tokens", anthropic_api.count_tokens),
+)
+_ACCOUNT: _Routes = (
+    ("GET", "/api/status", account.status),
+    ("POST", "/api/me", account.whoami),
+    ("POST", "/api/signout", account.signout),
+    ("DELETE", "/api/user/keys/{key:path}", account.signout),
+    ("GET", "/api/experimental/model-recommendations", account.recommendations),
+    ("POST", "/api/experimental/web_search", account.web_search),
+    ("POST", "/api/experimental/web_fetch", account.web_fetch),
+    ("POST", "/v1/images/generations", account.image_generation),
+    ("POST", "/v1/images/edits", account.image_generation),
+    ("POST", "/v1/audio/transcriptions", account.transcription),
+)
+# theirs is empty, a form, or looked at by them
+_ANY_BODY = frozenset(path for _, path, _ in _ACCOUNT)
 
 
 async def _fail(x: Exchange, error: WireError) -> None:

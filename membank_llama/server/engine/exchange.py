@@ -13,21 +13,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..asgi import Scope, Send, error_body, send_json
+from ..asgi import Scope, Send, error_body, is_anthropic, send_json
 
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
 STALL_SECONDS = 120.0
 
 
+@dataclass(frozen=True)
+class NamedEvent:
+    """A piece of a stream whose events have names: its payload's `type` is one."""
+
+    payload: Mapping[str, Any]
+
+
 @dataclass
 class Exchange:
-    """A request whose body has been read."""
+    """A request whose body has been read.
+
+    Args:
+        body: its JSON object, where its path takes one; `raw`: its bytes, where it takes anything.
+        failing: what a stream says of an error, where its API has its own way.
+    """
 
     scope: Scope
     send: Send
     body: Mapping[str, Any] = field(default_factory=dict)
+    raw: bytes = b""
     kind: str = ""
+    failing: Callable[[int, str], list[Any]] | None = None
     _sending: float | None = None
 
     @property
@@ -58,8 +72,7 @@ class Exchange:
             self.kind = kind
             headers = [(b"content-type", kind.encode()), (b"cache-control", b"no-cache")]
             await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-        data = payload if isinstance(payload, bytes) else dump(payload)
-        data = b"data: " + data + b"\n\n" if kind == SSE else data + b"\n"
+        data = _framed(payload, kind)
         self._sending = time.monotonic()
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
         self._sending = None
@@ -70,8 +83,23 @@ class Exchange:
 
     async def fail(self, status: int, message: str) -> None:
         """Tell of an error in the middle of a stream, and close it."""
-        await self.push(error_body(self.path, status, message), self.kind)
+        told = self.failing or self._error
+        for piece in told(status, message):
+            await self.push(piece, self.kind)
         await self.end()
+
+    def _error(self, status: int, message: str) -> list[Any]:
+        body = error_body(self.path, status, message)
+        return [NamedEvent(json.loads(body))] if is_anthropic(self.path) else [body]
+
+
+def _framed(payload: Any, kind: str) -> bytes:
+    name = b""
+    if isinstance(payload, NamedEvent):
+        payload = payload.payload
+        name = b"event: " + str(payload["type"]).encode() + b"\n"
+    data = payload if isinstance(payload, bytes) else dump(payload)
+    return name + b"data: " + data + b"\n\n" if kind == SSE else data + b"\n"
 
 
 def dump(payload: Any) -> bytes:

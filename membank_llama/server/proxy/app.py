@@ -35,7 +35,12 @@ from .status_api import METRICS, OWN, PREFIX, StatusApi
 
 logger = logging.getLogger("membank_llama")
 
-_SHARED = frozenset({"/api/show", "/api/embed", "/api/embeddings", "/v1/embeddings"})
+_SHARED = frozenset(
+    {
+        "/api/show", "/api/embed", "/api/embeddings", "/api/v0/embeddings", "/v1/embeddings", "/embeddings",
+        "/embedding", "/infill", "/tokenize", "/detokenize", "/apply-template", "/v1/rerank", "/rerank", "/reranking",
+    }
+)  # fmt: skip
 """Calls with a model in their body that everyone may make."""
 
 

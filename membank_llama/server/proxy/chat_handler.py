@@ -11,11 +11,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..asgi import ASGIApp, Message, Receive, Scope, Send, header, with_body
-from .chat_requests import ChatReply, ChatRequest, is_auxiliary, open_request
+from .auxiliary_requests import is_marked
+from .chat_requests import open_request
+from .client_request import ChatReply, ChatRequest
 from .metrics import Metrics
 from .namespace_auth import zone_of
 from .proxy_memory import InjectedRequest, ProxyMemory
 from .reply_reader import ReplyReader
+from .request_habits import RequestHabits
 from .tokenizers import ContextLengths
 
 HELD_SECONDS, HELD_CHARACTERS = 0.05, 4096
@@ -30,8 +33,10 @@ class ChatHandler:
         self._backend = backend
         self._memory = memory
         self._metrics = metrics
+        self._habits = RequestHabits()
         self._contexts = ContextLengths(backend, memory.context)
-        memory.context_of = self._contexts.of
+        memory.context_of = self._contexts.known
+        memory.context_follows = bool(getattr(backend, "context_follows", False))
 
     async def close(self) -> None:
         """End what is under way."""
@@ -51,7 +56,7 @@ class ChatHandler:
             request = open_request(scope["path"], parsed)
         if request is None:
             await self._pass_on(scope, receive, send, body, "off")
-        elif is_auxiliary(request.messages):
+        elif is_marked(scope) or self._habits.is_aside(request, namespace, header(scope, "user-agent") or ""):
             await self._pass_on(scope, receive, send, body, "none")
         else:
             await self._with_memory(scope, receive, send, body, request, namespace)
@@ -71,7 +76,10 @@ class ChatHandler:
         self._metrics.injected.inc(injected.tokens)
         if injected.messages is not None:
             body = json.dumps(request.place(injected.messages), separators=(",", ":")).encode()
-        await self._watched(scope, receive, send, body, request, injected)
+        if request.counts:
+            await self._pass_on(scope, receive, send, body, injected.state)
+        else:
+            await self._watched(scope, receive, send, body, request, injected)
 
     async def _watched(
         self, scope: Scope, receive: Receive, send: Send, body: bytes, request: ChatRequest, injected: InjectedRequest
@@ -82,7 +90,10 @@ class ChatHandler:
             b"x-membank-recall-ms": f"{injected.milliseconds:.1f}".encode(),
         }
 
+        client = header(scope, "user-agent") or ""
+
         def learn(reply: ChatReply, ended: bool) -> Awaitable[None] | None:
+            self._habits.answered(request, injected.namespace, client, reply)
             if ended or reply.text.strip():
                 self._metrics.turns.inc(self._memory.learn(request, injected, reply))
             if ended and len(reply.text) <= HELD_CHARACTERS:

@@ -131,6 +131,10 @@ class BearerTokens:
         if not self.by_token:
             return Caller(None, True, (by_path, named_by_header(scope)))
         sent = set(headers(scope, "authorization"))
+        # Anthropic's clients have a header of their own
+        keys = set(headers(scope, "x-api-key"))
+        if keys and not sent:
+            sent = {b"bearer " + key for key in keys}
         kind, _, given = (sent.pop() if len(sent) == 1 else b"").partition(b" ")
         opened = None
         for token in self.by_token:
@@ -138,7 +142,10 @@ class BearerTokens:
             if hmac.compare_digest(token.encode(), given.strip()):
                 opened = token
         if kind.lower() != b"bearer" or opened is None:
-            raise WireError(401, "unauthorized: send one of this proxy's tokens as Authorization: Bearer TOKEN")
+            raise WireError(
+                401,
+                "unauthorized: send one of this proxy's tokens as Authorization: Bearer TOKEN, or as X-Api-Key: TOKEN",
+            )
         return Caller(self.by_token[opened], opened in self.admins, (by_path, named_by_header(scope)))
 
 

@@ -23,19 +23,26 @@ from typing import Any
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.conversation_keys import newest_user, text_of, without_echo
 from membank_llama.memory.prompt_block import strip_block
-from membank_llama.memory.prompt_injection import QUERY_CHARACTERS, LastRecall, MemoryOptions, PromptInjector
+from membank_llama.memory.prompt_injection import (
+    MESSAGE_OVERHEAD,
+    QUERY_CHARACTERS,
+    REPLY_RESERVE,
+    LastRecall,
+    MemoryOptions,
+    PromptInjector,
+)
 from membank_llama.memory.text_splitting import clean_text
 from membank_llama.memory.turn_writer import NewTurns
 from membank_llama.recall.question_encoder import encoded_as
 from membank_llama.recall.result_json import scores_of
 
 from ..asgi import outward
-from .chat_requests import ChatReply, ChatRequest
+from .client_request import ChatReply, ChatRequest
 from .conversation_tracker import ConversationTracker, RecognisedConversation
 from .ingest_worker import IngestWorker
 from .priority_adapter import PriorityAdapter
 from .recall_queue import LateError, RecallQueue
-from .tokenizers import Tokenizers
+from .tokenizers import BYTES_A_TOKEN, Tokenizers
 
 logger = logging.getLogger("membank_llama")
 
@@ -72,7 +79,7 @@ class ProxyMemory:
         bank: closed by whoever opened it, after `close()`.
         find_model: the GGUF of a model's name, for its tokenizer; None where it is not at hand.
         deadline: seconds that a recall may take, once it is begun; see recall_queue.py.
-        context: tokens of context, where neither a request nor `context_of` says.
+        context: tokens of context, where neither a request nor `context_of` says; more, where a request holds more.
         options: how much is injected; the namespace is the request's.
     """
 
@@ -88,7 +95,10 @@ class ProxyMemory:
         self.bank = bank
         self.deadline = deadline
         self.context = context
-        self.context_of: Callable[[str], int] = lambda model: context
+        self.context_of: Callable[[str], int | None] = lambda model: None
+        """Tokens of context of a model; None where that is not known."""
+        self.context_follows = False
+        """Whether a context grows with what is asked."""
         self._options = options or MemoryOptions()
         self._injector = PromptInjector(bank, REPLAYED)
         self.conversations = ConversationTracker(bank.store.registry)
@@ -133,8 +143,8 @@ class ProxyMemory:
         """What will be encoded to answer a request, where others wait to be encoded with it."""
         if request.raw or self._adapter is None or not self.recalls.is_busy:
             return ""
-        place = newest_user(request.messages)
-        text = "" if place is None else strip_block(text_of(request.messages[place].get("content")))
+        place = newest_user(request.said)
+        text = "" if place is None else strip_block(str(request.said[place].get("content")))
         return clean_text(text[:QUERY_CHARACTERS])
 
     def _encode_ahead(self, texts: Sequence[str]) -> None:
@@ -145,8 +155,8 @@ class ProxyMemory:
         self, request: ChatRequest, namespace: str, zone: tzinfo | None, late: threading.Event
     ) -> InjectedRequest:
         options = replace(self._options, namespace=namespace, zone=zone or self._options.zone)
-        tokens = self._tokenizers.get(request.model, request.n_ctx or self.context_of(request.model))
-        recognised = self.conversations.recognise(namespace, request.messages, request.context)
+        tokens = self._tokenizers.get(request.model, self._context(request))
+        recognised = self.conversations.recognise(namespace, request.said, request.context)
         if request.raw:
             prompt = str(request.messages[0]["content"])
             at, block, last = self._injector.prompt(prompt, tokens, options, request.max_tokens)
@@ -157,7 +167,9 @@ class ProxyMemory:
                 tokens,
                 options,
                 recognised.conversation,
+                said=request.said,
                 keys=recognised.keys,
+                beside=request.shape.characters,
                 max_tokens=request.max_tokens,
                 late=late,
             )
@@ -176,6 +188,17 @@ class ProxyMemory:
             tokens=last.tokens,
         )
 
+    def _context(self, request: ChatRequest) -> int:
+        """Tokens of context that a request is answered with."""
+        if request.n_ctx is not None:
+            return request.n_ctx
+        known = self.context_of(request.model)
+        if known is not None and not self.context_follows:
+            return known
+        characters = request.shape.characters + sum(len(text_of(m.get("content"))) for m in request.messages)
+        held = characters // BYTES_A_TOKEN + MESSAGE_OVERHEAD * len(request.messages) + 2 * REPLY_RESERVE
+        return max(known or self.context, 1 << (held - 1).bit_length())
+
     # -- afterwards
 
     def learn(self, request: ChatRequest, injected: InjectedRequest, reply: ChatReply) -> int:
@@ -183,9 +206,10 @@ class ProxyMemory:
         namespace, known = injected.namespace, injected.recognised
         if known is None:
             # recall never came back: the conversation is looked up now
-            known = self.conversations.recognise(namespace, request.messages, request.context)
-        turns = () if request.raw else known.fresh
-        said = without_echo(reply.text)
+            known = self.conversations.recognise(namespace, request.said, request.context)
+        # what is said beside a call of a tool is no answer yet
+        turns = tuple(turn for turn in known.fresh if not (request.raw or request.said[turn.place].get("tool_calls")))
+        said = "" if reply.calls else without_echo(reply.text)
         if said.strip():
             turns = (*turns, known.keys.reply(said))
         if not turns:

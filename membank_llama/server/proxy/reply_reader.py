@@ -1,4 +1,4 @@
-"""The answer of an upstream, read as it goes by: streamed or whole, in any of the four dialects.
+"""The answer of an upstream, read as it goes by: streamed or whole, in any of the APIs.
 
 A piece is read when its line is complete, so that no answer, however long, takes the event loop's time at its end; and
 no more of it is kept than is remembered of one turn.
@@ -7,13 +7,12 @@ no more of it is kept than is remembered of one turn.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from membank_llama.core.surrogates import repaired_text
 from membank_llama.memory.conversation_keys import without_thinking
 
-from .chat_requests import ChatReply
+from .client_request import ChatReply
+from .reply_parts import reader_of
 
 MOST_LINE = 4 * 1024 * 1024
 """Bytes of one line, or of an answer that is not streamed; what is longer is not remembered."""
@@ -25,8 +24,9 @@ class ReplyReader:
     """Reads an answer piece by piece."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._read = reader_of(path)
         self._said: list[str] = []
+        self._calls: dict[int, list[str]] = {}
         self._characters = 0
         self._whole = False
         self._context: bytes | None = None
@@ -54,7 +54,8 @@ class ReplyReader:
         if self._spread is not None:
             self._part(b"\n".join(self._spread))
             self._spread = None
-        return ChatReply(without_thinking(repaired_text("".join(self._said))), self._whole, self._context)
+        calls = tuple("".join(pieces) for pieces in self._calls.values())
+        return ChatReply(without_thinking(repaired_text("".join(self._said))), self._whole, self._context, calls)
 
     def _keep(self, data: bytes) -> None:
         self._waiting += len(data)
@@ -85,12 +86,16 @@ class ReplyReader:
             return
         if not isinstance(part, dict):
             return
-        said, last = _piece(self._path, part)
+        read = self._read(part)
         room = MOST_CHARACTERS - self._characters
-        self._said.append(said[:room])
-        self._characters += len(said[:room])
-        self._whole = self._whole or last
-        self.over = self.over or part.get("done") is True
+        self._said.append(read.text[:room])
+        self._characters += len(read.text[:room])
+        for number, piece in read.calls:
+            if self._characters < MOST_CHARACTERS:
+                self._calls.setdefault(number, []).append(piece)
+                self._characters += len(piece)
+        self._whole = self._whole or read.whole
+        self.over = self.over or read.last
         if part.get("context"):
             self._context = json.dumps(part["context"], separators=(",", ":")).encode()
 
@@ -100,23 +105,3 @@ def reply_of(path: str, raw: bytes) -> ChatReply:
     reader = ReplyReader(path)
     reader.feed(raw)
     return reader.reply()
-
-
-def _piece(path: str, part: Mapping[str, Any]) -> tuple[str, bool]:
-    """The text of one part, and whether it says that the reply is over."""
-    if path == "/api/generate":
-        return _text(part.get("response")), part.get("done") is True
-    if path == "/api/chat":
-        message = part.get("message")
-        return _text(message.get("content") if isinstance(message, dict) else None), part.get("done") is True
-    choices = part.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "", False
-    choice = choices[0]
-    inner = choice.get("delta") or choice.get("message") or {}
-    text = inner.get("content") if isinstance(inner, dict) and inner else choice.get("text")
-    return _text(text), choice.get("finish_reason") is not None
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -18,7 +18,9 @@ from membank_llama._version import __version__
 
 from ..asgi import Receive, Scope, Send, WireError, parse_object
 from ..body_budget import BodyBudget
-from .chat_requests import ChatReply, ChatRequest, is_auxiliary, open_request
+from .auxiliary_requests import is_auxiliary
+from .chat_requests import open_request
+from .client_request import ChatReply, ChatRequest
 from .metrics import CONTENT_TYPE, Metrics
 from .namespace_auth import Caller, split_model, zone_of
 from .proxy_memory import ProxyMemory
@@ -89,7 +91,7 @@ class StatusApi:
         }
 
     async def _recall(self, request: ChatRequest, namespace: str, zone: tzinfo | None) -> dict[str, Any]:
-        if is_auxiliary(request.messages):
+        if is_auxiliary(request):
             return {"messages": request.messages, "memories": 0, "conversation": None, "state": "none"}
         injected = await self._memory.recall(request, namespace, zone)
         self._metrics.remembered.labels(injected.state).inc()
@@ -101,7 +103,7 @@ class StatusApi:
         }
 
     def _learn(self, request: ChatRequest, namespace: str) -> dict[str, Any]:
-        if is_auxiliary(request.messages):
+        if is_auxiliary(request):
             return {"queued": 0}
         return {"queued": self._memory.learn_all(request, namespace, ChatReply(whole=True))}
 

@@ -154,6 +154,10 @@ class ContextLengths:
         """Tokens of context of a model."""
         return self._known.get(_with_tag(model), self._assumed)
 
+    def known(self, model: str) -> int | None:
+        """The same; None where nothing is known of it."""
+        return self._known.get(_with_tag(model))
+
     def answered(self, model: str) -> None:
         """A model has just answered, so that it is loaded now: look, unless that was done of late."""
         now = time.monotonic()

@@ -60,7 +60,7 @@ class Upstream:
         self._port = parsed.port or (443 if parsed.scheme == "https" else 80)
         self._ssl = ssl.create_default_context() if parsed.scheme == "https" else None
         self._host_line = b"host: " + parsed.netloc + b"\r\n"
-        self._dropped = _HOP | _OWN | (set() if keep_authorization else {b"authorization"})
+        self._dropped = _HOP | _OWN | (set() if keep_authorization else {b"authorization", b"x-api-key"})
         self._idle: deque[UpstreamConnection] = deque()
 
     async def close(self) -> None:

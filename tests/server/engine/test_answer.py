@@ -15,6 +15,7 @@ from support.engines import Scripted, merged, running, user
 from support.hostile_gguf import Parts, changed
 
 from membank_llama.core.errors import ModelError
+from membank_llama.core.thoughts import HARMONY, TAGS, ThoughtTag
 from membank_llama.server.asgi import AbandonedError
 from membank_llama.server.engine.generation.answer import GenerationPlan, write_answer
 from membank_llama.server.engine.generation.decode import Tally
@@ -87,6 +88,45 @@ def test_a_thought_that_the_template_began(tiny_gguf: Path) -> None:
     cut = "a cat"
     content, thinking, _, tally = said(tiny_gguf, cut, options=until_script_ends(cut), thinks=True, opened=True)
     assert (content, thinking, tally.reason) == ("", "a cat", "length")
+
+
+TAGGED = [pytest.param(tag, id=tag.opening) for tag in (*TAGS, HARMONY)]
+FINAL = {HARMONY: "<|start|>assistant<|channel|>final<|message|>"}
+
+
+@pytest.mark.parametrize("tag", TAGGED)
+def test_a_thought_is_told_apart_by_the_models_own_tag(tiny_gguf: Path, tag: ThoughtTag) -> None:
+    thought, final = f"{tag.opening}hm, a cat{tag.closing}", FINAL.get(tag, "\n\n")
+    for script in (f"{thought}{final}Yes.", f"{final}{thought}{final}Yes."):
+        options = until_script_ends(script)
+        assert said(tiny_gguf, script, options=options, thinks=True, tag=tag)[:2] == ("Yes.", "hm, a cat")
+        assert said(tiny_gguf, script, options=options, thinks=True, tag=tag, shows=False)[:2] == ("Yes.", "")
+    twice = f"{thought}{FINAL.get(tag, '')[:18]}{tag.opening}b{tag.closing}{final}Yes."
+    assert said(tiny_gguf, twice, options=until_script_ends(twice), thinks=True, tag=tag)[:2] == ("Yes.", "hm, a catb")
+    none = f"{final}Yes."
+    assert said(tiny_gguf, none, options=until_script_ends(none), thinks=True, tag=tag)[:2] == ("Yes.", "")
+    other = "<pondering>hm</pondering>Yes."
+    assert said(tiny_gguf, other, options=until_script_ends(other), thinks=True, tag=tag)[:2] == (other, "")
+
+
+@pytest.mark.parametrize("tag", TAGGED)
+def test_a_schema_begins_where_the_answer_does(tiny_gguf: Path, tag: ThoughtTag) -> None:
+    grammar = 'root ::= "{" [a-c] "}"'
+    script = f"{tag.opening}hm{tag.closing}"
+    content, thinking, _, _ = said(tiny_gguf, script, thinks=True, tag=tag, grammar=grammar)
+    assert (thinking, content in ("{a}", "{b}", "{c}")) == ("hm", True)
+
+
+def test_a_thought_about_the_tag_goes_on(tiny_gguf: Path) -> None:
+    script = "<think>I end with `</think>` now</think>Yes."
+    content, thinking = said(tiny_gguf, script, options=until_script_ends(script), thinks=True)[:2]
+    assert (content, thinking) == ("Yes.", "I end with `</think>` now")
+
+
+def test_a_bare_call_behind_a_thought_is_a_call(tiny_gguf: Path) -> None:
+    script = '<think>hm</think>\n{"name": "get_weather"'
+    content, thinking, (call, *_), _ = said(tiny_gguf, script, thinks=True, tools=Tools(TOOLS, CallStyle(bare=True)))
+    assert (content, thinking) == ("", "hm") and call.name in ("get_weather", "get_time")
 
 
 def test_a_tag_in_the_middle_is_text(tiny_gguf: Path) -> None:
@@ -188,17 +228,23 @@ def test_a_grammar_that_the_vocabulary_cannot_follow_is_an_error(tmp_path: Path,
 def test_thinking_and_tools_through_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     thinker = make_model(tmp_path / "thinker.gguf", chat_template=THINKING)
     caller = make_model(tmp_path / "caller.gguf", chat_template=TOOLED)
-    scripts = {thinker: "a cat</think>Yes.", caller: "<tool_call>"}
+    # its template begins no thought, and says by which tags it is told
+    marked = make_model(tmp_path / "marked.gguf", chat_template="{% if '[/THINK]' in messages %}{% endif %}" + CHATML)
+    scripts = {thinker: "a cat</think>Yes.", caller: "<tool_call>", marked: "[THINK]a cat[/THINK]Yes."}
 
     def scripted_model(path: Path, *, n_ctx: int, **_: Any) -> Scripted:
         return Scripted(path, scripts[path], n_ctx=n_ctx)
 
     monkeypatch.setattr(model_pool, "GenerationContext", scripted_model)
-    with running(tmp_path / "store", thinker, caller, max_loaded=2) as (_, client):
+    with running(tmp_path / "store", thinker, caller, marked, max_loaded=2) as (_, client):
         body = {"model": "thinker", "messages": [user("x")], "options": {"num_predict": 17, "temperature": 0}}
         lines = [json.loads(line) for line in client.post("/api/chat", json=body).text.splitlines()]
         assert "".join(line["message"].get("thinking", "") for line in lines) == "a cat"
         assert "".join(line["message"]["content"] for line in lines) == "Yes."
+        body = {"model": "marked", "messages": [user("x")], "max_tokens": len(scripts[marked]), "temperature": 0}
+        message = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+        assert (message["content"], message["reasoning"]) == ("Yes.", "a cat")
+        assert "thinking" in client.post("/api/show", json={"model": "marked"}).json()["capabilities"]
         body = {
             "model": "caller",
             "messages": [user("x")],

@@ -11,8 +11,9 @@ import pytest
 from support.engines import running, user
 
 from membank_llama.core.errors import ModelError
+from membank_llama.core.message_layouts import TemplateMessage
 from membank_llama.server.asgi import AbandonedError, WireError
-from membank_llama.server.engine.generation.chat_template import ChatTemplate, TemplateMessage
+from membank_llama.server.engine.generation.chat_template import ChatTemplate
 from membank_llama.server.engine.generation.context_window import fitting
 from membank_llama.server.engine.generation.generation_context import GenerationContext
 from membank_llama.server.engine.generation.sampling_options import SamplingOptions, resolve

@@ -36,7 +36,7 @@ def test_stream_has_the_documented_fields(client: httpx.Client) -> None:
         assert line["message"]["content"]
         assert line["done"] is False
     last = lines[-1]
-    assert set(last) == {"model", "created_at", "message", "done", "done_reason", *COUNTS}
+    assert set(last) == {"model", "created_at", "message", "done", "done_reason", "membank", *COUNTS}
     assert last["message"] == {"role": "assistant", "content": ""}
     assert last["done"] is True
     assert last["done_reason"] == "stop"
@@ -59,8 +59,14 @@ def test_second_turn_evaluates_only_what_is_new(client: httpx.Client) -> None:
     said = [user("My cat is Tom. What is my cat called?"), first["message"], user("Thank you")]
     second = ask(client, messages=said).json()
     again = ask(client, messages=said).json()
-    assert 0 < second["prompt_eval_count"] < first["prompt_eval_count"]
-    assert again["prompt_eval_count"] == 1
+    assert second["prompt_eval_count"] > first["prompt_eval_count"]
+    assert 0 < evaluated(second) < first["prompt_eval_count"]
+    assert again["prompt_eval_count"] == second["prompt_eval_count"]
+    assert evaluated(again) == 1
+
+
+def evaluated(done: dict[str, Any]) -> int:
+    return int(done["prompt_eval_count"] - done["membank"]["cached_tokens"])
 
 
 def test_same_seed_same_answer_other_seed_other(client: httpx.Client) -> None:

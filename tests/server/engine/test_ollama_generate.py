@@ -32,7 +32,7 @@ def test_fields_whole_and_streamed(client: httpx.Client) -> None:
     whole = ask(client).json()
     assert set(whole) == {
         "model", "created_at", "response", "done", "done_reason", "context", "total_duration", "load_duration",
-        "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
+        "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration", "membank",
     }  # fmt: skip
     assert whole["response"] == "Your name is Anna."
     assert all(isinstance(token, int) for token in whole["context"])
@@ -46,7 +46,9 @@ def test_context_goes_on_with_the_conversation(client: httpx.Client) -> None:
     first = ask(client).json()
     second = ask(client, prompt="Thank you", context=first["context"]).json()
     assert second["context"][: len(first["context"])] == first["context"]
-    assert second["prompt_eval_count"] < len(second["context"]) - len(first["context"])
+    cached = second["membank"]["cached_tokens"]
+    assert second["prompt_eval_count"] > cached > 0
+    assert second["prompt_eval_count"] - cached < len(second["context"]) - len(first["context"])
     assert ask(client, context=[10**6]).status_code == 400
     assert ask(client, context=["a"]).status_code == 400
 
@@ -85,7 +87,9 @@ def test_a_random_model_fills_its_context(tmp_path: Path, tiny_gguf: Path) -> No
         assert done["done_reason"] == "length"
         assert done["prompt_eval_count"] + done["eval_count"] == 64
         again = client.post("/api/generate", json={**body, "stream": True})
-        assert json.loads(again.text.splitlines()[-1])["prompt_eval_count"] == 1
+        last = json.loads(again.text.splitlines()[-1])
+        assert last["prompt_eval_count"] == done["prompt_eval_count"]
+        assert last["membank"] == {"cached_tokens": done["prompt_eval_count"] - 1}
 
 
 def test_a_model_with_infill_tokens_writes_what_lies_between(tmp_path: Path) -> None:

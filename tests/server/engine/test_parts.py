@@ -98,8 +98,12 @@ def test_a_template_without_system_gets_it_in_the_first_message() -> None:
     )
     said = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
     assert ChatTemplate(source).render(said) == "S\n\nU"
-    with pytest.raises(WireError, match="no system"):
-        ChatTemplate(source).render([{"role": "system", "content": "S"}])
+    assert ChatTemplate(source).render([{"role": "system", "content": "S"}]) == "S"
+
+
+def test_what_a_template_takes_in_no_form_is_refused_with_its_own_words() -> None:
+    with pytest.raises(WireError, match="does not accept these messages: never"):
+        ChatTemplate("{{ raise_exception('never') }}").render([{"role": "system", "content": "S"}])
 
 
 def test_a_template_that_joins_arguments_as_text_gets_them_so() -> None:

@@ -217,7 +217,7 @@ def test_the_prompt_cache_survives(tmp_path: Path, recall_tiny: Path) -> None:
                 }
                 url = running.url if name == "membank" else running.upstream
                 answer = httpx.post(f"{url}/api/chat", json=body, timeout=60).json()
-                evaluated.append(answer["prompt_eval_count"])
+                evaluated.append(answer["prompt_eval_count"] - answer["membank"]["cached_tokens"])
                 history.append(assistant(answer["message"]["content"]))
             counts[name] = evaluated[1:]
         half = slice(9, None)

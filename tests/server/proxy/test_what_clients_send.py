@@ -14,7 +14,7 @@ from support.proxies import Running, engine_of, proxied, user
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 from membank_llama.server.asgi import outward
 from membank_llama.server.proxy import reply_reader
-from membank_llama.server.proxy.chat_requests import ChatReply
+from membank_llama.server.proxy.client_request import ChatReply
 from membank_llama.server.proxy.reply_reader import ReplyReader, reply_of
 
 FACT = "My sister Ana lives in Porto."

@@ -26,7 +26,7 @@ from ..library.served_model import ServedModel
 from ..runtime.generation_service import GenerationService
 from ..runtime.model_pool import PooledModel
 
-VERSION = "0.12.6"
+VERSION = "0.32.0"
 """Clients ask for a version to know what a server can: this is the Ollama whose API is followed here."""
 
 BLOBS = "/api/blobs/"
@@ -64,6 +64,8 @@ def _running(loaded: PooledModel) -> dict[str, Any]:
         "expires_at": durations.rfc3339(loaded.expires_at),
         "size_vram": loaded.vram,
         "context_length": loaded.n_ctx,
+        # for who asks how long a prompt may be: more than what is there is made when it comes
+        "membank": {"most_context": loaded.most},
     }
 
 

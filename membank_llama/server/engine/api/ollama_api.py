@@ -13,7 +13,8 @@ from ..exchange import NDJSON, Exchange
 from ..generation import grammars
 from ..generation.answer import Delta
 from ..generation.conversation_request import ConversationRequest, RawRequest, RequestedModel, conversation
-from ..generation.decode import Tally
+from ..generation.decode import PromptCount, Tally
+from ..generation.logprobs import check_alternatives
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
 from ..generation.sampling_options import SamplingOptions, resolve
@@ -45,8 +46,12 @@ class _ChatFormat:
     def _context(self, tally: Tally) -> dict[str, Any]:
         return {}
 
+    def begin(self, _: PromptCount) -> list[Any]:
+        return []
+
     def piece(self, delta: Delta) -> list[Any]:
-        return [{"model": self.name, "created_at": durations.now(), **self._said(delta), "done": False}]
+        head = {"model": self.name, "created_at": durations.now(), **self._said(delta), "done": False}
+        return [head | _likely(delta)]
 
     def last(self, tally: Tally, load_ns: int) -> list[Any]:
         return [self.whole(Delta(), tally, load_ns)]
@@ -61,10 +66,13 @@ class _ChatFormat:
             **self._context(tally),
             "total_duration": time.perf_counter_ns() - self.began,
             "load_duration": load_ns,
-            "prompt_eval_count": tally.fresh_tokens,
+            "prompt_eval_count": len(tally.prompt),
             "prompt_eval_duration": tally.prompt_ns,
             "eval_count": len(tally.tokens),
             "eval_duration": tally.eval_ns,
+            # what Ollama does not tell: how much of the prompt was there already
+            "membank": {"cached_tokens": tally.cached_tokens},
+            **_likely(delta),
         }
 
     def idle(self, reason: str) -> Any:
@@ -86,6 +94,10 @@ class _GenerateFormat(_ChatFormat):
         return {} if self.raw else {"context": [*tally.prompt, *tally.tokens]}
 
 
+def _likely(delta: Delta) -> dict[str, Any]:
+    return {"logprobs": [one.shown() for one in delta.logprobs]} if delta.logprobs else {}
+
+
 @dataclass(frozen=True)
 class _Common:
     """What every request says beside its words."""
@@ -96,17 +108,29 @@ class _Common:
     stream: bool
     think: Think
     grammar: str | None
+    truncate: bool
+    alternatives: int | None
 
 
 async def _common(service: GenerationService, x: Exchange, verb: str) -> _Common:
     body = x.body
     name = fields.model_name(body)
     stream, keep_alive = fields.flag(body, "stream", True), durations.keep_alive(body.get("keep_alive"))
-    think, given = Think.parse(body.get("think")), fields.mapping(body, "options")
+    think, given = _think(body.get("think")), fields.mapping(body, "options")
+    truncate = fields.flag(body, "truncate", True)
+    # an answer ends where its context does: what was said before is not pushed out for it
+    fields.flag(body, "shift", True)
+    likely = check_alternatives(fields.flag(body, "logprobs", False), fields.integer(body, "top_logprobs"))
     grammar = await asyncio.to_thread(grammars.of_format, body.get("format"))
     target = await service.find_writing(name, verb)
     think.check(target.facts, name)
-    return _Common(target, resolve(target.served.parameters, given), keep_alive, stream, think, grammar)
+    options = resolve(target.served.parameters, given)
+    return _Common(target, options, keep_alive, stream, think, grammar, truncate, likely)
+
+
+def _think(value: Any) -> Think:
+    """From a request's `think`; of Ollama's levels, no template of ours knows the highest."""
+    return Think.parse("high" if value == "max" else value)
 
 
 async def _idle(service: GenerationService, x: Exchange, shape: _ChatFormat, common: _Common) -> None:
@@ -137,6 +161,8 @@ async def chat(service: GenerationService, x: Exchange) -> None:
         grammar=common.grammar,
         tools=tools,
         think=common.think,
+        truncate=common.truncate,
+        alternatives=common.alternatives,
     )
     await service.answer(ask, common.options.num_ctx, common.keep_alive, x, shape, common.stream)
 
@@ -167,22 +193,39 @@ async def generate(service: GenerationService, x: Exchange) -> None:
     if not prompt and not suffix:
         await _idle(service, x, shape, common)
         return
-    ask: ConversationRequest | RawRequest
     if raw or template or suffix:
-        ask = RawRequest(
-            target=common.target,
-            prompt=prompt,
-            options=common.options,
-            grammar=common.grammar,
-            suffix=suffix,
-            before=context,
-        )
+        ask = _continued(common, prompt, suffix, context)
     else:
-        said = conversation(common.target, [{"role": "user", "content": prompt}], system=system, fresh=not context)
-        ask = ConversationRequest(
-            common.target, said, common.options, common.grammar, think=common.think, before=context
-        )
+        ask = _spoken(common, prompt, system, context)
     await service.answer(ask, common.options.num_ctx, common.keep_alive, x, shape, common.stream)
+
+
+def _continued(common: _Common, prompt: str, suffix: str, context: list[int]) -> ConversationRequest | RawRequest:
+    """Text to go on with as it is."""
+    return RawRequest(
+        target=common.target,
+        prompt=prompt,
+        options=common.options,
+        grammar=common.grammar,
+        suffix=suffix,
+        before=context,
+        alternatives=common.alternatives,
+    )
+
+
+def _spoken(common: _Common, prompt: str, system: str, context: list[int]) -> ConversationRequest:
+    """A prompt as what a person says."""
+    said = [{"role": "user", "content": prompt}]
+    return ConversationRequest(
+        target=common.target,
+        messages=conversation(common.target, said, system=system, fresh=not context),
+        options=common.options,
+        grammar=common.grammar,
+        think=common.think,
+        before=context,
+        truncate=common.truncate,
+        alternatives=common.alternatives,
+    )
 
 
 def _context(body: Any) -> list[int]:

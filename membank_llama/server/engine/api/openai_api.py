@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from ..exchange import SSE, Exchange
 from ..generation import grammars
 from ..generation.answer import Delta
 from ..generation.conversation_request import ConversationRequest, RawRequest, conversation
-from ..generation.decode import Tally
+from ..generation.decode import PromptCount, Tally
+from ..generation.logprobs import check_alternatives
 from ..generation.message_format import template_messages
 from ..generation.reasoning import Think
 from ..generation.sampling_options import SamplingOptions, resolve
@@ -61,10 +62,15 @@ class _ChatFormat:
         return message
 
     def _choice(self, delta: Delta, reason: str | None, *, chunk: bool) -> dict[str, Any]:
-        return {"index": 0, "delta" if chunk else "message": self._said(delta), "finish_reason": reason}
+        made = {"index": 0, "delta" if chunk else "message": self._said(delta), "finish_reason": reason}
+        likely = [one.shown() for one in delta.logprobs]
+        return made | ({"logprobs": {"content": likely, "refusal": None}} if likely else {})
 
     def _reason(self, tally: Tally) -> str:
         return "tool_calls" if self.called else tally.reason
+
+    def begin(self, _: PromptCount) -> list[Any]:
+        return []
 
     def piece(self, delta: Delta) -> list[Any]:
         frame = self._frame([self._choice(delta, None, chunk=True)], chunk=True)
@@ -110,10 +116,18 @@ def _call(call: ToolCall, index: int) -> dict[str, Any]:
     return {"id": call.id, "index": index, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _options(parameters: Mapping[str, Any], body: Mapping[str, Any]) -> SamplingOptions:
+def openai_options(
+    parameters: Mapping[str, Any],
+    body: Mapping[str, Any],
+    limits: Sequence[str] = ("max_completion_tokens", "max_tokens"),
+) -> SamplingOptions:
+    """The options of a request, whose longest answer is under the first of `limits` that it has.
+
+    Raises:
+        WireError: a value is of the wrong type or out of range.
+    """
     given: dict[str, Any] = {name: body[name] for name in _SAME if body.get(name) is not None}
-    limit = fields.integer(body, "max_completion_tokens")
-    limit = fields.integer(body, "max_tokens") if limit is None else limit
+    limit = next((found for name in limits if (found := fields.integer(body, name)) is not None), None)
     if limit is not None:
         given["num_predict"] = limit
     # OpenAI's defaults, which Ollama keeps to on this API unless the Modelfile says otherwise
@@ -132,7 +146,12 @@ def _format(body: Mapping[str, Any]) -> str | None:
     raise WireError(400, f"response_format must be text, json_object or json_schema, not {kind[:40]!r}")
 
 
-def _think(body: Mapping[str, Any]) -> Think:
+def openai_think(body: Mapping[str, Any]) -> Think:
+    """How much is to be thought, from a request's effort.
+
+    Raises:
+        WireError: an effort that does not exist.
+    """
     effort = fields.text(fields.mapping(body, "reasoning"), "effort") or fields.text(body, "reasoning_effort")
     if not effort:
         return Think()
@@ -141,8 +160,12 @@ def _think(body: Mapping[str, Any]) -> Think:
     return Think.parse("high" if effort in ("xhigh", "max") else effort)
 
 
-def _tools(body: Mapping[str, Any], template: str | None) -> Tools | None:
-    given, choice = fields.objects(body, "tools"), body.get("tool_choice")
+def chosen_tools(given: Sequence[Mapping[str, Any]], choice: Any, template: str | None) -> Tools | None:
+    """The tools of a request, and whether one of them has to be called.
+
+    Raises:
+        WireError: the choice is none of those that there are, or a tool is malformed.
+    """
     if not given or choice == "none":
         return None
     only: str | None = None
@@ -163,17 +186,21 @@ async def chat_completions(service: GenerationService, x: Exchange) -> None:
     said, stream = template_messages(fields.objects(body, "messages")), fields.flag(body, "stream", False)
     if not said:
         raise WireError(400, "[] is too short - 'messages'")
-    shape, think = _ChatFormat(name, usage=_wants_usage(body)), _think(body)
+    shape, think = _ChatFormat(name, usage=_wants_usage(body)), openai_think(body)
+    likely = check_alternatives(fields.flag(body, "logprobs", False), fields.integer(body, "top_logprobs"))
     grammar = await asyncio.to_thread(_format, body)
     target = await service.find_writing(name, "chat")
     ask = ConversationRequest(
         target=target,
         messages=conversation(target, said),
-        options=_options(target.served.parameters, body),
+        options=openai_options(target.served.parameters, body),
         grammar=grammar,
-        tools=await asyncio.to_thread(_tools, body, target.facts.template),
+        tools=await asyncio.to_thread(
+            chosen_tools, fields.objects(body, "tools"), body.get("tool_choice"), target.facts.template
+        ),
         # an effort is a wish here: clients send it to every model
         think=think if target.facts.thinks else Think(),
+        alternatives=likely,
     )
     await service.answer(ask, ask.options.num_ctx, None, x, shape, stream)
 
@@ -189,7 +216,7 @@ async def completions(service: GenerationService, x: Exchange) -> None:
     echo = prompt if fields.flag(body, "echo", False) else ""
     shape, stream = _CompletionFormat(name, usage=_wants_usage(body), echo=echo), fields.flag(body, "stream", False)
     target = await service.find_writing(name, "generate")
-    ask = RawRequest(target, prompt, _options(target.served.parameters, body), None, suffix)
+    ask = RawRequest(target, prompt, openai_options(target.served.parameters, body), None, suffix)
     await service.answer(ask, ask.options.num_ctx, None, x, shape, stream)
 
 

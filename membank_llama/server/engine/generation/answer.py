@@ -12,9 +12,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from threading import Event
 
+from membank_llama.core.thoughts import THINK, ThoughtTag, is_quoted_so_far
+
 from .decode import Tally, generate_text
 from .generation_context import GenerationContext
-from .reasoning import CLOSE, OPEN, Trimmer
+from .logprobs import TokenLogprob
+from .reasoning import Trimmer
 from .sampling_options import SamplingOptions
 from .tool_calls import ToolCall, Tools
 
@@ -23,18 +26,20 @@ _MOST_RUNS = 32
 
 @dataclass(frozen=True)
 class Delta:
-    """What is new: a piece of the answer, of the thought before it, or calls."""
+    """What is new: a piece of the answer, of the thought before it, or calls; and how likely its tokens were."""
 
     content: str = ""
     thinking: str = ""
     calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
 class GenerationPlan:
     """What to answer and how.
 
-    `thinks`: thoughts are told apart. `shows`: and given out. `opened`: the prompt ends within one.
+    `thinks`: thoughts are told apart, by the model's `tag`. `shows`: and given out. `opened`: the prompt ends within
+    one.
     """
 
     tokens: Sequence[int]
@@ -44,30 +49,33 @@ class GenerationPlan:
     thinks: bool = False
     shows: bool = True
     opened: bool = False
+    tag: ThoughtTag = THINK
 
 
-def write_answer(model: GenerationContext, plan: GenerationPlan, cancelled: Event) -> Iterator[Delta | Tally]:
-    """Deltas as they come, then the tally.
+def write_answer(
+    model: GenerationContext, plan: GenerationPlan, cancelled: Event, tally: Tally | None = None
+) -> Iterator[Delta | Tally]:
+    """Deltas as they come, then the tally; that of the caller is kept up to date.
 
     Raises:
         WireError: the prompt does not fit, or a grammar can't be read.
         AbandonedError: nobody waits any more.
     """
     model.threads(plan.options.num_thread)
-    runs = _Runs(model, plan, cancelled)
+    runs = _Runs(model, plan, cancelled, Tally() if tally is None else tally)
     yield from runs.all()
     yield runs.tally
 
 
 class _Runs:
-    def __init__(self, model: GenerationContext, plan: GenerationPlan, cancelled: Event) -> None:
+    def __init__(self, model: GenerationContext, plan: GenerationPlan, cancelled: Event, tally: Tally) -> None:
         self._model, self._plan, self._cancelled = model, plan, cancelled
         self._prompt = list(plan.tokens)
         self._start = 0
         self._said = ""
-        self._limit = self._bare = self._done = self._fresh = False
+        self._limit = self._bare = self._done = self._fresh = self._spoken = False
         self._watch: list[str] = []
-        self.tally = Tally()
+        self.tally = tally
 
     def all(self) -> Iterator[Delta]:
         plan = self._plan
@@ -77,6 +85,8 @@ class _Runs:
             yield from self._peek()
         if self._limit:
             return
+        if plan.grammar or (plan.tools and plan.tools.forced):
+            self._begin_answer()
         if plan.tools is not None and plan.tools.forced:
             yield from self._forced(plan.tools)
         else:
@@ -100,49 +110,60 @@ class _Runs:
         self._prompt += tokens if said == text else self._model.tokenize(text, whole=False)
 
     def _think(self) -> Iterator[Delta]:
-        trimmer = Trimmer()
-        for text in self._run([CLOSE]):
-            thought = trimmer.push(text)
-            if thought and self._plan.shows:
-                yield Delta(thinking=thought)
-        if self.tally.watched:
-            self._advance(self._said + CLOSE)
-        else:
-            self._limit = True
+        trimmer, end = Trimmer(), self._plan.tag.closing
+        for _ in range(_MOST_RUNS):
+            for text in self._run([end]):
+                yield from self._thought(trimmer.push(text))
+            if not self.tally.watched:
+                self._limit = True
+                return
+            self._advance(self._said + end)
+            if not is_quoted_so_far(self._said):
+                return
+            # it thinks about the tag
+            yield from self._thought(trimmer.push(end))
+
+    def _thought(self, text: str) -> Iterator[Delta]:
+        if text and self._plan.shows:
+            yield Delta(thinking=text)
 
     def _peek(self) -> Iterator[Delta]:
         """See whether a thought comes first; if not, nothing was said."""
-        begun = len(self.tally.tokens)
-        with closing(self._run([OPEN])) as pieces:  # type: ignore[type-var]
+        begun, opening = len(self.tally.tokens), self._plan.tag.opening
+        with closing(self._run([opening])) as pieces:  # type: ignore[type-var]
             for _ in pieces:
                 if self._said.strip():
                     break
-        if self.tally.watched == OPEN and not self._said.strip():
-            self._advance(self._said + OPEN)
+        if self.tally.watched == opening and not self._said.strip():
+            self._advance(self._said + opening)
             yield from self._think()
         else:
-            del self.tally.tokens[begun:]
+            self.tally.forget(begun)
             self._limit = False
+
+    def _begin_answer(self) -> None:
+        """What an answer begins with where its first token has to be one of a grammar's."""
+        if self._plan.thinks and self._plan.tag.answer:
+            self._prompt += self._model.tokenize(self._plan.tag.answer, whole=False)
 
     def _words(self) -> Iterator[Delta]:
         plan, tools = self._plan, self._plan.tools
-        self._watch = [OPEN] if plan.thinks and not plan.opened and plan.grammar is None else []
+        self._watch = [plan.tag.opening, *plan.tag.frames] if plan.thinks and plan.grammar is None else []
         if tools is not None:
             self._watch.append(tools.style.opener)
         self._fresh = plan.thinks or tools is not None
-        spoken = False
         for _ in range(_MOST_RUNS):
             trimmer = Trimmer(head=self._fresh, tail=tools is not None)
-            for text in self._heard(None if spoken else tools):
+            for text in self._heard(None if self._spoken else tools):
                 shown = trimmer.push(text)
                 if shown:
-                    spoken = True
+                    self._spoken = True
                     yield Delta(content=shown)
             if not self.tally.watched and not self._bare:
                 if trimmer.held:
                     yield Delta(content=trimmer.held)
                 return
-            spoken = self._fresh = True
+            self._fresh = True
             yield from self._turn()
             if self._limit or self._done:
                 return
@@ -151,19 +172,21 @@ class _Runs:
         """What a watched text, or a call without one, leads to."""
         tools, hit = self._plan.tools, self.tally.watched
         if self._bare and tools is not None:
-            del self.tally.tokens[self._start :]
+            self.tally.forget(self._start)
             yield from self._call(tools, tools.bare_grammar)
             self._done = True
             return
         self._advance(self._said + hit)
-        if hit != OPEN and tools is not None:
-            yield from self._call(tools, tools.grammar)
-            self._done = not self.tally.watched
+        if hit in self._plan.tag.frames:
             return
-        self._watch.remove(OPEN)
-        if self._said.strip():
+        if hit != self._plan.tag.opening and tools is not None:
+            yield from self._call(tools, tools.grammar)
+            self._done, self._spoken = not self.tally.watched, True
+            return
+        if self._spoken:
+            self._watch.remove(hit)
             self._fresh = False
-            yield Delta(content=OPEN)
+            yield Delta(content=hit)
         else:
             yield from self._think()
 

@@ -2,13 +2,13 @@
 
 What templates expect beside messages and tools is what `transformers` gives them: `raise_exception`,
 `strftime_now`, a `tojson` that escapes nothing, trimmed blocks. A GGUF without a template is written to in
-ChatML. A template that refuses a system message gets it at the head of the first user message instead.
+ChatML. Messages that a template refuses are laid out anew until it takes them (core/message_layouts.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from membank_llama.core.message_layouts import TemplateMessage, first_accepted, of_system_or_tool
+
 from ...asgi import WireError, outward
 
-TemplateMessage = Mapping[str, Any]
 _FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 CHATML = (
@@ -68,48 +69,30 @@ class ChatTemplate:
         messages, prefill = list(messages), ""
         if len(messages) > 1 and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
             prefill = str(messages.pop()["content"])
-        failures: list[Exception] = []
-        for variant in _variants(messages):
-            # absent and None differ to some templates, each in its own way
-            extras: list[dict[str, Any]] = [{"tools": list(tools)}] if tools else [{"tools": None}, {}]
+        # absent and None differ to some templates, each in its own way
+        extras: list[dict[str, Any]] = [{"tools": list(tools)}] if tools else [{"tools": None}, {}]
+
+        def run(layout: Sequence[TemplateMessage]) -> str:
+            failures: list[Exception] = []
             for extra in extras:
                 try:
-                    return self._run(variant, {**given, **extra}) + prefill
+                    return self._run(layout, {**given, **extra})
                 except _FAILURES as exc:
                     failures.append(exc)
-        raise WireError(400, f"the model's chat template does not accept these messages: {failures[0]}") from failures[
-            0
-        ]
+            raise failures[0]
+
+        try:
+            return first_accepted(messages, run, str, _FAILURES, of_system_or_tool) + prefill
+        except _FAILURES as exc:
+            raise WireError(400, f"the model's chat template does not accept these messages: {exc}") from exc
 
     def _run(self, messages: Sequence[TemplateMessage], given: Mapping[str, Any]) -> str:
         try:
             template = _compiled(self._source)
         except TemplateError as exc:
-            raise WireError(500, f"the model's chat template can't be read: {outward(exc)}") from exc
+            raise WireError(
+                500,
+                f"the model's chat template can't be read: {outward(exc)}; "
+                "choose another file of this model, or send the prompt raw",
+            ) from exc
         return template.render({**self._given, **given, "messages": messages, "add_generation_prompt": True})
-
-
-def _variants(messages: list[TemplateMessage]) -> Iterator[list[TemplateMessage]]:
-    """The messages, then what a template may want instead: arguments as text, no system message."""
-    folded = _fold_system(messages)
-    for some in (messages, folded):
-        if some is not None:
-            yield some
-            if any(message.get("tool_calls") for message in some):
-                yield [_with_text_arguments(message) for message in some]
-
-
-def _with_text_arguments(message: TemplateMessage) -> TemplateMessage:
-    calls = [
-        {**call, "function": {**call["function"], "arguments": _tojson(call["function"]["arguments"])}}
-        for call in message.get("tool_calls", ())
-    ]
-    return {**message, "tool_calls": calls} if calls else message
-
-
-def _fold_system(messages: Sequence[TemplateMessage]) -> list[TemplateMessage] | None:
-    """The system message as the head of the first user message; None where there is nothing to fold."""
-    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
-        return None
-    head = {**messages[1], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
-    return [head, *messages[2:]]

@@ -15,6 +15,7 @@ from threading import Event
 
 from ...asgi import AbandonedError, WireError
 from .generation_context import GenerationContext
+from .logprobs import TokenLogprob, read_logprobs
 from .sampler import Sampler
 from .sampling_options import SamplingOptions
 
@@ -23,7 +24,8 @@ from .sampling_options import SamplingOptions
 class Tally:
     """What an answer came to. Durations in nanoseconds.
 
-    `reason`: ``"stop"`` at its end or a stop string, ``"length"`` where it was cut, ``"watch"`` at a watched text.
+    `reason`: ``"stop"`` at its end or a stop string (`stopped_at`), ``"length"`` where it was cut, ``"watch"`` at a
+    watched text. `alternatives`: so many are kept beside each token's probability; None: no probabilities.
     """
 
     cached_tokens: int = 0
@@ -34,6 +36,27 @@ class Tally:
     tokens: list[int] = field(default_factory=list)
     reason: str = "stop"
     watched: str = ""
+    stopped_at: str = ""
+    alternatives: int | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    def take(self, model: GenerationContext, token: int) -> None:
+        """Count a token that was chosen and is not evaluated yet."""
+        self.tokens.append(token)
+        if self.alternatives is not None and not model.ends(token):
+            self.logprobs.append(read_logprobs(model, token, self.alternatives))
+
+    def forget(self, begun: int) -> None:
+        """Take back the tokens from the one numbered `begun` on."""
+        del self.tokens[begun:], self.logprobs[begun:]
+
+
+@dataclass(frozen=True)
+class PromptCount:
+    """What a prompt came to: its tokens, and those of them that the cache held."""
+
+    total: int
+    cached: int
 
 
 def longest_overlap(text: str, words: Sequence[str]) -> int:
@@ -126,7 +149,7 @@ def _answer(
             raise AbandonedError
         started = time.perf_counter_ns()
         token = sampler.next()
-        tally.tokens.append(token)
+        tally.take(model, token)
         if model.ends(token):
             tally.reason = "stop"
             tally.eval_ns += time.perf_counter_ns() - started
@@ -146,3 +169,4 @@ def _answer(
     if gate.hit is not None:
         watched = gate.hit in watch
         tally.reason, tally.watched = ("watch", gate.hit) if watched else ("stop", "")
+        tally.stopped_at = "" if watched else gate.hit

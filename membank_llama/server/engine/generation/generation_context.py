@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_threads, quiet
 from membank_llama.core.errors import ModelError
+from membank_llama.core.thoughts import tag_of
 
 from ...asgi import AbandonedError
 from .grammars import GrammarConstraint, follower
@@ -31,6 +32,7 @@ from .template_process import TemplateProcess
 _BATCH = 512
 _NULL = -1
 _PLAIN = 8
+_SPARING = 0.75
 # control tokens that a reader of the answer has to see
 _SHOWN = frozenset(
     b"<think> </think> <tool_call> </tool_call> [TOOL_CALLS] [ARGS] <|python_tag|> <|tool_call|> <|/tool_call|> "
@@ -54,13 +56,19 @@ class GenerationContext:
         n_ctx: tokens the context holds, prompt and answer together.
         n_threads: None: half the processors.
         n_gpu_layers: -1 for all.
+        most: what the context may grow to; None: it does not.
 
     Raises:
         ModelFileError: the file is damaged, or llama.cpp can't load it.
         ModelError: there is no memory for the context.
     """
 
-    def __init__(self, path: Path, *, n_ctx: int, n_threads: int | None, n_gpu_layers: int) -> None:
+    def __init__(
+        self, path: Path, *, n_ctx: int, n_threads: int | None, n_gpu_layers: int, most: int | None = None
+    ) -> None:
+        self.most = max(n_ctx, most or 0)
+        self.ctx: Any = None
+        self._held: list[int] = []
         self._stack = ExitStack()
         self._model = LoadedModel(path, n_gpu_layers=n_gpu_layers)
         self._stack.callback(self._model.close)
@@ -69,28 +77,28 @@ class GenerationContext:
         self._follower = follower()
         self._stack.callback(self._follower.close)
         self._n_threads = n_threads or default_threads()
+        self._n_gpu_layers = n_gpu_layers
+        self._stack.callback(self._free)
         try:
-            self.ctx = self._open(n_ctx)
-            self._look(n_ctx, n_gpu_layers)
+            self._open(n_ctx)
+            self._look()
         except BaseException:
             self.close()
             raise
 
-    def _look(self, n_ctx: int, n_gpu_layers: int) -> None:
+    def _look(self) -> None:
         """What the model is and takes."""
         self.vocab = llama_cpp.llama_model_get_vocab(self._model.handle)
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
-        # llama.cpp rounds up; nobody gets more than was asked for
-        self.n_ctx = min(n_ctx, int(llama_cpp.llama_n_ctx(self.ctx)))
-        self.nbytes = int(llama_cpp.llama_model_size(self._model.handle)) + self._cache_bytes(self.n_ctx)
-        self.vram = int(self.nbytes * self._share(n_gpu_layers))
-        self._held: list[int] = []
+        tag = tag_of(self.meta("tokenizer.chat_template"))
+        self._shown = _SHOWN if tag is None else _SHOWN | {token.encode() for token in tag.tokens}
         self.bos = self._text(llama_cpp.llama_vocab_bos(self.vocab))
         self.eos = self._text(llama_cpp.llama_vocab_eos(self.vocab))
 
-    def _open(self, n_ctx: int) -> Any:
+    def _open(self, n_ctx: int, share: float = 1.0) -> None:
+        """Make a context, which may take that `share` of the memory that is free."""
         free = available_memory()
-        if free is not None and self._is_plain() and self._cache_bytes(n_ctx) > free:
+        if free is not None and self._is_plain(loosely=share < 1) and self._cache_bytes(n_ctx) > share * free:
             raise _no_memory(n_ctx)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx
@@ -101,8 +109,33 @@ class GenerationContext:
             ctx = llama_cpp.llama_init_from_model(self._model.handle, params)
         if not ctx:
             raise _no_memory(n_ctx)
-        self._stack.callback(llama_cpp.llama_free, ctx)
-        return ctx
+        self.ctx, self._held = ctx, []
+        # llama.cpp rounds up; nobody gets more than was asked for
+        self.n_ctx = min(n_ctx, int(llama_cpp.llama_n_ctx(ctx)))
+        self.nbytes = int(llama_cpp.llama_model_size(self._model.handle)) + self._cache_bytes(self.n_ctx)
+        self.vram = int(self.nbytes * self._share(self._n_gpu_layers))
+
+    def _free(self) -> None:
+        if self.ctx is not None:
+            llama_cpp.llama_free(self.ctx)
+            self.ctx = None
+
+    def grow(self, n_ctx: int) -> None:
+        """Have a context of so many tokens, or of what there is memory for, in place of a smaller one and all it held.
+
+        Raises:
+            ModelError: there is no memory even for what there was.
+        """
+        before, size = self.n_ctx, min(n_ctx, self.most)
+        self._free()
+        while size > before:
+            try:
+                self._open(size, share=_SPARING)
+                return
+            except ModelError:
+                # not tried again at every turn: each try costs what the cache holds
+                self.most = size = size // 2
+        self._open(before)
 
     def _cache_bytes(self, n_ctx: int) -> int:
         heads = self._number("attention.head_count") or 1
@@ -120,11 +153,14 @@ class GenerationContext:
         value = self._model.meta(f"{self._model.architecture}.{key}") or ""
         return int(value) if value.isascii() and value.isdigit() else 0
 
-    def _is_plain(self) -> bool:
-        """Whether the cache lies in main memory and holds all tokens in all layers, so that its size is known."""
+    def _is_plain(self, *, loosely: bool) -> bool:
+        """Whether the cache lies in main memory and holds all tokens in all layers, so that its size is known.
+
+        `loosely`: or no more than that.
+        """
         saves = ("attention.sliding_window", "attention.kv_lora_rank", "ssm.state_size")
         on_gpu = llama_cpp.llama_supports_gpu_offload()
-        return not (on_gpu or self._model.is_recurrent or any(self._number(key) for key in saves))
+        return not on_gpu and (loosely or not (self._model.is_recurrent or any(self._number(key) for key in saves)))
 
     def _text(self, token: int) -> str:
         if token == _NULL:
@@ -146,10 +182,11 @@ class GenerationContext:
             return tokens[1:]
         return tokens
 
-    def exceeds(self, text: str) -> bool:
+    def exceeds(self, text: str, n_ctx: int | None = None) -> bool:
         """Whether a text is certainly longer than the context, told by its bytes: nothing of it is tokenized."""
+        held = n_ctx or self.n_ctx
         # few texts get to the second question, which looks through the whole vocabulary once
-        return len(text) > _PLAIN * self.n_ctx and len(text.encode()) > self._model.tokenizer.longest * self.n_ctx
+        return len(text) > _PLAIN * held and len(text.encode()) > self._model.tokenizer.longest * held
 
     def constraint(self, grammar: str, cancelled: Event) -> GrammarConstraint:
         """A grammar over this model's vocabulary; the one before it is given up."""
@@ -161,11 +198,15 @@ class GenerationContext:
         if plain:
             return plain
         shown = self._piece(token, special=True)
-        return shown if shown in _SHOWN else b""
+        return shown if shown in self._shown else b""
 
     def spell(self, tokens: Sequence[int]) -> str:
         """The text of tokens, control tokens and all."""
         return b"".join(self._piece(token, special=True) for token in tokens).decode("utf-8", "replace")
+
+    def spelling(self, token: int) -> bytes:
+        """The bytes of a token, of a control token too."""
+        return self._piece(token, special=True)
 
     def _piece(self, token: int, *, special: bool) -> bytes:
         size = 64
@@ -193,6 +234,9 @@ class GenerationContext:
 
     def threads(self, count: int | None) -> None:
         """Threads for the next evaluations; None: as it was loaded."""
+        if self.ctx is None:
+            # the memory for it was gone once
+            self._open(self.n_ctx)
         number = max(1, min(count, 2 * (os.cpu_count() or 1))) if count and count > 0 else self._n_threads
         llama_cpp.llama_set_n_threads(self.ctx, number, number)
 

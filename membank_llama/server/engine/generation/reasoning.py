@@ -1,4 +1,4 @@
-"""What a model thinks before it answers: the tags around it, and who asked for it.
+"""What a model thinks before it answers: who asked for it, and how it is given out (tags: core/thoughts.py).
 
 `think` is true, false, or a level; unset, a model that can think does, as with Ollama. The white space that
 models put around a thought belongs to neither thought nor answer.
@@ -13,7 +13,6 @@ from membank_llama.gguf.capabilities import ModelFacts
 
 from ...asgi import WireError
 
-OPEN, CLOSE = "<think>", "</think>"
 _LEVELS = ("low", "medium", "high")
 
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from membank_llama.core.child_process import ChildError, ChildProcess, Flag
+from membank_llama.core.message_layouts import TemplateMessage
 
 from ...asgi import AbandonedError, WireError
-from .chat_template import ChatTemplate, TemplateMessage
+from .chat_template import ChatTemplate
 
 SECONDS = 3.0
 MEMORY = 640 * 1024 * 1024

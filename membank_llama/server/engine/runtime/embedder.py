@@ -25,7 +25,7 @@ class Embedder:
         except OSError as exc:
             raise ModelFileError(f"{path} cannot be read: {exc.strerror or exc}") from exc
         self._adapter = LlamaCppAdapter(path, n_threads=n_threads, n_gpu_layers=n_gpu_layers, window=n_ctx)
-        self.n_ctx = n_ctx
+        self.n_ctx = self.most = n_ctx
         self.vram = 0
 
     def count(self, text: str) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any, Protocol, TypeVar
 
@@ -21,9 +21,8 @@ from ...asgi import AbandonedError, WireError, outward
 from ..exchange import Exchange
 from ..generation.answer import Delta, GenerationPlan, write_answer
 from ..generation.conversation_request import RequestedModel
-from ..generation.decode import Tally
+from ..generation.decode import PromptCount, Tally
 from ..generation.generation_context import GenerationContext
-from ..generation.tool_calls import ToolCall
 from ..library.catalogue import Catalogue
 from ..library.downloads import Downloads
 from .async_bridge import AsyncBridge, Work
@@ -31,7 +30,7 @@ from .embedder import Embedder
 from .model_pool import LoadRequest, ModelPool, PooledModel
 
 T = TypeVar("T")
-Event_ = Delta | Tally
+Event_ = Delta | PromptCount | Tally
 
 
 class GenerationRequest(Protocol):
@@ -39,14 +38,17 @@ class GenerationRequest(Protocol):
 
     @property
     def target(self) -> RequestedModel: ...
+    @property
+    def alternatives(self) -> int | None: ...
     def plan(self, model: GenerationContext, cancelled: Event | None = None) -> GenerationPlan: ...
 
 
 class AnswerFormat(Protocol):
-    """How an API shows an answer: pieces of a stream, its end, or all at once."""
+    """How an API shows an answer: pieces of a stream, its beginning and end, or all at once."""
 
     kind: str
 
+    def begin(self, counted: PromptCount) -> list[Any]: ...
     def piece(self, delta: Delta) -> list[Any]: ...
     def last(self, tally: Tally, load_ns: int) -> list[Any]: ...
     def whole(self, delta: Delta, tally: Tally, load_ns: int) -> Any: ...
@@ -136,29 +138,54 @@ def _work(ask: GenerationRequest) -> Any:
         def work(cancelled: Event) -> Iterator[Event_]:
             if not isinstance(native, GenerationContext):
                 raise WireError(400, f'"{ask.target.name}" does not support generate')
-            yield from write_answer(native, ask.plan(native, cancelled), cancelled)
+            tally = Tally(alternatives=ask.alternatives)
+            yield from _counted(write_answer(native, ask.plan(native, cancelled), cancelled, tally), tally)
 
         return work
 
     return on
 
 
+def _counted(answer: Iterator[Delta | Tally], tally: Tally) -> Iterator[Event_]:
+    """An answer with what its prompt came to ahead of it, and each token's probability with the text it became."""
+    counted, shown = False, 0
+    with closing(answer):  # type: ignore[type-var]
+        for event in answer:
+            if not counted:
+                counted = True
+                yield PromptCount(len(tally.prompt), tally.cached_tokens)
+            fresh, shown = tuple(tally.logprobs[shown:]), len(tally.logprobs)
+            if isinstance(event, Delta):
+                yield replace(event, logprobs=fresh) if fresh else event
+            elif fresh:
+                yield Delta(logprobs=fresh)
+    yield tally
+
+
 async def _send_stream(x: Exchange, events: AsyncBridge[Event_], shape: AnswerFormat, load_ns: int) -> None:
     async for event in events:
-        pieces = shape.last(event, load_ns) if isinstance(event, Tally) else shape.piece(event)
-        for piece in pieces:
+        for piece in _pieces(event, shape, load_ns):
             await x.push(piece, shape.kind)
     await x.end()
 
 
+def _pieces(event: Event_, shape: AnswerFormat, load_ns: int) -> list[Any]:
+    if isinstance(event, PromptCount):
+        return shape.begin(event)
+    return shape.last(event, load_ns) if isinstance(event, Tally) else shape.piece(event)
+
+
 async def _send_whole(x: Exchange, events: AsyncBridge[Event_], shape: AnswerFormat, load_ns: int) -> None:
-    content, thinking, tally = [], [], Tally()
-    calls: list[ToolCall] = []
+    deltas, tally = [], Tally()
     async for event in events:
         if isinstance(event, Tally):
             tally = event
-        else:
-            content.append(event.content)
-            thinking.append(event.thinking)
-            calls.extend(event.calls)
-    await x.reply(shape.whole(Delta("".join(content), "".join(thinking), tuple(calls)), tally, load_ns))
+        elif isinstance(event, Delta):
+            deltas.append(event)
+    whole = Delta(
+        "".join(one.content for one in deltas),
+        "".join(one.thinking for one in deltas),
+        tuple(call for one in deltas for call in one.calls),
+        tuple(likely for one in deltas for likely in one.logprobs),
+    )
+    await x.reply(shape.whole(whole, tally, load_ns))

@@ -69,6 +69,11 @@ class PooledModel:
         return self.native.vram if self.native is not None else 0
 
     @property
+    def most(self) -> int:
+        """Tokens of context that it may grow to for a request that names none."""
+        return self.native.most if self.native is not None else self.n_ctx
+
+    @property
     def expires_at(self) -> float | None:
         """Seconds since 1970; None: never."""
         if self.keep_alive < 0:
@@ -161,6 +166,8 @@ class ModelPool:
         loaded.stream = None
         if loaded.state != BUSY:
             return
+        if loaded.native is not None:
+            loaded.n_ctx = max(loaded.n_ctx, loaded.native.n_ctx)
         loaded.state, loaded.idle_since = IDLE, time.monotonic()
         self._dispatch()
         self._settle(loaded)
@@ -239,13 +246,20 @@ class ModelPool:
         ticket.granted.set_result(loaded)
 
     def _fits(self, loaded: PooledModel, request: LoadRequest) -> bool:
-        same = loaded.request.served.digest == request.served.digest
-        return same and self._context(request) == loaded.n_ctx
+        if loaded.request.served.digest != request.served.digest:
+            return False
+        wanted = self._context(request)
+        # one that has grown, or that somebody asked for, serves those who name none too
+        return loaded.n_ctx == wanted or (request.n_ctx is None and loaded.n_ctx > wanted)
 
     def _context(self, request: LoadRequest) -> int:
         trained = request.facts.n_ctx_train
         size = request.n_ctx or self._settings.n_ctx or min(4096, trained or 4096)
         return min(size, trained) if trained else size
+
+    def _most(self, request: LoadRequest) -> int | None:
+        """What a context may grow to; None where the server has said how large it is."""
+        return request.facts.n_ctx_train if self._settings.n_ctx is None else None
 
     def _start(self, task: object) -> None:
         running: asyncio.Task[None] = asyncio.get_running_loop().create_task(task)  # type: ignore[arg-type]
@@ -265,7 +279,11 @@ class ModelPool:
                 loaded.native = Embedder(path, n_threads, n_gpu_layers, loaded.n_ctx)
             else:
                 loaded.native = GenerationContext(
-                    path, n_ctx=loaded.n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers
+                    path,
+                    n_ctx=loaded.n_ctx,
+                    n_threads=n_threads,
+                    n_gpu_layers=n_gpu_layers,
+                    most=self._most(request),
                 )
 
         async def load() -> None:

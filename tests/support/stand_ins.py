@@ -1,0 +1,156 @@
+"""An upstream that speaks every API and says what a test wants, whole and streamed, and keeps what it was sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+CALL = {"name": "read_file", "arguments": {"path": "notes.txt"}}
+"""What it calls where a test wants a call of a tool."""
+
+
+class StandIn:
+    """Says `said`, one after the other, then "Noted."; None is a call of a tool."""
+
+    def __init__(self, *said: str | None) -> None:
+        self.said: list[str | None] = list(said)
+        self.seen: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+
+    async def close(self) -> None:
+        return
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        path = scope["path"]
+        if scope["method"] != "POST":
+            await _send(send, 404, "application/json", b"{}")
+            return
+        asked = json.loads(body)
+        self.seen.append(asked)
+        self.paths.append(path)
+        if path.endswith("/count_tokens"):
+            await _send(send, 200, "application/json", json.dumps({"input_tokens": len(body)}).encode())
+            return
+        said = self.said.pop(0) if self.said else "Noted."
+        streamed = bool(asked.get("stream", path in ("/api/chat", "/api/generate")))
+        kind, answer = ANSWERS[path](said, streamed)
+        await _send(send, 200, kind, answer)
+
+
+async def _send(send: Any, status: int, kind: str, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind.encode())]})
+    for at in range(0, len(body), 37):
+        # cut anywhere, as networks do
+        await send({"type": "http.response.body", "body": body[at : at + 37], "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _lines(*parts: Mapping[str, Any]) -> tuple[str, bytes]:
+    return "application/x-ndjson", b"".join(json.dumps(part).encode() + b"\n" for part in parts)
+
+
+def _events(*parts: Mapping[str, Any], named: bool = True) -> tuple[str, bytes]:
+    made = b""
+    for part in parts:
+        made += f"event: {part['type']}\n".encode() if named else b""
+        made += b"data: " + json.dumps(part).encode() + b"\n\n"
+    return "text/event-stream", made
+
+
+def _whole(part: Mapping[str, Any]) -> tuple[str, bytes]:
+    return "application/json", json.dumps(part).encode()
+
+
+def _ollama_chat(said: str | None, streamed: bool) -> tuple[str, bytes]:
+    message: dict[str, Any] = {"role": "assistant", "content": said or ""}
+    if said is None:
+        message["tool_calls"] = [{"function": CALL}]
+    done = {"message": {"role": "assistant", "content": ""}, "done": True}
+    return _lines({"message": message, "done": False}, done) if streamed else _lines({"message": message, "done": True})
+
+
+def _generate(said: str | None, streamed: bool) -> tuple[str, bytes]:
+    done = {"response": "", "done": True}
+    return _lines({"response": said, "done": False}, done) if streamed else _lines({"response": said, "done": True})
+
+
+def _openai_chat(said: str | None, streamed: bool) -> tuple[str, bytes]:
+    message: dict[str, Any] = {"role": "assistant", "content": said}
+    if said is None:
+        function = {"name": CALL["name"], "arguments": json.dumps(CALL["arguments"])}
+        message["tool_calls"] = [{"index": 0, "id": "call_1", "type": "function", "function": function}]
+    if not streamed:
+        return _whole({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    kind, made = _events(
+        {"choices": [{"index": 0, "delta": message, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        named=False,
+    )
+    return kind, made + b"data: [DONE]\n\n"
+
+
+def _completions(said: str | None, streamed: bool) -> tuple[str, bytes]:
+    choice = {"index": 0, "text": said, "finish_reason": "stop"}
+    return _events({"choices": [choice]}, named=False) if streamed else _whole({"choices": [choice]})
+
+
+def _llama_server(said: str | None, streamed: bool) -> tuple[str, bytes]:
+    if not streamed:
+        return _whole({"content": said, "stop": True})
+    return _events({"content": said, "stop": False}, {"content": "", "stop": True}, named=False)
+
+
+def _anthropic(said: str | None, streamed: bool) -> tuple[str, bytes]:
+    call = {"type": "tool_use", "id": "toolu_1", "name": CALL["name"], "input": CALL["arguments"]}
+    block = call if said is None else {"type": "text", "text": said}
+    reason = "tool_use" if said is None else "end_turn"
+    if not streamed:
+        return _whole({"type": "message", "role": "assistant", "content": [block], "stop_reason": reason})
+    piece = json.dumps(CALL["arguments"])
+    delta: dict[str, Any] = {"type": "text_delta", "text": said}
+    if said is None:
+        delta = {"type": "input_json_delta", "partial_json": piece}
+    empty = {**call, "input": {}} if said is None else {"type": "text", "text": ""}
+    return _events(
+        {"type": "message_start", "message": {"type": "message", "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": empty},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": reason}},
+        {"type": "message_stop"},
+    )
+
+
+def _responses(said: str | None, streamed: bool) -> tuple[str, bytes]:
+    item: dict[str, Any] = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": said}]}
+    if said is None:
+        arguments = json.dumps(CALL["arguments"])
+        item = {"type": "function_call", "call_id": "call_1", "name": CALL["name"], "arguments": arguments}
+    response = {"object": "response", "status": "completed", "output": [item]}
+    if not streamed:
+        return _whole(response)
+    delta = [{"type": "response.output_text.delta", "delta": said}] if said else []
+    return _events(
+        {"type": "response.created", "response": {"object": "response", "status": "in_progress", "output": []}},
+        *delta,
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": response},
+    )
+
+
+Answer = Callable[[str | None, bool], tuple[str, bytes]]
+ANSWERS: dict[str, Answer] = {
+    "/api/chat": _ollama_chat,
+    "/api/generate": _generate,
+    **dict.fromkeys(("/v1/chat/completions", "/chat/completions", "/api/v0/chat/completions"), _openai_chat),
+    **dict.fromkeys(("/v1/completions", "/completions", "/api/v0/completions"), _completions),
+    "/completion": _llama_server,
+    **dict.fromkeys(("/v1/messages", "/messages"), _anthropic),
+    **dict.fromkeys(("/v1/responses", "/responses"), _responses),
+}
