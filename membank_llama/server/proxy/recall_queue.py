@@ -4,8 +4,8 @@ Python runs one thread at a time, so that recalls side by side would only take t
 under way at a time; where it takes longer than it may, it is left behind and another thread goes on, up to `WORKERS`.
 
 The deadline of a recall counts from when it begins, as what stands before it says nothing of what it needs. How long
-it may stand in line is bounded all the same, `PATIENCE` deadlines: with one for what was just said to be stored, and its
-own, nobody waits for more than six. What waits together is encoded together, ahead of the recalls one by one.
+it may stand in line is bounded all the same, `PATIENCE` deadlines: with one for what was just said to be stored, and
+its own, nobody waits for more than six. What waits together is encoded together, ahead of the recalls one by one.
 """
 
 from __future__ import annotations
