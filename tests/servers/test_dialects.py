@@ -32,7 +32,6 @@ class Dialect:
         reply: the text in an answer.
         piece: the text in an event of a stream; empty where there is none.
         events: the kinds of events that a stream must have, where it names them.
-        served: whether the proxy gives it a memory.
     """
 
     path: str
@@ -40,7 +39,6 @@ class Dialect:
     reply: Callable[[dict[str, Any]], str]
     piece: Callable[[dict[str, Any]], str]
     events: tuple[str, ...] = ()
-    served: bool = True
 
 
 def _chat(text: str) -> dict[str, Any]:
@@ -101,17 +99,15 @@ _RESPONSES = ("response.created", "response.output_text.delta", "response.comple
 DIALECTS = (
     Dialect("/v1/chat/completions", _chat, _of_choice, _of_delta),
     Dialect("/v1/completions", _prompt, _of_text, _of_text),
-    # the proxy lets these by without a memory so far
-    Dialect("/chat/completions", _chat, _of_choice, _of_delta, served=False),
-    Dialect("/completion", _completion, _of_content, _of_content, served=False),
-    Dialect("/completions", _completion, _of_content, _of_content, served=False),
-    Dialect("/v1/messages", _chat, _of_message, _of_block, _ANTHROPIC, served=False),
-    Dialect("/v1/responses", _responses, _of_output, _of_output_delta, _RESPONSES, served=False),
-    Dialect("/responses", _responses, _of_output, _of_output_delta, _RESPONSES, served=False),
+    Dialect("/chat/completions", _chat, _of_choice, _of_delta),
+    Dialect("/completion", _completion, _of_content, _of_content),
+    Dialect("/completions", _completion, _of_content, _of_content),
+    Dialect("/v1/messages", _chat, _of_message, _of_block, _ANTHROPIC),
+    Dialect("/v1/responses", _responses, _of_output, _of_output_delta, _RESPONSES),
+    Dialect("/responses", _responses, _of_output, _of_output_delta, _RESPONSES),
 )
 BOTH = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-SERVED = pytest.mark.parametrize("dialect", [d for d in DIALECTS if d.served], ids=lambda d: d.path)
-NOT_SERVED = pytest.mark.parametrize("dialect", [d for d in DIALECTS if not d.served], ids=lambda d: d.path)
+EACH = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.path)
 
 
 def ask(client: httpx.Client, dialect: Dialect, text: str, *, streamed: bool) -> tuple[str, httpx.Headers]:
@@ -171,7 +167,7 @@ def told_and_asked_again(
 
 
 @BOTH
-@SERVED
+@EACH
 def test_told_restarted_asked(
     tmp_path: Path, smollm2_server: str, recall_tiny: Path, dialect: Dialect, streamed: bool
 ) -> None:
@@ -184,7 +180,7 @@ def test_told_restarted_asked(
     assert prompt.index(FACT) < prompt.index(QUESTION)
 
 
-@SERVED
+@EACH
 def test_a_model_that_can_answers_from_it(
     tmp_path: Path, qwen_server: str, recall_tiny: Path, dialect: Dialect
 ) -> None:
@@ -192,7 +188,7 @@ def test_a_model_that_can_answers_from_it(
     assert "Porto" in said
 
 
-@SERVED
+@EACH
 def test_without_a_memory_where_none_is_wanted(
     tmp_path: Path, smollm2_server: str, recall_tiny: Path, dialect: Dialect
 ) -> None:
@@ -202,15 +198,3 @@ def test_without_a_memory_where_none_is_wanted(
         bare = client.post(dialect.path, json=dialect.request(QUESTION), headers={"x-membank": "off"})
         assert bare.headers["x-membank"] == "off"
         assert FACT not in prompt_of(smollm2_server)
-
-
-@BOTH
-@NOT_SERVED
-def test_what_has_no_memory_yet_is_passed_on(
-    tmp_path: Path, smollm2_server: str, recall_tiny: Path, dialect: Dialect, streamed: bool
-) -> None:
-    with started(tmp_path, "--upstream", smollm2_server, "--encoder", recall_tiny) as (_, client):
-        said, headers = ask(client, dialect, QUESTION, streamed=streamed)
-        assert said.strip()
-        assert "x-membank-memories" not in headers
-        assert QUESTION in prompt_of(smollm2_server)
