@@ -32,9 +32,7 @@ class UpstreamHead:
     status: int
     headers: Lines
     keeps_alive: bool
-    length: int | None
-    """Bytes of the body; None where its end is marked."""
-    chunked: bool
+    """Whether the connection stays open after it."""
 
 
 class _Answer:
@@ -47,6 +45,7 @@ class _Answer:
     def __init__(self, *, bodiless: bool) -> None:
         self.head: UpstreamHead | None = None
         self.ended = False
+        self.ends_with_connection = False
         self.is_followed = False
         """Whether there was more after its end."""
         self._bodiless = bodiless
@@ -68,7 +67,9 @@ class _Answer:
         except BrokenError as exc:
             error = exc
         except httptools.HttpParserError as exc:
-            error = BrokenError(f"it does not speak HTTP/1.1 as it should: {exc.__context__ or exc}")
+            # what a callback raises comes as the context of another error
+            ours = exc.__context__
+            error = ours if isinstance(ours, BrokenError) else BrokenError(f"it does not speak HTTP/1.1: {exc}")
         body = b"".join(self._body)
         self._body.clear()
         if self.ended:
@@ -86,8 +87,7 @@ class _Answer:
             raise BrokenError("it answers what was not asked")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head is None:
-            self._headers.append((name.lower(), value.rstrip(b" \t")))
+        self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         headers, self._headers = self._headers, []
@@ -105,12 +105,8 @@ class _Answer:
             return
         # an older program knows no chunks; and where chunks are announced that do not come, llhttp waits for them
         unsure = bool(codings) and (version == "1.0" or self._bodiless)
-        keeps = self._parser.should_keep_alive() and not unsure
-        if self._bodiless or status in (204, 304):
-            length: int | None = 0
-        else:
-            length = next((int(value) for name, value in headers if name == b"content-length"), None)
-        self.head = UpstreamHead(status, headers, keeps, length, chunked=bool(codings) and length is None)
+        self.head = UpstreamHead(status, headers, self._parser.should_keep_alive() and not unsure)
+        self.ends_with_connection = not codings and all(name != b"content-length" for name, _ in headers)
         self.ended = self._bodiless
 
     def on_message_complete(self) -> None:
@@ -226,9 +222,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = True
         self._writable.set()
         answer = self._answer
-        head = answer.head if answer is not None else None
-        if answer is not None and head is not None and head.length is None and not head.chunked and exc is None:
-            # it ends with the connection
+        if answer is not None and answer.ends_with_connection and exc is None:
             answer.ended = True
         elif not self._ended and self._error is None:
             self._error = BrokenError(str(exc) if exc else "the connection was closed before the answer was whole")

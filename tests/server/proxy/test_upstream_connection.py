@@ -37,7 +37,7 @@ BROKEN = {
     "HTTP/0.9": b"HTTP/0.9 200 OK\r\nContent-Length: 0\r\n\r\n",
     "a relative of HTTP": b"RTSP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
     "an empty line first": b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-    "no status": b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n",
+    "no status": b"HTTP/1.1 000 OK\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n",
     "a length and chunks": OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
     "chunks and a length": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
     "the same length twice": OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
@@ -76,16 +76,19 @@ BROKEN = {
     "a size with a prefix": CHUNKED + b"0x2\r\nhi\r\n0\r\n\r\n",
     "no size": CHUNKED + b"\r\nhi\r\n0\r\n\r\n",
     "a chunk that goes on": CHUNKED + b"2\r\nhippo\r\n0\r\n\r\n",
+    "an end in the middle": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
+    "an end within a chunk": CHUNKED + b"5\r\nhel",
+    "nothing": b"",
+}
+TOO_LONG = {
     "a head without end": b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 70_000,
     "a head of many lines": OK + b"X-A: bcd\r\n" * 10_000 + b"Content-Length: 0\r\n\r\n",
     "early hints without end": b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" * 3000,
     "a chunk of which much is said": CHUNKED + b"2;x=" + b"y" * 200_000,
     "a trailer without end": CHUNKED + b"2\r\nhi\r\n0\r\nX-B: " + b"c" * 200_000,
-    "another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
-    "an end in the middle": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
-    "an end within a chunk": CHUNKED + b"5\r\nhel",
-    "nothing": b"",
 }
+OTHER = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"
+OTHER_OF_THE_CONNECTION = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
 
 
 def answered(
@@ -144,6 +147,19 @@ def test_an_answer_is_whole_wherever_it_is_cut(data: bytes, body: bytes, keeps: 
 def test_what_is_broken_is_refused(data: bytes, size: int) -> None:
     with pytest.raises(BrokenError):
         answered(data, max(size, len(data) // 1000), body_of)
+
+
+@pytest.mark.parametrize("size", [3, 1 << 20])
+@pytest.mark.parametrize("data", TOO_LONG.values(), ids=TOO_LONG)
+def test_what_does_not_end_is_not_waited_for(data: bytes, size: int) -> None:
+    with pytest.raises(BrokenError, match="too long"):
+        answered(data, max(size, len(data) // 1000), body_of)
+
+
+@pytest.mark.parametrize("data", [OTHER, OTHER_OF_THE_CONNECTION])
+def test_another_protocol_is_not_spoken(data: bytes) -> None:
+    with pytest.raises(BrokenError, match=r"\Ait wants to speak something else"):
+        answered(data + OK + b"Content-Length: 0\r\n\r\n", 1 << 20, body_of)
 
 
 def test_one_without_a_length_ends_with_the_connection() -> None:
