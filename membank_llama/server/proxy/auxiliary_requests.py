@@ -14,8 +14,8 @@ from ..asgi import Scope, header
 from . import auxiliary_phrases as say
 from .client_request import ChatRequest, RequestShape
 
-_MARKS = ("x-openai-subagent", "x-openai-memgen-request")
-"""Headers of Codex."""
+_MARKS = ("x-openai-subagent", "x-openai-memgen-request", "x-claude-code-agent-id")
+"""Headers of Codex and of Claude Code."""
 _MOST_SEARCHED = 64 * 1024
 _LONGEST_INSTRUCTIONS = 6000
 """Characters; the instructions of an agent at its work are longer, and speak of everything."""
@@ -62,7 +62,7 @@ def is_auxiliary(request: ChatRequest, client: str = "") -> bool:
         return _is_about_all(last) or _ends_in_an_order(request)
     if say.WORDED.search(users[0][: say.BEGINNING]):
         return True
-    if client and say.AGENTS.search(client) and 0 < len(shape.system) < _LONGEST_INSTRUCTIONS:
+    if client and say.AGENTS.search(client) and 0 < len(shape.system) < _LONGEST_INSTRUCTIONS and not shape.tools:
         return True
     return _asks_about_a_chat(shape, "\n".join(users), last)
 
