@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 # Virtual machines may show AMX and refuse it: llama.cpp compiled for the very processor then dies with SIGILL
 PORTABLE = $(shell grep -qs amx_tile /proc/cpuinfo && echo -DGGML_NATIVE=OFF)
 
-.PHONY: demo test attack test-npm check bench train picture format clean
+.PHONY: demo test attack test-npm servers check bench train picture format clean
 
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ test-npm: $(STAMP)  ## clients from npm; says so where there is no npm
 		npm install --prefix tests/npm --no-package-lock --no-audit --no-fund --silent && \
 		$(BIN)/python -m pytest tests/npm; \
 	else echo "skipped the clients from npm: there is no npm here"; fi
+
+servers: $(STAMP)  ## llama.cpp's own llama-server for tests/servers, compiled once into ~/.cache/membank-servers
+	$(BIN)/python tests/servers/build_llama_server.py
 
 check: $(STAMP)  ## style, types, floors
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Requests that clients make for themselves, and turns of people in the same clients: who is stored and given memory.
 
-    python benchmarks/side_requests.py [--half a|b] [--encoder GGUF] [--wrong] [--json FILE]
+    python benchmarks/side_requests.py [--half a|b|c] [--encoder GGUF] [--wrong] [--json FILE]
 
 `side_requests/` holds requests in the shape in which clients send them, written by hand after the clients' public
 sources: titles, tags, follow-ups, search queries, summaries, sub-agents, probes, completions of code (`side`), and what
@@ -10,7 +10,8 @@ the stand-in was sent and what was stored.
 
 Side requests must leave nothing and be given nothing. Of turns the person's words must be stored and nothing else of
 what a client puts around them, and where something in the bank belongs to them they must be given it. `--wrong` names
-the requests that went wrong. Half a is for looking at while the proxy is worked on, half b to judge by.
+the requests that went wrong. Sets a and b are for looking at while the proxy is worked on. Set c was written by
+somebody who had not seen how requests are told apart, and is there to judge by: its rows are not looked at.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from membank_llama.memory.text_splitting import clean_text
 from membank_llama.server.proxy.app import Proxy
 from membank_llama.server.proxy.proxy_memory import ProxyMemory
 
-HALVES = ("a", "b")
+HALVES = ("a", "b", "c")
 CONTEXT = 65_536
 DEADLINE = 30.0
 QUERY_CHARACTERS = 2000

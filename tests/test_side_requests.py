@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-HALVES = ("a", "b")
+HALVES = ("a", "b", "c")
 
 
 @pytest.fixture(scope="module")

@@ -146,7 +146,8 @@ def _without_tools(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]
 
 def _in_words(message: TemplateMessage) -> TemplateMessage:
     if message["role"] in _RESULTS:
-        return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
+        given = "\n".join(content_texts(message["content"]))
+        return {"role": "user", "content": f"<tool_response>\n{given}\n</tool_response>"}
     if not message.get("tool_calls"):
         return message
     calls = []
@@ -155,7 +156,7 @@ def _in_words(message: TemplateMessage) -> TemplateMessage:
         told = {"name": function.get("name"), "arguments": _as_object(function.get("arguments"))}
         calls.append(f"<tool_call>{_as_text(told)}</tool_call>")
     made = {key: value for key, value in message.items() if key != "tool_calls"}
-    return {**made, "content": "\n".join([*([message["content"]] if message["content"] else []), *calls])}
+    return {**made, "content": "\n".join([*filter(None, content_texts(message["content"])), *calls])}
 
 
 def _argument_forms(messages: list[TemplateMessage]) -> Iterator[list[TemplateMessage]]:

@@ -27,6 +27,7 @@ from membank_llama.recall.signals import Weights
 from membank_llama.store.bank_files import temporary_directory
 from membank_llama.store.database import Database
 from membank_llama.store.encoding import encoded_by
+from membank_llama.store.maintenance import compact
 from membank_llama.store.memory_writer import ModelCard, tell_again
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
@@ -47,7 +48,7 @@ WEIGHTS = "weights"
 
 
 class MemBank(BankEditing):
-    """A bank of memories, made by one model.
+    """A bank of memories, made by one model. One that holds none yet takes the model that comes.
 
     Args:
         adapter: encodes texts; None to read and search by words only.
@@ -91,6 +92,8 @@ class MemBank(BankEditing):
             self.path = Path(path)
             self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
             stack.callback(self._store.close)
+            if adapter is not None and not repair:
+                compact.adopt(self._store, adapter)
             self.use(adapter)
             self._stack = stack.pop_all()
         if adapter is not None and not repair:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import filterfalse
 
 import numpy as np
@@ -21,6 +22,9 @@ from .relevance_gate import Verdict
 
 SAME = 0.9
 """The cosine from which on two memories of the same words say the same."""
+
+MOST_TEXTS, MOST_CHARACTERS = 8192, 1000
+"""Texts whose words are kept in mind, and the longest of them: the same ones are found over and over."""
 
 _FILLERS = frozenset(
     {
@@ -100,15 +104,21 @@ def collapsed(texts: Sequence[str], vectors: Vector | None) -> list[int]:
     places: list[int] = []
     first: dict[tuple[str, ...], int] = {}
     for place, text in enumerate(texts):
-        plain = text.lower() if text.isascii() else folded(text)
-        words = WORD.findall(_ASIDE.sub(" ", plain))
-        # each once: "I told you: allergic to peanuts, I am"
-        key = tuple(dict.fromkeys(filterfalse(_FILLERS.__contains__, words)))
+        key = _said_once(text) if len(text) <= MOST_CHARACTERS else _said(text)
         other = first.setdefault(key, place) if key else place
         if other != place and vectors is not None and float(vectors[other] @ vectors[place]) < SAME:
             other = place
         places.append(other)
     return places
+
+
+def _said(text: str) -> tuple[str, ...]:
+    """The words of a text but for fillers, each once: "I told you: allergic to peanuts, I am"."""
+    plain = text.lower() if text.isascii() else folded(text)
+    return tuple(dict.fromkeys(filterfalse(_FILLERS.__contains__, WORD.findall(_ASIDE.sub(" ", plain)))))
+
+
+_said_once = lru_cache(maxsize=MOST_TEXTS)(_said)
 
 
 def diversified(scores: Vector, vectors: Vector, count: int, diversity: float) -> list[int]:

@@ -77,9 +77,10 @@ class Weights:
 
 def default_weights(tokens: bool) -> Weights:
     """Of a bank that keeps tokens, or of one that keeps vectors alone."""
-    return WITH_TOKENS if tokens else Weights()
+    return WITH_TOKENS if tokens else WITHOUT_TOKENS
 
 
+WITHOUT_TOKENS = Weights()
 WITH_TOKENS = Weights(
     dense=0.5, nearby_dense=0.4, words=0.32, nearby_words=0.4, tokens=1.0, nearby_tokens=0.75, session=0.2, time=9.0,
     speaker=1.9, asks=-1.3,

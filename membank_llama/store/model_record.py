@@ -43,6 +43,15 @@ def recorded_model(path: Path) -> dict[str, Any] | None:
         raise BankCorruptError(f"what {path} records of the model that made it is damaged ({exc})") from exc
 
 
+def is_empty(path: Path) -> bool:
+    """Whether there is no bank, or one without a memory: it takes whatever model comes.
+
+    Raises:
+        BankError: what is there is no bank, or cannot be read.
+    """
+    return not _read(path, lambda database: database.scalar("SELECT EXISTS (SELECT 1 FROM memories)"))
+
+
 def is_outdated(path: Path) -> bool:
     """Whether a bank is of an earlier format, which can be read only after it was opened for writing once.
 

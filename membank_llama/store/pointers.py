@@ -22,6 +22,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from membank_llama.hgns.hierarchy import HGNSHierarchy
 
 POINTER_BYTES = 64
 POINTER_VERSION = 1
+MOST_UNPACKED = 8192
+"""Pointers that are kept as they were read."""
 
 _LAYOUT = struct.Struct("<32sQ8sIIHBBHH")
 _DTYPES = {"float32": 1, "digits": 2, "selection": 3, "axes": 4, "tokens": 5, "int8": 6}
@@ -152,9 +155,10 @@ def pack_many(
 
 def unpack_many(records: Iterable[bytes]) -> list[PointerRecord]:
     """`PointerRecord.unpack` of each, and as it raises."""
-    return [_unpacked(record) for record in records]
+    return list(map(_unpacked, records))
 
 
+@lru_cache(maxsize=MOST_UNPACKED)
 def _unpacked(data: bytes) -> PointerRecord:
     if not isinstance(data, bytes) or len(data) != POINTER_BYTES:
         raise BankCorruptError(f"a pointer is {POINTER_BYTES} bytes, got {str(data)[:20]!r}; run `membank verify`")

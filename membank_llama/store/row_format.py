@@ -10,12 +10,16 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from membank_llama.core.errors import BankCorruptError
 from membank_llama.core.provenance import KEY, provenance_of
 from membank_llama.core.text_features import acts_of, speaker_of
 from membank_llama.core.types import Memory, NewMemory
+
+MOST_CHECKED, MOST_CHARACTERS = 8192, 1000
+"""Rows that are known to be whole, and the longest text of one: the same ones are found over and over."""
 
 CHECKED = (
     "id, text, text_hash, role, namespace, conversation, created_at, source, metadata, pinned, expires_at, seen, "
@@ -66,19 +70,36 @@ def memories_of(rows: Iterable[Sequence[Any]]) -> list[Memory]:
     return [_memory_of(row) for row in rows]
 
 
+def _check(row: Sequence[Any]) -> None:
+    """Raises BankCorruptError where a row, with its checksum, is not what was stored."""
+    *fields, _ = row
+    memory_id, text, digest, metadata, expires = fields[0], fields[1], fields[2], fields[8], fields[10]
+    try:
+        if not is_whole(row) or not all(map(isinstance, fields, _KINDS)) or digest != text_hash(text):
+            raise damaged(memory_id)
+        known = {} if metadata == "{}" else json.loads(metadata)
+    except (ValueError, RecursionError) as exc:
+        raise damaged(memory_id) from exc
+    if not (isinstance(known, dict) and all(map(math.isfinite, (fields[6], fields[12], expires or 0)))):
+        raise damaged(memory_id)
+
+
+@lru_cache(maxsize=MOST_CHECKED)
+def _check_once(row: tuple[Any, ...], kinds: tuple[type, ...]) -> None:
+    """`_check`, and not again where the same row was whole before; equal values of other kinds are not the same."""
+    _check(row)
+
+
 def _memory_of(row: Sequence[Any]) -> Memory:
     *fields, _, slot = row
     memory_id, text, digest, role, namespace, conversation, created, source, metadata, pinned, expires = fields[:11]
     told = fields[12]
-    try:
-        if not is_whole(row[:-1]) or not all(map(isinstance, fields, _KINDS)) or digest != text_hash(text):
-            raise damaged(memory_id)
-        # as it is of most memories
-        known = {} if metadata == "{}" else json.loads(metadata)
-    except (ValueError, RecursionError) as exc:
-        raise damaged(memory_id) from exc
-    if not (isinstance(known, dict) and math.isfinite(created) and math.isfinite(told) and math.isfinite(expires or 0)):
-        raise damaged(memory_id)
+    if isinstance(text, str) and len(text) <= MOST_CHARACTERS:
+        _check_once(tuple(row[:-1]), tuple(map(type, row)))
+    else:
+        _check(row[:-1])
+    # nobody else's: whoever is given it may change it
+    known = {} if metadata == "{}" else json.loads(metadata)
     return Memory(
         id=memory_id,
         text=text,

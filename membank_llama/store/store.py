@@ -88,7 +88,7 @@ class Store(StoredVectors):
 
     Raises:
         BankLockedError, BankNotFoundError, BankFormatError, BankStorageError: see errors.py.
-        ModelMismatchError: the bank was made by another model.
+        ModelMismatchError: the bank was made by another model; one without memories opens, for `compact.adopt`.
     """
 
     def __init__(
@@ -132,7 +132,8 @@ class Store(StoredVectors):
         made_by = self._recorded_model(model)
         if made_by is not None:
             self.model = made_by
-            if model is not None and model.id != self.model.id and not self._repair:
+            is_empty = not self.read_only and not self.registry.count_vectors()
+            if model is not None and model.id != self.model.id and not self._repair and not is_empty:
                 raise ModelMismatchError(
                     f"{self.path} was made by {self.model.name} ({self.model.id}, {self.model.dim} dimensions), not by "
                     f"{model.name} ({model.id}, {model.dim} dimensions). Open it with the model that made it, or move "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -9,16 +10,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from rich.console import Console
 from support.banks import open_bank
 from support.hostile_gguf import STRING, changed
 from support.terminals import environment, membank
 
-from membank_llama.cli.chat_session import ChatSession, ReplyOptions
+from membank_llama.cli import terminal
+from membank_llama.cli.chat_session import ChatSession, ReplyOptions, SessionReply
 from membank_llama.cli.terminal_chat import HELP, Chat, _interrupts, _Slash
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.llama_with_memory import Llama
@@ -239,3 +242,34 @@ def test_completion_offers_commands_and_nothing_else() -> None:
     assert offered("/re") == ["/recall"]
     assert offered("/recall h") == []
     assert offered("hello /re") == []
+
+
+class Thinker:
+    """A conversation that thinks before it speaks."""
+
+    memory = None
+    max_tokens = 8
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def ask(self, text: str, show: Any, stopped: Any, show_thought: Any) -> SessionReply:
+        for piece in ("\n", "Hm, ", "Oslo."):
+            show_thought(piece)
+        if self.words:
+            show(self.words)
+        return SessionReply(self.words, "stop", 0, None)
+
+
+@pytest.mark.parametrize("words", ["Garage 12.", ""])
+def test_thoughts_are_dim_in_a_terminal_and_not_piped_on(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    for in_terminal in (True, False):
+        written = io.StringIO()
+        console = Console(file=written, force_terminal=in_terminal, color_system="standard", width=60)
+        monkeypatch.setattr(terminal, "out", console)
+        monkeypatch.setattr(terminal, "err", Console(file=io.StringIO()))
+        Chat(cast(Any, Thinker(words)), None)._say("Which garage is mine?")
+        shown = written.getvalue()
+        assert ("\x1b[2mHm," in shown, "Oslo" in shown) == (in_terminal, in_terminal)
+        assert words in shown.replace("\x1b[2mHm", "")
+        assert not words or not in_terminal or "Oslo.\x1b[0m\nGarage" in shown

@@ -14,6 +14,7 @@ import pytest
 from support.banks import DIM, FACTS, numbered, open_bank, python, texts
 
 from membank_llama.adapters.hashing import MockAdapter
+from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
 from membank_llama.core.errors import (
     BankClosedError,
     BankLockedError,
@@ -226,10 +227,29 @@ def test_read_only(tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
-    open_bank(tmp_path, 64).close()
+    with open_bank(tmp_path, 64) as bank:
+        bank.ingest(FACTS[0])
     for read_only in (False, True):
         with pytest.raises(ModelMismatchError, match=r"mock-1-64.*mock-1-32"):
             open_bank(tmp_path, 32, read_only=read_only)
+
+
+def test_a_bank_that_holds_nothing_takes_the_model_that_comes(tmp_path: Path, recall_tiny: Path) -> None:
+    with open_bank(tmp_path, 64) as bank:
+        (stored,) = bank.ingest_many([FACTS[0]])
+        bank.forget([stored.memory_id])
+    with pytest.raises(ModelMismatchError):
+        open_bank(tmp_path, 32, read_only=True)
+    with LlamaCppAdapter(recall_tiny, n_threads=1) as tiny:
+        for adapter in (MockAdapter(32), tiny, MockAdapter(64)):
+            with MemBank(adapter, tmp_path) as bank:
+                assert bank.model.id == adapter.model_id()
+                assert bank.count() == 0
+    with open_bank(tmp_path, 64) as bank:
+        bank.ingest(FACTS[1])
+        assert bank.recall(FACTS[1], 1)[0].text == FACTS[1]
+        assert bank.verify().problems == ()
+    assert len(list(tmp_path.glob("activations-*.bin"))) == 1
 
 
 def test_a_second_writer_is_refused_by_name(tmp_path: Path) -> None:

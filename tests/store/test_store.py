@@ -167,14 +167,18 @@ def test_one_writer_and_any_number_of_readers(store: Store) -> None:
 
 
 def test_a_failed_open_gives_the_lock_back(tmp_path: Path) -> None:
-    open_store(tmp_path).close()
+    store = open_store(tmp_path)
+    store.add(numbered(1), unit_vectors(1))
+    store.close()
     with pytest.raises(ModelMismatchError):
         open_store(tmp_path, DIM * 2)
     open_store(tmp_path).close()
 
 
 def test_another_model_is_named(tmp_path: Path) -> None:
-    Store(tmp_path, ModelCard("sha-1", "Small Model", DIM)).close()
+    store = Store(tmp_path, ModelCard("sha-1", "Small Model", DIM))
+    store.add(numbered(1), unit_vectors(1))
+    store.close()
     with pytest.raises(ModelMismatchError) as caught:
         Store(tmp_path, ModelCard("sha-2", "Large Model", 2 * DIM))
     for part in ("Small Model", "sha-1", "Large Model", "sha-2", "membank reencode"):

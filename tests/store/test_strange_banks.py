@@ -17,8 +17,8 @@ from support.banks import DIM, open_bank
 from support.damage import change, copy_of, everything, make_bank, record, use_it_all
 from support.terminals import Membank
 
-from membank_llama.adapters.ollama_client import same_address
-from membank_llama.cli.commands.encoders import serving_encoder
+from membank_llama.adapters.served import same_address
+from membank_llama.cli.commands.served_encoders import AtHand, serving_encoder
 from membank_llama.cli.last_recall import history_file, load_recall, scrub
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankStorageError
 from membank_llama.store.schema import LAZY, MIGRATIONS, VERSION
@@ -290,7 +290,7 @@ def test_nothing_is_sent_to_an_address_that_only_the_bank_names(
     assert not _Ollama.said, "it was asked all the same"
     # it is the upstream, or the person says so
     for ref, upstream in ((None, somewhere.replace("127.0.0.1", "localhost") + "/"), (f"{somewhere}#embed", "")):
-        with serving_encoder(bank, ref, upstream, None, None, 0) as adapter:
+        with serving_encoder(bank, ref, AtHand(upstream, None, 1)) as adapter:
             assert adapter.model_id() == card["id"]
 
 

@@ -29,7 +29,7 @@ from .options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+    from membank_llama.adapters.base import ModelAdapter
     from membank_llama.memory.prompt_injection import MemoryOptions
 
 DEFAULT_TEMPERATURE = 0.7
@@ -127,7 +127,7 @@ def _opened(
             return
         card = recorded_model(bank)
         threads, gpu_layers = options["n_threads"], options["n_gpu_layers"]
-        adapter: LlamaCppAdapter | None = None
+        adapter: ModelAdapter | None = None
         if encoder is not None or (card is not None and not made_by(card, path)):
             adapter = encoder_for(bank, encoder, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
         if adapter is not None:

@@ -1,25 +1,24 @@
 """Which model encodes for a bank: the one that is named, the one that made it, or the best at hand.
 
-A bank remembers the file of the model that made it and what was captured of it, so a command needs no model named
-as long as that file is where it was. Everything heavy is imported inside the functions: `membank --help` is quick.
+A bank remembers the file of the model that made it and what was captured of it, so a command needs no model named as
+long as that file is where it was. An address names a model that a server has there. Everything heavy is imported inside
+the functions: `membank --help` is quick.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from membank_llama.core.errors import InvalidInputError, MembankError, ModelError
+from membank_llama.core.errors import InvalidInputError, MembankError
 
+from .addresses import is_address, served_model, split_address
 from .options import layer_value
 
 if TYPE_CHECKING:
     from membank_llama.adapters.base import ModelAdapter
     from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
-
-OLLAMA = "http://127.0.0.1:11434"
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,29 @@ def called(path: Path, ref: str) -> str:
     return ref if path.name.startswith("sha256") else path.stem
 
 
+def open_encoder(
+    ref: str,
+    *,
+    threads: int | None = None,
+    gpu_layers: int = 0,
+    card: dict[str, Any] | None = None,
+    wanted: Capture | None = None,
+) -> ModelAdapter:
+    """The same from an address too, as in http://127.0.0.1:8081 or http://127.0.0.1:11434#nomic-embed-text.
+
+    Raises:
+        InvalidInputError: states are wanted of a model that a server has.
+    """
+    if not is_address(ref):
+        return open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
+    if wanted is not None:
+        raise InvalidInputError(
+            f"the server at {ref} gives vectors and no states to choose from; leave "
+            "--layer, --pooling and --template out"
+        )
+    return served_model(*split_address(ref))
+
+
 def encoder_for(
     path: Path,
     ref: str | None,
@@ -110,13 +132,17 @@ def encoder_for(
     gpu_layers: int = 0,
     card: dict[str, Any] | None = None,
     wanted: Capture | None = None,
-) -> LlamaCppAdapter | None:
-    """The model that encodes for a bank: the one named, else the one that made it; None where its file is gone."""
-    from membank_llama.store.model_record import made_by, recorded_model
+) -> ModelAdapter | None:
+    """The model that encodes for a bank: the one named, else the one that made it; None where its file is gone, or the
+    bank holds nothing that words alone would have made."""
+    from membank_llama.adapters.hashing import WORDS_PREFIX, WordsAdapter
+    from membank_llama.store.model_record import is_empty, made_by, recorded_model
 
     card = card or recorded_model(path)
     if ref is not None:
-        return open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
+        return open_encoder(ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
+    if card is not None and card["id"].startswith(WORDS_PREFIX):
+        return None if is_empty(path) or wanted is not None else WordsAdapter(card["dim"])
     source = None if card is None else _own_file(card, path)
     if card is None or source is None or not made_by(card, source):
         return None
@@ -139,104 +165,31 @@ def _own_file(card: dict[str, Any], bank: Path) -> Path | None:
 
 def needed_encoder(
     path: Path, ref: str | None, *, threads: int | None, gpu_layers: int = 0, wanted: Capture | None = None
-) -> LlamaCppAdapter:
+) -> ModelAdapter:
     """The same, for commands that cannot go on without.
 
     Raises:
         InvalidInputError: no model was named and none is known; the message says which to name.
     """
-    from membank_llama.store.model_record import recorded_model
+    from membank_llama.store.model_record import is_empty, recorded_model
 
     card = recorded_model(path)
     adapter = encoder_for(path, ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
     if adapter is not None:
         return adapter
-    if card is None:
+    if card is None or is_empty(path):
         raise InvalidInputError(
-            f"{path} is a new bank: name the model its memories are made with, as in --model model.gguf"
+            f"{path} holds nothing yet: name the model its memories are made with, as in --model model.gguf"
+        )
+    if is_address(card.get("source") or ""):
+        raise InvalidInputError(
+            f"{path} was made by {card['name']}; name it with --model '{card['source'][:300]}', or move to another "
+            "model with: membank reencode MODEL"
         )
     raise InvalidInputError(
         f"{path} was made by {card['name']}, whose file {card.get('source') or '(not recorded)'} is gone or another "
         "one now; say where it is with --model FILE, or move to another model with: membank reencode MODEL"
     )
-
-
-# -- for membank serve
-
-
-def serving_encoder(
-    where: Path, ref: str | None, address: str, behind: Any, threads: int | None, gpu_layers: int
-) -> ModelAdapter:
-    """The encoder named; that of the bank; or the best at hand: an embedding GGUF, a chat GGUF, Ollama's, words."""
-    from membank_llama.adapters import hashing, ollama_client
-    from membank_llama.store.model_record import recorded_model
-
-    card = recorded_model(where)
-    if ref is not None:
-        return _named(ref, address, card, threads, gpu_layers)
-    if card is not None and card["id"].startswith(hashing.WORDS_PREFIX):
-        return hashing.WordsAdapter(card["dim"])
-    if card is not None and card["id"].startswith(ollama_client.PREFIX) and "#" in (card.get("source") or ""):
-        recorded, name = card["source"].split("#", 1)
-        _check_address(where, recorded, name, address or OLLAMA)
-        return ollama_client.OllamaAdapter(recorded, name)
-    if card is not None:
-        return needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers)
-    return _best(address, behind, threads, gpu_layers)
-
-
-def _check_address(where: Path, recorded: str, name: str, given: str) -> None:
-    """What is said goes to whoever encodes it: to no address that only the bank names, which may be a stranger's."""
-    from membank_llama.adapters.ollama_client import same_address
-
-    if not same_address(recorded, given):
-        raise InvalidInputError(
-            f"{where} says that the Ollama at {recorded[:200]} made it, which is not the one at {given}: every "
-            "question and every new memory would be sent there. If that Ollama is yours, say so with: --encoder "
-            f"'{recorded[:200]}#{name[:100]}'; if not, name a model of your own: membank reencode MODEL"
-        )
-
-
-def _named(ref: str, address: str, card: dict[str, Any] | None, threads: int | None, gpu_layers: int) -> ModelAdapter:
-    from membank_llama.adapters.ollama_client import OllamaAdapter
-
-    if ref.startswith(("http://", "https://")) and "#" in ref:
-        return OllamaAdapter(*ref.split("#", 1))
-    try:
-        return open_model(ref, threads=threads, gpu_layers=gpu_layers, card=card)
-    except ModelError:
-        if not address or ref.endswith(".gguf"):
-            raise
-        return OllamaAdapter(address, ref)
-
-
-def _best(address: str, behind: Any, threads: int | None, gpu_layers: int) -> ModelAdapter:
-    from membank_llama.adapters import hashing, ollama_client
-    from membank_llama.adapters.llama_cpp.trial_load import prove
-
-    logger = logging.getLogger("membank_llama")
-    for path, name in _at_hand(behind):
-        try:
-            # nobody chose this file
-            prove(path)
-            return adapter_of(path, path, name, threads=threads, gpu_layers=gpu_layers, card=None, wanted=None)
-        except MembankError as exc:
-            logger.warning("%s cannot encode: %s", name, exc)
-    if address:
-        try:
-            return ollama_client.OllamaAdapter(address)
-        except MembankError as exc:
-            logger.warning("no embedding model of Ollama's: %s", exc)
-    return hashing.WordsAdapter()
-
-
-def _at_hand(behind: Any) -> list[tuple[Path, str]]:
-    """GGUFs that could encode, those made for it first."""
-    from membank_llama.gguf.ollama_store import list_ollama_models
-
-    catalogue = getattr(behind, "catalogue", None)
-    found = list_ollama_models() if catalogue is None else catalogue.models()
-    return sorted(((model.path, model.name) for model in found), key=lambda pair: not embeds(pair[0]))
 
 
 def embeds(path: Path) -> bool:

@@ -12,7 +12,7 @@ from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import BankCorruptError, BankStorageError, InvalidInputError
 
 from .bank_opening import finish, must_exist, open_bank, open_for_looking
-from .encoders import capture_wanted, needed_encoder, open_model
+from .encoders import capture_wanted, needed_encoder, open_encoder
 from .options import (
     BankOption,
     EncoderOption,
@@ -88,7 +88,11 @@ def rebuild(ctx: typer.Context, bank: BankOption = None) -> None:
 def reencode(
     ctx: typer.Context,
     model: Annotated[
-        str | None, typer.Argument(help="The model to move to.", show_default="the one that made the bank")
+        str | None,
+        typer.Argument(
+            help="The model to move to, or the address of a server that has it.",
+            show_default="the one that made the bank",
+        ),
     ] = None,
     bank: BankOption = None,
     layer: LayerOption = None,
@@ -113,7 +117,7 @@ def reencode(
     if model is None:
         adapter = needed_encoder(where, None, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
     else:
-        adapter = open_model(model, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
+        adapter = open_encoder(model, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
     with adapter, open_bank(where, adapter, repair=True) as opened, terminal.progress_bar() as progress:
         opened.reencode(adapter, progress)
         opened.flush(progress)

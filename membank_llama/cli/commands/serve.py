@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +18,11 @@ from membank_llama.core.errors import InvalidInputError, MembankError
 from membank_llama.core.logs import JsonLines, TextLines
 
 from .bank_opening import prepare
-from .encoders import OLLAMA, serving_encoder
 from .options import BankOption, GpuOption, ThreadsOption, WithoutOption, bank_path, provenances
+from .served_encoders import OLLAMA, AtHand, better_than_words, serving_encoder
 
 if TYPE_CHECKING:
-    from membank_llama.adapters.base import ModelAdapter
+    from membank_llama.memory.bank import MemBank
     from membank_llama.memory.prompt_injection import MemoryOptions
     from membank_llama.server.engine.app import Engine
     from membank_llama.server.proxy.app import Proxy
@@ -34,7 +35,8 @@ def serve(
     ctx: typer.Context,
     upstream: Annotated[
         str | None,
-        typer.Option(help="The Ollama to stand in front of.", show_default=f"{OLLAMA}, where no model is named"),
+        typer.Option(help="What to stand in front of: Ollama, llama-server, LM Studio, or another that speaks OpenAI's "
+                     "API.", show_default=f"{OLLAMA}, where no model is named"),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -49,9 +51,13 @@ def serve(
     bank: BankOption = None,
     encoder: Annotated[
         str | None,
-        typer.Option("--encoder", help="What encodes memories: a GGUF, or a model that Ollama has. Default: what made "
-                     "the bank, or the best at hand.", show_default=False),
+        typer.Option("--encoder", help="What encodes memories: a GGUF, a model that Ollama has, or the address of a "
+                     "server that has one. Default: what made the bank, or the best at hand.", show_default=False),
     ] = None,
+    move: Annotated[
+        bool, typer.Option("--move", help="Move a bank made by words alone to the embedding model at hand, while "
+                           "serving.", show_default=False),
+    ] = False,
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Serve without a memory.", show_default=False)] = True,
     without: WithoutOption = None,
     tokens: Annotated[
@@ -87,9 +93,9 @@ def serve(
     limits = (max_loaded, max_queue, float(keep_alive), max_body << 20)
     engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
     where = bank_path(ctx, bank) if memory else None
-    remembering = MemoryOptions(without=provenances(without))
-    with _proxy(engine, upstream or OLLAMA, where, encoder, tokens, deadline, remembering) as (proxy, facts):
-        _greet(host, port, facts, proxy.memory)
+    remembering = _Remembering(where, encoder, move, deadline, MemoryOptions(without=provenances(without)))
+    with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):
+        _greet(host, port, facts(), proxy.memory)
         _run(proxy, host, port)
 
 
@@ -139,20 +145,25 @@ class _Engine:
         )
 
 
+@dataclass(frozen=True)
+class _Remembering:
+    """The bank, None for none, and how it is used."""
+
+    where: Path | None
+    encoder: str | None
+    move: bool
+    deadline: int
+    options: MemoryOptions
+
+
 @contextmanager
 def _proxy(
-    engine: _Engine,
-    upstream: str,
-    where: Path | None,
-    encoder: str | None,
-    tokens: Path | None,
-    deadline: int,
-    remembering: MemoryOptions,
-) -> Iterator[tuple[Proxy, dict[str, Any]]]:
+    engine: _Engine, upstream: str, tokens: Path | None, remembering: _Remembering
+) -> Iterator[tuple[Proxy, Callable[[], dict[str, Any]]]]:
     """The proxy and what is said of it; its bank and its encoder are closed after it."""
     from membank_llama.server.proxy.app import Proxy
     from membank_llama.server.proxy.namespace_auth import BearerTokens
-    from membank_llama.server.proxy.proxy_memory import DEFAULT_CONTEXT
+    from membank_llama.server.proxy.proxy_memory import DEFAULT_CONTEXT, ProxyMemory
     from membank_llama.server.proxy.upstream import Upstream
 
     known = BearerTokens.read(tokens)
@@ -160,50 +171,89 @@ def _proxy(
         behind: Engine | Upstream
         if engine.wanted:
             behind, address = engine.open(), ""
-            facts = {"engine": "llama.cpp", "models": ", ".join(found.name for found in behind.catalogue.models())}
         else:
             behind, address = Upstream(upstream, keep_authorization=tokens is None), upstream
-            facts = {"engine": "upstream", "upstream": upstream}
-        memory = None
-        if where is not None:
-            adapter = stack.enter_context(
-                serving_encoder(where, encoder, address, behind, engine.threads, engine.gpu_layers)
+            behind.server.look()
+        bank = memory = None
+        if remembering.where is not None:
+            at_hand = AtHand(address, behind, engine.threads, engine.gpu_layers)
+            bank = _bank(stack, remembering.where, remembering, at_hand)
+            memory = ProxyMemory(
+                bank,
+                find_model=_finder(behind),
+                deadline=remembering.deadline / 1000,
+                context=engine.context or DEFAULT_CONTEXT,
+                options=remembering.options,
             )
-            memory = _memory(stack, where, adapter, behind, deadline, engine.context or DEFAULT_CONTEXT, remembering)
-            facts |= {"encoder": adapter.name, "encoder_id": adapter.model_id()}
-        yield Proxy(behind, memory, tokens=known, facts=lambda: facts, max_body=engine.max_body), facts
+        facts = partial(_facts, behind, bank)
+        yield Proxy(behind, memory, tokens=known, facts=facts, max_body=engine.max_body), facts
 
 
-def _memory(
-    stack: ExitStack,
-    where: Path,
-    adapter: ModelAdapter,
-    behind: Engine | Upstream,
-    deadline: int,
-    context: int,
-    remembering: MemoryOptions,
-) -> Any:
+def _facts(behind: Any, bank: MemBank | None) -> dict[str, Any]:
+    """What answers and what encodes, as of now."""
+    server = getattr(behind, "server", None)
+    if server is None:
+        facts = {"engine": "llama.cpp", "models": ", ".join(found.name for found in behind.catalogue.models())}
+    else:
+        server.recognise()
+        facts = {"engine": "upstream", "upstream": str(server)}
+    if bank is not None:
+        adapter = bank.adapter
+        name = f"none ({bank.model.name} is gone)" if adapter is None else adapter.name
+        facts |= {"encoder": name, "encoder_id": bank.model.id}
+    return facts
+
+
+def _bank(stack: ExitStack, where: Path, remembering: _Remembering, at_hand: AtHand) -> MemBank:
+    """The bank with its encoder, and with what looks for a better one."""
+    from membank_llama.adapters.deferred import DeferredAdapter
+    from membank_llama.adapters.hashing import WordsAdapter
     from membank_llama.memory.bank import MemBank
+    from membank_llama.server.proxy.bank_mover import BankMover
     from membank_llama.server.proxy.priority_adapter import PriorityAdapter
-    from membank_llama.server.proxy.proxy_memory import ProxyMemory
 
     from ..terminal import progress_bar
 
+    adapter = serving_encoder(where, remembering.encoder, at_hand)
+    if adapter is not None:
+        stack.enter_context(adapter)
+    is_there = not isinstance(adapter, DeferredAdapter)
+    mover = ExitStack()
+    stack.callback(mover.close)
     with progress_bar() as progress:
-        bank = stack.enter_context(MemBank(PriorityAdapter(adapter), where, progress=progress))
-        prepare(bank)
-    return ProxyMemory(bank, find_model=_finder(behind), deadline=deadline / 1000, context=context, options=remembering)
+        encoder = None if adapter is None else PriorityAdapter(adapter)
+        bank = stack.enter_context(MemBank(encoder, where, progress=progress, auto_validate_adapter=is_there))
+        if is_there:
+            prepare(bank)
+    if adapter is None:
+        logging.getLogger("membank_llama").warning(
+            "%s, which made %s, is gone from %s: memories are found by their words, and nothing new is remembered. Say "
+            "where it is with --encoder FILE, or move to another model with: membank reencode MODEL",
+            bank.model.name, where, bank.model.source or "where it was",
+        )  # fmt: skip
+    if isinstance(adapter, WordsAdapter) and remembering.encoder is None:
+        looking = BankMover(bank, partial(better_than_words, at_hand), move=remembering.move)
+        mover.callback(looking.close)
+        looking.start()
+        stack.callback(looking.stop)
+    return bank
 
 
 def _finder(behind: Any) -> Any:
-    """What finds the GGUF of a model's name, for its tokenizer. The name is a client's: it is looked up, in Ollama's
-    manifests or among the models served, and never a path or something to download."""
+    """What finds the GGUF of a model's name, for its tokenizer, or what else counts its tokens.
+
+    The name is a client's: it is looked up, in Ollama's manifests, among the models served or with the server that has
+    them, and never a path or something to download.
+    """
     from membank_llama.gguf.ollama_store import find_ollama_model
+    from membank_llama.server.proxy.remote_vocabulary import RemoteVocabulary
 
-    catalogue = getattr(behind, "catalogue", None)
+    catalogue, server = getattr(behind, "catalogue", None), getattr(behind, "server", None)
 
-    def find(name: str) -> Path | None:
+    def find(name: str) -> Path | RemoteVocabulary | None:
         try:
+            if server is not None and server.recognise() is not None and server.tokenizes:
+                return server.file_of(name) or RemoteVocabulary(server, name)
             return find_ollama_model(name) if catalogue is None else Path(catalogue.find(name).path)
         except MembankError:
             return None

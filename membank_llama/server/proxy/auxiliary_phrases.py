@@ -9,7 +9,7 @@ BEGINNING = 600
 
 INFILL = re.compile(
     r"<\|?fim[_▁-]?(?:prefix|begin|suffix|hole|middle|end)\|?>|<｜fim▁\w+｜>|<PRE> |\[SUFFIX\]|\[PREFIX\]"
-    r"|<\|(?:editable_region|user_cursor)\w*\|>"
+    r"|<\|/?(?:editable|user_cursor|cursor|code|current_file|edit|recently)\w*\|>|\[BLANK\]"
 )
 
 WORDED = re.compile(
@@ -115,6 +115,7 @@ ABOUT_ALL = re.compile(
     r"\b(?:summari[sz]\w*|summary|title|name|headline|compact\w*|recap|hand-?off|condens\w*|continu\w*|analy[sz]e)\b"
     r"[^.\n]{0,120}\b(?:(?:this|the|our|whole|entire|current) (?:\w+ )?(?:conversation|chat|session|thread|discussion"
     r"|context|exchange|story)|above|so far)\b"
+    r"|\b(?:next|nächsten|prochain|siguiente|próximo) agent|\bhand-?over\b|übergabe|\bmemento\b"
     r"|\b(?:this|the|our|whole|entire|current) (?:conversation|chat|session|thread|discussion)\b[^.\n]{0,100}"
     r"\b(?:summar|title|compact|continu|hand-?off|recap|up to date)\w*",
     re.IGNORECASE,
@@ -161,20 +162,53 @@ HISTORY = re.compile(
 )
 TURNS = re.compile(
     r"^(?:[\s>*\-\[\"#]{0,6}|\[\d{1,4}\] |<)"
-    r"(?:(user|human|you|nutzer|benutzer|utilisateur|usuario|usuário|utente|пользователь|kullanıcı|gebruiker|用户|用戶"
+    r"(?:(user|human|you|mensch|nutzer|benutzer|utilisateur|usuario|usuário|utente|пользователь|kullanıcı|gebruiker|用户|用戶"
     r"|人类|ユーザー?|사용자)|(assistant|ai|ki|ia|ии|claude|assistent|asistente|assistente|ассистент|asistan|助手|助理"
     r"|アシスタント|어시스턴트))(?:[\]\"*]{0,4}[^\S\n]{0,2}[:：]|>|[^\S\n]{0,4}$)",
     re.IGNORECASE | re.MULTILINE,
 )
 """How a transcript names who speaks."""
 DIFF = re.compile(r"^diff --git |```diff\b|\bunidiff\b", re.MULTILINE)
-CUE = re.compile(r"\n(?:#{1,4} )?[A-Z][\w -]{2,30}:\s{0,4}\Z")
+CUE = re.compile(r"\n(?:#{1,4} |\|\|>)?[^\W\d_][\w -]{1,30}[:：](?:\s|\"){0,6}\Z")
 """A label at the end of a text, behind which an answer is to be written."""
 ADDRESSED = re.compile(r"\A(?:#[^\n]{0,80}\n\s*)?(?:## System Instructions\s*)?You (?:are|have been|need to|get)\b")
 """How a text begins that tells a model what it is."""
 GIVEN = re.compile(
-    r"\byou (?:will be|are) given\b|\b(?:following|provided|enclosed|given|retrieved)\b|^#{1,4} |<[a-zA-Z_]{2,40}>|```"
-    r"|\bInput:",
-    re.IGNORECASE | re.MULTILINE,
+    r"\byou (?:will be|are) given\b|\b(?:following|provided|enclosed|given|retrieved)\b|<[a-zA-Z_]{2,40}>|```|\bInput:",
+    re.IGNORECASE,
 )
 """What such a text is about is handed over with it."""
+OWN = re.compile(
+    r"\b(?:i|i'm|my|me|mine|mein\w*|mir|mich|ich|mon|ma|mes|moi|je|mi|mis|yo|meu|minha|eu|mio|mia|io)\b"
+    r"|\bмо[йяеёи]\w*|\bмне\b|我|私|僕|俺|나의|내 |저의",
+    re.IGNORECASE,
+)
+
+# -- marks of a template, of which one alone says little
+
+BOUND = re.compile(
+    r"\b(?:answer|respon[ds]\w*|return|output|reply|provide|include)\b[^.\n]{0,60}"
+    r"\b(?:only|just|alone|nothing else|must)\b"
+    r"|\b(?:only|MUST|must) (?:the|respond|return|output|include|be)\b|\bin this format\b|\bthe following format\b"
+    r"|только|\bодно\b|只(?:输出|返回|回答|需)|仅(?:输出|返回)|\bnur (?:den|die|das|mit)\b"
+    r"|\bs[oó]lo (?:el|la|con)\b|\bapenas\b|\buniquement\b|\bseulement\b|だけ(?:を|で)|만 (?:출력|답)",
+    re.IGNORECASE,
+)
+MARKUP = re.compile(
+    r"<\|[a-z_]+\|>|^</?[a-zA-Z_]{3,30}>\s*$|^\|\|>|\"\"\"|^-{3,}\s*$|<BEGIN "
+    r"|^[^\W\d_][\w ()-]{2,30}[:：]\s*$|\A[^\W\d_][\w ]{1,24}[:：]|^\[[A-Z][^\]\n]{2,40}\]\s*$|^#{1,4} \S",
+    re.MULTILINE,
+)
+SKELETON = re.compile(r"\{\s*\\?\"\w|\bJSON\b|</\w{3,30}>")
+OF_A_USER = re.compile(
+    r"\b(?:the|a|an) (?:user|developer|human|customer|speaker|assistant)(?:'s|s)?\b|'User'|用户|用戶|ユーザ|пользовател"
+    r"|\butilisateur|\busuari[oa]|\bbenutzer|\bnutzers?\b|\busuário|\bpessoa\b|\bследующ",
+    re.IGNORECASE,
+)
+WORK = re.compile(
+    r"\b(?:extract|classif|summari[sz]|rate\b|evaluat|judg|label|categor|rewrit|rephras|rout(?:e|ing)\b|translat|translit"
+    r"|analy[sz]|document analyzer|search quer|query to answer|write a passage|fill in|suggested as an edit|supervisor)"
+    r"|извлек|классифиц|назыв|переведи|判断|分类|分類|提取|总结|總結|抽出|分類|추출|분류|\bextra(?:ia|er|e|is|ire)\b|\bclasific"
+    r"|\bklassifiz|\bbewerte|\bfasse\b|\bbenenn|\brésum|\bresum[ea]\b|\btraduz|\btraduc|\bübersetz",
+    re.IGNORECASE,
+)

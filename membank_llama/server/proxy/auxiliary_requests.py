@@ -12,7 +12,7 @@ from membank_llama.memory.conversation_keys import text_of
 
 from ..asgi import Scope, header
 from . import auxiliary_phrases as say
-from .client_request import ChatRequest, RequestShape
+from .client_request import ChatRequest
 
 _MARKS = ("x-openai-subagent", "x-openai-memgen-request", "x-claude-code-agent-id")
 """Headers of Codex and of Claude Code."""
@@ -23,6 +23,9 @@ _LONG = 100
 _ORDER = 300
 """Characters that an order to sum up begins with."""
 _INSTRUCTIONS_BEGIN = 1500
+_FEW = 64
+"""Tokens of an answer that is not made to be read at length."""
+_MARKS_OF_A_TEMPLATE = 3
 _CUE = 12
 """Characters of a message that says nothing, behind instructions that hold it all."""
 _PROBE = 1
@@ -43,7 +46,7 @@ def is_auxiliary(request: ChatRequest, client: str = "") -> bool:
     """
     users = [text_of(m.get("content")).strip()[:_MOST_SEARCHED] for m in request.messages if m.get("role") == "user"]
     if not users:
-        return False
+        return not request.raw
     said = [message for message in request.said if message.get("role") in _SPOKEN]
     # an answer at the end is one that the client has begun
     answered = any(message.get("role") == "assistant" for message in said[:-1])
@@ -58,18 +61,21 @@ def is_auxiliary(request: ChatRequest, client: str = "") -> bool:
     shape = request.shape
     if not shape.tools and len(shape.system) <= _LONGEST_INSTRUCTIONS and say.INSTRUCTED.search(shape.system):
         return True
+    if not shape.tools and shape.system and say.AGENTS.search(client):
+        # an agent that works has tools
+        return True
     if answered:
         return _is_about_all(last) or _ends_in_an_order(request)
     if say.WORDED.search(users[0][: say.BEGINNING]):
         return True
-    if client and say.AGENTS.search(client) and 0 < len(shape.system) < _LONGEST_INSTRUCTIONS and not shape.tools:
-        return True
-    return _asks_about_a_chat(shape, "\n".join(users), last)
+    return _asks_about_a_chat(request, "\n".join(users), last)
 
 
 def _is_about_all(text: str) -> bool:
     """Whether a message behind a conversation is a client's order to sum it up or to name it: a person is brief."""
     beginning = text[:_ORDER]
+    if say.OWN.search(beginning[:_LONG]):
+        return False
     if len(text) >= _LONG and say.ABOUT_ALL.search(beginning):
         return True
     return _is_restricted(beginning)
@@ -88,27 +94,46 @@ def _ends_in_an_order(request: ChatRequest) -> bool:
     return before.get("role") == "assistant" or _is_restricted(text_of(last.get("content"))[:_ORDER])
 
 
-def _asks_about_a_chat(shape: RequestShape, whole: str, last: str) -> bool:
-    system = shape.system
+def _asks_about_a_chat(request: ChatRequest, whole: str, last: str) -> bool:
+    shape, system = request.shape, request.shape.system
     if shape.schema and {field.lower() for field in shape.schema} <= say.ANSWER_FIELDS:
         return True
     if shape.tools and not shape.forced:
         return _is_transcript(whole) or say.SUB_AGENT.search(system[:_INSTRUCTIONS_BEGIN]) is not None
-    if (shape.schema is not None or shape.forced) and (say.ORDERS.search(whole) or say.SUB_AGENT.search(system)):
+    if shape.forced and system:
+        return True
+    if shape.schema is not None and say.ORDERS.search(whole):
         return True
     if say.DIFF.search(whole) and "commit" in whole[: say.BEGINNING].lower():
         return True
+    return _holds_a_chat(whole, last, system) or _is_a_template(request, last)
+
+
+def _holds_a_chat(whole: str, last: str, system: str) -> bool:
     if _is_transcript(whole) or say.HISTORY.search(whole):
         return True
     if (len(last) <= _CUE or say.NAMED.search(last)) and _is_transcript(system):
         return True
-    if say.ADDRESSED.match(last) and say.GIVEN.search(last):
-        return True
-    if len(last) >= _LONG and say.CUE.search(last):
-        return True
-    if "###" in whole and say.ANSWER.search(whole):
-        return True
     return any(map(_is_restricted, (last[:_ORDER], last[-_ORDER:], system[:_ORDER])))
+
+
+def _is_a_template(request: ChatRequest, last: str) -> bool:
+    """Whether a text is handed over with orders for what to make of it."""
+    said = next((str(m.get("content")) for m in reversed(request.said) if m.get("role") == "user"), "")
+    if said.strip() != last:
+        # a person's words in a template of a client's
+        last = said
+    elif say.ADDRESSED.match(last) and say.GIVEN.search(last) and not say.OWN.search(last[:_LONG]):
+        return True
+    system = request.shape.system if len(request.shape.system) <= _LONGEST_INSTRUCTIONS else ""
+    ends = f"{last[:_ORDER]}\n{last[-_ORDER:]}"
+    orders = f"{system[:_INSTRUCTIONS_BEGIN]}\n{system[-_ORDER:]}"
+    phrases = (say.BOUND, say.MARKUP, say.SKELETON, say.OF_A_USER, say.WORK)
+    own = sum(phrase.search(ends) is not None for phrase in phrases) + (say.CUE.search(last) is not None)
+    behind = sum(phrase.search(orders) is not None and phrase.search(ends) is None for phrase in phrases)
+    behind += request.shape.schema is not None
+    behind += request.max_tokens is not None and request.max_tokens <= _FEW
+    return own > 0 and own + behind >= _MARKS_OF_A_TEMPLATE
 
 
 def _is_transcript(text: str) -> bool:

@@ -34,8 +34,8 @@ class ChatHandler:
         self._memory = memory
         self._metrics = metrics
         self._habits = RequestHabits()
-        self._contexts = ContextLengths(backend, memory.context)
-        memory.context_of = self._contexts.known
+        self._contexts = ContextLengths(backend)
+        memory.context_of = self._contexts.of
         memory.context_follows = bool(getattr(backend, "context_follows", False))
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from membank_llama.memory.conversation_keys import text_of
+from membank_llama.memory.raw_prompts import find_user_turn
 
 from .anthropic_requests import open_anthropic
 from .client_request import Body, ChatRequest, messages_of, said_by_all, shape_of, token_limit
@@ -77,7 +78,7 @@ def _generate(body: Body, model: str) -> ChatRequest | None:
         *_limits(body),
         raw=raw,
         context=history,
-        said=alone if raw else said_by_all(alone),
+        said=_said_in_raw(prompt) if raw else said_by_all(alone),
         shape=shape_of({}, _ollama_format(body), [system] if isinstance(system, str) else ()),
     )
 
@@ -88,14 +89,22 @@ def _completions(body: Body, model: str) -> ChatRequest | None:
         return None
     alone = [{"role": "user", "content": prompt}]
     most = body.get("max_tokens", body.get("n_predict"))
+    raw = find_user_turn(prompt).start > 0
     return ChatRequest(
         alone,
         lambda told: {**body, "prompt": told[-1]["content"]},
         model,
         None,
         token_limit(most),
-        said=alone,
+        raw=raw,
+        said=_said_in_raw(prompt) if raw else alone,
     )
+
+
+def _said_in_raw(prompt: str) -> list[dict[str, Any]]:
+    """The newest turn in a prompt that a client has templated; nothing where it follows no template."""
+    found = find_user_turn(prompt)
+    return [{"role": "user", "content": found.text.strip()} if found.start else {"role": "context", "content": ""}]
 
 
 def _counted(body: Body, model: str) -> ChatRequest | None:

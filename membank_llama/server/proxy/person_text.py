@@ -25,7 +25,7 @@ _NOT_SAID = re.compile(
     r"<([A-Z]+(?:_[A-Z]+){1,4}|skill|file|bash-[a-z]+|info-msg|(?:[a-z]+[_-]){1,4}(?:context|environment|reminder"
     r"|instructions?|details|workspace|editor|attachments?|files?"
     r"|selection|cursor|rules|skills?|stdout|stderr|caveat|info|documents?|state|history|contents?|name|message|args"
-    r"|date|memories|tools?|diagnostics|symbols?|threads?|data|spec|tabs?|blocks?|commands?)"
+    r"|date|memories|tools?|diagnostics|symbols?|threads?|data|spec|tabs?|blocks?|commands?|action|notification|results?)"
     r"|context|attachments?|environment|caveat|INSTRUCTIONS|selectedText|currentFile|cursorRules"
     r"|(?:environment|reminder|workspace|editor|repo|user|project|task|attached)(?:Info|Instructions|Context|Details))"
     r"(?: [^<>\n]{0,400})?>"
@@ -52,6 +52,7 @@ _QUESTION = re.compile(
 )
 _NEXT_PART = re.compile(r"\n(?:#{1,4} |\*\*|Answer:|Please respond)")
 _SWITCH = re.compile(r"\A\s*I switched to a new code base\.")
+_ATTACHED = re.compile(r"\A\s*Attached document\(s\):\s*```")
 _MENTION = re.compile(r"\[@([^\]\n]{1,200})\]\([a-z]{2,16}://[^)\s]{0,600}\)")
 _CLIENTS = re.compile(
     r"\A\s*(?:# AGENTS\.md instructions\b|This session is being continued from a previous"
@@ -62,6 +63,7 @@ _CLIENTS = re.compile(
     r"|The following tool was executed by the user"
     r"|Here's (?:a|the) (?:file|document) of [^\n]{1,40} that I'm going to ask you"
     r"|<explicit_instructions\b|Called the \w{1,40} tool with the following input:"
+    r"|Continue working toward the active thread goal\."
     r"|This is (?:the )?[A-Z][\w ]{2,30}\. We are setting up the context for our chat)"
 )
 """How messages begin that clients write under the user's name."""
@@ -145,6 +147,10 @@ def _without_sections(text: str) -> str:
 
 
 def _without_files(text: str) -> str:
+    attached = _ATTACHED.match(text)
+    if attached is not None:
+        # what is attached stands ahead of the words, fence by fence
+        return text[text.rfind("\n```") + 4 :]
     kept: list[str] = []
     at = 0
     while (found := _FENCE.search(text, at)) is not None:

@@ -83,6 +83,12 @@ class PriorityAdapter(ModelAdapter):
         """That of the adapter inside."""
         return self.inner.model_id()
 
+    def around(self, inner: ModelAdapter) -> PriorityAdapter:
+        """Another one around another adapter, for the same threads and the same recalls."""
+        other = PriorityAdapter(inner)
+        other.is_busy, other._local = self.is_busy, self._local
+        return other
+
     @contextmanager
     def in_background(self) -> Iterator[None]:
         """What this thread encodes meanwhile can wait."""

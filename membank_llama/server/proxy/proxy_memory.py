@@ -208,15 +208,15 @@ class ProxyMemory:
             # recall never came back: the conversation is looked up now
             known = self.conversations.recognise(namespace, request.said, request.context)
         # what is said beside a call of a tool is no answer yet
-        turns = tuple(turn for turn in known.fresh if not (request.raw or request.said[turn.place].get("tool_calls")))
-        said = "" if reply.calls else without_echo(reply.text)
+        turns = tuple(turn for turn in known.fresh if not request.said[turn.place].get("tool_calls"))
+        said = without_echo(reply.text) if _answers_somebody(request, reply) else ""
         if said.strip():
             turns = (*turns, known.keys.reply(said))
         if not turns:
             return 0
         key = None if reply.context is None else self.conversations.context_key(namespace, reply.context)
         cut = bool(said.strip()) and not reply.whole
-        again = () if known.again is None or request.raw else (known.again,)
+        again = () if known.again is None else (known.again,)
         taken = self.ingest_worker.learn(NewTurns(namespace, known.conversation, turns, cut, key, again))
         return len(turns) if taken else 0
 
@@ -258,6 +258,14 @@ def _as_json(last: LastRecall, conversation: str, when: float) -> dict[str, Any]
         "error": None if last.error is None else outward(last.error),
         "memories": _rows(last),
     }
+
+
+def _answers_somebody(request: ChatRequest, reply: ChatReply) -> bool:
+    """Whether a reply is one to what a person said, and not to a client, or the call of a tool."""
+    roles = (message.get("role") for message in reversed(request.said))
+    return (
+        not reply.calls and next((role for role in roles if role in ("user", "tool", "assistant")), "") != "assistant"
+    )
 
 
 def _rows(last: LastRecall) -> Sequence[dict[str, Any]]:

@@ -4,8 +4,8 @@ Python runs one thread at a time, so that recalls side by side would only take t
 under way at a time; where it takes longer than it may, it is left behind and another thread goes on, up to `WORKERS`.
 
 The deadline of a recall counts from when it begins, as what stands before it says nothing of what it needs. How long
-it may stand in line is bounded all the same: `PATIENCE` deadlines, so that nobody waits for more than that and one.
-What waits together is encoded together, ahead of the recalls one by one.
+it may stand in line is bounded all the same, `PATIENCE` deadlines: with one for what was just said to be stored, and
+its own, nobody waits for more than six. What waits together is encoded together, ahead of the recalls one by one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,9 @@ logger = logging.getLogger("membank_llama")
 
 WORKERS = 4
 AT_ONCE = 1
-PATIENCE = 2.0
+PATIENCE = 4.0
 TOGETHER = 8
 """Questions that are encoded in one pass; the first of them waits for the last."""
-
-_LOOKS = 8
-"""How often a deadline is looked at while a recall stands in line."""
 
 T = TypeVar("T")
 
@@ -47,10 +44,12 @@ class _Asked(Generic[T]):
     begun: float | None = None
     overdue: bool = False
 
-    def run(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return
+    def begin(self) -> bool:
+        """Whether somebody still waits for it."""
         self.begun = time.monotonic()
+        return self.future.set_running_or_notify_cancel()
+
+    def run(self) -> None:
         try:
             self.future.set_result(self.work(self.late))
         except BaseException as exc:  # noqa: BLE001  whoever asked is told
@@ -109,7 +108,8 @@ class RecallQueue:
                 if left <= 0:
                     waited = f"takes longer than {1000 * deadline:g} ms"
                     raise LateError("many ask at once" if begun is None else f"recall {waited}")
-                await asyncio.wait({future}, timeout=min(left, deadline / _LOOKS) if begun is None else left)
+                # it cannot be late before one more deadline, whenever it begins
+                await asyncio.wait({future}, timeout=min(left, deadline))
             return future.result()
         finally:
             future.cancel()
@@ -129,10 +129,12 @@ class RecallQueue:
                     return
                 texts = [one.text for one in self._waiting if one.text][:TOGETHER] if not encoded else []
                 asked = self._waiting.popleft()
+            if not asked.begin():
+                continue
             if len(texts) > 1:
                 self._encode(texts)
                 encoded = len(texts)
-            encoded -= 1
+            encoded = max(0, encoded - 1)
             asked.run()
             self._ended(asked)
 

@@ -63,7 +63,8 @@ class StatusApi:
         if path == METRICS and method in ("GET", "HEAD"):
             return Response(self._metrics.text(), media_type=CONTENT_TYPE)
         if path == "/membank/status" and method in ("GET", "HEAD"):
-            return _json(self._status(namespace))
+            # what is behind may be asked who it is
+            return _json(await asyncio.to_thread(self._status, namespace))
         if path == "/membank/why" and method in ("GET", "HEAD"):
             return _json({"namespace": namespace, "recalls": self._memory.last_recalls(namespace)})
         if path == "/membank/recall" and method == "POST":

@@ -1,10 +1,11 @@
 """Tokens of the models that answer: what a text costs, and how many fit into the context.
 
-They are counted by a model's own GGUF where that is at hand, or else estimated upwards. A vocabulary is read in the
-background the first time a model is asked; until then, and where there is no file, a token is taken to be three bytes,
-and whatever is written as a control token of any family counts as one. How long a context is, is what stands behind the
-proxy says of the models that it has loaded: it is asked in the background after a model has answered, at most once in a
-while, and the given number is assumed until it is known.
+They are counted by a model's own GGUF where that is at hand, or by the server that has the model, or else estimated
+upwards. A vocabulary is read in the background the first time a model is asked, and looked for again after a while,
+since another model may have the name by then; until it is there a token is taken to be three bytes, and whatever is
+written as a control token of any family counts as one. How long a context is, is what stands behind the proxy says of
+the models that it has loaded: it is asked in the background after a model has answered, at most once in a while, and
+it is not known until then.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
 from membank_llama.adapters.llama_cpp.trial_load import prove
@@ -29,6 +29,8 @@ from membank_llama.core.errors import MembankError
 from membank_llama.core.types import TokenCounter
 
 from ..asgi import ASGIApp, Message, Scope
+from .remote_vocabulary import RemoteVocabulary
+from .upstream_server import ANY_MODEL, UpstreamServer, contexts_of
 
 logger = logging.getLogger("membank_llama")
 
@@ -65,19 +67,27 @@ class EstimatedTokenizer:
         return not (any(mark in text for mark in marks) or any(form.search(text) for form in forms))
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a model's vocabulary comes from, and when that was looked up."""
+
+    of: Path | RemoteVocabulary
+    since: float
+
+
 class Tokenizers:
     """The tokenizers of the models that were asked last.
 
     A name is a client's: what cannot be found or read takes no place, and is looked for again after a while.
 
     Args:
-        find: the GGUF of a model's name; None where it is not on this machine.
+        find: the GGUF of a model's name, or what else counts its tokens; None where neither is at hand.
     """
 
-    def __init__(self, find: Callable[[str], Path | None]) -> None:
+    def __init__(self, find: Callable[[str], Path | RemoteVocabulary | None]) -> None:
         self._find = find
         self._lock = threading.Lock()
-        self._places: OrderedDict[str, Path] = OrderedDict()
+        self._places: OrderedDict[str, _Place] = OrderedDict()
         self._opened: OrderedDict[Path, FileVocabulary] = OrderedDict()
         self._opening: dict[str, threading.Thread] = {}
         self._failed: OrderedDict[str, float] = OrderedDict()
@@ -86,16 +96,25 @@ class Tokenizers:
     def get(self, model: str, n_ctx: int) -> TokenCounter:
         """What counts tokens for a model with a context of so many."""
         with self._lock:
-            path = self._places.get(model)
-            exact = None if path is None else self._opened.get(path)
-            if exact is not None and path is not None:
-                self._opened.move_to_end(path)
-                self._places.move_to_end(model)
-            elif self._may_open(model):
+            exact, since = self._exact(model)
+            if (exact is None or time.monotonic() - since >= FRESH_SECONDS) and self._may_open(model):
                 thread = threading.Thread(target=self._open, args=(model,), name="membank-vocabulary", daemon=True)
                 self._opening[model] = thread
                 thread.start()
+        if isinstance(exact, RemoteVocabulary):
+            return exact.with_context(n_ctx, EstimatedTokenizer(n_ctx))
         return EstimatedTokenizer(n_ctx) if exact is None else exact.with_context(n_ctx)
+
+    def _exact(self, model: str) -> tuple[FileVocabulary | RemoteVocabulary | None, float]:
+        place = self._places.get(model)
+        if place is None:
+            return None, 0.0
+        self._places.move_to_end(model)
+        if isinstance(place.of, RemoteVocabulary):
+            return place.of, place.since
+        if place.of in self._opened:
+            self._opened.move_to_end(place.of)
+        return self._opened.get(place.of), place.since
 
     def _may_open(self, model: str) -> bool:
         if self._closed or model in self._opening or len(self._opening) >= MOST_OPENING:
@@ -103,24 +122,26 @@ class Tokenizers:
         return time.monotonic() - self._failed.get(model, -AGAIN_SECONDS) >= AGAIN_SECONDS
 
     def _open(self, model: str) -> None:
-        path, exact = None, None
+        found, exact = None, None
         try:
-            path = self._find(model)
+            found = self._find(model)
             with self._lock:
-                exact = None if path is None else self._opened.get(path)
-            if path is not None and exact is None:
-                prove(path, vocabulary_only=True)
-                exact = FileVocabulary(path)
+                exact = self._opened.get(found) if isinstance(found, Path) else None
+            if isinstance(found, Path) and exact is None:
+                prove(found, vocabulary_only=True)
+                exact = FileVocabulary(found)
         except (MembankError, ValueError, OSError) as exc:
+            found = None
             logger.warning("tokens of %.200s are estimated: %s", model, exc)
         with self._lock:
             del self._opening[model]
-            if path is None or exact is None:
+            if found is None:
                 keep_newest(self._failed, model, time.monotonic(), MOST_NAMES)
-            else:
-                keep_newest(self._places, model, path, MOST_NAMES)
+                return
+            keep_newest(self._places, model, _Place(found, time.monotonic()), MOST_NAMES)
+            if isinstance(found, Path) and exact is not None:
                 # what is let go is freed with the last request that counts by it
-                keep_newest(self._opened, path, exact, MOST_VOCABULARIES)
+                keep_newest(self._opened, found, exact, MOST_VOCABULARIES)
 
     def close(self) -> None:
         """Wait for those that are being read, and free all."""
@@ -136,37 +157,34 @@ class Tokenizers:
 
 
 class ContextLengths:
-    """ContextLengths by model.
+    """Contexts by model.
 
     Args:
-        backend: asked for `/api/ps`.
-        assumed: tokens of a model that nothing is known of.
+        backend: asked for what it has loaded: an `Upstream` by its server, an engine by `/api/ps`.
     """
 
-    def __init__(self, backend: ASGIApp, assumed: int) -> None:
+    def __init__(self, backend: ASGIApp) -> None:
         self._backend = backend
-        self._assumed = assumed
-        self._known: dict[str, int] = {}
+        self._server: UpstreamServer | None = getattr(backend, "server", None)
+        self._known = {} if self._server is None else self._server.contexts()
         self._asked: OrderedDict[str, float] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def of(self, model: str) -> int:
-        """Tokens of context of a model."""
-        return self._known.get(_with_tag(model), self._assumed)
-
-    def known(self, model: str) -> int | None:
-        """The same; None where nothing is known of it."""
-        return self._known.get(_with_tag(model))
+    def of(self, model: str) -> int | None:
+        """Tokens of context of a model; None where that is not known."""
+        known = self._known
+        return known.get(model) or known.get(f"{model}:latest") or known.get(ANY_MODEL)
 
     def answered(self, model: str) -> None:
         """A model has just answered, so that it is loaded now: look, unless that was done of late."""
         now = time.monotonic()
-        if self._tasks or now - self._asked.get(model, -FRESH_SECONDS) < FRESH_SECONDS:
+        fresh = FRESH_SECONDS if self._server is None or self._server.is_known else AGAIN_SECONDS
+        if self._tasks or now - self._asked.get(model, -fresh) < fresh:
             return
         self._asked[model] = now
         if len(self._asked) > MOST_MODELS:
             self._asked.popitem(last=False)
-        task = asyncio.ensure_future(self._look())
+        task = asyncio.ensure_future(self._look(model))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -176,7 +194,11 @@ class ContextLengths:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _look(self) -> None:
+    async def _look(self, model: str) -> None:
+        if self._server is not None:
+            await asyncio.to_thread(self._server.look, model)
+            self._known = self._server.contexts()
+            return
         parts: list[bytes] = []
         waiting = [{"type": "http.request", "body": b"", "more_body": False}]
 
@@ -194,21 +216,7 @@ class ContextLengths:
         }  # fmt: skip
         try:
             await asyncio.wait_for(self._backend(scope, receive, send), LOOK_SECONDS)
-            found = _contexts(json.loads(b"".join(parts)))
+            found = contexts_of(json.loads(b"".join(parts)))
             self._known = (self._known if len(self._known) < MOST_MODELS else {}) | found
         except (ValueError, RecursionError, asyncio.TimeoutError):
             logger.debug("%s told no contexts", _PS)
-
-
-def _contexts(answer: Any) -> dict[str, int]:
-    models = answer.get("models") if isinstance(answer, dict) else None
-    found = {}
-    for model in models if isinstance(models, list) else ():
-        length = model.get("context_length") if isinstance(model, Mapping) else None
-        if isinstance(length, int) and length > 0:
-            found[_with_tag(str(model.get("model") or model.get("name")))] = length
-    return found
-
-
-def _with_tag(model: str) -> str:
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"

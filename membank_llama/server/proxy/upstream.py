@@ -1,4 +1,5 @@
-"""`Upstream`: whatever speaks Ollama's API over HTTP, as an ASGI app: what comes in goes on, and back, byte for byte.
+"""`Upstream`: whatever answers over HTTP, Ollama or another, as an ASGI app: requests go on, and answers back, byte for
+byte.
 
 Nothing is decoded, nothing is collected: every piece is passed on as it comes. A client that hangs up closes the
 connection to the other side, which stops the generation there.
@@ -20,6 +21,8 @@ from membank_llama.core.errors import InvalidInputError
 
 from ..asgi import ClientGoneError, Receive, Scope, Send, WireError, send_error
 from .upstream_connection import BrokenError, UpstreamConnection, UpstreamHead
+from .upstream_kind import unreached
+from .upstream_server import UpstreamServer
 
 _log = logging.getLogger("membank_llama")
 
@@ -55,6 +58,8 @@ class Upstream:
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise InvalidInputError(f"{address!r} is no address; write it as in http://127.0.0.1:11434")
         self.address = address.rstrip("/")
+        self.server = UpstreamServer(self.address)
+        """What is known of it."""
         self._prefix = parsed.raw_path.rstrip(b"/")
         self._host = parsed.host
         self._port = parsed.port or (443 if parsed.scheme == "https" else 80)
@@ -67,6 +72,7 @@ class Upstream:
         """Let go of all connections."""
         while self._idle:
             self._idle.pop().abort()
+        self.server.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -84,14 +90,16 @@ class Upstream:
         except (BrokenError, OSError) as exc:
             if answered:
                 # the client has half an answer: it sees the connection end without the end of the body
-                _log.warning("Ollama at %s broke off in the middle of an answer: %s", self.address, exc)
+                _log.warning("%s broke off in the middle of an answer: %s", self.server, exc)
                 return
             await send_error(scope, send, WireError(502, self._unreachable(exc)))
 
     def _unreachable(self, exc: Exception) -> str:
+        self.server.lost()
+        kind = self.server.kind
         if isinstance(exc, OSError):
-            return f"could not connect to Ollama at {self.address}; is it running? Start it with: ollama serve"
-        return f"Ollama at {self.address} broke off: {exc}"
+            return unreached(kind, self.address, self._port)
+        return f"{kind.name if kind is not None else 'what answers'} at {self.address} broke off: {exc}"
 
     def _head_of(self, scope: Scope) -> tuple[bytes, int | None]:
         """A request's head as it goes on, and how long the body is; None where its end is marked."""

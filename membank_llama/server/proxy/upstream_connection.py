@@ -239,7 +239,7 @@ class UpstreamConnection(asyncio.Protocol):
                 if len(data) - at > MOST_SIZE_LINE:
                     raise BrokenError("a chunk says nothing of its size")
                 break
-            self._left = size_of(data[at:end])
+            self._left = chunk_size(data[at:end])
             at, self._chunk_end, self._in_trailer = end + 2, self._left > 0, not self._left
         self._rest = data[at:]
 
@@ -297,7 +297,7 @@ def fields_of(data: bytes) -> Lines:
     return found
 
 
-def size_of(line: bytes) -> int:
+def chunk_size(line: bytes) -> int:
     """What the line before a chunk says of its length."""
     size = _SIZES.get(line)
     if size is None:

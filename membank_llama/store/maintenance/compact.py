@@ -71,6 +71,12 @@ def reencode(store: Store, adapter: ModelAdapter, progress: Progress | None = No
         return _encode_all(store, adapter, rewrite, card, progress)
 
 
+def adopt(store: Store, adapter: ModelAdapter) -> None:
+    """Make a bank that holds nothing this model's, where another one began it."""
+    if store.model.id != adapter.model_id() and not store.read_only and not store.registry.count_vectors():
+        reencode(store, adapter)
+
+
 def _encode_all(
     store: Store, adapter: ModelAdapter, rewrite: Rewrite, card: ModelCard, progress: Progress | None
 ) -> int:

@@ -112,7 +112,7 @@ def test_contexts_are_asked_for_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
         await send({"type": "http.response.body", "body": body})
 
     async def ask() -> None:
-        known = ContextLengths(behind, 1000)
+        known = ContextLengths(behind)
         for number in range(100):
             known.answered(f"made-up-{number}")
         assert len(known._tasks) == 1

@@ -10,8 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import httpx
 import pytest
 from support.asgi_server import serve
 from support.proxies import GREEDY, engine_of, user
+from support.serve_process import environment, started
 
 from membank_llama.adapters.hashing import WordsAdapter
 from membank_llama.adapters.ollama_client import OllamaAdapter
@@ -29,48 +28,6 @@ from membank_llama.server.engine.library.model_store import ModelStore
 
 FACT = "My sister Ana lives in Porto."
 QUESTION = "Where does my sister Ana live?"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def environment(folder: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "MEMBANK_MODELS": str(folder / "own-models"),
-        "OLLAMA_MODELS": str(folder / "no-ollama"),
-        "HOME": str(folder),
-        "COLUMNS": "100",
-    }
-
-
-@contextmanager
-def started(folder: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    port = free_port()
-    log = (folder / "serve.log").open("w+", encoding="utf-8")
-    command = [sys.executable, "-m", "membank_llama", "serve", "--port", str(port), "--threads", "1"]
-    command += ["--bank", str(folder / "bank"), *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=log, stderr=log, text=True, env=environment(folder))
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    client.get("/")
-                    break
-                except httpx.ConnectError:
-                    assert process.poll() is None, (folder / "serve.log").read_text()
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
-            yield process, client
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(30)
-        log.close()
 
 
 def say(client: httpx.Client, text: str) -> httpx.Response:

@@ -89,11 +89,11 @@ def test_answers_that_hold_no_context() -> None:
             return
 
     async def look() -> None:
-        contexts = ContextLengths(Odd(), 1000)
+        contexts = ContextLengths(Odd())
         for number in range(4):
             contexts.answered(f"m{number}")
             await asyncio.sleep(0.01)
-        assert contexts.of("m") == 1000
+        assert contexts.of("m") is None
         await contexts.close()
 
     asyncio.run(look())
