@@ -70,7 +70,8 @@ def openai_responses(url: str, how: str, text: str) -> str:
 def anthropic(url: str, how: str, text: str) -> str:
     from anthropic import Anthropic, AsyncAnthropic
 
-    asked = {"model": MODEL, "max_tokens": 200, "temperature": 0, "messages": [{"role": "user", "content": text}]}
+    asked = {"model": MODEL, "max_tokens": 200, "messages": [{"role": "user", "content": text}]}
+    asked["extra_body"] = {"temperature": 0}  # newer versions of the package have no name for it
     client = Anthropic(base_url=url, api_key="unused")
     if how == "whole":
         counted = client.messages.count_tokens(model=MODEL, messages=asked["messages"]).input_tokens
@@ -147,7 +148,7 @@ def llm_ollama(url: str, how: str, text: str) -> str:
     # the command as people run it; LLM_USER_PATH is a folder of the test's
     import subprocess
 
-    command = [sys.executable, "-m", "llm", "-m", f"{MODEL}:latest", "-o", "temperature", "0", text]
+    command = [sys.executable, "-m", "llm", "-m", f"ollama/{MODEL}", "-o", "temperature", "0", text]
     command += ["--no-stream"] if how == "whole" else []
     done = subprocess.run(command, env={**os.environ, "OLLAMA_HOST": url}, capture_output=True, text=True, timeout=120)
     return done.stdout.strip() or done.stderr
@@ -202,7 +203,7 @@ def instructor(url: str, how: str, text: str) -> str:
     client = instructor.from_openai(OpenAI(base_url=f"{url}/v1", api_key="unused"), mode=instructor.Mode.JSON_SCHEMA)
     model = os.environ.get("CLIENT_MODEL", MODEL)
     messages = [{"role": "user", "content": text}]
-    return client.create(model=model, response_model=Answer, messages=messages, temperature=0).city
+    return client.create(model=model, response_model=Answer, messages=messages, temperature=0, max_tokens=60).city
 
 
 PROGRAMS: dict[str, Callable[[str, str, str], str]] = {
