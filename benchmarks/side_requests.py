@@ -39,7 +39,7 @@ from membank_llama.memory.text_splitting import clean_text
 from membank_llama.server.proxy.app import Proxy
 from membank_llama.server.proxy.proxy_memory import ProxyMemory
 
-HALVES = ("a", "b", "c")
+HALVES = ("a", "b", "c", "d")
 CONTEXT = 65_536
 DEADLINE = 30.0
 QUERY_CHARACTERS = 2000

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-HALVES = ("a", "b", "c")
+HALVES = ("a", "b", "c", "d")
 
 
 @pytest.fixture(scope="module")

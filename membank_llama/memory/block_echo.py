@@ -28,7 +28,8 @@ def without_continued_block(text: str) -> str:
     """A reply up to where it goes on writing a block."""
     guard = EchoGuard()
     shown = guard.push(text) + guard.end()
-    return shown.rstrip() if guard.is_hit else text
+    # the marker may stand at the end of a line of the reply's own
+    return shown.rstrip().removesuffix(BLOCK_OPEN).rstrip() if guard.is_hit else text
 
 
 class EchoGuard:

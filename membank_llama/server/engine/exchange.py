@@ -34,6 +34,7 @@ class Exchange:
     Args:
         body: its JSON object, where its path takes one; `raw`: its bytes, where it takes anything.
         failing: what a stream says of an error, where its API has its own way.
+        marks: more headers of the answer, names in lower case.
     """
 
     scope: Scope
@@ -42,6 +43,7 @@ class Exchange:
     raw: bytes = b""
     kind: str = ""
     failing: Callable[[int, str], list[Any]] | None = None
+    marks: dict[str, str] = field(default_factory=dict)
     _sending: float | None = None
 
     @property
@@ -60,7 +62,7 @@ class Exchange:
 
     async def reply(self, payload: Any, status: int = 200) -> None:
         """Answer with JSON."""
-        await send_json(self.send, status, dump(payload))
+        await send_json(self.send, status, dump(payload), self.marks)
 
     async def reply_from(self, made: Callable[[], Any]) -> None:
         """Answer with JSON that takes time to make: on a thread, and written there too."""
@@ -71,6 +73,7 @@ class Exchange:
         if not self.kind:
             self.kind = kind
             headers = [(b"content-type", kind.encode()), (b"cache-control", b"no-cache")]
+            headers += [(name.encode(), value.encode()) for name, value in self.marks.items()]
             await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         data = _framed(payload, kind)
         self._sending = time.monotonic()

@@ -115,7 +115,8 @@ ABOUT_ALL = re.compile(
     r"\b(?:summari[sz]\w*|summary|title|name|headline|compact\w*|recap|hand-?off|condens\w*|continu\w*|analy[sz]e)\b"
     r"[^.\n]{0,120}\b(?:(?:this|the|our|whole|entire|current) (?:\w+ )?(?:conversation|chat|session|thread|discussion"
     r"|context|exchange|story)|above|so far)\b"
-    r"|\b(?:next|nächsten|prochain|siguiente|próximo) agent|\bhand-?over\b|übergabe|\bmemento\b"
+    r"|\b(?:next|nächste[nrs]?|prochain|siguiente|próximo|prossimo) (?:agent|mod[eè]l)"
+    r"|\b(?:agente?|mod[eè]l\w?) suivant|\bhand-?over\b|übergabe|\bmemento\b"
     r"|\b(?:this|the|our|whole|entire|current) (?:conversation|chat|session|thread|discussion)\b[^.\n]{0,100}"
     r"\b(?:summar|title|compact|continu|hand-?off|recap|up to date)\w*",
     re.IGNORECASE,
@@ -157,7 +158,8 @@ ANSWER = re.compile(
 HISTORY = re.compile(
     r"<(?:chat_history|conversation(?:_history)?|transcript|chat_log|dialogue|messages|rollout|session|description"
     r"|PREVIOUS SUMMARY|CURRENT MESSAGE|translate_input|QUERY)>"
-    r"|\bTRANSCRIPT START\b|---BEGIN \w+ MESSAGES---|^Responses from models:|\bChat History: ?\S",
+    r"|\bTRANSCRIPT START\b|---BEGIN \w+ MESSAGES---|^Responses from models:|\bChat History: ?\S"
+    r"|^The following code was suggested as an edit:",
     re.MULTILINE,
 )
 TURNS = re.compile(

@@ -53,6 +53,9 @@ def is_auxiliary(request: ChatRequest, client: str = "") -> bool:
     if not answered and request.max_tokens is not None and request.max_tokens <= _PROBE:
         return True
     newest = next((str(m.get("content")) for m in reversed(said) if m.get("role") == "user"), "")
+    if not newest and not request.raw:
+        # all that stands under the user's name is the client's
+        return True
     last = users[-1]
     if say.INFILL.search(last) or say.SENTINEL.search(last[: say.BEGINNING]):
         return True
@@ -74,11 +77,16 @@ def is_auxiliary(request: ChatRequest, client: str = "") -> bool:
 def _is_about_all(text: str) -> bool:
     """Whether a message behind a conversation is a client's order to sum it up or to name it: a person is brief."""
     beginning = text[:_ORDER]
-    if say.OWN.search(beginning[:_LONG]):
+    if _is_own(text):
         return False
     if len(text) >= _LONG and say.ABOUT_ALL.search(beginning):
         return True
     return _is_restricted(beginning)
+
+
+def _is_own(text: str) -> bool:
+    """Whether somebody speaks of herself at the beginning of a text."""
+    return say.OWN.search(text[:_LONG].rpartition(" ")[0] if len(text) > _LONG else text) is not None
 
 
 def _is_restricted(text: str) -> bool:
@@ -99,7 +107,8 @@ def _asks_about_a_chat(request: ChatRequest, whole: str, last: str) -> bool:
     if shape.schema and {field.lower() for field in shape.schema} <= say.ANSWER_FIELDS:
         return True
     if shape.tools and not shape.forced:
-        return _is_transcript(whole) or say.SUB_AGENT.search(system[:_INSTRUCTIONS_BEGIN]) is not None
+        told = f"{system[:_INSTRUCTIONS_BEGIN]}\n{system[-_ORDER:]}"
+        return _is_transcript(whole) or say.SUB_AGENT.search(told) is not None
     if shape.forced and system:
         return True
     if shape.schema is not None and say.ORDERS.search(whole):
@@ -123,17 +132,19 @@ def _is_a_template(request: ChatRequest, last: str) -> bool:
     if said.strip() != last:
         # a person's words in a template of a client's
         last = said
-    elif say.ADDRESSED.match(last) and say.GIVEN.search(last) and not say.OWN.search(last[:_LONG]):
+    elif say.ADDRESSED.match(last) and say.GIVEN.search(last) and not _is_own(last):
         return True
     system = request.shape.system if len(request.shape.system) <= _LONGEST_INSTRUCTIONS else ""
     ends = f"{last[:_ORDER]}\n{last[-_ORDER:]}"
     orders = f"{system[:_INSTRUCTIONS_BEGIN]}\n{system[-_ORDER:]}"
-    phrases = (say.BOUND, say.MARKUP, say.SKELETON, say.OF_A_USER, say.WORK)
+    forms, words = (say.BOUND, say.MARKUP, say.SKELETON), (say.OF_A_USER, say.WORK)
+    phrases = (*forms, *words)
+    form = any(phrase.search(ends) for phrase in forms) or say.CUE.search(last) is not None
     own = sum(phrase.search(ends) is not None for phrase in phrases) + (say.CUE.search(last) is not None)
     behind = sum(phrase.search(orders) is not None and phrase.search(ends) is None for phrase in phrases)
     behind += request.shape.schema is not None
     behind += request.max_tokens is not None and request.max_tokens <= _FEW
-    return own > 0 and own + behind >= _MARKS_OF_A_TEMPLATE
+    return form and own + behind >= _MARKS_OF_A_TEMPLATE
 
 
 def _is_transcript(text: str) -> bool:

@@ -34,7 +34,7 @@ def reader_of(path: str) -> Callable[[Part], ReplyPart]:
         return _generated
     if path == "/api/chat":
         return _ollama_chat
-    if path == "/completion":
+    if path in ("/completion", "/completions"):
         return _llama_server
     if path.endswith("/messages"):
         return _anthropic
@@ -55,6 +55,8 @@ def _ollama_chat(part: Part) -> ReplyPart:
 
 
 def _llama_server(part: Part) -> ReplyPart:
+    if "choices" in part:
+        return _openai(part)
     stopped = part.get("stop") is True
     return ReplyPart(_text(part.get("content")), stopped, stopped)
 

@@ -216,7 +216,9 @@ def test_the_prompt_cache_survives(tmp_path: Path, recall_tiny: Path) -> None:
                     "options": {**GREEDY, "num_predict": 8, "num_ctx": 8192},
                 }
                 url = running.url if name == "membank" else running.upstream
-                answer = httpx.post(f"{url}/api/chat", json=body, timeout=60).json()
+                response = httpx.post(f"{url}/api/chat", json=body, timeout=60)
+                answer = response.json()
+                assert response.headers["x-membank-cached-tokens"] == str(answer["membank"]["cached_tokens"])
                 evaluated.append(answer["prompt_eval_count"] - answer["membank"]["cached_tokens"])
                 history.append(assistant(answer["message"]["content"]))
             counts[name] = evaluated[1:]

@@ -121,7 +121,7 @@ def test_one_with_memories_is_moved_where_that_is_asked_for(
         # the same recalls go first, and the same threads can wait
         assert bank.adapter.is_busy is own.is_busy
         with own.in_background():
-            assert bank.adapter._can_wait(["x"])
+            assert bank.adapter._can_wait
         bank.ingest("The boiler was serviced in March.")
         assert bank.verify().problems == ()
 

@@ -29,6 +29,8 @@ from .async_bridge import AsyncBridge, Work
 from .embedder import Embedder
 from .model_pool import LoadRequest, ModelPool, PooledModel
 
+CACHED_TOKENS = "x-membank-cached-tokens"
+
 T = TypeVar("T")
 Event_ = Delta | PromptCount | Tally
 
@@ -164,9 +166,16 @@ def _counted(answer: Iterator[Delta | Tally], tally: Tally) -> Iterator[Event_]:
 
 async def _send_stream(x: Exchange, events: AsyncBridge[Event_], shape: AnswerFormat, load_ns: int) -> None:
     async for event in events:
+        _mark(x, event)
         for piece in _pieces(event, shape, load_ns):
             await x.push(piece, shape.kind)
     await x.end()
+
+
+def _mark(x: Exchange, event: Event_) -> None:
+    """Say in the answer's head how much of the prompt the cache held."""
+    if isinstance(event, PromptCount):
+        x.marks[CACHED_TOKENS] = str(event.cached)
 
 
 def _pieces(event: Event_, shape: AnswerFormat, load_ns: int) -> list[Any]:
@@ -178,6 +187,7 @@ def _pieces(event: Event_, shape: AnswerFormat, load_ns: int) -> list[Any]:
 async def _send_whole(x: Exchange, events: AsyncBridge[Event_], shape: AnswerFormat, load_ns: int) -> None:
     deltas, tally = [], Tally()
     async for event in events:
+        _mark(x, event)
         if isinstance(event, Tally):
             tally = event
         elif isinstance(event, Delta):
