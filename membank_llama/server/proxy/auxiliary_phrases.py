@@ -98,7 +98,7 @@ INSTRUCTED = re.compile(
 )
 """What the instructions of such a call are about; of a call without tools."""
 SUB_AGENT = re.compile(
-    r"\b(?:sub-?agent|agent threads|agent for (?:claude code|crush)|file search specialist"
+    r"\b(?:sub-?agent|agent threads|agent for (?:claude code|crush)|cc_is_subagent=true|file search specialist"
     r"|acting as a reviewer"
     r"|(?:search|exploration|planning|review|research|code|test\w*|software) (?:specialist|reviewer)"
     r"|content analysis agent|spawned by|delegated to you|performing a web search|explain what they do)\b",

@@ -14,8 +14,8 @@ from ..asgi import Scope, header
 from . import auxiliary_phrases as say
 from .client_request import ChatRequest
 
-_MARKS = ("x-openai-subagent", "x-openai-memgen-request")
-"""Headers of Codex."""
+_MARKS = ("x-openai-subagent", "x-openai-memgen-request", "x-claude-code-agent-id")
+"""Headers of Codex and of Claude Code."""
 _MOST_SEARCHED = 64 * 1024
 _LONGEST_INSTRUCTIONS = 6000
 """Characters; the instructions of an agent at its work are longer, and speak of everything."""

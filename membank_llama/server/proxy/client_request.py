@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from membank_llama.memory.conversation_keys import text_of
 
-from .person_text import said_in
+from .person_text import said_in, without_instructions
 
 MOST_TOKENS = 2**31 - 1
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -87,7 +87,9 @@ def messages_of(body: Body) -> list[dict[str, Any]] | None:
 
 def said_by_all(messages: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """What each of the messages says, as OpenAI and Ollama have them."""
-    return in_turns([_said(message) for message in messages])
+    given = list(messages)
+    instructions = "\n\n".join(text_of(m.get("content")) for m in given if m.get("role") in ("system", "developer"))
+    return in_turns([_said(message, instructions) for message in given])
 
 
 def in_turns(said: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -109,9 +111,12 @@ def in_turns(said: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return made
 
 
-def _said(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def _said(message: Mapping[str, Any], instructions: str) -> Mapping[str, Any]:
     role = message.get("role")
     if role == "user":
+        content = message.get("content")
+        if instructions and isinstance(content, str):
+            message = {**message, "content": without_instructions(content, instructions)}
         return said_in(message)
     if role == "assistant":
         calls = bool(message.get("tool_calls") or message.get("function_call"))

@@ -17,6 +17,10 @@ from membank_llama.memory.prompt_block import strip_block
 MOST_CHARACTERS = 1024 * 1024
 """Of a message that is taken apart; of what is longer all is taken to be the person's."""
 
+_MOST_COMPARED, _MOST_PARAGRAPHS, _LEAST_REPEATED = 32 * 1024, 64, 120
+"""Characters of a message that is compared with the instructions, how many of its paragraphs are, and characters of
+what is held to be a repetition."""
+
 _ASKED = re.compile(
     r"<(user_query|user_message|user-message|userRequest|user_request|user_input|user-input|task|feedback|answer)>\n?"
 )
@@ -92,6 +96,21 @@ def person_text(text: str) -> str:
     if head:
         kept = kept[head.end() :]
     return kept.strip() if len(kept) != len(text) else text
+
+
+def without_instructions(text: str, instructions: str) -> str:
+    """A user message without paragraphs at its end that stand in the instructions too: a client repeats them there."""
+    if len(text) > _MOST_COMPARED:
+        return text
+    end = len(text)
+    for _ in range(_MOST_PARAGRAPHS):
+        at = text.rfind("\n\n", 0, end)
+        if at < 0 or text[at:].strip() not in instructions:
+            break
+        end = at
+    if len(text) - end < _LEAST_REPEATED or not text[:end].strip():
+        return text
+    return text[:end]
 
 
 def is_tool_result(text: str) -> bool:

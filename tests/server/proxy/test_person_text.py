@@ -99,3 +99,23 @@ def test_results_of_tools_under_the_users_name() -> None:
     said = said_by_all(messages)
     assert [one["role"] for one in said] == ["user", "assistant", "tool"]
     assert said[1]["tool_calls"]
+
+
+def test_instructions_that_a_client_repeats_behind_the_words() -> None:
+    # aider, in its "whole" format: what stands in the system message stands behind the words once more
+    reminder = "To change a file you MUST return all of it, in this form:\n\npath/name.js\n```\n// all\n```\n\n" * 2
+    system = {"role": "system", "content": f"Act as a developer.\n\n{reminder}"}
+    words = f"{SAID}\n\nShe is five."
+    told = said_by_all([system, {"role": "user", "content": f"{words}\n\n{reminder}"}])
+    assert told[-1]["content"] == words
+    alone = said_by_all([{"role": "user", "content": f"{words}\n\n{reminder}"}])
+    assert "MUST return" in alone[-1]["content"]
+    # a few words that the instructions have too are the person's
+    few = said_by_all([{"role": "system", "content": "Act.\n\nReply in English."}, user(f"{SAID}\n\nReply in English.")])
+    assert few[-1]["content"] == f"{SAID}\n\nReply in English."
+    # and what is nothing else is not taken for nothing
+    assert said_by_all([system, user(reminder)])[-1]["content"].strip() == reminder.strip()
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}

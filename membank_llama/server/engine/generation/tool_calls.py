@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from ...asgi import WireError
 from .grammars import of_schema
 
+_PATIENCE = 3.0
+"""Seconds for finding out which of the tools has a schema of which no grammar can be made."""
+_ANYTHING = {"type": "object"}
 _ROOT = re.compile(r"^root ::= (.*)$", re.MULTILINE)
 
 
@@ -72,8 +76,11 @@ class Tools:
         style: how the model calls.
         forced: the model has to call, `only` this one if it is named.
 
+    A tool whose schema is more than a grammar can hold to (agents bring what their plug-ins say) may be called with any
+    object: what runs it checks what it is given.
+
     Raises:
-        WireError: a tool has no name, or an impossible schema.
+        WireError: a tool has no name, or parameters that are no object.
     """
 
     def __init__(
@@ -87,7 +94,10 @@ class Tools:
         if only is not None and only not in self.names:
             raise WireError(400, f"tool_choice names {only!r}, which is none of the tools")
         self._callable = [one for one in self._functions if only in (None, one["name"])]
-        self.grammar, self.bare_grammar = self._grammars()
+        try:
+            self.grammar, self.bare_grammar = self._grammars(self._callable)
+        except WireError:
+            self.grammar, self.bare_grammar = self._lenient_grammars()
 
     def note(self) -> str:
         """What tells a model of its tools whose template has no place for them."""
@@ -126,11 +136,20 @@ class Tools:
         found = parsed if isinstance(parsed, list) else [parsed]
         return [ToolCall(str(one.get("name")), one.get(style.key) or {}) for one in found if isinstance(one, dict)]
 
-    def _grammars(self) -> tuple[str, str]:
+    def _lenient_grammars(self) -> tuple[str, str]:
+        """The same, where not all schemas can be held to: of the others only that an object comes."""
+        until = time.monotonic() + _PATIENCE
+        held = [one if _is_possible(one, until) else {**one, "parameters": _ANYTHING} for one in self._callable]
+        try:
+            return self._grammars(held)
+        except WireError:
+            return self._grammars([{**one, "parameters": _ANYTHING} for one in held])
+
+    def _grammars(self, functions: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         """Of a call with all that this model's way puts around it, and of its JSON alone."""
         style, key = self.style, self.style.key
-        schemas = [_moved(function["parameters"], n) for n, function in enumerate(self._callable)]
-        names = [str(function["name"]) for function in self._callable]
+        schemas = [_moved(function["parameters"], n) for n, function in enumerate(functions)]
+        names = [str(function["name"]) for function in functions]
         definitions = {f"tool{n}": schema for n, schema in enumerate(schemas)}
         if style.named:
             rules = of_schema({"anyOf": schemas, "$defs": definitions})
@@ -157,6 +176,16 @@ def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise WireError(400, f"the parameters of tool {function['name']!r} must be a JSON schema")
     return {**function, "parameters": {"type": "object", "properties": {}, **parameters}}
+
+
+def _is_possible(function: Mapping[str, Any], until: float) -> bool:
+    if time.monotonic() > until:
+        return False
+    try:
+        of_schema(function["parameters"])
+    except WireError:
+        return False
+    return True
 
 
 def _moved(schema: Any, number: int) -> Any:
