@@ -111,7 +111,9 @@ def test_instructions_that_a_client_repeats_behind_the_words() -> None:
     alone = said_by_all([{"role": "user", "content": f"{words}\n\n{reminder}"}])
     assert "MUST return" in alone[-1]["content"]
     # a few words that the instructions have too are the person's
-    few = said_by_all([{"role": "system", "content": "Act.\n\nReply in English."}, user(f"{SAID}\n\nReply in English.")])
+    few = said_by_all(
+        [{"role": "system", "content": "Act.\n\nReply in English."}, user(f"{SAID}\n\nReply in English.")]
+    )
     assert few[-1]["content"] == f"{SAID}\n\nReply in English."
     # and what is nothing else is not taken for nothing
     assert said_by_all([system, user(reminder)])[-1]["content"].strip() == reminder.strip()
