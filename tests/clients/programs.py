@@ -198,8 +198,9 @@ def instructor(url: str, how: str, text: str) -> str:
     class Answer(BaseModel):
         city: str
 
-    client = instructor.from_openai(OpenAI(base_url=f"{url}/v1", api_key="unused"), mode=instructor.Mode.JSON_SCHEMA)
-    model = os.environ.get("CLIENT_MODEL", MODEL)
+    openai = OpenAI(base_url=f"{url}/v1", api_key="unused")
+    model = openai.models.list().data[0].id  # a larger one, that can
+    client = instructor.from_openai(openai, mode=instructor.Mode.JSON_SCHEMA)
     messages = [{"role": "user", "content": text}]
     return client.create(model=model, response_model=Answer, messages=messages, temperature=0, max_tokens=60).city
 

@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.chat_models import cache
 from support.client_programs import Served, client_python
+from support.serve_process import started
 
+QWEN = "qwen2.5-0.5b-instruct-q4_k_m.gguf"
 PROGRAMS = Path(__file__).resolve().parent / "programs.py"
 FACT = "My sister Ana lives in Porto."
 QUESTION = "Where does my sister Ana live?"
 ANSWER = "Your sister lives in Porto."
 BOTH = ("whole", "streamed")
 CLIENTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    # the program, the package that it needs, and the ways in which it can
+    # the package that a program needs, and the ways in which it can
     "anthropic": ("anthropic", (*BOTH, "async")),
+    "instructor": ("instructor", ()),
     "langchain-anthropic": ("langchain_anthropic", BOTH),
     "langchain-ollama": ("langchain_ollama", BOTH),
     "langchain-openai": ("langchain_openai", (*BOTH, "responses")),
@@ -54,3 +58,13 @@ def test_told_and_asked(
     assert say(tmp_path, name, url, how, QUESTION) == ANSWER
     # what else such a client sends leaves nothing
     assert eventually(lambda: served.texts(namespace) == [FACT, told, QUESTION, ANSWER])
+
+
+def test_instructor_reads_a_memory_into_a_model(tmp_path: Path) -> None:
+    model = cache() / QWEN
+    if not model.is_file():
+        pytest.skip(f"needs {QWEN} in {cache()}")
+    with started(tmp_path, "--model", model, "--encoder", model, "--deadline", 30_000) as (_, client):
+        url = str(client.base_url).rstrip("/")
+        say(tmp_path, "instructor", url, "whole", FACT)
+        assert say(tmp_path, "instructor", url, "whole", "In which city does my sister Ana live?") == "Porto"

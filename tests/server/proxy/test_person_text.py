@@ -43,6 +43,7 @@ def test_the_words_alone(around: str) -> None:
         REMINDER,
         "# AGENTS.md instructions for /home\n\n<INSTRUCTIONS>\nBe brief.\n</INSTRUCTIONS>",
         "[read_file for 'a.py'] Result:\nx = 1",
+        "Continue if you have next steps, or stop and ask for clarification if you are unsure how to proceed.",
         "I have *added these files to the chat* so you can go ahead and edit them.\n\na.py\n```\nx\n```",
         "This session is being continued from a previous conversation that ran out of context. …",
     ],
