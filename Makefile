@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+CLIENTS ?= .clients
+AGENTS = @anthropic-ai/claude-code@^2.1 @openai/codex@^0.171 opencode-ai@^1.18
 # Virtual machines may show AMX and refuse it: llama.cpp compiled for the very processor then dies with SIGILL
 PORTABLE = $(shell grep -qs amx_tile /proc/cpuinfo && echo -DGGML_NATIVE=OFF)
 
-.PHONY: demo test attack test-npm servers check bench train picture format clean
+.PHONY: demo test attack test-npm test-clients test-open-webui servers check bench train picture format clean
 
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +34,18 @@ test-npm: $(STAMP)  ## clients from npm; says so where there is no npm
 
 servers: $(STAMP)  ## llama.cpp's own llama-server for tests/servers, compiled once into ~/.cache/membank-servers
 	$(BIN)/python tests/servers/build_llama_server.py
+
+test-clients: $(STAMP)  ## other people's clients and coding agents, each installed under CLIENTS first; says what there is not
+	$(PYTHON) -m venv $(CLIENTS)/light && $(CLIENTS)/light/bin/pip install --quiet -r tests/clients/requirements.txt
+	-$(PYTHON) -m venv $(CLIENTS)/aider && $(CLIENTS)/aider/bin/pip install --quiet 'aider-chat>=0.86'
+	@if command -v npm >/dev/null; then \
+		npm install --prefix $(CLIENTS)/agents --no-audit --no-fund --silent $(AGENTS); \
+	else echo "without the agents from npm: there is no npm here"; fi
+	MEMBANK_CLIENTS=$(abspath $(CLIENTS)) $(BIN)/python -m pytest -rs tests/clients $(ARGS)
+
+test-open-webui: $(STAMP)  ## Open WebUI as a client, in an environment of seven gigabytes
+	$(PYTHON) -m venv $(CLIENTS)/webui && $(CLIENTS)/webui/bin/pip install --quiet 'open-webui>=0.12'
+	MEMBANK_CLIENTS=$(abspath $(CLIENTS)) $(BIN)/python -m pytest -rs tests/clients/test_open_webui.py $(ARGS)
 
 check: $(STAMP)  ## style, types, floors
 	$(BIN)/ruff check .

@@ -1,5 +1,4 @@
-"""Programs that speak through a client of somebody else's: `python programs.py NAME URL HOW TEXT`, the reply on standard
-output.
+"""Programs that speak through somebody else's client: `python programs.py NAME URL HOW TEXT`; the reply is printed.
 
 Each runs in a process of its own, with an environment that has the client; nothing here needs membank-llama. HOW is
 whole, streamed, or what else a client can.
@@ -124,6 +123,7 @@ def langchain_anthropic(url: str, how: str, text: str) -> str:
 def _litellm(how: str, text: str, model: str, base: str) -> str:
     import litellm
 
+    litellm.suppress_debug_info = True
     asked = {"model": model, "api_base": base, "api_key": "unused", "temperature": 0}
     messages = [{"role": "user", "content": text}]
     if how == "whole":
@@ -177,9 +177,7 @@ def openai_agents(url: str, how: str, text: str) -> str:
 
     set_tracing_disabled(True)
     client = AsyncOpenAI(base_url=f"{url}/v1", api_key="unused")
-    agent = Agent(
-        name="one", model=OpenAIResponsesModel(MODEL, client), model_settings=ModelSettings(temperature=0)
-    )
+    agent = Agent(name="one", model=OpenAIResponsesModel(MODEL, client), model_settings=ModelSettings(temperature=0))
     if how == "whole":
         return str(Runner.run_sync(agent, text).final_output)
 
@@ -200,8 +198,9 @@ def instructor(url: str, how: str, text: str) -> str:
     class Answer(BaseModel):
         city: str
 
-    client = instructor.from_openai(OpenAI(base_url=f"{url}/v1", api_key="unused"), mode=instructor.Mode.JSON_SCHEMA)
-    model = os.environ.get("CLIENT_MODEL", MODEL)
+    openai = OpenAI(base_url=f"{url}/v1", api_key="unused")
+    model = openai.models.list().data[0].id  # a larger one, that can
+    client = instructor.from_openai(openai, mode=instructor.Mode.JSON_SCHEMA)
     messages = [{"role": "user", "content": text}]
     return client.create(model=model, response_model=Answer, messages=messages, temperature=0, max_tokens=60).city
 

@@ -28,7 +28,14 @@ class StandIn:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         path = scope["path"]
+        if scope["method"] == "GET" and path == "/v1/models":
+            listed = {"object": "list", "data": [{"id": "stand-in", "object": "model"}]}
+            await _send(send, 200, "application/json", json.dumps(listed).encode())
+            return
         if scope["method"] != "POST":
+            await _send(send, 404, "application/json", b"{}")
+            return
+        if path not in ANSWERS and not path.endswith("/count_tokens"):
             await _send(send, 404, "application/json", b"{}")
             return
         asked = json.loads(body)
@@ -71,8 +78,9 @@ def _ollama_chat(said: str | None, streamed: bool) -> tuple[str, bytes]:
     message: dict[str, Any] = {"role": "assistant", "content": said or ""}
     if said is None:
         message["tool_calls"] = [{"function": CALL}]
-    done = {"message": {"role": "assistant", "content": ""}, "done": True}
-    return _lines({"message": message, "done": False}, done) if streamed else _lines({"message": message, "done": True})
+    whole = {"model": "stand-in", "message": message, "done": True}
+    done = {**whole, "message": {"role": "assistant", "content": ""}}
+    return _lines({**whole, "done": False}, done) if streamed else _lines(whole)
 
 
 def _generate(said: str | None, streamed: bool) -> tuple[str, bytes]:
@@ -128,16 +136,18 @@ def _anthropic(said: str | None, streamed: bool) -> tuple[str, bytes]:
 
 
 def _responses(said: str | None, streamed: bool) -> tuple[str, bytes]:
-    item: dict[str, Any] = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": said}]}
+    content = [{"type": "output_text", "text": said}]
+    item: dict[str, Any] = {"type": "message", "id": "msg_1", "role": "assistant", "content": content}
     if said is None:
         arguments = json.dumps(CALL["arguments"])
         item = {"type": "function_call", "call_id": "call_1", "name": CALL["name"], "arguments": arguments}
-    response = {"object": "response", "status": "completed", "output": [item]}
+    response = {"id": "resp_1", "object": "response", "status": "completed", "output": [item]}
     if not streamed:
         return _whole(response)
     delta = [{"type": "response.output_text.delta", "delta": said}] if said else []
     return _events(
-        {"type": "response.created", "response": {"object": "response", "status": "in_progress", "output": []}},
+        {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
         *delta,
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": response},

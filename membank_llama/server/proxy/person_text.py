@@ -67,7 +67,7 @@ _CLIENTS = re.compile(
     r"|The following tool was executed by the user"
     r"|Here's (?:a|the) (?:file|document) of [^\n]{1,40} that I'm going to ask you"
     r"|<explicit_instructions\b|Called the \w{1,40} tool with the following input:"
-    r"|Continue working toward the active thread goal\."
+    r"|Continue working toward the active thread goal\.|Continue if you have next steps, or stop and ask"
     r"|This is (?:the )?[A-Z][\w ]{2,30}\. We are setting up the context for our chat)"
 )
 """How messages begin that clients write under the user's name."""

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
+import anthropic
 import httpx
 import ollama
 import openai
@@ -68,6 +70,32 @@ def with_openai(url: str) -> Ask:
     return ask
 
 
+def with_openai_responses(url: str) -> Ask:
+    def ask(text: str, stream: bool) -> str:
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="unused") as client:
+            if stream:
+                with client.responses.stream(model="recall-tiny", input=text, temperature=0) as events:
+                    return "".join(event.delta for event in events if event.type == "response.output_text.delta")
+            return client.responses.create(model="recall-tiny", input=text, temperature=0).output_text
+
+    return ask
+
+
+def with_anthropic(url: str) -> Ask:
+    def ask(text: str, stream: bool) -> str:
+        messages = [{"role": "user", "content": text}]
+        asked: dict[str, Any] = {"model": "recall-tiny", "max_tokens": 200, "messages": messages}
+        # newer versions of the package have no name for the temperature
+        asked["extra_body"] = {"temperature": 0}
+        with anthropic.Anthropic(base_url=url, api_key="unused") as client:
+            if stream:
+                with client.messages.stream(**asked) as events:
+                    return "".join(events.text_stream)
+            return "".join(block.text for block in client.messages.create(**asked).content if block.type == "text")
+
+    return ask
+
+
 def with_langchain(url: str) -> Ask:
     def ask(text: str, stream: bool) -> str:
         chat = ChatOllama(model="recall-tiny", base_url=url, temperature=0)
@@ -95,6 +123,8 @@ CLIENTS = {
     "ollama": with_ollama,
     "ollama generate": with_ollama_generate,
     "openai": with_openai,
+    "openai responses": with_openai_responses,
+    "anthropic": with_anthropic,
     "langchain-ollama": with_langchain,
     "curl": with_curl,
 }

@@ -43,6 +43,7 @@ def test_the_words_alone(around: str) -> None:
         REMINDER,
         "# AGENTS.md instructions for /home\n\n<INSTRUCTIONS>\nBe brief.\n</INSTRUCTIONS>",
         "[read_file for 'a.py'] Result:\nx = 1",
+        "Continue if you have next steps, or stop and ask for clarification if you are unsure how to proceed.",
         "I have *added these files to the chat* so you can go ahead and edit them.\n\na.py\n```\nx\n```",
         "This session is being continued from a previous conversation that ran out of context. …",
     ],
@@ -111,7 +112,9 @@ def test_instructions_that_a_client_repeats_behind_the_words() -> None:
     alone = said_by_all([{"role": "user", "content": f"{words}\n\n{reminder}"}])
     assert "MUST return" in alone[-1]["content"]
     # a few words that the instructions have too are the person's
-    few = said_by_all([{"role": "system", "content": "Act.\n\nReply in English."}, user(f"{SAID}\n\nReply in English.")])
+    few = said_by_all(
+        [{"role": "system", "content": "Act.\n\nReply in English."}, user(f"{SAID}\n\nReply in English.")]
+    )
     assert few[-1]["content"] == f"{SAID}\n\nReply in English."
     # and what is nothing else is not taken for nothing
     assert said_by_all([system, user(reminder)])[-1]["content"].strip() == reminder.strip()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from membank_llama.server.proxy.auxiliary_requests import is_auxiliary
+from membank_llama.server.proxy.auxiliary_requests import is_auxiliary, is_marked
 from membank_llama.server.proxy.chat_requests import open_request
 from membank_llama.server.proxy.client_request import ChatReply, ChatRequest
 from membank_llama.server.proxy.request_habits import RequestHabits
@@ -125,3 +125,18 @@ def test_by_its_form_alone(made: ChatRequest) -> None:
 )
 def test_a_person_may_ask_for_such_things(made: ChatRequest) -> None:
     assert not is_auxiliary(made)
+
+
+def test_claude_codes_own_words_and_those_of_its_sub_agents() -> None:
+    # as version 2.1.197 sends them: instructions of fewer than 6,000 characters, and a mark where a sub-agent asks
+    billing = "x-anthropic-billing-header: cc_version=2.1.197.0a3; cc_entrypoint=sdk-cli;{}\n"
+    system = f"{billing}You are a Claude agent, built on Anthropic's Claude Agent SDK.\n{MAIN[:3000]}"
+    client = "claude-cli/2.1.197 (external, sdk-cli)"
+    assert not is_auxiliary(request(("user", SAID), system=system.format(""), tools=TOOLS), client)
+    assert is_auxiliary(request(("user", SAID), system=system.format(" cc_is_subagent=true;"), tools=TOOLS), client)
+
+
+@pytest.mark.parametrize("name", [b"x-claude-code-agent-id", b"x-openai-subagent"])
+def test_a_client_that_says_that_nobody_asks(name: bytes) -> None:
+    assert is_marked({"type": "http", "headers": [(name, b"a4a8")]})
+    assert not is_marked({"type": "http", "headers": [(b"x-app", b"cli")]})
