@@ -37,7 +37,7 @@ BROKEN = {
     "HTTP/0.9": b"HTTP/0.9 200 OK\r\nContent-Length: 0\r\n\r\n",
     "a relative of HTTP": b"RTSP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
     "an empty line first": b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-    "no status": b"HTTP/1.1 000 OK\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n",
+    "no status": b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n",
     "a length and chunks": OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
     "chunks and a length": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
     "the same length twice": OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
