@@ -45,7 +45,7 @@ test-clients: $(STAMP)  ## other people's clients and coding agents, each instal
 
 test-open-webui: $(STAMP)  ## Open WebUI as a client, in an environment of seven gigabytes
 	$(PYTHON) -m venv $(CLIENTS)/webui && $(CLIENTS)/webui/bin/pip install --quiet 'open-webui>=0.12'
-	MEMBANK_CLIENTS=$(abspath $(CLIENTS)) $(BIN)/python -m pytest -rs tests/clients/test_open_webui.py $(ARGS)
+	MEMBANK_CLIENTS=$(abspath $(CLIENTS)) $(BIN)/python -m pytest -rs tests/clients/test_open_webui_chats.py $(ARGS)
 
 check: $(STAMP)  ## style, types, floors
 	$(BIN)/ruff check .
