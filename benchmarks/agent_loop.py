@@ -96,7 +96,7 @@ def free_port() -> int:
 def served(app: Proxy) -> Iterator[str]:
     """The proxy on a port of its own."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, http="h11", log_level="error", lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -125,7 +125,7 @@ def _last(openai: bool) -> bytes:
 
 
 def run_stand_in(port: int) -> None:
-    uvicorn.run(StandIn(), host="127.0.0.1", port=port, log_level="error", lifespan="off")
+    uvicorn.run(StandIn(), host="127.0.0.1", port=port, http="h11", log_level="error", lifespan="off")
 
 
 # -- the proxy

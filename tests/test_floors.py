@@ -16,6 +16,7 @@ FLOORS = {"core": 0, "gguf": 1, "hgns": 1, "adapters": 2, "store": 3, "recall": 
 AT_THE_ROOT = {"__init__", "__main__", "_moved", "_version"}
 OWNERS = {
     "hnswlib": ("store/",),
+    "httptools": ("server/proxy/upstream_connection",),
     "llama_cpp": ("adapters/llama_cpp/", "memory/llama_with_memory.py", "server/engine/", "cli/demo.py"),
     "sqlite3": ("store/", "cli/bench/recall.py"),
     "sqlite_utils": ("store",),

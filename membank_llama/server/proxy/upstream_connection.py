@@ -1,4 +1,4 @@
-"""`UpstreamConnection`: HTTP/1.1 to an upstream, as much of it as a proxy needs.
+"""`UpstreamConnection`: HTTP/1.1 to an upstream, as much of it as a proxy needs; what comes is read by llhttp.
 
 What comes in one read goes on in one piece, however many chunks it was cut into: of a fast stream a client that gives
 out each chunk costs more than the proxy itself. Heads are read strictly: what two programs could read in two ways is
@@ -8,22 +8,15 @@ refused, and the connection closed.
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from typing import cast
 
+import httptools
+
 MOST_HEAD = 64 * 1024
-"""Bytes of a head, or of what comes after the last chunk."""
-MOST_SIZE_LINE = 4096
+"""Bytes of a head, of what says how long a chunk is, or of what comes after the last."""
 UNREAD = 256 * 1024
 """Bytes that wait to be taken before the other side is made to wait."""
-
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n\0]{0,4096})?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}):[ \t]{0,64}([^\r\n\0]{0,65536})")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]{0,16}(?:;[^\r\n\0]{0,4096})?")
-_SIZES = {b"%x" % size: size for size in range(1, 2048)}
-"""The usual ones, looked up faster than read."""
 
 Lines = list[tuple[bytes, bytes]]
 
@@ -39,9 +32,85 @@ class UpstreamHead:
     status: int
     headers: Lines
     keeps_alive: bool
-    length: int | None
-    """Bytes of the body; None where its end is marked."""
-    chunked: bool
+    """Whether the connection stays open after it."""
+
+
+class _Answer:
+    """One answer as it is read: llhttp's callbacks, and what llhttp lets pass that is not let pass here.
+
+    Args:
+        bodiless: whatever its head says, no body follows.
+    """
+
+    def __init__(self, *, bodiless: bool) -> None:
+        self.head: UpstreamHead | None = None
+        self.ended = False
+        self.ends_with_connection = False
+        self.is_followed = False
+        """Whether there was more after its end."""
+        self._bodiless = bodiless
+        self._headers: Lines = []
+        self._fed = 0
+        """Bytes since the beginning, or since the last of the body."""
+        self._body: list[bytes] = []
+        self.on_body = self._body.append
+        self._parser = httptools.HttpResponseParser(self)
+
+    def read(self, data: bytes) -> tuple[bytes, BrokenError | None]:
+        """Read on; returns what of the body was in it, and what was wrong with what came then."""
+        error = None
+        try:
+            if self.head is None and not self._fed and not data.startswith(b"H"):
+                # llhttp overlooks empty lines, and knows relatives of HTTP
+                raise BrokenError("it does not answer in HTTP/1.1")
+            self._parser.feed_data(data)
+        except BrokenError as exc:
+            error = exc
+        except httptools.HttpParserError as exc:
+            # what a callback raises comes as the context of another error
+            ours = exc.__context__
+            error = ours if isinstance(ours, BrokenError) else BrokenError(f"it does not speak HTTP/1.1: {exc}")
+        body = b"".join(self._body)
+        self._body.clear()
+        if self.ended:
+            self.is_followed = error is not None or (self._bodiless and bool(body))
+            return (b"" if self._bodiless else body), None
+        self._fed = 0 if body else self._fed + len(data)
+        if self._fed > MOST_HEAD and error is None:
+            error = BrokenError("its head is too long, or what is between its pieces or after them")
+        return body, error
+
+    # -- llhttp's side
+
+    def on_message_begin(self) -> None:
+        if self.ended:
+            raise BrokenError("it answers what was not asked")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        headers, self._headers = self._headers, []
+        status, version = self._parser.get_status_code(), self._parser.get_http_version()
+        if status < 100 or version not in ("1.0", "1.1"):
+            raise BrokenError("it does not answer in HTTP/1.1")
+        if status == 101:
+            raise BrokenError("it wants to speak something else")
+        if sum(len(name) + len(value) + 4 for name, value in headers) > MOST_HEAD:
+            raise BrokenError("its head is too long")
+        codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            raise BrokenError("it uses a transfer coding that is not known here")
+        if status < 200:
+            return
+        # an older program knows no chunks; and where chunks are announced that do not come, llhttp waits for them
+        unsure = bool(codings) and (version == "1.0" or self._bodiless)
+        self.head = UpstreamHead(status, headers, self._parser.should_keep_alive() and not unsure)
+        self.ends_with_connection = not codings and all(name != b"content-length" for name, _ in headers)
+        self.ended = self._bodiless
+
+    def on_message_complete(self) -> None:
+        self.ended = self.head is not None
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -50,15 +119,10 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._rest = b""
+        self._answer: _Answer | None = None
         self._parts: list[bytes] = []
         self._unread = 0
         self._paused = False
-        self._head: UpstreamHead | None = None
-        self._asked_head = False
-        self._left = 0
-        self._chunk_end = self._in_trailer = False
-        self._ended = True
         self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
@@ -69,8 +133,10 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether another request can be made on it."""
-        head = self._head
-        return self._ended and not self.closed and not self._rest and (head is None or head.keeps_alive)
+        answer = self._answer
+        if self.closed or answer is None:
+            return not self.closed
+        return answer.ended and not answer.is_followed and answer.head is not None and answer.head.keeps_alive
 
     def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it was made in this loop."""
@@ -80,7 +146,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def ask(self, data: bytes, *, head_only: bool) -> None:
         """Begin a request with its head, or all of it; `head_only`: its answer has no body."""
-        self._head, self._asked_head, self._ended, self._error = None, head_only, False, None
+        self._answer, self._error = _Answer(bodiless=head_only), None
         self._parts, self._unread = [], 0
         self.write(data)
 
@@ -99,9 +165,9 @@ class UpstreamConnection(asyncio.Protocol):
         Raises:
             BrokenError: there is none.
         """
-        while self._head is None:
+        while self._answer is None or self._answer.head is None:
             await self._more()
-        return self._head
+        return self._answer.head
 
     async def part(self) -> tuple[bytes, bool]:
         """What has come of the body since the last time, and whether that was the end of it; waits for something.
@@ -116,6 +182,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
         return (parts[0] if len(parts) == 1 else b"".join(parts)), self._ended
+
+    @property
+    def _ended(self) -> bool:
+        return self._answer is None or self._answer.ended
 
     async def _more(self) -> None:
         if self._error is not None:
@@ -151,172 +221,26 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._writable.set()
-        head = self._head
-        if not self._ended and head is not None and head.length is None and not head.chunked and exc is None:
-            # it ends with the connection
-            self._ended = True
+        answer = self._answer
+        if answer is not None and answer.ends_with_connection and exc is None:
+            answer.ended = True
         elif not self._ended and self._error is None:
             self._error = BrokenError(str(exc) if exc else "the connection was closed before the answer was whole")
         self._wake()
 
     def data_received(self, data: bytes) -> None:
-        if self._ended:
+        if self._answer is None or self._answer.ended:
             # an answer to nothing that was asked
             self.abort()
             return
-        self._rest = self._rest + data if self._rest else data
-        try:
-            if self._head is None:
-                self._read_head()
-            if self._head is not None:
-                self._read_body(self._head)
-        except BrokenError as exc:
-            self._error = exc
-            self.abort()
+        body, error = self._answer.read(data)
+        if body:
+            self._parts.append(body)
+            self._unread += len(body)
+        if error is not None:
+            self.abort(error)
             return
         if self._unread > UNREAD and not self._paused and self._transport is not None and not self._ended:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
-
-    # -- reading
-
-    def _read_head(self) -> None:
-        while self._head is None:
-            end = self._rest.find(b"\r\n\r\n")
-            if end > MOST_HEAD or (end < 0 and len(self._rest) > MOST_HEAD):
-                raise BrokenError("its head is too long")
-            if end < 0:
-                return
-            head = head_of(self._rest[:end], bodiless=self._asked_head)
-            self._rest = self._rest[end + 4 :]
-            if head.status >= 200:
-                self._head = head
-                self._left = head.length or 0
-                self._chunk_end = self._in_trailer = False
-                self._ended = head.length == 0 and not head.chunked
-            elif head.status == 101:
-                raise BrokenError("it wants to speak something else")
-
-    def _read_body(self, head: UpstreamHead) -> None:
-        if self._ended:
-            return
-        if head.chunked:
-            self._read_chunks()
-            return
-        data, self._rest = self._rest, b""
-        if head.length is not None:
-            data, self._rest = data[: self._left], data[self._left :]
-            self._left -= len(data)
-            self._ended = not self._left
-        self._keep(data)
-
-    def _keep(self, data: bytes) -> None:
-        if data:
-            self._parts.append(data)
-            self._unread += len(data)
-
-    def _read_chunks(self) -> None:
-        data, at = self._rest, 0
-        while not self._ended:
-            if self._in_trailer:
-                at = self._after_trailer(data, at)
-                break
-            if self._left:
-                piece = data[at : at + self._left]
-                self._keep(piece)
-                at, self._left = at + len(piece), self._left - len(piece)
-                if self._left:
-                    break
-            if self._chunk_end:
-                if len(data) - at < 2:
-                    break
-                if data[at : at + 2] != b"\r\n":
-                    raise BrokenError("a chunk does not end where it says")
-                at, self._chunk_end = at + 2, False
-            at = self._take_whole(data, at)
-            end = data.find(b"\r\n", at)
-            if end < 0:
-                if len(data) - at > MOST_SIZE_LINE:
-                    raise BrokenError("a chunk says nothing of its size")
-                break
-            self._left = chunk_size(data[at:end])
-            at, self._chunk_end, self._in_trailer = end + 2, self._left > 0, not self._left
-        self._rest = data[at:]
-
-    def _take_whole(self, data: bytes, at: int) -> int:
-        """Take the chunks of usual size that are there from beginning to end; returns where the first other one begins:
-        a fast stream is nothing but such, thousands in one read."""
-        find, sizes, take, taken = data.find, _SIZES, self._parts.append, 0
-        while (end := find(b"\r\n", at)) >= 0 and (size := sizes.get(data[at:end])) is not None:
-            stop = end + 2 + size
-            if data[stop : stop + 2] != b"\r\n":
-                break
-            take(data[end + 2 : stop])
-            at, taken = stop + 2, taken + size
-        self._unread += taken
-        return at
-
-    def _after_trailer(self, data: bytes, at: int) -> int:
-        """Where the answer ends; `at` where it does not yet."""
-        if data.startswith(b"\r\n", at):
-            self._ended = True
-            return at + 2
-        end = data.find(b"\r\n\r\n", at)
-        if end < 0:
-            if len(data) - at > MOST_HEAD:
-                raise BrokenError("what comes after it is too long")
-            return at
-        fields_of(data[at:end])
-        self._ended = True
-        return end + 4
-
-
-def head_of(data: bytes, *, bodiless: bool = False) -> UpstreamHead:
-    """A head without its empty line; `bodiless`: whatever it says, no body follows.
-
-    Raises:
-        BrokenError: it is no head of HTTP/1.1, or says two things of its length.
-    """
-    status_line, _, rest = data.partition(b"\r\n")
-    found = _STATUS.fullmatch(status_line)
-    if found is None:
-        raise BrokenError("it does not answer in HTTP/1.1")
-    headers, status = fields_of(rest), int(found.group(2))
-    lengths = {value.strip() for name, value in headers if name == b"content-length"}
-    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
-    options = [one.strip().lower() for name, value in headers if name == b"connection" for one in value.split(b",")]
-    if codings not in ([], [b"chunked"]):
-        raise BrokenError("it uses a transfer coding that is not known here")
-    if len(lengths) > 1 or any(_LENGTH.fullmatch(length) is None for length in lengths):
-        raise BrokenError("it says two things of its length, or none that is a number")
-    keeps = b"close" not in options and (found.group(1) == b"1" or b"keep-alive" in options)
-    if bodiless or status < 200 or status in (204, 304):
-        return UpstreamHead(status, headers, keeps, 0, chunked=False)
-    if codings:
-        # of both, the one that marks the end counts, and nothing may follow on such a connection
-        return UpstreamHead(status, headers, keeps and not lengths, None, chunked=True)
-    length = int(lengths.pop()) if lengths else None
-    return UpstreamHead(status, headers, keeps and length is not None, length, chunked=False)
-
-
-def fields_of(data: bytes) -> Lines:
-    """The lines of a head, or of a trailer."""
-    found = []
-    for line in data.split(b"\r\n") if data else ():
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            raise BrokenError("a line of its head is none")
-        found.append((field.group(1).lower(), field.group(2).rstrip(b" \t")))
-    return found
-
-
-def chunk_size(line: bytes) -> int:
-    """What the line before a chunk says of its length."""
-    size = _SIZES.get(line)
-    if size is None:
-        found = _SIZE.fullmatch(line)
-        if found is None:
-            raise BrokenError("a chunk says nothing of its size")
-        size = int(found.group(1), 16)
-    return size

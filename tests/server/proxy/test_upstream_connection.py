@@ -13,7 +13,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 WHOLE = {
     "a length": (OK + b"Content-Length: 5\r\nX-A:  b \r\n\r\nhello", b"hello", True),
-    "the same length twice": (OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", b"hello", True),
+    "a field without a value": (OK + b"X-A:\r\nX-B: \t\r\nContent-Length: 2 \r\n\r\nhi", b"hi", True),
     "chunks": (CHUNKED + b"5\r\nhello\r\n1;x=y\r\n \r\n5\r\nworld\r\n0\r\n\r\n", b"hello world", True),
     "chunks and a trailer": (CHUNKED + b"A\r\nhello worl\r\n1\r\nd\r\n0\r\nX-B: c\r\n\r\n", b"hello world", True),
     "a large chunk": (CHUNKED + b"20000\r\n" + b"x" * 0x20000 + b"\r\n0\r\n\r\n", b"x" * 0x20000, True),
@@ -21,29 +21,74 @@ WHOLE = {
     "no body": (b"HTTP/1.1 204 No Content\r\n\r\n", b"", True),
     "close": (OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nhi", b"hi", False),
     "an older version": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", b"hi", False),
-    "both": (OK + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", b"hi", False),
+    "chunks of an older version": (
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        b"hi",
+        False,
+    ),
+    "no body, whatever is said of its length": (b"HTTP/1.1 304 N\r\nContent-Length: 5\r\n\r\n", b"", True),
+    "any case": (OK + b"TRANSFER-encoding: Chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", b"hi", True),
     "more than was asked": (OK + b"Content-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\n\r\n", b"hi", False),
 }  # fmt: skip
 BROKEN = {
     "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
     "HTTP/2": b"HTTP/2 200\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/2.0": b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/0.9": b"HTTP/0.9 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "a relative of HTTP": b"RTSP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "an empty line first": b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "no status": b"HTTP/1.1 000 OK\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n",
+    "a length and chunks": OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    "chunks and a length": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    "the same length twice": OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "a list of lengths": OK + b"Content-Length: 5, 5\r\n\r\nhello",
+    "a length beyond all bounds": OK + b"Content-Length: 18446744073709551621\r\n\r\nhello",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
     "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
     "an unknown coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "two codings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a folded line": b"HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 0\r\n\r\n",
+    "no coding but its name": OK + b"Transfer-Encoding: \r\n\r\nhello",
+    "a coding with a comma": OK + b"Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n",
+    "the coding of none": OK + b"Transfer-Encoding: identity\r\n\r\nhello",
+    "a folded line of the first": OK + b" X-A: b\r\nContent-Length: 0\r\n\r\n",
+    "a folded length": OK + b"Content-Length:\r\n 0\r\n\r\n",
+    "a folded coding": OK + b"Transfer-Encoding: chunked\r\n , x\r\n\r\n0\r\n\r\n",
     "a space before the colon": b"HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
     "a return in a line": b"HTTP/1.1 200 OK\r\nX-A: b\rX-C: d\r\nContent-Length: 0\r\n\r\n",
+    "a return after the status": b"HTTP/1.1 200 OK\rX-A: b\r\nContent-Length: 0\r\n\r\n",
+    "a return for an empty line": OK + b"Content-Length: 0\r\n\rX",
+    "a feed after the status": b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n",
+    "a feed in a line": OK + b"X-A: b\nX-C: d\r\nContent-Length: 0\r\n\r\n",
+    "a feed in a name": OK + b"X-\nA: b\r\nContent-Length: 0\r\n\r\n",
+    "a feed for an empty line": OK + b"Content-Length: 0\r\n\n",
+    "a zero byte": OK + b"X-A: b\0c\r\nContent-Length: 0\r\n\r\n",
+    "no name": OK + b": b\r\nContent-Length: 0\r\n\r\n",
+    "a size before a space": CHUNKED + b"2 \r\nhi\r\n0\r\n\r\n",
+    "a size before a feed": CHUNKED + b"2\nhi\r\n0\r\n\r\n",
+    "a feed in what is said of a chunk": CHUNKED + b"2;x\nhi\r\n0\r\n\r\n",
+    "a chunk before a feed": CHUNKED + b"2\r\nhi\n0\r\n\r\n",
+    "a size beyond all bounds": CHUNKED + b"10000000000000002\r\nhi\r\n0\r\n\r\n",
+    "a feed at the end": CHUNKED + b"2\r\nhi\r\n0\r\n\n",
+    "a folded trailer": CHUNKED + b"2\r\nhi\r\n0\r\nX-B: c\r\n d\r\n\r\n",
+    "a length after the end": CHUNKED + b"2\r\nhi\r\n0\r\nContent-Length: 9\r\n\r\n",
     "a size with a sign": CHUNKED + b"+2\r\nhi\r\n0\r\n\r\n",
     "a size with a prefix": CHUNKED + b"0x2\r\nhi\r\n0\r\n\r\n",
     "no size": CHUNKED + b"\r\nhi\r\n0\r\n\r\n",
     "a chunk that goes on": CHUNKED + b"2\r\nhippo\r\n0\r\n\r\n",
-    "a head without end": b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 70_000,
-    "another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
     "an end in the middle": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
     "an end within a chunk": CHUNKED + b"5\r\nhel",
     "nothing": b"",
 }
+TOO_LONG = {
+    "a head without end": b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 70_000,
+    "a head of many lines": OK + b"X-A: bcd\r\n" * 10_000 + b"Content-Length: 0\r\n\r\n",
+    "early hints without end": b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" * 3000,
+    "a chunk of which much is said": CHUNKED + b"2;x=" + b"y" * 200_000,
+    "a trailer without end": CHUNKED + b"2\r\nhi\r\n0\r\nX-B: " + b"c" * 200_000,
+}
+OTHER = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"
+OTHER_OF_THE_CONNECTION = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
 
 
 def answered(
@@ -104,6 +149,19 @@ def test_what_is_broken_is_refused(data: bytes, size: int) -> None:
         answered(data, max(size, len(data) // 1000), body_of)
 
 
+@pytest.mark.parametrize("size", [3, 1 << 20])
+@pytest.mark.parametrize("data", TOO_LONG.values(), ids=TOO_LONG)
+def test_what_does_not_end_is_not_waited_for(data: bytes, size: int) -> None:
+    with pytest.raises(BrokenError, match="too long"):
+        answered(data, max(size, len(data) // 1000), body_of)
+
+
+@pytest.mark.parametrize("data", [OTHER, OTHER_OF_THE_CONNECTION])
+def test_another_protocol_is_not_spoken(data: bytes) -> None:
+    with pytest.raises(BrokenError, match=r"\Ait wants to speak something else"):
+        answered(data + OK + b"Content-Length: 0\r\n\r\n", 1 << 20, body_of)
+
+
 def test_one_without_a_length_ends_with_the_connection() -> None:
     assert answered(b"HTTP/1.1 200 OK\r\n\r\nhello", 2, body_of) == b"hello"
 
@@ -112,13 +170,63 @@ def test_the_answer_to_head_has_no_body() -> None:
     assert answered(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 100, body_of, head_only=True) == b""
 
 
-def test_more_than_was_asked_ends_the_connection() -> None:
+FOLLOWED = {
+    "text": (OK + b"Content-Length: 2\r\n\r\nhi and more", False),
+    "another answer": ((OK + b"Content-Length: 2\r\n\r\nhi") * 2, False),
+    "another answer after chunks": (CHUNKED + b"2\r\nhi\r\n0\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nyo", False),
+    "one letter": (CHUNKED + b"2\r\nhi\r\n0\r\n\r\nH", False),
+    "an answer after its end": (OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi" + OK, False),
+    "a body of a head": (OK + b"Content-Length: 2\r\n\r\nhi", True),
+    "an answer to head and another": (OK + b"Content-Length: 0\r\n\r\n" + OK + b"\r\n", True),
+    "a length of a head in chunks": (CHUNKED + b"5", True),
+}
+
+
+@pytest.mark.parametrize(("data", "head_only"), FOLLOWED.values(), ids=FOLLOWED)
+def test_more_than_was_asked_ends_the_connection(data: bytes, head_only: bool) -> None:
     async def read(connection: UpstreamConnection) -> bytes:
         body = await body_of(connection)
         assert not connection.is_reusable
         return body
 
-    assert answered(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi and more", 1 << 20, read) == b"hi"
+    assert answered(data, 1 << 20, read, head_only=head_only) == (b"" if head_only else b"hi")
+
+
+@pytest.mark.parametrize("head_only", [False, True])
+def test_a_whole_answer_leaves_the_connection_for_another(head_only: bool) -> None:
+    async def read(connection: UpstreamConnection) -> bytes:
+        body = await body_of(connection)
+        assert connection.is_reusable
+        return body
+
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % ((2, b"") if head_only else (2, b"hi"))
+    assert answered(data, 1 << 20, read, head_only=head_only) == (b"" if head_only else b"hi")
+
+
+def test_a_head_is_given_line_by_line() -> None:
+    lines: list[tuple[bytes, bytes]] = []
+
+    async def read(connection: UpstreamConnection) -> bytes:
+        lines.extend((await connection.head()).headers)
+        return await body_of(connection)
+
+    early = b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n"
+    head = OK + b"X-A:\r\nX-B:  b \t\r\nx-b: \xe9\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answered(early + head + b"2\r\nhi\r\n0\r\nX-C: late\r\n\r\n", 1, read)
+    assert lines == [(b"x-a", b""), (b"x-b", b"b"), (b"x-b", b"\xe9"), (b"transfer-encoding", b"chunked")]
+
+
+def test_what_came_of_a_body_before_it_broke_is_given() -> None:
+    got: list[bytes] = []
+
+    async def read(connection: UpstreamConnection) -> bytes:
+        await connection.head()
+        got.append((await connection.part())[0])
+        return (await connection.part())[0]
+
+    with pytest.raises(BrokenError):
+        answered(CHUNKED + b"2\r\nhi\r\nno size\r\n", 1 << 20, read)
+    assert got == [b"hi"]
 
 
 def test_a_slow_reader_makes_the_other_side_wait() -> None:
