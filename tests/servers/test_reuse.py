@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from support.proxies import assistant, user
 from support.serve_process import started
-from test_dialects import FACT, stored
+from test_told_and_asked import FACT, stored
 
 HISTORY = "Tell me about rivers, at some length. " * 20
 

@@ -11,7 +11,7 @@ import pytest
 from support.llama_server import serving
 from support.proxies import user
 from support.serve_process import free_port, started
-from test_dialects import FACT, stored
+from test_told_and_asked import FACT, stored
 
 from membank_llama.adapters.llama_cpp.file_vocabulary import FileVocabulary
 from membank_llama.adapters.openai_client import OpenAIAdapter
