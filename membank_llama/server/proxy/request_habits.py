@@ -8,8 +8,8 @@ is ever gone on from: a conversation that holds one as an earlier turn is a pers
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 import threading
 import time
 from collections import OrderedDict, deque
@@ -32,6 +32,22 @@ _LEAST_QUOTED, _LEAST_AROUND = 8, 80
 """Characters of a turn that is quoted, and of a text ahead of it."""
 _LEAST_ORDER = 16
 _LEAST_TOOLS = 3
+_DRESS = 400
+"""Characters that instructions are told apart by."""
+_BILLING = re.compile(r"^x-[a-z-]{1,40}: [^\n]{0,400}\n?", re.MULTILINE)
+"""What Claude Code puts at their head, other in every request."""
+
+
+@dataclass(frozen=True)
+class _Dress:
+    """What comes with a turn: names of tools, and a mark of the instructions."""
+
+    tools: frozenset[str]
+    system: int
+
+    def is_another(self, now: _Dress) -> bool:
+        """Whether neither is what it was: instructions are others, and of the tools none is left."""
+        return bool(self.tools) and self.system != now.system and self.tools.isdisjoint(now.tools)
 
 
 @dataclass
@@ -49,9 +65,9 @@ class RequestHabits:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: OrderedDict[tuple[str, str], _Client] = OrderedDict()
-        self._orders: OrderedDict[bytes, None] = OrderedDict()
-        self._aside: OrderedDict[bytes, None] = OrderedDict()
-        self._dress: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()
+        self._orders: OrderedDict[int, None] = OrderedDict()
+        self._aside: OrderedDict[int, None] = OrderedDict()
+        self._dress: OrderedDict[int, _Dress] = OrderedDict()
 
     def is_aside(self, request: ChatRequest, namespace: str, client: str) -> bool:
         """Whether the client asks this for itself; it is known from now on."""
@@ -59,11 +75,11 @@ class RequestHabits:
         if not turns or request.raw:
             return is_auxiliary(request, client)
         with self._lock:
-            if any(_digest(namespace, text) in self._aside for text in turns[:-1]):
+            if any(_key(namespace, text) in self._aside for text in turns[:-1]):
                 return False
             aside = is_auxiliary(request, client) or self._stands_out(request, namespace, client, turns)
             if aside:
-                keep_newest(self._aside, _digest(namespace, turns[-1]), None, MOST_KEPT)
+                keep_newest(self._aside, _key(namespace, turns[-1]), None, MOST_KEPT)
             elif not request.counts:
                 self._note(request, namespace, client, turns)
         return aside
@@ -73,7 +89,7 @@ class RequestHabits:
         turns = _user_texts(request)
         with self._lock:
             for order in (text for call in reply.calls for text in _texts_in(call)):
-                keep_newest(self._orders, _digest(namespace, order), None, MOST_KEPT)
+                keep_newest(self._orders, _key(namespace, order), None, MOST_KEPT)
             known = self._clients.get((namespace, client))
             if known is not None and turns and reply.text.strip():
                 known.said.append((time.monotonic(), _plain(turns[-1]), _plain(reply.text)[:200]))
@@ -86,14 +102,16 @@ class RequestHabits:
             known.plain = True
         known.said.append((time.monotonic(), _plain(turns[-1]), ""))
         keep_newest(self._clients, (namespace, client), known, MOST_CLIENTS)
-        keep_newest(self._dress, _digest(namespace, turns[0]), _dress(request), MOST_KEPT)
+        keep_newest(self._dress, _key(namespace, turns[0]), _dress(request), MOST_KEPT)
 
     def _stands_out(self, request: ChatRequest, namespace: str, client: str, turns: list[str]) -> bool:
-        if _digest(namespace, turns[0]) in self._orders:
+        first = _key(namespace, turns[0])
+        worn = self._dress.get(first)
+        if first in self._orders and worn is None:
+            # a model may also give a tool what a person has said
             return True
         if _is_answered(request):
-            worn = self._dress.get(_digest(namespace, turns[0]))
-            return worn is not None and all(a != b for a, b in zip(worn, _dress(request), strict=True))
+            return worn is not None and worn.is_another(_dress(request))
         known = self._clients.get((namespace, client))
         if known is None or request.shape.tools:
             return False
@@ -122,9 +140,9 @@ def _user_texts(request: ChatRequest) -> list[str]:
     return [text for m in request.said if m.get("role") == "user" and (text := str(m.get("content"))).strip()]
 
 
-def _dress(request: ChatRequest) -> tuple[bytes, bytes]:
-    """Marks of the tools and of the instructions that come with a turn."""
-    return _digest(*request.shape.tools), _digest(request.shape.system[:400])
+def _dress(request: ChatRequest) -> _Dress:
+    system = _BILLING.sub("", request.shape.system[:_DRESS])
+    return _Dress(frozenset(request.shape.tools), _key(system))
 
 
 def _texts_in(call: str) -> Iterator[str]:
@@ -141,8 +159,6 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _digest(*parts: str) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(_plain(part).encode("utf-8", "replace") + b"\0")
-    return digest.digest()[:16]
+def _key(*parts: str) -> int:
+    """Tells texts apart within this process."""
+    return hash(tuple(part.strip() for part in parts))

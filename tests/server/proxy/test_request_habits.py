@@ -82,6 +82,24 @@ def test_other_instructions_and_other_tools_in_the_middle_of_a_conversation() ->
     assert not asked(habits, request(*history, ("user", "Und mein Hund?"), system=MAIN, tools=TOOLS[:3]))
 
 
+def test_a_tool_that_is_given_the_persons_own_words() -> None:
+    habits = RequestHabits()
+    call = ChatReply("", True, None, (json.dumps({"query": SAID}),))
+    assert not asked(habits, request(("user", SAID), system=MAIN, tools=TOOLS), call)
+    again = request(("user", SAID), ("assistant", "Ich suche."), ("user", "Und?"), system=MAIN, tools=TOOLS)
+    assert not asked(habits, again)
+    assert not asked(habits, request(("user", SAID), system=MAIN, tools=TOOLS))
+
+
+def test_instructions_that_change_with_every_request() -> None:
+    habits = RequestHabits()
+    history = (("user", SAID), ("assistant", "Gut zu wissen."))
+    assert not asked(habits, request(("user", SAID), system=f"x-billing: a1\n{MAIN}", tools=TOOLS))
+    made = request(*history, ("user", "Und mein Hund?"), system=f"x-billing: b2\n{MAIN}", tools=TOOLS[3:])
+    assert not asked(habits, made)
+    assert not asked(habits, request(*history, ("user", "Und mein Hund?"), system=f"Es ist 12:01. {MAIN}", tools=TOOLS))
+
+
 def test_what_is_gone_on_from_was_a_persons() -> None:
     habits = RequestHabits()
     title = "Give me a title for the chat of my two heroes in 5 words only"
