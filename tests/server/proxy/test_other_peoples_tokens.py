@@ -135,3 +135,25 @@ def test_without_a_token_nothing_is_answered(shared: Running, given: dict[str, s
     ):  # fmt: skip
         answer = shared.client.request(method, f"{path}?token=t0ken-a", json=ASKED, headers=given)
         assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", "/api/chat", "/v1/messages/count_tokens"])
+def test_a_token_as_anthropics_clients_send_it(shared: Running, path: str) -> None:
+    asked = {**ASKED, "max_tokens": 20, "input": ASKED["messages"]}
+
+    def ask(*headers: tuple[str, str]) -> httpx.Response:
+        return shared.client.post(path, json=asked, headers=list(headers))
+
+    own = ask(("X-Api-Key", "t0ken-b"))
+    assert own.status_code == 200
+    assert own.headers["x-membank"] == "on"
+    for others in (
+        ask(("X-Api-Key", "t0ken-a")),
+        # Authorization counts, where both are there
+        ask(("X-Api-Key", "t0ken-b"), ("Authorization", "Bearer t0ken-a")),
+        ask(("X-Api-Key", "t0ken-a"), ("X-Membank-Namespace", "b")),
+    ):
+        assert SECRET not in others.text
+        assert others.headers.get("x-membank") != "on"
+    for refused in (ask(("X-Api-Key", "no")), ask(("X-Api-Key", "t0ken-a"), ("X-Api-Key", "t0ken-b")), ask()):
+        assert refused.status_code == 401
