@@ -284,6 +284,7 @@ def test_what_is_refused_leaves_nothing_open(stories_chatml_gguf: Path, tmp_path
             membank_llama.Llama(str(stories_chatml_gguf), memory=tmp_path / "bank", **OPTIONS)
         with pytest.raises(InvalidInputError):
             membank_llama.Llama(str(stories_chatml_gguf), memory=bank, encoder=MockAdapter(hidden_dim=64), **OPTIONS)
+        bank.ingest("A bank that holds nothing takes whatever encoder comes.")
     with pytest.raises(ModelMismatchError, match="mock"):
         membank_llama.Llama(str(stories_chatml_gguf), memory=tmp_path / "bank", **OPTIONS)
     with MemBank(MockAdapter(hidden_dim=64), tmp_path / "bank") as bank:
