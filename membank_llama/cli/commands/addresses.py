@@ -17,7 +17,7 @@ def is_address(ref: str) -> bool:
 def split_address(ref: str) -> tuple[str, str | None]:
     """Address and model of such a reference."""
     address, _, model = ref.partition("#")
-    return address.rstrip("/"), model or None
+    return address.rstrip("/").removesuffix("/v1").rstrip("/"), model or None
 
 
 def served_model(

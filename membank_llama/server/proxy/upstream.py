@@ -46,7 +46,8 @@ class Upstream:
     """Passes requests on to one address.
 
     Args:
-        address: as in ``http://127.0.0.1:11434``; a path in it comes before every request's.
+        address: as in ``http://127.0.0.1:11434``; a path in it comes before every request's, but for the ``/v1`` that many
+            write at its end and requests bring along.
         keep_authorization: whether the client's bearer token goes on; not where it is one of the proxy's own.
 
     Raises:
@@ -57,10 +58,10 @@ class Upstream:
         parsed = httpx.URL(address)
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise InvalidInputError(f"{address!r} is no address; write it as in http://127.0.0.1:11434")
-        self.address = address.rstrip("/")
+        self.address = address.rstrip("/").removesuffix("/v1").rstrip("/")
         self.server = UpstreamServer(self.address)
         """What is known of it."""
-        self._prefix = parsed.raw_path.rstrip(b"/")
+        self._prefix = httpx.URL(self.address).raw_path.rstrip(b"/")
         self._host = parsed.host
         self._port = parsed.port or (443 if parsed.scheme == "https" else 80)
         self._ssl = ssl.create_default_context() if parsed.scheme == "https" else None
