@@ -46,8 +46,8 @@ class Upstream:
     """Passes requests on to one address.
 
     Args:
-        address: as in ``http://127.0.0.1:11434``; a path in it comes before every request's, but for the ``/v1`` that many
-            write at its end and requests bring along.
+        address: as in ``http://127.0.0.1:11434``; a path in it comes before every request's, but for a ``/v1`` at its
+            end, which requests bring along.
         keep_authorization: whether the client's bearer token goes on; not where it is one of the proxy's own.
 
     Raises:

@@ -85,10 +85,13 @@ def test_a_slash_too_many(running: Running, behind: StandIn, path: str) -> None:
 
 @pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
 def test_an_address_as_people_write_it(tmp_path: Path, behind: StandIn, end: str) -> None:
-    with serve(behind) as upstream, MemBank(MockAdapter(), tmp_path / "bank") as bank:
-        with serve(Proxy(Upstream(f"{upstream}{end}"), ProxyMemory(bank, deadline=30))) as url:
-            body = body_of("/v1/chat/completions", FACT)
-            assert httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).status_code == 200
+    body = body_of("/v1/chat/completions", FACT)
+    with (
+        serve(behind) as upstream,
+        MemBank(MockAdapter(), tmp_path / "bank") as bank,
+        serve(Proxy(Upstream(f"{upstream}{end}"), ProxyMemory(bank, deadline=30))) as url,
+    ):
+        assert httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).status_code == 200
     assert behind.paths == ["/v1/chat/completions"]
 
 
