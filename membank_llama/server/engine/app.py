@@ -246,13 +246,11 @@ _ANTHROPIC: _Routes = (
 )
 _LLAMA_SERVER: _Routes = (
     ("POST", "/completion", llama_server_api.completion),
-    ("POST", "/chat/completions", openai_api.chat_completions),
-    ("POST", "/completions", openai_api.completions),
-    ("POST", "/embeddings", embeddings.openai_embeddings),
-    ("POST", "/responses", responses_api.responses),
-    ("GET", "/models", openai_api.list_models),
-    ("POST", "/messages", anthropic_api.messages),
-    ("POST", "/messages/count_tokens", anthropic_api.count_tokens),
+    *(
+        (verb, path.removeprefix("/v1"), handler)
+        for verb, path, handler in (*_OPENAI, *_ANTHROPIC)
+        if handler is not openai_api.retrieve_model
+    ),
 )
 _ACCOUNT: _Routes = (
     ("GET", "/api/status", account.status),

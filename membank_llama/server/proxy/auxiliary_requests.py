@@ -71,7 +71,7 @@ def is_auxiliary(request: ChatRequest, client: str = "") -> bool:
         return _is_about_all(last) or _ends_in_an_order(request)
     if say.WORDED.search(users[0][: say.BEGINNING]):
         return True
-    return _asks_about_a_chat(request, "\n".join(users), last)
+    return _asks_about_a_chat(request, "\n".join(users), last, newest)
 
 
 def _is_about_all(text: str) -> bool:
@@ -102,7 +102,7 @@ def _ends_in_an_order(request: ChatRequest) -> bool:
     return before.get("role") == "assistant" or _is_restricted(text_of(last.get("content"))[:_ORDER])
 
 
-def _asks_about_a_chat(request: ChatRequest, whole: str, last: str) -> bool:
+def _asks_about_a_chat(request: ChatRequest, whole: str, last: str, newest: str) -> bool:
     shape, system = request.shape, request.shape.system
     if shape.schema and {field.lower() for field in shape.schema} <= say.ANSWER_FIELDS:
         return True
@@ -115,7 +115,7 @@ def _asks_about_a_chat(request: ChatRequest, whole: str, last: str) -> bool:
         return True
     if say.DIFF.search(whole) and "commit" in whole[: say.BEGINNING].lower():
         return True
-    return _holds_a_chat(whole, last, system) or _is_a_template(request, last)
+    return _holds_a_chat(whole, last, system) or _is_a_template(request, last, newest)
 
 
 def _holds_a_chat(whole: str, last: str, system: str) -> bool:
@@ -126,25 +126,26 @@ def _holds_a_chat(whole: str, last: str, system: str) -> bool:
     return any(map(_is_restricted, (last[:_ORDER], last[-_ORDER:], system[:_ORDER])))
 
 
-def _is_a_template(request: ChatRequest, last: str) -> bool:
-    """Whether a text is handed over with orders for what to make of it."""
-    said = next((str(m.get("content")) for m in reversed(request.said) if m.get("role") == "user"), "")
-    if said.strip() != last:
+def _is_a_template(request: ChatRequest, last: str, newest: str) -> bool:
+    """Whether a text is handed over with orders for what to make of it; `newest`: what of it a person said."""
+    if newest.strip() != last:
         # a person's words in a template of a client's
-        last = said
+        last = newest
     elif say.ADDRESSED.match(last) and say.GIVEN.search(last) and not _is_own(last):
         return True
     system = request.shape.system if len(request.shape.system) <= _LONGEST_INSTRUCTIONS else ""
     ends = f"{last[:_ORDER]}\n{last[-_ORDER:]}"
     orders = f"{system[:_INSTRUCTIONS_BEGIN]}\n{system[-_ORDER:]}"
     forms, words = (say.BOUND, say.MARKUP, say.SKELETON), (say.OF_A_USER, say.WORK)
-    phrases = (*forms, *words)
-    form = any(phrase.search(ends) for phrase in forms) or say.CUE.search(last) is not None
-    own = sum(phrase.search(ends) is not None for phrase in phrases) + (say.CUE.search(last) is not None)
-    behind = sum(phrase.search(orders) is not None and phrase.search(ends) is None for phrase in phrases)
-    behind += request.shape.schema is not None
-    behind += request.max_tokens is not None and request.max_tokens <= _FEW
-    return form and own + behind >= _MARKS_OF_A_TEMPLATE
+    cued = say.CUE.search(last) is not None
+    own = {phrase for phrase in (*forms, *words) if phrase.search(ends)}
+    behind = {phrase for phrase in (*forms, *words) if phrase not in own and phrase.search(orders)}
+    asked = (
+        cued,
+        request.shape.schema is not None,
+        request.max_tokens is not None and request.max_tokens <= _FEW,
+    )
+    return (cued or not own.isdisjoint(forms)) and len(own) + len(behind) + sum(asked) >= _MARKS_OF_A_TEMPLATE
 
 
 def _is_transcript(text: str) -> bool:

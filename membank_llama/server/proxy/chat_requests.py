@@ -9,15 +9,14 @@ without ``/v1``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from membank_llama.memory.conversation_keys import text_of
 from membank_llama.memory.raw_prompts import find_user_turn
 
 from .anthropic_requests import open_anthropic
-from .client_request import Body, ChatRequest, messages_of, said_by_all, shape_of, token_limit
+from .client_request import Body, ChatRequest, instructions_in, messages_of, said_by_all, shape_of, token_limit
 from .responses_requests import open_responses
 
 
@@ -33,7 +32,7 @@ def _ollama_chat(body: Body, model: str) -> ChatRequest | None:
     messages = messages_of(body)
     if messages is None or not all(isinstance(m.get("content") or "", str) for m in messages):
         return None
-    shape = shape_of(body, _ollama_format(body), _instructions(messages), messages)
+    shape = shape_of(body, _ollama_format(body), instructions_in(messages), messages)
     return ChatRequest(
         messages,
         lambda told: {**body, "messages": told},
@@ -51,7 +50,7 @@ def _openai_chat(body: Body, model: str) -> ChatRequest | None:
     most = body.get("max_completion_tokens", body.get("max_tokens"))
     wanted = body.get("response_format")
     schema = wanted if isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object") else None
-    shape = shape_of(body, schema, _instructions(messages), messages)
+    shape = shape_of(body, schema, instructions_in(messages), messages)
     return ChatRequest(
         messages,
         lambda told: {**body, "messages": told},
@@ -123,10 +122,6 @@ _OPENERS: Mapping[str, Callable[[Body, str], ChatRequest | None]] = {
 }
 GENERATION_PATHS = frozenset(_OPENERS)
 """Where text is asked for: calls to these may have a memory."""
-
-
-def _instructions(messages: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [text_of(m.get("content")) for m in messages if m.get("role") in ("system", "developer")]
 
 
 def _ollama_format(body: Body) -> Any:

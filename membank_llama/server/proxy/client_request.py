@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from membank_llama.memory.conversation_keys import text_of
+from membank_llama.memory.prompt_injection import INSTRUCTING
 
 from .person_text import said_in, without_instructions
 
@@ -88,8 +89,13 @@ def messages_of(body: Body) -> list[dict[str, Any]] | None:
 def said_by_all(messages: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """What each of the messages says, as OpenAI and Ollama have them."""
     given = list(messages)
-    instructions = "\n\n".join(text_of(m.get("content")) for m in given if m.get("role") in ("system", "developer"))
+    instructions = "\n\n".join(instructions_in(given))
     return in_turns([_said(message, instructions) for message in given])
+
+
+def instructions_in(messages: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The texts of the messages that instruct."""
+    return [text_of(m.get("content")) for m in messages if m.get("role") in INSTRUCTING]
 
 
 def in_turns(said: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -151,19 +157,23 @@ def shape_of(
     )
 
 
-def _tool_name(tool: Any) -> str:
+def _described(tool: Any) -> Mapping[str, Any]:
+    """What names and describes a tool, which some APIs wrap."""
     if not isinstance(tool, dict):
-        return ""
+        return {}
     function = tool.get("function")
-    named = function if isinstance(function, dict) else tool
+    return function if isinstance(function, dict) else tool
+
+
+def _tool_name(tool: Any) -> str:
+    named = _described(tool)
     return str(named.get("name") or named.get("type") or "")
 
 
 def _parameters(tool: Any) -> Any:
     """The schema of a tool's arguments."""
-    function = tool.get("function") if isinstance(tool, dict) else None
-    named = function if isinstance(function, dict) else tool
-    return named.get("parameters") or named.get("input_schema") if isinstance(named, dict) else None
+    named = _described(tool)
+    return named.get("parameters") or named.get("input_schema")
 
 
 def _fields(schema: Any) -> frozenset[str]:

@@ -148,8 +148,10 @@ class ProxyMemory:
         return clean_text(text[:QUERY_CHARACTERS])
 
     def _encode_ahead(self, texts: Sequence[str]) -> None:
-        if self._adapter is not None:
-            self._adapter.encode_ahead([encoded_as(text) for text in texts if text.strip()])
+        # that of now: a bank may have been moved to another model since
+        adapter = self.bank.adapter
+        if isinstance(adapter, PriorityAdapter):
+            adapter.encode_ahead([encoded_as(text) for text in texts if text.strip()])
 
     def _injected(
         self, request: ChatRequest, namespace: str, zone: tzinfo | None, late: threading.Event

@@ -7,7 +7,7 @@ from typing import Any
 
 from membank_llama.memory.conversation_keys import text_of
 
-from .client_request import MOST_MESSAGES, ROLES, Body, ChatRequest, in_turns, shape_of, token_limit
+from .client_request import MOST_MESSAGES, ROLES, Body, ChatRequest, in_turns, instructions_in, shape_of, token_limit
 from .person_text import said_in
 
 _TEXTS = ("input_text", "text")
@@ -32,7 +32,6 @@ def open_responses(body: Body, model: str) -> ChatRequest | None:
         )
     if not isinstance(given, list) or not 0 < len(given) <= MOST_MESSAGES or not all(map(_is_item, given)):
         return None
-    system = [text_of(item.get("content")) for item in given if item.get("role") in ("system", "developer")]
     return ChatRequest(
         given,
         lambda told: {**body, "input": told},
@@ -40,7 +39,7 @@ def open_responses(body: Body, model: str) -> ChatRequest | None:
         None,
         most,
         said=in_turns([_said(item) for item in given]),
-        shape=shape_of(body, wanted, [instructions, *system], given, instructions),
+        shape=shape_of(body, wanted, [instructions, *instructions_in(given)], given, instructions),
     )
 
 

@@ -30,7 +30,7 @@ from membank_llama.core.types import TokenCounter
 
 from ..asgi import ASGIApp, Message, Scope
 from .remote_vocabulary import RemoteVocabulary
-from .upstream_server import ANY_MODEL, UpstreamServer, contexts_of
+from .upstream_server import UpstreamServer, contexts_of, with_tag
 
 logger = logging.getLogger("membank_llama")
 
@@ -166,14 +166,13 @@ class ContextLengths:
     def __init__(self, backend: ASGIApp) -> None:
         self._backend = backend
         self._server: UpstreamServer | None = getattr(backend, "server", None)
-        self._known = {} if self._server is None else self._server.contexts()
+        self._known: dict[str, int] = {}
         self._asked: OrderedDict[str, float] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of(self, model: str) -> int | None:
         """Tokens of context of a model; None where that is not known."""
-        known = self._known
-        return known.get(model) or known.get(f"{model}:latest") or known.get(ANY_MODEL)
+        return self._known.get(with_tag(model)) if self._server is None else self._server.context_of(model)
 
     def answered(self, model: str) -> None:
         """A model has just answered, so that it is loaded now: look, unless that was done of late."""
@@ -197,7 +196,6 @@ class ContextLengths:
     async def _look(self, model: str) -> None:
         if self._server is not None:
             await asyncio.to_thread(self._server.look, model)
-            self._known = self._server.contexts()
             return
         parts: list[bytes] = []
         waiting = [{"type": "http.request", "body": b"", "more_body": False}]

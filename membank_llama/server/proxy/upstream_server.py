@@ -129,11 +129,6 @@ class UpstreamServer:
 
     # -- what was found
 
-    def contexts(self) -> dict[str, int]:
-        """Tokens of context by model, each with its tag; by `ANY_MODEL` of a server that has but one."""
-        with self._lock:
-            return dict(self._contexts)
-
     def context_of(self, model: str) -> int | None:
         """Tokens of context of a model; None where that is not known."""
         with self._lock:
