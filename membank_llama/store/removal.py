@@ -7,7 +7,7 @@ interrupts is finished at the next opening.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,6 +16,10 @@ from membank_llama.core.errors import BankStorageError
 
 from .database import chunks
 from .registry import Registry
+
+Listener = Callable[[Mapping[str, Sequence[str]]], None]
+"""Whoever keeps copies of memories beside the bank: told of their texts, by namespace, ahead of their removal. What it
+raises stops the removal."""
 
 LONG, HEAD, TAIL = 2000, 256, 16
 """Bytes from which a text may lie in several pages of the file, and how much of its beginning or end is looked for."""
@@ -49,8 +53,11 @@ class Removal:
     traces: list[Trace] = field(default_factory=list)
 
 
-def delete_memories(registry: Registry, ids: Iterable[int]) -> Removal:
+def delete_memories(registry: Registry, ids: Sequence[int], listeners: Sequence[Listener] = ()) -> Removal:
     """Remove memories with their passages, words and pointers, and note what is left to overwrite."""
+    texts = _texts_of(registry, ids) if listeners else {}
+    for tell in listeners if texts else ():
+        tell(texts)
     gone = Removal()
     with registry.transaction() as db:
         for marks, piece in chunks(ids):
@@ -59,6 +66,16 @@ def delete_memories(registry: Registry, ids: Iterable[int]) -> Removal:
             registry.bump(db)
             registry.lifetimes_changed(db)
     return gone
+
+
+def _texts_of(registry: Registry, ids: Iterable[int]) -> dict[str, list[str]]:
+    """The texts of memories by namespace, as far as they can be read."""
+    found: dict[str, list[str]] = {}
+    for marks, piece in chunks(ids):
+        read = f"SELECT namespace, CAST(text AS BLOB) FROM memories WHERE id IN ({marks})"
+        for namespace, text in registry.rows(read, piece):
+            found.setdefault(str(namespace), []).append(_readable(text))
+    return found
 
 
 def _delete(registry: Registry, marks: str, ids: Sequence[int], gone: Removal) -> None:

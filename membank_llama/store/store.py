@@ -107,6 +107,7 @@ class Store(StoredVectors):
         self.write_lock = threading.RLock()
         self.unfinished: removal.Erasable | None = None
         """The next activation file while it is written: what is removed is erased there too."""
+        self.on_forget: list[removal.Listener] = []
         with ExitStack() as stack:
             check_files(path)
             check_database_is_there(path)
@@ -343,7 +344,7 @@ class Store(StoredVectors):
         """
         self.check_writable()
         with self.write_lock:
-            gone = removal.delete_memories(self.registry, ids)
+            gone = removal.delete_memories(self.registry, list(ids), self.on_forget)
             if gone.memories:
                 for namespace, labels in gone.labels.items():
                     self.snapshots.drop(namespace, labels)
