@@ -12,12 +12,12 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
-FLOORS = {"core": 0, "gguf": 1, "hgns": 1, "adapters": 2, "store": 3, "recall": 4, "memory": 5, "server": 6, "cli": 7}
+FLOORS = {"core": 0, "gguf": 1, "hgns": 1, "adapters": 2, "kv": 3, "store": 4, "recall": 5, "memory": 6, "server": 7, "cli": 8}
 AT_THE_ROOT = {"__init__", "__main__", "_moved", "_version"}
 OWNERS = {
     "hnswlib": ("store/",),
     "httptools": ("server/proxy/upstream_connection",),
-    "llama_cpp": ("adapters/llama_cpp/", "memory/llama_with_memory.py", "server/engine/", "cli/demo.py"),
+    "llama_cpp": ("adapters/llama_cpp/", "kv/", "memory/llama_with_memory.py", "server/engine/", "cli/demo.py"),
     "sqlite3": ("store/", "cli/bench/recall.py"),
     "sqlite_utils": ("store",),
     "starlette": ("server",),

@@ -19,7 +19,7 @@ import typer
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from .commands import bench_answers, bench_encoder, bench_recall, chat, editing, maintenance, memories, serve, tune
+from .commands import bench_answers, bench_encoder, bench_recall, chat, editing, kv, maintenance, memories, serve, tune
 from .commands.options import Settings
 
 app = typer.Typer(
@@ -88,6 +88,15 @@ app.add_typer(bench, name="bench", rich_help_panel=_BANK)
 bench.command("encoder")(bench_encoder.encoder)
 bench.command("recall")(bench_recall.recall)
 bench.command("answers")(bench_answers.answers)
+
+
+kept = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", help="Look after the KV state of conversations, which is read once."
+)
+app.add_typer(kept, name="kv", rich_help_panel=_BANK)
+kept.command("ls")(kv.ls)
+kept.command("gc")(kv.gc)
+kept.command("verify")(kv.verify)
 
 
 class _Notes(logging.Handler):

@@ -268,6 +268,8 @@ def stats_facts(stats: dict[str, Any]) -> list[tuple[str, str]]:
         ("tokens", _tokens_kept(stats)),
         ("on disk", f"{size(sum(stats['bytes'].values()))}: {parts}"),
     ]
+    if stats["kv_bytes"]:
+        facts.append(("KV state", f"{size(stats['kv_bytes'])} more; membank kv ls shows it"))
     if stats["slots"]["free"]:
         facts.append(("to collect", f"{counted(stats['slots']['free'], 'slot')} free; membank gc packs the files"))
     return facts

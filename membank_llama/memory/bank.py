@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import DEFAULT_NAMESPACE, LEVELS, Memory, NewMemory, Progress, Vector
 from membank_llama.core.validation import check_memories
 from membank_llama.hgns.hierarchy import DEFAULT_CODEC
+from membank_llama.kv.piece_store import forget_pieces
 from membank_llama.recall.engine import Measured
 from membank_llama.recall.query import RecallQuery, RecallResult
 from membank_llama.recall.signals import Weights
@@ -92,6 +94,7 @@ class MemBank(BankEditing):
             self.path = Path(path)
             self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
             stack.callback(self._store.close)
+            self._store.on_forget.append(partial(forget_pieces, self.path))
             if adapter is not None and not repair:
                 compact.adopt(self._store, adapter)
             self.use(adapter)

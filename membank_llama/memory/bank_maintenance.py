@@ -7,6 +7,7 @@ from typing import Any
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import ModelError
 from membank_llama.core.types import Progress
+from membank_llama.kv.piece_store import pieces_nbytes
 from membank_llama.recall.engine import RecallEngine
 from membank_llama.recall.question_encoder import QuestionEncoder
 from membank_llama.store.maintenance import compact
@@ -91,7 +92,7 @@ class BankMaintenance:
 
     def stats(self) -> dict[str, Any]:
         """Counts, bytes and the model, for people and monitoring."""
-        return self._store.facts()
+        return {**self._store.facts(), "kv_bytes": pieces_nbytes(self._store.path)}
 
 
 def card_of(adapter: ModelAdapter) -> ModelCard:

@@ -21,6 +21,7 @@ from jinja2 import TemplateError
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
 from membank_llama.adapters.llama_cpp.chat_formats import make_patient
+from membank_llama.adapters.llama_cpp.private_api import SpareSequence
 from membank_llama.adapters.llama_cpp.tokenizer import MOST_DIGITS, Tokenizer, needs_cuts
 from membank_llama.adapters.llama_cpp.vocabulary import Vocabulary
 from membank_llama.core.errors import InvalidInputError
@@ -28,6 +29,8 @@ from membank_llama.core.paths import default_bank
 from membank_llama.core.surrogates import repaired_text
 from membank_llama.core.thoughts import begins_thought, tag_of
 from membank_llama.gguf.checks import check_loadable, unreadable_template
+from membank_llama.kv.llama_prefix import LlamaPrefix
+from membank_llama.kv.piece_store import open_pieces
 from membank_llama.store.model_record import captured_as, recorded_model
 
 from .bank import MemBank
@@ -58,6 +61,9 @@ class SafeLlama(llama_cpp.Llama):
 
     begun_thought = False
     """Whether the prompt that is being continued ends within a thought."""
+    kv: LlamaPrefix | None = None
+    """What is restored into the context in place of being evaluated; None without a bank."""
+    context_params = SpareSequence()
     _pieces: Tokenizer
 
     @_as(llama_cpp.Llama.__init__)
@@ -79,6 +85,13 @@ class SafeLlama(llama_cpp.Llama):
     def _watched(self, call: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a completion that is about to begin."""
         return call
+
+    @_as(llama_cpp.Llama.generate)
+    def generate(self, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Any:
+        tokens = list(tokens)
+        if self.kv is not None and kwargs.get("reset", True):
+            self.kv.prepare(tokens)
+        return super().generate(tokens, *args, **kwargs)
 
     @_as(llama_cpp.Llama.tokenize)
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
@@ -105,12 +118,16 @@ class RememberingLlama(SafeLlama):
     _own_adapter: ModelAdapter | None
     _watch: EchoWatch | None = None
 
-    def _attach(self, bank: MemBank, options: MemoryOptions | None, *, own_bank: bool) -> None:
+    def _attach(
+        self, bank: MemBank, options: MemoryOptions | None, *, own_bank: bool, kv: str | int | bool | None
+    ) -> None:
         make_patient(self, holds_block)
         self._vocabulary = Vocabulary(self)
         self._thought_tag = tag_of(self.metadata.get("tokenizer.chat_template"))
         self._calls = CallQueue()
         self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank, settle=self._calls.settle)
+        pieces = None if bank.read_only else open_pieces(bank.path, kv)
+        self.kv = LlamaPrefix(self, pieces, self.memory.options.namespace)
         # whoever forgets close() loses nothing; finalizers run newest first, so the model is still open then
         weakref.finalize(self, _close_at_exit, weakref.ref(self))
 
@@ -140,7 +157,7 @@ class RememberingLlama(SafeLlama):
             if cut is not None:
                 reply = cut
                 result["choices"][0].update(text=plain + cut if call.get("echo") else cut, finish_reason="stop")
-            self.memory.learn(turn, reply, begun=self.begun_thought)
+            self._learn(turn, reply)
             return result
 
     @_as(llama_cpp.Llama.create_chat_completion)
@@ -161,7 +178,7 @@ class RememberingLlama(SafeLlama):
                 reply = cut
                 result["choices"][0]["message"]["content"] = cut
                 result["choices"][0]["finish_reason"] = "stop"
-            self.memory.learn(turn, reply, begun=self.begun_thought)
+            self._learn(turn, reply)
             return result
 
     @contextmanager
@@ -206,8 +223,13 @@ class RememberingLlama(SafeLlama):
             index = 1
         return prompt[:index] + self._vocabulary.tokens(block) + prompt[index:], block, turn
 
+    def _learn(self, turn: PendingTurn | None, reply: str) -> None:
+        self.memory.learn(turn, reply, begun=self.begun_thought)
+        if self.kv is not None:
+            self.kv.keep()
+
     def _stream(self, inner: Any, turn: PendingTurn | None, watch: EchoWatch | None, text_of: Any) -> ReplyStream:
-        memory, begun = self.memory, self.begun_thought
+        memory, begun, this = self.memory, self.begun_thought, weakref.ref(self)
         if watch is not None:
             inner = watch.stream(inner, begun)
 
@@ -215,6 +237,9 @@ class RememberingLlama(SafeLlama):
             # a call that failed or was dropped before its first word will be made again
             if said or not partial:
                 memory.learn(turn, said, partial=partial, begun=begun)
+            kept = this()
+            if kept is not None and kept.kv is not None:
+                kept.kv.keep()
 
         stream = ReplyStream(inner, text_of, done, self._calls.guard)
         self._calls.leave_open(stream)
@@ -226,6 +251,8 @@ class RememberingLlama(SafeLlama):
         if memory is not None:
             self._calls.end()
             memory.close()
+        if self.kv is not None:
+            self.kv.close()
         adapter = getattr(self, "_own_adapter", None)
         if adapter is not None:
             adapter.close()
@@ -248,6 +275,8 @@ class Llama(RememberingLlama):
         memory: a bank's directory, or an open `MemBank`, which the caller closes; the default bank where left out.
         encoder: a GGUF (or adapter) that encodes memories; the chat model's own hidden states where left out.
         memory_options: namespace, token budget and the like.
+        kv: what the KV state of conversations may take on disk, beside the bank, so that what was read once is not
+            read again: ``"2G"``, bytes, False for nothing; $MEMBANK_KV or 4 GiB where left out.
 
     Raises:
         ModelFileError: the file is missing, damaged or no GGUF.
@@ -261,6 +290,7 @@ class Llama(RememberingLlama):
         memory: str | Path | MemBank | None = None,
         encoder: str | Path | ModelAdapter | None = None,
         memory_options: MemoryOptions | None = None,
+        kv: str | int | bool | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(memory, MemBank) and encoder is not None:
@@ -272,7 +302,7 @@ class Llama(RememberingLlama):
             raise unreadable_template(model_path, exc) from exc
         try:
             if isinstance(memory, MemBank):
-                self._attach(memory, memory_options, own_bank=False)
+                self._attach(memory, memory_options, own_bank=False, kv=kv)
                 return
             path = default_bank() if memory is None else Path(memory)
             if isinstance(encoder, ModelAdapter):
@@ -283,22 +313,25 @@ class Llama(RememberingLlama):
                 capture = captured_as(recorded_model(path), Path(encoder or model_path))
                 adapter = self._own_adapter = LlamaCppAdapter(encoder or self, n_threads=threads, **capture)
             bank = MemBank(adapter, path)
-            self._attach(bank, memory_options, own_bank=True)
+            self._attach(bank, memory_options, own_bank=True, kv=kv)
         except BaseException:
             self.close()
             raise
 
 
-def remember(llm: AnyLlama, bank: MemBank, options: MemoryOptions | None = None) -> AnyLlama:
+def remember(
+    llm: AnyLlama, bank: MemBank, options: MemoryOptions | None = None, *, kv: str | int | bool | None = None
+) -> AnyLlama:
     """Give an existing `llama_cpp.Llama` a memory; returns the same object, now with `llm.memory`.
 
-    The bank stays the caller's to close, after `llm.close()` or `llm.memory.flush()`.
+    KV state is kept for a `SafeLlama` alone, whose context has room for it. The bank stays the caller's to close, after
+    `llm.close()` or `llm.memory.flush()`.
     """
     if isinstance(llm, RememberingLlama):
         raise InvalidInputError("this model remembers already; see its .memory")
     # the same object with more methods: whoever holds it already remembers too
     cast(Any, llm).__class__ = _remembering(cast(Any, type(llm)))
-    cast(RememberingLlama, llm)._attach(bank, options, own_bank=False)
+    cast(RememberingLlama, llm)._attach(bank, options, own_bank=False, kv=kv)
     return llm
 
 

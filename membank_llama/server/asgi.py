@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Container, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import Response
@@ -23,6 +24,9 @@ from starlette.types import Send as Send
 from membank_llama.core.surrogates import repaired
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+NAMESPACE, KEEPS = "membank.namespace", "membank.keeps"
+"""Of a scope, said by the proxy and by no client: whose request it is, and whether what is evaluated for it may be kept
+on disk."""
 
 # escaped, in bytes that are nearly UTF-8, and anything in UTF-16 or 32, all of which json reads
 _HALVES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
@@ -167,3 +171,16 @@ async def live(receive: Receive, send: Send, close: Callable[[], Awaitable[None]
         await send({"type": f"{kind}.complete"})
         if kind == "lifespan.shutdown":
             return
+
+
+@dataclass(frozen=True)
+class Whose:
+    """Whose request it is, and whether what is evaluated for it may be kept on disk."""
+
+    namespace: str = ""
+    keeps: bool = False
+
+
+def whose(scope: Scope) -> Whose:
+    """What the proxy has said of a request; no client can."""
+    return Whose(str(scope.get(NAMESPACE, "")), bool(scope.get(KEEPS, False)))

@@ -1,8 +1,7 @@
 """`Store`: the one writer of registry, activation file and vector indexes.
 
-A memory exists when its row is committed in the registry, and from that moment on. Its activation is written and
-flushed before the commit, so a crash at any point leaves either no memory or a whole one; what an unfinished
-write left in the file is overwritten by the next. One process writes (a lock says so), any number read.
+A memory exists from the moment its row is committed in the registry. Its activation is written and flushed before,
+so a crash leaves either no memory or a whole one. One process writes (a lock says so), any number read.
 
     bank/
       bank.sqlite          memories, pointers, full text: the truth

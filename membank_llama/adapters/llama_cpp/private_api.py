@@ -5,6 +5,7 @@ Tried with 0.3.16 and everything newer; each function says what it relies on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -51,3 +52,38 @@ def vocabulary_of_file(path: Path) -> Any:
 def ggml_base() -> Any:
     """libggml-base beside llama.cpp's own library, by `_ctypes_extensions.load_shared_library`."""
     return _ctypes_extensions.load_shared_library("ggml-base", Path(llama_cpp.__file__).parent / "lib")
+
+
+def is_exact_match(llm: llama_cpp.Llama, tokens: Sequence[int]) -> bool:
+    """Whether a Llama holds exactly this prompt and can sample at once: `_requires_eval` is false, if there."""
+    held = llm.n_tokens == len(tokens) and llm.input_ids[: llm.n_tokens].tolist() == list(tokens)
+    return held and not getattr(llm, "_requires_eval", False)
+
+
+def account_for(llm: llama_cpp.Llama, tokens: Sequence[int]) -> None:
+    """Tell a Llama what its context has been given: `input_ids`, `n_tokens`, and that no logits are there yet
+    (`_requires_eval`)."""
+    llm.input_ids[: len(tokens)] = tokens
+    llm.n_tokens = len(tokens)
+    llm.__dict__["_requires_eval"] = True
+
+
+class SpareSequence:
+    """The attribute `context_params` of a Llama's class: whatever is set gets room for one sequence more.
+
+    Llama.__init__ sets it ahead of making its context, and offers no other way to `n_seq_max`. The cache of all
+    sequences is one, so nothing is taken from the first.
+    """
+
+    def __get__(self, llm: Any, _: type | None = None) -> Any:
+        if llm is None:
+            return self
+        # one that was made as another class has them in the plain place
+        found = llm.__dict__.get("_params_with_spare") or llm.__dict__.get("context_params")
+        if found is None:
+            raise AttributeError("context_params")
+        return found
+
+    def __set__(self, llm: Any, params: Any) -> None:
+        params.n_seq_max, params.kv_unified = int(params.n_seq_max) + 1, True
+        llm.__dict__["_params_with_spare"] = params

@@ -15,6 +15,7 @@ from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .options import (
     BankOption,
     GpuOption,
+    KVOption,
     LayerOption,
     NamespaceOption,
     PoolingOption,
@@ -71,6 +72,7 @@ def chat(
     layer: LayerOption = None,
     pooling: PoolingOption = None,
     template: TemplateOption = None,
+    kv: KVOption = None,
     threads: ThreadsOption = None,
     gpu_layers: GpuOption = 0,
 ) -> None:  # fmt: skip
@@ -98,7 +100,7 @@ def chat(
     options |= {} if seed is None else {"seed": seed}
     wanted = capture_wanted(layer, pooling, template)
     remembering = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
-    with _opened(path, where, encoder, remembering, options, wanted) as llm:
+    with _opened(path, where, encoder, remembering, options, wanted, kv) as llm:
         replies = ReplyOptions(temperature, max_tokens, system, seed)
         _greet(llm, path)
         if toy:
@@ -114,6 +116,7 @@ def _opened(
     remembering: MemoryOptions,
     options: dict[str, Any],
     wanted: Capture | None,
+    kv: str | None,
 ) -> Iterator[Any]:
     """The model, with its memory where a bank is given; all of it is closed in order."""
     from membank_llama.memory.llama_with_memory import remember
@@ -142,7 +145,7 @@ def _opened(
             own = adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
             opened = _bank(stack, own, bank)
         prepare(opened, remembering.namespace)
-        told = remember(llm, opened, remembering)
+        told = remember(llm, opened, remembering, kv=kv)
         stack.callback(told.memory.close)
         yield told
 

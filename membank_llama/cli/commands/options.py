@@ -51,6 +51,13 @@ TemplateOption = Annotated[
 ]  # fmt: skip
 ThreadsOption = Annotated[int | None, typer.Option(help="Processor threads.", min=1, show_default=False)]
 GpuOption = Annotated[int, typer.Option(help="Layers to put on the GPU; -1 for all.", min=-1)]
+KVOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kv", show_default="$MEMBANK_KV, or 4G",
+        help="Disk for the KV state of conversations, so that nothing is read twice: a size (2G), or off.",
+    ),
+]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 

@@ -18,7 +18,7 @@ from membank_llama.core.errors import InvalidInputError, MembankError
 from membank_llama.core.logs import JsonLines, TextLines
 
 from .bank_opening import prepare
-from .options import BankOption, GpuOption, ThreadsOption, WithoutOption, bank_path, provenances
+from .options import BankOption, GpuOption, KVOption, ThreadsOption, WithoutOption, bank_path, provenances
 from .served_encoders import OLLAMA, AtHand, better_than_words, serving_encoder
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def serve(
     max_loaded: Annotated[int, typer.Option(help="Models in memory at once.", min=1)] = 1,
     max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.", min=1)] = 512,
     max_body: Annotated[int, typer.Option(help="Megabytes of a request.", min=1, max=1024)] = 8,
+    kv: KVOption = None,
     log_format: Annotated[str, typer.Option(help="text, or json: an object a line.")] = "text",
     threads: ThreadsOption = None,
     gpu_layers: GpuOption = 0,
@@ -90,7 +91,7 @@ def serve(
     from membank_llama.memory.prompt_injection import MemoryOptions
 
     _log_to_stderr(log_format)
-    limits = (max_loaded, max_queue, float(keep_alive), max_body << 20)
+    limits = (max_loaded, max_queue, float(keep_alive), max_body << 20, kv)
     engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
     where = bank_path(ctx, bank) if memory else None
     remembering = _Remembering(where, encoder, move, deadline, MemoryOptions(without=provenances(without)))
@@ -112,19 +113,21 @@ class _Engine:
     max_queue: int
     keep_alive: float
     max_body: int
+    kv: str | None
 
     @property
     def wanted(self) -> bool:
         return bool(self.refs) or self.folder is not None
 
-    def open(self) -> Engine:
-        """The engine.
+    def open(self, bank: Path | None) -> Engine:
+        """The engine; KV state is kept beside the bank.
 
         Raises:
             InvalidInputError, ModelError: a model or the folder is not there.
         """
         from membank_llama.core.paths import default_models
         from membank_llama.gguf.references import resolve_model
+        from membank_llama.kv.piece_store import open_pieces
         from membank_llama.server.engine.app import Engine, EngineSettings
 
         if self.folder is not None and not self.folder.is_dir():
@@ -141,6 +144,7 @@ class _Engine:
                 max_queue=self.max_queue,
                 keep_alive=self.keep_alive,
                 max_body=self.max_body,
+                kv_store=None if bank is None else open_pieces(bank, self.kv),
             )
         )
 
@@ -170,7 +174,7 @@ def _proxy(
     with ExitStack() as stack:
         behind: Engine | Upstream
         if engine.wanted:
-            behind, address = engine.open(), ""
+            behind, address = engine.open(remembering.where), ""
         else:
             behind, address = Upstream(upstream, keep_authorization=tokens is None), upstream
             behind.server.look()
@@ -197,6 +201,9 @@ def _facts(behind: Any, bank: MemBank | None) -> dict[str, Any]:
     else:
         server.recognise()
         facts = {"engine": "upstream", "upstream": str(server)}
+    if getattr(behind, "kv_store", None) is not None:
+        counts = behind.kv_store.counts
+        facts["kv_state"] = f"{counts.restored_tokens:,} tokens restored, {counts.kept_tokens:,} kept"
     if bank is not None:
         adapter = bank.adapter
         name = f"none ({bank.model.name} is gone)" if adapter is None else adapter.name

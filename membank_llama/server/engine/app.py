@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 
 from membank_llama.core.errors import MembankError
+from membank_llama.kv.piece_store import PieceStore
 
 from ..asgi import (
     MAX_BODY_BYTES,
@@ -72,6 +73,7 @@ class EngineSettings:
         max_queue: requests that may wait.
         keep_alive: seconds that a model stays after its last request; negative: forever.
         max_body: bytes of a request.
+        kv_store: where what was evaluated is kept from answer to answer and from run to run.
     """
 
     store: Path
@@ -85,6 +87,7 @@ class EngineSettings:
     max_queue: int = 512
     keep_alive: float = 300.0
     max_body: int = MAX_BODY_BYTES
+    kv_store: PieceStore | None = None
 
 
 class Engine:
@@ -107,6 +110,7 @@ class Engine:
                 max_loaded=settings.max_loaded,
                 max_queue=settings.max_queue,
                 keep_alive=settings.keep_alive,
+                kv_store=settings.kv_store,
             )
         )
         self._intake = BodyBudget(settings.max_body)
@@ -124,6 +128,11 @@ class Engine:
     def context_follows(self) -> bool:
         """Whether a context grows to hold what is asked."""
         return self.settings.n_ctx is None
+
+    @property
+    def kv_store(self) -> PieceStore | None:
+        """Where KV state is kept."""
+        return self.settings.kv_store
 
     @property
     def queued(self) -> int:

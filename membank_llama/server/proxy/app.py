@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from ..asgi import (
@@ -88,6 +89,13 @@ class Proxy:
         if queued is not None:
             self.metrics.watch("membank_engine_queue", "Requests waiting for a model.", lambda: backend.queued)  # type: ignore[attr-defined]
 
+        kv_store = getattr(backend, "kv_store", None)
+        if kv_store is not None:
+            counts = kv_store.counts
+            for name, meaning in _KV.items():
+                self.metrics.watch(f"membank_kv_{name}", meaning, partial(getattr, counts, name))
+            self.metrics.watch("membank_kv_bytes", "Bytes of KV state on disk.", kv_store.nbytes)
+
     async def close(self) -> None:
         """Close what is behind, then store what is waiting."""
         if self._chat is not None:
@@ -152,6 +160,15 @@ class Proxy:
         self.metrics.requests.labels(known, str(response.status)).inc()
         memory = f" memory {response.state}" if response.state else ""
         logger.info("%s %s %d %.1f ms%s", scope["method"], path, response.status, response.milliseconds, memory)
+
+
+_KV = {
+    "restores": "Prompts of which a part was restored and not evaluated.",
+    "restored_tokens": "Tokens that were restored and not evaluated.",
+    "kept_pieces": "Pieces of KV state written.",
+    "kept_tokens": "Tokens of them.",
+    "rejected": "Pieces found damaged or wrong.",
+}
 
 
 class _Response:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..asgi import ASGIApp, Message, Receive, Scope, Send, header, with_body
+from ..asgi import KEEPS, NAMESPACE, ASGIApp, Message, Receive, Scope, Send, header, with_body
 from .auxiliary_requests import is_marked
 from .chat_requests import open_request
 from .client_request import ChatReply, ChatRequest
@@ -51,6 +51,7 @@ class ChatHandler:
             body: as it goes on where no memory is put into it.
             parsed: the same; None where it is no JSON object.
         """
+        scope[NAMESPACE] = namespace
         request = None
         if parsed is not None and (header(scope, "x-membank") or "").strip().lower() != "off":
             request = open_request(scope["path"], parsed)
@@ -70,6 +71,7 @@ class ChatHandler:
     async def _with_memory(
         self, scope: Scope, receive: Receive, send: Send, body: bytes, request: ChatRequest, namespace: str
     ) -> None:
+        scope[KEEPS] = True
         injected = await self._memory.recall(request, namespace, zone_of(scope))
         self._metrics.remembered.labels(injected.state).inc()
         self._metrics.recall_seconds.observe(injected.milliseconds / 1000)

@@ -1,9 +1,9 @@
 """`GenerationContext`: one GGUF in llama.cpp, with one context whose KV cache is kept from answer to answer.
 
 A native context belongs to one thread: everything here but `cancelled` is called on the thread that the
-model was given (see model_pool.py). `evaluate()` keeps what the cache has in common with the prompt and
-evaluates the rest, so a conversation that grows at its end costs only its newest words. What the cache holds
-and `_held` say the same at all times; where llama.cpp fails, both are emptied.
+model was given (see model_pool.py). `evaluate()` keeps what a sequence has in common with the prompt, restores what
+a bank has stored of it, and evaluates the rest, so a conversation that grows at its end costs only its newest words.
+What the cache holds and `HeldSequences` say the same at all times; where llama.cpp fails, both are emptied.
 """
 
 from __future__ import annotations
@@ -24,13 +24,20 @@ import numpy.typing as npt
 from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_threads, quiet
 from membank_llama.core.errors import ModelError
 from membank_llama.core.thoughts import tag_of
+from membank_llama.kv.cells import ContextCells
+from membank_llama.kv.opening import OpenContext, open_prefix_cache
+from membank_llama.kv.piece_store import PieceStore
+from membank_llama.kv.prefix_cache import PrefixCache
+from membank_llama.kv.token_batch import TokenBatch
 
 from ...asgi import AbandonedError
 from .grammars import GrammarConstraint, follower
+from .sequences import SEQUENCES, HeldSequences
 from .template_process import TemplateProcess
 
 _BATCH = 512
 _NULL = -1
+_NO_ROOM = 1
 _PLAIN = 8
 _SPARING = 0.75
 # control tokens that a reader of the answer has to see
@@ -57,6 +64,7 @@ class GenerationContext:
         n_threads: None: half the processors.
         n_gpu_layers: -1 for all.
         most: what the context may grow to; None: it does not.
+        kv_store: where what was evaluated is kept, and restored from.
 
     Raises:
         ModelFileError: the file is damaged, or llama.cpp can't load it.
@@ -64,11 +72,21 @@ class GenerationContext:
     """
 
     def __init__(
-        self, path: Path, *, n_ctx: int, n_threads: int | None, n_gpu_layers: int, most: int | None = None
+        self,
+        path: Path,
+        *,
+        n_ctx: int,
+        n_threads: int | None,
+        n_gpu_layers: int,
+        most: int | None = None,
+        kv_store: PieceStore | None = None,
     ) -> None:
         self.most = max(n_ctx, most or 0)
         self.ctx: Any = None
-        self._held: list[int] = []
+        self.namespace = ""
+        self._kv_store = kv_store
+        self._kv: PrefixCache | None = None
+        self._knows_logits = False
         self._stack = ExitStack()
         self._model = LoadedModel(path, n_gpu_layers=n_gpu_layers)
         self._stack.callback(self._model.close)
@@ -78,10 +96,12 @@ class GenerationContext:
         self._stack.callback(self._follower.close)
         self._n_threads = n_threads or default_threads()
         self._n_gpu_layers = n_gpu_layers
+        self._batch = TokenBatch(_BATCH)
+        self._stack.callback(self._batch.free)
         self._stack.callback(self._free)
         try:
-            self._open(n_ctx)
             self._look()
+            self._open(n_ctx)
         except BaseException:
             self.close()
             raise
@@ -104,18 +124,32 @@ class GenerationContext:
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = min(_BATCH, n_ctx)
         params.n_threads = params.n_threads_batch = self._n_threads
+        count = 1 if self._model.is_recurrent else SEQUENCES
+        params.n_seq_max, params.kv_unified = (1, False) if count == 1 else (count + 1, True)
         params.no_perf = True
         with quiet():
             ctx = llama_cpp.llama_init_from_model(self._model.handle, params)
         if not ctx:
             raise _no_memory(n_ctx)
-        self.ctx, self._held = ctx, []
+        self.ctx = ctx
         # llama.cpp rounds up; nobody gets more than was asked for
         self.n_ctx = min(n_ctx, int(llama_cpp.llama_n_ctx(ctx)))
         self.nbytes = int(llama_cpp.llama_model_size(self._model.handle)) + self._cache_bytes(self.n_ctx)
         self.vram = int(self.nbytes * self._share(self._n_gpu_layers))
+        self._sequences = HeldSequences(ContextCells(ctx, count, self.n_vocab), count, self.n_ctx)
+        self._kv = self._prefix_cache(params, count)
+
+    def _prefix_cache(self, params: Any, spare: int) -> PrefixCache | None:
+        scaling = self.meta(f"{self._model.architecture}.rope.scaling.type") or ""
+        context = OpenContext(
+            self.ctx, self._model.handle, params, self._model.path, spare, self._n_gpu_layers, scaling, self.bytes_of
+        )
+        return open_prefix_cache(self._kv_store, context)
 
     def _free(self) -> None:
+        if self._kv is not None:
+            self._kv.close()
+            self._kv = None
         if self.ctx is not None:
             llama_cpp.llama_free(self.ctx)
             self.ctx = None
@@ -202,7 +236,11 @@ class GenerationContext:
 
     def spell(self, tokens: Sequence[int]) -> str:
         """The text of tokens, control tokens and all."""
-        return b"".join(self._piece(token, special=True) for token in tokens).decode("utf-8", "replace")
+        return self.bytes_of(tokens).decode("utf-8", "replace")
+
+    def bytes_of(self, tokens: Sequence[int]) -> bytes:
+        """The bytes of tokens, control tokens and all."""
+        return b"".join(self._piece(token, special=True) for token in tokens)
 
     def spelling(self, token: int) -> bytes:
         """The bytes of a token, of a control token too."""
@@ -230,7 +268,7 @@ class GenerationContext:
     @property
     def room(self) -> int:
         """Tokens that still fit behind what is held."""
-        return self.n_ctx - len(self._held)
+        return self.n_ctx - len(self._sequences.current.tokens)
 
     def threads(self, count: int | None) -> None:
         """Threads for the next evaluations; None: as it was loaded."""
@@ -247,12 +285,11 @@ class GenerationContext:
             AbandonedError: `cancelled` was set meanwhile.
             ModelError: llama.cpp failed.
         """
-        common = 0
-        for held, wanted in zip(self._held, tokens, strict=False):
-            if held != wanted:
-                break
-            common += 1
-        kept = self._cut(min(common, len(tokens) - 1))
+        self._knows_logits = False
+        kept = self._sequences.turn_to(tokens, self.namespace)
+        if self._kv is not None:
+            kept = self._kv.restore(self.namespace, tokens, self._sequences.current.seq, kept)
+            self._sequences.grow_to(tokens[:kept])
         for start in range(kept, len(tokens), _BATCH):
             if cancelled.is_set():
                 raise AbandonedError
@@ -263,26 +300,23 @@ class GenerationContext:
         """Evaluate one token more."""
         self._decode([token])
 
-    def _cut(self, keep: int) -> int:
-        """Forget all but the first `keep` tokens; how many are left."""
-        if keep == len(self._held):
-            return keep
-        memory = llama_cpp.llama_get_memory(self.ctx)
-        # a recurrent model can't go back: it starts over
-        if keep > 0 and llama_cpp.llama_memory_seq_rm(memory, 0, keep, -1):
-            del self._held[keep:]
-        else:
-            llama_cpp.llama_memory_clear(memory, True)
-            self._held.clear()
-        return len(self._held)
+    def keep(self) -> None:
+        """Have what the newest prompt and its answer came to written, where there is a place for it."""
+        if self._kv is not None and self.ctx is not None:
+            current = self._sequences.current
+            top = self._kv.cells.top_logits() if self._knows_logits else None
+            self._kv.keep(self.namespace, current.tokens, current.seq, top)
 
     def _decode(self, tokens: Sequence[int]) -> None:
-        array = (llama_cpp.llama_token * len(tokens))(*tokens)
-        code = llama_cpp.llama_decode(self.ctx, llama_cpp.llama_batch_get_one(array, len(tokens)))
+        current = self._sequences.current
+        code = self._batch.decode(self.ctx, current.seq, tokens, len(current.tokens))
+        while code == _NO_ROOM and self._sequences.let_one_go():
+            code = self._batch.decode(self.ctx, current.seq, tokens, len(current.tokens))
         if code != 0:
-            self._cut(0)
+            self._sequences.clear()
             raise ModelError(f"llama.cpp could not evaluate {len(tokens)} tokens (code {code})")
-        self._held.extend(tokens)
+        current.tokens.extend(tokens)
+        self._knows_logits = True
 
     def logits(self) -> npt.NDArray[np.float32]:
         """Of the last token evaluated, ``(n_vocab,)``; a view that the next evaluation overwrites."""

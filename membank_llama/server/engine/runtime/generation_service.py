@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from membank_llama.core.errors import ModelFileError, ModelNotFoundError
 from membank_llama.gguf.capabilities import read_facts
 
-from ...asgi import AbandonedError, WireError, outward
+from ...asgi import AbandonedError, Whose, WireError, outward, whose
 from ..exchange import Exchange
 from ..generation.answer import Delta, GenerationPlan, write_answer
 from ..generation.conversation_request import RequestedModel
@@ -125,7 +125,7 @@ class GenerationService:
         streaming: bool,
     ) -> None:
         """Write an answer and send it, as it comes or whole."""
-        async with self.stream(ask.target, n_ctx, keep_alive, _work(ask)) as (events, load_ns):
+        async with self.stream(ask.target, n_ctx, keep_alive, _work(ask, whose(x.scope))) as (events, load_ns):
             try:
                 if streaming:
                     await _send_stream(x, events, shape, load_ns)
@@ -135,13 +135,19 @@ class GenerationService:
                 raise WireError(503, "the server is closing") from exc
 
 
-def _work(ask: GenerationRequest) -> Any:
+def _work(ask: GenerationRequest, asker: Whose) -> Any:
     def on(native: GenerationContext | Embedder) -> Work[Event_]:
         def work(cancelled: Event) -> Iterator[Event_]:
             if not isinstance(native, GenerationContext):
                 raise WireError(400, f'"{ask.target.name}" does not support generate')
             tally = Tally(alternatives=ask.alternatives)
-            yield from _counted(write_answer(native, ask.plan(native, cancelled), cancelled, tally), tally)
+            native.namespace = asker.namespace
+            try:
+                yield from _counted(write_answer(native, ask.plan(native, cancelled), cancelled, tally), tally)
+            finally:
+                # the answer is out: nobody waits for this
+                if asker.keeps:
+                    native.keep()
 
         return work
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from membank_llama.adapters.llama_cpp.trial_load import prove
 from membank_llama.gguf.capabilities import ModelFacts
+from membank_llama.kv.piece_store import PieceStore
 
 from ...asgi import WireError
 from ..generation.generation_context import GenerationContext
@@ -99,6 +100,7 @@ class PoolSettings:
     max_loaded: int
     max_queue: int
     keep_alive: float
+    kv_store: PieceStore | None = None
 
 
 class ModelPool:
@@ -284,6 +286,7 @@ class ModelPool:
                     n_threads=n_threads,
                     n_gpu_layers=n_gpu_layers,
                     most=self._most(request),
+                    kv_store=settings.kv_store,
                 )
 
         async def load() -> None:

@@ -1,0 +1,119 @@
+"""Commands about the KV state of conversations: ls, gc, verify."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from membank_llama.core.errors import BankCorruptError
+
+from .bank_opening import must_exist
+from .options import BankOption, JsonOption, KVOption, bank_path
+
+if TYPE_CHECKING:
+    from membank_llama.kv.piece_store import PieceStore
+
+SHOWN = 48
+"""Characters shown of what a piece ends with."""
+
+
+@dataclass(frozen=True)
+class PieceRow:
+    """One piece, as it is listed."""
+
+    namespace: str
+    model: str
+    begin: int
+    end: int
+    nbytes: int
+    used_at: float
+    text: str
+
+
+def ls(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False) -> None:
+    """List what is kept: whose, of which model, how much, how it ends."""
+    from rich.table import Table
+
+    from .. import terminal
+
+    rows = sorted(_rows(_store(bank_path(ctx, bank))), key=lambda row: -row.used_at)
+    if as_json:
+        terminal.echo_json([vars(row) for row in rows], 2)
+        return
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for name in ("used", "namespace", "model"):
+        table.add_column(name, no_wrap=True)
+    for name in ("tokens", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("ends with", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.used_at))
+        names = terminal.visible(row.namespace), terminal.visible(row.model)
+        span = f"{row.begin:,}-{row.end:,}"
+        table.add_row(used, *names, span, terminal.size(row.nbytes), terminal.visible(row.text))
+    if rows:
+        terminal.out.print(table)
+    total = terminal.size(sum(row.nbytes for row in rows))
+    terminal.done(f"{terminal.counted(len(rows), 'piece')}, {total}")
+
+
+def gc(ctx: typer.Context, kv: KVOption = None, bank: BankOption = None, as_json: JsonOption = False) -> None:
+    """Delete what is damaged or beyond the budget, what was used longest ago first; --kv off deletes all."""
+    from .. import terminal
+
+    done = _store(bank_path(ctx, bank), kv).collect()
+    if as_json:
+        terminal.echo_json(done)
+        return
+    terminal.done(f"{terminal.counted(done['damaged'], 'damaged piece')}, {terminal.size(done['freed_bytes'])} freed")
+
+
+def verify(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False) -> None:
+    """Check every byte that is kept; exit with 1 where something is wrong."""
+    from .. import terminal
+
+    store, problems, checked = _store(bank_path(ctx, bank)), [], 0
+    with terminal.progress_bar() as progress:
+        files = store.files()
+        for path in files:
+            checked += 1
+            try:
+                store.read(path)
+            except BankCorruptError as exc:
+                problems.append(str(exc))
+            progress("checking", checked, len(files))
+    if as_json:
+        terminal.echo_json({"ok": not problems, "checked": checked, "problems": problems}, 2)
+    elif problems:
+        for problem in problems:
+            terminal.wrong(problem)
+    else:
+        terminal.done(f"all is well: {terminal.counted(checked, 'piece')} checked")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _store(where: Path, kv: str | None = None) -> PieceStore:
+    from membank_llama.kv.budget import kv_budget
+    from membank_llama.kv.piece_store import PieceStore
+
+    must_exist(where)
+    return PieceStore(where, kv_budget(kv))
+
+
+def _rows(store: PieceStore) -> list[PieceRow]:
+    rows: list[PieceRow] = []
+    for path in store.files():
+        try:
+            piece: Any = store.glance(path).piece
+            status = path.lstat()
+        except (BankCorruptError, OSError):
+            continue
+        text = " ".join(piece.text.decode("utf-8", "replace").split())[-SHOWN:]
+        names = piece.namespace, piece.model
+        rows.append(PieceRow(*names, piece.start, piece.end, status.st_size, status.st_mtime, text))
+    return rows

@@ -1,0 +1,1 @@
+"""KV state on disk: what a model has read once is restored and not evaluated again."""

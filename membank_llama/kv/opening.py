@@ -1,0 +1,75 @@
+"""`open_prefix_cache()`: a `PrefixCache` for a context, where the model's KV state can be relied on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from membank_llama.core.errors import BankStorageError, ModelFileError
+
+from .cells import ContextCells
+from .context_key import context_key
+from .piece_store import PieceStore
+from .prefix_cache import PieceWriter, PrefixCache
+from .self_test import tested
+
+logger = logging.getLogger("membank_llama")
+
+
+@dataclass(frozen=True)
+class OpenContext:
+    """A native context and what is known of it.
+
+    Args:
+        ctx, model: the ``llama_context *`` and the ``llama_model *``.
+        params: the `llama_context_params` that it was made with; `n_seq_max` is above `spare`, `kv_unified` is set.
+        path: the model's GGUF.
+        spare: a sequence that nobody else uses.
+        rope_scaling: the file's own kind of it.
+        spell: the bytes of tokens, control tokens and all.
+    """
+
+    ctx: Any
+    model: Any
+    params: Any
+    path: Path
+    spare: int
+    n_gpu_layers: int
+    rope_scaling: str
+    spell: Callable[[Sequence[int]], bytes]
+
+
+def open_prefix_cache(
+    store: PieceStore | None, context: OpenContext, writer: PieceWriter | None = None
+) -> PrefixCache | None:
+    """None where there is no store, or nothing of this model's KV state holds; the context must hold nothing yet."""
+    if store is None or not store.budget:
+        return None
+    c = llama_cpp
+    is_hybrid = getattr(c, "llama_model_is_hybrid", c.llama_model_is_recurrent)
+    if c.llama_model_is_recurrent(context.model) or is_hybrid(context.model) or not c.llama_get_memory(context.ctx):
+        # what they hold is no cells by position
+        return None
+    n_ctx = int(c.llama_n_ctx(context.ctx))
+    try:
+        key = context_key(
+            context.path,
+            context.params,
+            n_ctx=n_ctx,
+            n_gpu_layers=context.n_gpu_layers,
+            rope_scaling=context.rope_scaling,
+        )
+    except (ModelFileError, BankStorageError, OSError) as exc:
+        logger.warning("KV state is not kept: %s", exc)
+        return None
+    n_vocab = int(c.llama_vocab_n_tokens(c.llama_model_get_vocab(context.model)))
+    cells = ContextCells(context.ctx, context.spare, n_vocab)
+    if not tested(key, cells, n_vocab).holds:
+        return None
+    window = int(c.llama_model_n_swa(context.model))
+    return PrefixCache(store, key, context.path.stem, cells, context.spell, window, writer)

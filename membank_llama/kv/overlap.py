@@ -1,0 +1,47 @@
+"""Whether a text holds what is to be forgotten: told generously, as what is deleted for nothing is only read again.
+
+Letters and digits alone are compared, so that quoting, line ends and marks that a prompt puts around a memory do not
+hide it. A long memory stands in a prompt in part: any run of `RUN` of its letters counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from membank_llama.core.letters import folded
+
+RUN = 24
+_STEP = 4
+REACH = 4 * (RUN + _STEP)
+"""Characters of what is ahead that have to be looked at, for a text that begins there."""
+
+
+def letters(text: str) -> str:
+    """Folded letters and digits, without anything between them."""
+    return "".join(filter(str.isalnum, folded(text)))
+
+
+class ForgottenTexts:
+    """Texts that must not be found any more."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._short: set[str] = set()
+        self._runs: set[str] = set()
+        for text in texts:
+            plain = letters(text)
+            if len(plain) < RUN + _STEP:
+                self._short.add(plain)
+            else:
+                # every run of this length in a text begins at one of these places, or is a letter or three longer
+                self._runs.update(plain[at : at + RUN] for at in range(0, len(plain) - RUN + 1, _STEP))
+        self._short.discard("")
+
+    def __bool__(self) -> bool:
+        return bool(self._short or self._runs)
+
+    def are_in(self, plain: str) -> bool:
+        """Whether any of them stands in a text that `letters` has been through."""
+        if any(text in plain for text in self._short):
+            return True
+        runs = self._runs
+        return bool(runs) and any(plain[at : at + RUN] in runs for at in range(len(plain) - RUN + 1))

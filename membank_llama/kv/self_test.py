@@ -1,0 +1,102 @@
+"""Whether a model's KV state can be cut out, put back and cut short with nothing lost: tried at its first use.
+
+On recurrent and hybrid models, and wherever llama.cpp keeps less than it says, a restore may report success and hold
+nothing. What was found is kept in the cache directory, for this model, context and version of llama.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from membank_llama.core.atomic_files import write_whole
+from membank_llama.core.paths import default_cache
+
+from .agreement import TOLERANCE, distance
+from .cells import ContextCells, top_of
+
+logger = logging.getLogger("membank_llama")
+
+NAME = "kv-self-tests.json"
+_VERSION = 1
+_LENGTH, _CUT, _AGAIN = 24, 10, 12
+_MOST = 1 << 20
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What was found. `drift`: the distance of the logits after a restore, as `agreement.distance` measures it."""
+
+    holds: bool
+    drift: float
+    reason: str = ""
+
+
+def tested(key: str, cells: ContextCells, n_vocab: int, directory: Path | None = None) -> SelfTest:
+    """What holds of a model: as it was found before, or found now in a context that holds nothing.
+
+    The context holds nothing afterwards.
+    """
+    path, key = (directory or default_cache()) / NAME, f"{_VERSION}-{key}"
+    known = _read(path)
+    found = known.get(key)
+    if isinstance(found, dict):
+        with suppress(TypeError, ValueError):
+            return SelfTest(bool(found["holds"]), float(found["drift"]), str(found["reason"]))
+    result = _try(cells, n_vocab)
+    if not result.holds:
+        logger.info("KV state of this model is not kept: %s", result.reason)
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(path, json.dumps(_read(path) | {key: asdict(result)}).encode())
+    return result
+
+
+def _try(cells: ContextCells, n_vocab: int) -> SelfTest:
+    tokens = [(7 + 13 * n) % n_vocab for n in range(_LENGTH)]
+    last = _LENGTH - 1
+    try:
+        if not cells.evaluate(0, tokens, 0):
+            return _no("it could not be evaluated")
+        first, second = cells.take(0, 0, _CUT), cells.take(0, _CUT, _LENGTH)
+        logits = cells.logits_behind(0, tokens[last], last)
+        if first is None or second is None or logits is None:
+            return _no("parts of it can't be taken out")
+        expected = top_of(logits)
+        cells.drop(0)
+        drift = 0.0
+        for begin in (0, _AGAIN):
+            # whole, then cut back to the middle of a piece and filled up again
+            cells.drop(0, begin)
+            if begin == 0 and not cells.put(0, first, (0, _CUT), 0, _CUT):
+                return _no("it can't be put back")
+            if not cells.put(0, second, (_CUT, _LENGTH), max(begin, _CUT), _LENGTH) or cells.span(0) != (0, _LENGTH):
+                return _no("it can't be put back in parts")
+            found = cells.logits_behind(0, tokens[last], last)
+            if found is None:
+                return _no("it could not be evaluated again")
+            drift = max(drift, distance(expected, found))
+        again = cells.take(0, 0, _CUT)
+        if again is None or not np.array_equal(again, first):
+            return _no("what is taken out again is not the same")
+        return SelfTest(drift <= TOLERANCE, drift, "" if drift <= TOLERANCE else "its answers change")
+    finally:
+        cells.drop(0)
+
+
+def _no(reason: str) -> SelfTest:
+    return SelfTest(False, 0.0, reason)
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(_MOST))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
