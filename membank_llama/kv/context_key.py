@@ -16,6 +16,12 @@ import llama_cpp
 
 from membank_llama.gguf.fingerprint import fingerprint
 
+KV_TYPES = ("f16", "q8_0")
+"""What the numbers of a KV cache may be; the first is the default."""
+
+GGML_TYPES = {"f16": int(llama_cpp.GGML_TYPE_F16), "q8_0": int(llama_cpp.GGML_TYPE_Q8_0)}
+NUMBER_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+
 _OF_CONTEXT = (
     "type_k", "type_v", "flash_attn_type", "rope_scaling_type", "rope_freq_base", "rope_freq_scale", "yarn_ext_factor",
     "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow", "yarn_orig_ctx", "attention_type", "offload_kqv",

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .bank_opening import prepare
-from .chat_model import load_chat_model, trained_context
+from .chat_model import cache_options, load_chat_model, trained_context
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .options import (
     BankOption,
     GpuOption,
     KVOption,
+    KVTypeOption,
     LayerOption,
     NamespaceOption,
     PoolingOption,
@@ -23,6 +24,7 @@ from .options import (
     ThreadsOption,
     WithoutOption,
     bank_path,
+    kv_type_of,
     namespace_of,
     provenances,
 )
@@ -73,6 +75,7 @@ def chat(
     pooling: PoolingOption = None,
     template: TemplateOption = None,
     kv: KVOption = None,
+    kv_type: KVTypeOption = "f16",
     threads: ThreadsOption = None,
     gpu_layers: GpuOption = 0,
 ) -> None:  # fmt: skip
@@ -98,6 +101,7 @@ def chat(
     options: dict[str, Any] = {"n_ctx": context or trained_context(path), "n_gpu_layers": gpu_layers}
     options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
     options |= {} if seed is None else {"seed": seed}
+    options |= cache_options(kv_type_of(kv_type))
     wanted = capture_wanted(layer, pooling, template)
     remembering = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
     with _opened(path, where, encoder, remembering, options, wanted, kv) as llm:

@@ -37,6 +37,15 @@ def load_chat_model(path: Path, options: dict[str, Any]) -> Any:
         ) from exc
 
 
+def cache_options(kv_type: str) -> dict[str, Any]:
+    """What a Llama is made with for a KV cache of these numbers."""
+    from membank_llama.kv.context_key import GGML_TYPES, KV_TYPES
+
+    # values of another type than f16 need flash attention
+    kind = GGML_TYPES[kv_type]
+    return {} if kv_type == KV_TYPES[0] else {"type_k": kind, "type_v": kind, "flash_attn": True}
+
+
 def trained_context(path: Path) -> int:
     """Tokens of context: what a model was made for, and not more than a small machine has room for."""
     from membank_llama.gguf.capabilities import read_facts

@@ -58,6 +58,9 @@ KVOption = Annotated[
         help="Disk for the KV state of conversations, so that nothing is read twice: a size (2G), or off.",
     ),
 ]  # fmt: skip
+KVTypeOption = Annotated[
+    str, typer.Option("--kv-type", help="Numbers of the KV cache: f16, or q8_0, half as large and not quite the same.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -111,6 +114,17 @@ def bank_path(ctx: typer.Context, own: Path | None, name: str = "default") -> Pa
 
 def settings(ctx: typer.Context) -> Settings:
     return ctx.obj if isinstance(ctx.obj, Settings) else Settings()
+
+
+def kv_type_of(name: str) -> str:
+    """A type of the KV cache as typed.
+
+    Raises:
+        InvalidInputError: there is none of this name.
+    """
+    if name not in ("f16", "q8_0"):
+        raise InvalidInputError(f"--kv-type is {name!r}; use f16 or q8_0")
+    return name
 
 
 def named_namespace(ctx: typer.Context, own: str | None) -> str | None:

@@ -18,7 +18,17 @@ from membank_llama.core.errors import InvalidInputError, MembankError
 from membank_llama.core.logs import JsonLines, TextLines
 
 from .bank_opening import prepare
-from .options import BankOption, GpuOption, KVOption, ThreadsOption, WithoutOption, bank_path, provenances
+from .options import (
+    BankOption,
+    GpuOption,
+    KVOption,
+    KVTypeOption,
+    ThreadsOption,
+    WithoutOption,
+    bank_path,
+    kv_type_of,
+    provenances,
+)
 from .served_encoders import OLLAMA, AtHand, better_than_words, serving_encoder
 
 if TYPE_CHECKING:
@@ -76,6 +86,7 @@ def serve(
     max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.", min=1)] = 512,
     max_body: Annotated[int, typer.Option(help="Megabytes of a request.", min=1, max=1024)] = 8,
     kv: KVOption = None,
+    kv_type: KVTypeOption = "f16",
     log_format: Annotated[str, typer.Option(help="text, or json: an object a line.")] = "text",
     threads: ThreadsOption = None,
     gpu_layers: GpuOption = 0,
@@ -91,7 +102,7 @@ def serve(
     from membank_llama.memory.prompt_injection import MemoryOptions
 
     _log_to_stderr(log_format)
-    limits = (max_loaded, max_queue, float(keep_alive), max_body << 20, kv)
+    limits = (max_loaded, max_queue, float(keep_alive), max_body << 20, kv, kv_type_of(kv_type))
     engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
     where = bank_path(ctx, bank) if memory else None
     remembering = _Remembering(where, encoder, move, deadline, MemoryOptions(without=provenances(without)))
@@ -114,6 +125,7 @@ class _Engine:
     keep_alive: float
     max_body: int
     kv: str | None
+    kv_type: str
 
     @property
     def wanted(self) -> bool:
@@ -145,6 +157,7 @@ class _Engine:
                 keep_alive=self.keep_alive,
                 max_body=self.max_body,
                 kv_store=None if bank is None else open_pieces(bank, self.kv),
+                kv_type=self.kv_type,
             )
         )
 

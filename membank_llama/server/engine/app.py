@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 
 from membank_llama.core.errors import MembankError
+from membank_llama.kv.context_key import KV_TYPES
 from membank_llama.kv.piece_store import PieceStore
 
 from ..asgi import (
@@ -74,6 +75,7 @@ class EngineSettings:
         keep_alive: seconds that a model stays after its last request; negative: forever.
         max_body: bytes of a request.
         kv_store: where what was evaluated is kept from answer to answer and from run to run.
+        kv_type: of the numbers in the KV cache, one of `KV_TYPES`.
     """
 
     store: Path
@@ -88,6 +90,7 @@ class EngineSettings:
     keep_alive: float = 300.0
     max_body: int = MAX_BODY_BYTES
     kv_store: PieceStore | None = None
+    kv_type: str = KV_TYPES[0]
 
 
 class Engine:
@@ -111,6 +114,7 @@ class Engine:
                 max_queue=settings.max_queue,
                 keep_alive=settings.keep_alive,
                 kv_store=settings.kv_store,
+                kv_type=settings.kv_type,
             )
         )
         self._intake = BodyBudget(settings.max_body)

@@ -25,6 +25,7 @@ from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_t
 from membank_llama.core.errors import ModelError
 from membank_llama.core.thoughts import tag_of
 from membank_llama.kv.cells import ContextCells
+from membank_llama.kv.context_key import GGML_TYPES, KV_TYPES, NUMBER_BYTES
 from membank_llama.kv.opening import OpenContext, open_prefix_cache
 from membank_llama.kv.piece_store import PieceStore
 from membank_llama.kv.prefix_cache import PrefixCache
@@ -65,6 +66,7 @@ class GenerationContext:
         n_gpu_layers: -1 for all.
         most: what the context may grow to; None: it does not.
         kv_store: where what was evaluated is kept, and restored from.
+        kv_type: of the numbers in the KV cache, one of `KV_TYPES`.
 
     Raises:
         ModelFileError: the file is damaged, or llama.cpp can't load it.
@@ -80,11 +82,12 @@ class GenerationContext:
         n_gpu_layers: int,
         most: int | None = None,
         kv_store: PieceStore | None = None,
+        kv_type: str = KV_TYPES[0],
     ) -> None:
         self.most = max(n_ctx, most or 0)
         self.ctx: Any = None
         self.namespace = ""
-        self._kv_store = kv_store
+        self._kv_store, self._kv_type = kv_store, kv_type
         self._kv: PrefixCache | None = None
         self._knows_logits = False
         self._stack = ExitStack()
@@ -124,6 +127,7 @@ class GenerationContext:
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = min(_BATCH, n_ctx)
         params.n_threads = params.n_threads_batch = self._n_threads
+        params.type_k = params.type_v = GGML_TYPES[self._kv_type]
         count = 1 if self._model.is_recurrent else SEQUENCES
         params.n_seq_max, params.kv_unified = (1, False) if count == 1 else (count + 1, True)
         params.no_perf = True
@@ -174,7 +178,7 @@ class GenerationContext:
     def _cache_bytes(self, n_ctx: int) -> int:
         heads = self._number("attention.head_count") or 1
         width = self._model.n_embd * (self._number("attention.head_count_kv") or heads) // heads
-        return 2 * 2 * self._model.n_layer * width * n_ctx
+        return int(2 * NUMBER_BYTES[self._kv_type] * self._model.n_layer * width * n_ctx)
 
     def _share(self, n_gpu_layers: int) -> float:
         """What part of the model a graphics card holds."""

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from membank_llama.adapters.llama_cpp.trial_load import prove
 from membank_llama.gguf.capabilities import ModelFacts
+from membank_llama.kv.context_key import KV_TYPES
 from membank_llama.kv.piece_store import PieceStore
 
 from ...asgi import WireError
@@ -101,6 +102,7 @@ class PoolSettings:
     max_queue: int
     keep_alive: float
     kv_store: PieceStore | None = None
+    kv_type: str = KV_TYPES[0]
 
 
 class ModelPool:
@@ -287,6 +289,7 @@ class ModelPool:
                     n_gpu_layers=n_gpu_layers,
                     most=self._most(request),
                     kv_store=settings.kv_store,
+                    kv_type=settings.kv_type,
                 )
 
         async def load() -> None:
