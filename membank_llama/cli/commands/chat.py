@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,8 +23,10 @@ from .options import (
     ThreadsOption,
     WithoutOption,
     bank_path,
+    named_namespace,
     namespace_of,
     provenances,
+    settings,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +68,10 @@ def chat(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="For replies that can be repeated.", show_default=False)] = None,
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Chat without a memory.", show_default=False)] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last conversation.")] = False,
+    conversation: Annotated[
+        str | None, typer.Option(help="Go on with this one; /resume lists them.", metavar="NAME", show_default=False)
+    ] = None,
     bank: BankOption = None,
     namespace: NamespaceOption = None,
     without: WithoutOption = None,
@@ -91,6 +98,7 @@ def chat(
     toy = is_embedded(path)
     # a bank is made by one model: the toy's never stands in the way of a real one
     where = bank_path(ctx, bank, NAME if toy else "default") if memory else None
+    goes_on = _wanted_chat(where, namespace_of(ctx, namespace), resume, conversation)
     if temperature is None:
         temperature = 0.0 if toy else DEFAULT_TEMPERATURE
     options: dict[str, Any] = {"n_ctx": context or trained_context(path), "n_gpu_layers": gpu_layers}
@@ -103,7 +111,36 @@ def chat(
         _greet(llm, path)
         if toy:
             _explain_toy()
-        Chat(ChatSession(llm, replies), where).run()
+        session = ChatSession(llm, replies)
+        talk = Chat(session, where, _again(ctx, model, bank, namespace))
+        if goes_on is not None:
+            session.go_on(llm.memory.bank.chats.find(remembering.namespace, goes_on))
+            talk.show_last()
+        talk.run()
+
+
+def _wanted_chat(bank: Path | None, namespace: str, resume: bool, name: str | None) -> str | None:
+    """The name of the chat to go on with, if one is.
+
+    Raises:
+        InvalidInputError: there is none, which is found before a model is loaded.
+    """
+    from membank_llama.core.errors import InvalidInputError
+    from membank_llama.memory.chat_transcripts import ChatTranscripts
+
+    if not resume and name is None:
+        return None
+    if bank is None:
+        raise InvalidInputError("a chat without memory is not kept, and cannot be gone on with: leave --no-memory out")
+    return ChatTranscripts(bank).find(namespace, name).name
+
+
+def _again(ctx: typer.Context, model: str | None, bank: Path | None, namespace: str | None) -> str:
+    """The command that goes on with this chat."""
+    own, name = bank or settings(ctx).bank, named_namespace(ctx, namespace)
+    words = [*([] if model is None else [model]), *([] if own is None else ["--bank", str(own)])]
+    words += [] if name is None else ["--namespace", name]
+    return shlex.join(["membank", "chat", *words, "--resume"])
 
 
 @contextmanager
