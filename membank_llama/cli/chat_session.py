@@ -230,39 +230,35 @@ class ChatSession:
         """Let the oldest turns go where the prompt leaves no room for memories and a reply; returns how many went."""
         n_ctx = int(self.llm.n_ctx())
         share = self.memory.options.budget or int(self.memory.options.share * n_ctx) if self.memory is not None else 0
-        room = n_ctx - min(self.max_tokens, n_ctx // 2) - share - MARGIN
-        return self._let_go(room)
+        return self._let_go(n_ctx - min(self.max_tokens, n_ctx // 2) - share - MARGIN)
 
     def _let_go(self, room: int) -> int:
-        """Let the oldest turns go where there are more tokens than this.
+        """Let the oldest turns go where the messages are more tokens than this.
 
-        Then so many go at once that half of what may be said is free: the prompt's head changes, and is evaluated
-        again, once in many turns and not in each.
+        Then so many go at once that half of what may be said is free: the head of the prompt changes, and all of it is
+        evaluated again, once in many turns and not in each. Blocks of earlier turns go as well, for they are known by
+        all that was said ahead of them.
         """
-        sizes = [self._count(message["content"]) + MESSAGE_OVERHEAD for message in self.messages]
+        sizes = [self._size(message) for message in self.messages]
         if sum(sizes) <= room:
             return 0
-        first = self._first_place()
+        first, dropped = self._first_place(), 0
         stays = sum(sizes[:first]) + sizes[-1]
         half = stays + max(0, room - stays) // 2
-        blocks = {} if self.memory is None else self.memory.kept_blocks(self.messages)
-        moved = dropped = 0
         while sum(sizes) > half and (gone := self._drop_oldest()):
             del sizes[first : first + gone]
-            moved += gone
             dropped += 1
-        if blocks and moved:
-            # known by all that was said ahead of them, which is less now
-            left = {place - moved: kept for place, kept in blocks.items() if place - moved >= first}
-            self.memory.put_back(self.messages, left)
         return dropped
+
+    def _tokens(self) -> int:
+        return sum(map(self._size, self.messages))
+
+    def _size(self, message: dict[str, str]) -> int:
+        return self._count(message["content"]) + MESSAGE_OVERHEAD
 
     def _first_place(self) -> int:
         """Of what is said: behind the system message, where there is one."""
         return 1 if self.messages and self.messages[0]["role"] == "system" else 0
-
-    def _tokens(self) -> int:
-        return sum(self._count(message["content"]) + MESSAGE_OVERHEAD for message in self.messages)
 
     def _count(self, text: str) -> int:
         return len(self.llm.tokenize(text.encode("utf-8", "replace"), add_bos=False, special=False))

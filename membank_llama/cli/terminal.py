@@ -193,14 +193,13 @@ def why_table(rows: Sequence[dict[str, Any]], text_of: Callable[[int], str]) -> 
 def chats_table(chats: Sequence[ChatTranscript], current: str) -> Table:
     """Chats that can be gone on with; a filled mark for the one that is open."""
     table = _table(
-        ("", _FIXED), ("chat", _FIXED), ("last used", _FIXED), ("turns", _NUMBER), ("model", _FIXED),
+        ("", _FIXED), ("chat", _FIXED), ("last used", _FIXED), ("turns", _NUMBER),
         ("begins with", {"ratio": 1, "overflow": "fold"}),
     )  # fmt: skip
     for chat in chats:
         first = next(message["content"] for message in chat.messages if message["role"] == "user")
         mark = Text("●", style="green") if chat.name == current else Text("○", style="dim")
-        used, turns = Text(day(chat.used)), str(chat.turns)
-        table.add_row(mark, chat.name, used, turns, plain(chat.model, limit=24), plain(first, limit=LONGEST // 4))
+        table.add_row(mark, chat.name, day(chat.used), str(chat.turns), plain(first, limit=LONGEST // 4))
     return table
 
 

@@ -111,7 +111,8 @@ class Chat:
             count = self.memory.bank.count(self.memory.options.namespace)
             self._dim(f"{terminal.counted(count, 'memory')} kept")
             if self.conversation.is_kept:
-                self._dim(f"go on with this chat: {self._go_on}")
+                # to be copied: a terminal may break the line, this does not
+                self._notes.print(Text(f"go on with this chat: {self._go_on}", "dim"), soft_wrap=True)
 
     def show_last(self) -> None:
         """The last turns of the chat that is gone on with, dim."""

@@ -78,10 +78,10 @@ def read_transcript(path: Path) -> ChatTranscript:
         record = json.loads(data)
     except (ValueError, RecursionError) as exc:
         raise _damaged(path) from exc
-    if not isinstance(record, dict):
+    version = record.get("format") if isinstance(record, dict) else None
+    if isinstance(version, bool) or not isinstance(version, int):
         raise _damaged(path)
-    version = record.get("format")
-    if type(version) is int and version > TRANSCRIPT_FORMAT:
+    if version > TRANSCRIPT_FORMAT:
         raise BankFormatError(
             f"the chat {path} was written by a later version of membank-llama; use that, or delete the file"
         )
