@@ -91,8 +91,11 @@ class Chat:
             "/help": self._help,
         }
 
-    def run(self) -> None:
-        """Talk until the person leaves."""
+    def run(self, conversation: str | None = None) -> None:
+        """Talk until the person leaves; `conversation`: the name of one to go on with."""
+        if conversation is not None:
+            self._resume(conversation)
+            self._notes.print()
         for line in self._lines():
             text = line.strip()
             if text in ("/quit", "/exit"):
@@ -114,7 +117,7 @@ class Chat:
                 # to be copied: a terminal may break the line, this does not
                 self._notes.print(Text(f"go on with this chat: {self._go_on}", "dim"), soft_wrap=True)
 
-    def show_last(self) -> None:
+    def _show_last(self) -> None:
         """The last turns of the chat that is gone on with, dim."""
         said = self.conversation.said
         for message in said[-2 * TURNS_SHOWN :]:
@@ -185,7 +188,7 @@ class Chat:
         parts += self._about_memory(reply)
         if self.memory is not None and self.memory.unsaved:
             parts.append(f"{terminal.counted(self.memory.unsaved, 'turn')} not remembered yet: {self.memory.failure}")
-        if self.conversation.unkept:
+        if self.memory is not None and self.conversation.unkept:
             parts.append(f"this chat is not kept: {self.conversation.unkept}")
         if reply.dropped_turns:
             turns = terminal.counted(reply.dropped_turns, "turn")
@@ -289,7 +292,7 @@ class Chat:
         if name:
             self.conversation.go_on(chats.find(namespace, name))
             self.memory.last = None
-            self.show_last()
+            self._show_last()
             return
         found = chats.newest(namespace)[:CHATS_LISTED]
         if found:

@@ -15,6 +15,7 @@ from .chat_model import load_chat_model, trained_context
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .options import (
     BankOption,
+    ChatNameOption,
     GpuOption,
     LayerOption,
     NamespaceOption,
@@ -69,9 +70,7 @@ def chat(
     seed: Annotated[int | None, typer.Option(help="For replies that can be repeated.", show_default=False)] = None,
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Chat without a memory.", show_default=False)] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the last conversation.")] = False,
-    conversation: Annotated[
-        str | None, typer.Option(help="Go on with this one; /resume lists them.", metavar="NAME", show_default=False)
-    ] = None,
+    conversation: ChatNameOption = None,
     bank: BankOption = None,
     namespace: NamespaceOption = None,
     without: WithoutOption = None,
@@ -98,29 +97,21 @@ def chat(
     toy = is_embedded(path)
     # a bank is made by one model: the toy's never stands in the way of a real one
     where = bank_path(ctx, bank, NAME if toy else "default") if memory else None
-    goes_on = _wanted_chat(where, namespace_of(ctx, namespace), resume, conversation)
+    wanted = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
+    goes_on = _wanted_chat(where, wanted.namespace, conversation) if resume or conversation is not None else None
     if temperature is None:
         temperature = 0.0 if toy else DEFAULT_TEMPERATURE
     options: dict[str, Any] = {"n_ctx": context or trained_context(path), "n_gpu_layers": gpu_layers}
     options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
     options |= {} if seed is None else {"seed": seed}
-    wanted = capture_wanted(layer, pooling, template)
-    remembering = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
-    with _opened(path, where, encoder, remembering, options, wanted) as llm:
-        replies = ReplyOptions(temperature, max_tokens, system, seed)
-        _greet(llm, path)
-        if toy:
-            _explain_toy()
-        session = ChatSession(llm, replies)
-        talk = Chat(session, where, _again(ctx, model, bank, namespace))
-        if goes_on is not None:
-            session.go_on(llm.memory.bank.chats.find(remembering.namespace, goes_on))
-            talk.show_last()
-        talk.run()
+    with _opened(path, where, encoder, wanted, options, capture_wanted(layer, pooling, template)) as llm:
+        _greet(llm, path, toy)
+        session = ChatSession(llm, ReplyOptions(temperature, max_tokens, system, seed))
+        Chat(session, where, _again(ctx, model, bank, namespace)).run(goes_on)
 
 
-def _wanted_chat(bank: Path | None, namespace: str, resume: bool, name: str | None) -> str | None:
-    """The name of the chat to go on with, if one is.
+def _wanted_chat(bank: Path | None, namespace: str, name: str | None) -> str:
+    """The name of the chat to go on with.
 
     Raises:
         InvalidInputError: there is none, which is found before a model is loaded.
@@ -128,8 +119,6 @@ def _wanted_chat(bank: Path | None, namespace: str, resume: bool, name: str | No
     from membank_llama.core.errors import InvalidInputError
     from membank_llama.memory.chat_transcripts import ChatTranscripts
 
-    if not resume and name is None:
-        return None
     if bank is None:
         raise InvalidInputError("a chat without memory is not kept, and cannot be gone on with: leave --no-memory out")
     return ChatTranscripts(bank).find(namespace, name).name
@@ -194,7 +183,7 @@ def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:
         return stack.enter_context(MemBank(adapter, path, progress=progress))
 
 
-def _greet(llm: Any, path: Path) -> None:
+def _greet(llm: Any, path: Path, toy: bool) -> None:
     from rich.text import Text
 
     from .. import terminal
@@ -214,6 +203,8 @@ def _greet(llm: Any, path: Path) -> None:
     if memory is not None:
         notes.print(Text(f"{memory.bank.path} · /help lists commands, Ctrl-D leaves", style="dim"))
     notes.print()
+    if toy:
+        _explain_toy(notes)
 
 
 def _notes() -> Console:
@@ -223,10 +214,9 @@ def _notes() -> Console:
     return terminal.out if terminal.out.is_terminal else terminal.err
 
 
-def _explain_toy() -> None:
+def _explain_toy(notes: Console) -> None:
     from membank_llama.gguf.ollama_store import list_ollama_models
 
-    notes = _notes()
     notes.print("A toy that shows what memory does: tell it facts, leave, come back and ask. It knows nothing else.")
     example = next((found.name for found in list_ollama_models() if not embeds(found.path)), "llama3.2")
     notes.print(

@@ -53,7 +53,9 @@ ThreadsOption = Annotated[int | None, typer.Option(help="Processor threads.", mi
 GpuOption = Annotated[int, typer.Option(help="Layers to put on the GPU; -1 for all.", min=-1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
-
+ChatNameOption = Annotated[
+    str | None, typer.Option(help="Go on with this one; /resume lists them.", metavar="NAME", show_default=False)
+]
 WithoutOption = Annotated[
     str | None,
     typer.Option(
