@@ -289,7 +289,7 @@ def test_told_left_and_gone_on_with_through_pipes(tmp_path: Path, chat: tuple[ob
     ]  # fmt: skip
     found = re.search(r"go on with this chat: (membank chat .*)$", told.err, re.MULTILINE)
     assert found, told.err
-    assert found[1] == f"membank chat {chat[3]} --bank {chat[1]} --resume"
+    assert found[1] == f"membank chat {chat[3]} --bank {chat[1]} --ctx 1024 --resume"
     went_on = membank(*chat, "--resume", stdin="And the weather?\n")
     assert went_on.code == 0, went_on.err
     assert "going on with 2 turns of chat-" in went_on.err

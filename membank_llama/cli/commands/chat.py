@@ -107,7 +107,7 @@ def chat(
     with _opened(path, where, encoder, wanted, options, capture_wanted(layer, pooling, template)) as llm:
         _greet(llm, path, toy)
         session = ChatSession(llm, ReplyOptions(temperature, max_tokens, system, seed))
-        Chat(session, where, _again(ctx, model, bank, namespace)).run(goes_on)
+        Chat(session, where, _again(ctx, model, bank, namespace, context)).run(goes_on)
 
 
 def _wanted_chat(bank: Path | None, namespace: str, name: str | None) -> str:
@@ -124,11 +124,12 @@ def _wanted_chat(bank: Path | None, namespace: str, name: str | None) -> str:
     return ChatTranscripts(bank).find(namespace, name).name
 
 
-def _again(ctx: typer.Context, model: str | None, bank: Path | None, namespace: str | None) -> str:
+def _again(ctx: typer.Context, model: str | None, bank: Path | None, namespace: str | None, context: int | None) -> str:
     """The command that goes on with this chat."""
     own, name = bank or settings(ctx).bank, named_namespace(ctx, namespace)
     words = [*([] if model is None else [model]), *([] if own is None else ["--bank", str(own)])]
     words += [] if name is None else ["--namespace", name]
+    words += [] if context is None else ["--ctx", str(context)]
     return shlex.join(["membank", "chat", *words, "--resume"])
 
 
