@@ -11,8 +11,8 @@
 restored from files in the page cache, and restored from files that were dropped from it; each in a context of its own.
 `identical`: greedy tokens of conversations that are resumed from files, against the context that was never closed, and
 against one that evaluates all of it from the first token. `bytes`: a token on disk against the KV state's own size, and
-a turn of 60 tokens behind 8,000 against the whole. `cost`: tokens a second of a chat with and without writing, in turns.
-`turns`: two conversations of 20 turns each that take turns in one context, prompt tokens evaluated against each alone.
+a turn of 60 tokens behind 8,000 against the whole. `cost`: tokens a second of a chat with and without writing, in turns. `turns`: two
+conversations of 20 turns each that take turns in one context, prompt tokens evaluated against each alone.
 `drift`: logits with a KV cache of q8_0 against one of f16. Prompts are made of the documents of this project.
 """
 
@@ -198,7 +198,7 @@ def identical(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def bytes_on_disk(bench: Bench, _: argparse.Namespace) -> list[dict[str, Any]]:
     """Bytes a token and a turn."""
-    rows = []
+    rows, own = [], 0
     for kv_type in ("f16", "q8_0"):
         store = bench.store(f"bytes-{kv_type}")
         with bench.context(BEFORE + 256, store=store, kv_type=kv_type) as context:

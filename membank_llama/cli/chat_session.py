@@ -1,7 +1,8 @@
 """`ChatSession`: the turns of a chat, and what a person may do to them.
 
 Holds the messages, keeps them within the context by letting the oldest turns go (they are remembered anyway), and
-streams one reply at a time. It shows nothing: whoever owns it does.
+streams one reply at a time. Where the chat has a memory, each reply is followed by a transcript of it, from which the
+chat can be gone on with after a restart. It shows nothing: whoever owns it does.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from membank_llama.core.errors import InvalidInputError, ModelError
+from membank_llama.core.errors import BankError, InvalidInputError, ModelError
 from membank_llama.core.thoughts import ThoughtStream, tag_of
+from membank_llama.memory.forgotten_turns import without_turns
 from membank_llama.memory.prompt_injection import LastRecall
+from membank_llama.memory.transcript_file import ChatTranscript
 
 MESSAGE_OVERHEAD = 12
 MARGIN = 64
@@ -55,6 +59,9 @@ class ChatSession:
         self.options = options or ReplyOptions()
         self.memory: Any = getattr(llm, "memory", None)
         self.messages: list[dict[str, str]] = []
+        self.unkept: str | None = None
+        """Why the newest try to keep the transcript failed."""
+        self._begun = 0.0
         self._tag = tag_of((getattr(llm, "metadata", None) or {}).get("tokenizer.chat_template"))
         self._before: set[int] = set()
         self.start_anew()
@@ -64,14 +71,62 @@ class ChatSession:
         """The longest reply, in tokens."""
         return self.options.max_tokens or min(MOST_REPLY_TOKENS, int(self.llm.n_ctx()) // 4)
 
+    @property
+    def said(self) -> list[dict[str, str]]:
+        """The messages without the system's."""
+        return self.messages[self._first_place() :]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a transcript of what was said."""
+        return self._keeps and bool(self.said) and self.unkept is None
+
+    @property
+    def _keeps(self) -> bool:
+        return self.memory is not None and self.memory.options.remember and not self.memory.bank.read_only
+
     def start_anew(self) -> None:
         """Begin another conversation: nothing said before is shown to the model, but from memory."""
         system = self.options.system
         self.messages = [{"role": "system", "content": system}] if system else []
+        self._begun = time.time()
         if self.memory is not None:
             name = f"chat-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
             # a name of its own: the default one would change with the first message, which may be let go
             self.memory.options = replace(self.memory.options, conversation=name)
+
+    def go_on(self, chat: ChatTranscript) -> None:
+        """Go on with a chat that was left: the same messages, with the same memories in them. A system message that
+        this chat was given takes the place of the one there."""
+        self.memory.options = replace(self.memory.options, conversation=chat.name)
+        self.memory.put_back(chat.messages, chat.blocks)
+        self.messages = [dict(message) for message in chat.messages]
+        system = self.options.system
+        if system:
+            self.messages = [{"role": "system", "content": system}, *self.said]
+        self._begun, self.unkept = chat.begun, None
+        # what was said before is nothing that the last turn added
+        self._before = self._own_ids()
+
+    def keep(self) -> None:
+        """Write the transcript as the chat stands now; where that fails, `unkept` says why and the chat goes on."""
+        if not self._keeps:
+            return
+        options = self.memory.options
+        chat = ChatTranscript(
+            options.conversation,
+            options.namespace,
+            Path(str(getattr(self.llm, "model_path", ""))).name,
+            self._begun,
+            time.time(),
+            tuple(self.messages),
+            self.memory.kept_blocks(self.messages),
+        )
+        try:
+            self.memory.bank.chats.save(chat)
+            self.unkept = None
+        except BankError as exc:
+            self.unkept = str(exc)
 
     # -- a turn
 
@@ -114,13 +169,15 @@ class ChatSession:
                     ended = self._stream(collect, stopped, show_thought)
                 except (ValueError, RuntimeError) as exc:
                     # counting tokens message by message leaves out what the template adds
-                    if _TOO_LONG not in str(exc) or said or not self._drop_oldest():
+                    gone = 0 if _TOO_LONG not in str(exc) or said else self._let_go(self._tokens() - 1)
+                    if not gone:
                         raise ModelError(f"the model could not answer: {exc}") from exc
-                    dropped += 1
+                    dropped += gone
         except BaseException:
             self.messages.pop()
             raise
         self._keep_reply("".join(said))
+        self.keep()
         return SessionReply("".join(said), ended, dropped, self.memory.last if self.memory is not None else None)
 
     def _stream(
@@ -170,31 +227,52 @@ class ChatSession:
             )
 
     def _fit(self) -> int:
-        """Let the oldest turns go until the prompt leaves room for memories and a reply; returns how many went."""
+        """Let the oldest turns go where the prompt leaves no room for memories and a reply; returns how many went."""
         n_ctx = int(self.llm.n_ctx())
         share = self.memory.options.budget or int(self.memory.options.share * n_ctx) if self.memory is not None else 0
-        room = n_ctx - min(self.max_tokens, n_ctx // 2) - share - MARGIN
-        dropped = 0
-        while self._tokens() > room and self._drop_oldest():
+        return self._let_go(n_ctx - min(self.max_tokens, n_ctx // 2) - share - MARGIN)
+
+    def _let_go(self, room: int) -> int:
+        """Let the oldest turns go where the messages are more tokens than this.
+
+        Then so many go at once that half of what may be said is free: the head of the prompt changes, and all of it is
+        evaluated again, once in many turns and not in each. Blocks of earlier turns go as well, for they are known by
+        all that was said ahead of them.
+        """
+        sizes = [self._size(message) for message in self.messages]
+        if sum(sizes) <= room:
+            return 0
+        first, dropped = self._first_place(), 0
+        stays = sum(sizes[:first]) + sizes[-1]
+        half = stays + max(0, room - stays) // 2
+        while sum(sizes) > half and (gone := self._drop_oldest()):
+            del sizes[first : first + gone]
             dropped += 1
         return dropped
 
     def _tokens(self) -> int:
-        return sum(self._count(message["content"]) + MESSAGE_OVERHEAD for message in self.messages)
+        return sum(map(self._size, self.messages))
+
+    def _size(self, message: dict[str, str]) -> int:
+        return self._count(message["content"]) + MESSAGE_OVERHEAD
+
+    def _first_place(self) -> int:
+        """Of what is said: behind the system message, where there is one."""
+        return 1 if self.messages and self.messages[0]["role"] == "system" else 0
 
     def _count(self, text: str) -> int:
         return len(self.llm.tokenize(text.encode("utf-8", "replace"), add_bos=False, special=False))
 
-    def _drop_oldest(self) -> bool:
-        """Let one turn go, a message and its reply; False where only the newest message is left."""
-        first = 1 if self.messages and self.messages[0]["role"] == "system" else 0
+    def _drop_oldest(self) -> int:
+        """Let one turn go, a message and its reply; returns how many messages, 0 where only the newest is left."""
+        first = self._first_place()
         if len(self.messages) - first < 2:
-            return False
+            return 0
         end = first + 1
         while end < len(self.messages) - 1 and self.messages[end]["role"] != "user":
             end += 1
         del self.messages[first:end]
-        return True
+        return end - first
 
     # -- forgetting
 
@@ -207,15 +285,15 @@ class ChatSession:
         self.memory.flush()
         return sorted(self._own_ids() - self._before)
 
-    def unsay(self, text: str) -> None:
-        """Take turns that hold a forgotten text out of what the model is shown."""
-        text = text.strip()
-        kept: list[dict[str, str]] = []
-        turn: list[dict[str, str]] = []
-        for message in [*self.messages, {"role": "user", "content": ""}]:
-            if message["role"] == "user":
-                if not any(text in said["content"] for said in turn):
-                    kept += turn
-                turn = []
-            turn.append(message)
-        self.messages = kept
+    def unsay(self, *texts: str) -> None:
+        """Take turns that hold a forgotten text, or were shown its memory, out of what the model is shown."""
+        blocks = {} if self.memory is None else self.memory.kept_blocks(self.messages)
+        ids = {memory_id for block, _ in blocks.values() for memory_id in block.ids}
+        gone = ids - self.memory.bank.exists(ids) if ids else ids
+        messages, left = without_turns(self.messages, blocks, texts, gone)
+        if len(messages) == len(self.messages):
+            return
+        self.messages = messages
+        if left:
+            self.memory.put_back(messages, left)
+        self.keep()

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from membank_llama.core.logs import plain_json
 from membank_llama.core.types import Progress as ProgressCallback
+from membank_llama.memory.transcript_file import ChatTranscript
 from membank_llama.recall.query import RecallResult
 
 out = Console(highlight=False)
@@ -186,6 +187,19 @@ def why_table(rows: Sequence[dict[str, Any]], text_of: Callable[[int], str]) -> 
             outcome(row),
             style="" if row["relevant"] else "dim",
         )
+    return table
+
+
+def chats_table(chats: Sequence[ChatTranscript], current: str) -> Table:
+    """Chats that can be gone on with; a filled mark for the one that is open."""
+    table = _table(
+        ("", _FIXED), ("chat", _FIXED), ("last used", _FIXED), ("turns", _NUMBER),
+        ("begins with", {"ratio": 1, "overflow": "fold"}),
+    )  # fmt: skip
+    for chat in chats:
+        first = next(message["content"] for message in chat.messages if message["role"] == "user")
+        mark = Text("●", style="green") if chat.name == current else Text("○", style="dim")
+        table.add_row(mark, chat.name, day(chat.used), str(chat.turns), plain(first, limit=LONGEST // 4))
     return table
 
 

@@ -31,6 +31,10 @@ from .last_recall import history_file, recall_rows, save_recall, scrub
 
 PROMPT = "› "
 RECALLED = 5
+CHATS_LISTED = 10
+TURNS_SHOWN = 3
+"""Of a chat that is gone on with."""
+GO_ON = "membank chat --resume"
 
 HELP = {
     "/recall": ("QUERY", "what the bank holds about something"),
@@ -39,6 +43,7 @@ HELP = {
     "/forget": ("ID|last", "forget a memory, or the last turn, and the replies that only repeat it"),
     "/pin": ("ID", "keep a memory past its expiry"),
     "/new": ("", "start another conversation"),
+    "/resume": ("[CHAT]", "go on with an earlier conversation; without a name, what there is"),
     "/stats": ("", "how much the bank holds"),
     "/bank": ("", "where the bank is, and whose"),
     "/help": ("", "this list"),
@@ -63,12 +68,14 @@ class Chat:
     Args:
         conversation: with or without memory.
         bank: the bank's directory, for the history and the last recall; None without memory.
+        go_on: the command that goes on with a chat that was left.
     """
 
-    def __init__(self, conversation: ChatSession, bank: Path | None) -> None:
+    def __init__(self, conversation: ChatSession, bank: Path | None, go_on: str = GO_ON) -> None:
         self.conversation = conversation
         self.memory: Any = conversation.memory
         self._bank = bank
+        self._go_on = go_on
         # notes stay out of what is piped on
         self._notes: Console = terminal.out if terminal.out.is_terminal else terminal.err
         self._commands: dict[str, Callable[[str], None]] = {
@@ -78,13 +85,17 @@ class Chat:
             "/forget": self._forget,
             "/pin": self._pin,
             "/new": self._new,
+            "/resume": self._resume,
             "/stats": self._stats,
             "/bank": self._where,
             "/help": self._help,
         }
 
-    def run(self) -> None:
-        """Talk until the person leaves."""
+    def run(self, conversation: str | None = None) -> None:
+        """Talk until the person leaves; `conversation`: the name of one to go on with."""
+        if conversation is not None:
+            self._resume(conversation)
+            self._notes.print()
         for line in self._lines():
             text = line.strip()
             if text in ("/quit", "/exit"):
@@ -102,6 +113,19 @@ class Chat:
                 terminal.fail(f"{turns} could not be remembered: {self.memory.failure}")
             count = self.memory.bank.count(self.memory.options.namespace)
             self._dim(f"{terminal.counted(count, 'memory')} kept")
+            if self.conversation.is_kept:
+                # to be copied: a terminal may break the line, this does not
+                self._notes.print(Text(f"go on with this chat: {self._go_on}", "dim"), soft_wrap=True)
+
+    def _show_last(self) -> None:
+        """The last turns of the chat that is gone on with, dim."""
+        said = self.conversation.said
+        for message in said[-2 * TURNS_SHOWN :]:
+            line = terminal.plain(message["content"], "dim", terminal.LONGEST)
+            self._notes.print(Text(PROMPT if message["role"] == "user" else "  ", "dim") + line)
+        if len(said) < len(self.conversation.messages):
+            self._notes.print(Text("system: ", "dim") + terminal.plain(self.conversation.messages[0]["content"], "dim"))
+        self._dim(f"going on with {terminal.counted(len(said) // 2, 'turn')} of {self.memory.conversation}")
 
     # -- input
 
@@ -164,6 +188,8 @@ class Chat:
         parts += self._about_memory(reply)
         if self.memory is not None and self.memory.unsaved:
             parts.append(f"{terminal.counted(self.memory.unsaved, 'turn')} not remembered yet: {self.memory.failure}")
+        if self.memory is not None and self.conversation.unkept:
+            parts.append(f"this chat is not kept: {self.conversation.unkept}")
         if reply.dropped_turns:
             turns = terminal.counted(reply.dropped_turns, "turn")
             parts.append(f"the oldest {turns} left the context{'' if self.memory is None else ', not the memory'}")
@@ -229,7 +255,9 @@ class Chat:
         if not text.strip():
             raise InvalidInputError("say what it should say: /correct ID TEXT")
         self.memory.flush()
+        old = self.memory.bank.get(memory_id).text
         stored = self.memory.bank.correct(memory_id, text.strip())
+        self.conversation.unsay(old)
         self._dim(f"memory {memory_id} is now {stored.memory_id}")
 
     def _forget(self, what: str) -> None:
@@ -244,8 +272,7 @@ class Chat:
             ids.append(reply.id)
             texts.append(reply.text)
         count = self.memory.bank.forget(ids)
-        for text in texts:
-            self.conversation.unsay(text)
+        self.conversation.unsay(*texts)
         if self._bank is not None:
             scrub(self._bank, texts)
         self.memory.last = None
@@ -259,6 +286,19 @@ class Chat:
     def _new(self, _: str) -> None:
         self.conversation.start_anew()
         self._dim("another conversation")
+
+    def _resume(self, name: str) -> None:
+        chats, namespace = self.memory.bank.chats, self.memory.options.namespace
+        if name:
+            self.conversation.go_on(chats.find(namespace, name))
+            self.memory.last = None
+            self._show_last()
+            return
+        found = chats.newest(namespace)[:CHATS_LISTED]
+        if found:
+            self._notes.print(terminal.chats_table(found, self.memory.conversation))
+        else:
+            self._dim("no chat is kept yet")
 
     def _stats(self, _: str) -> None:
         self._notes.print(terminal.facts_table(terminal.stats_facts(self.memory.bank.stats())))

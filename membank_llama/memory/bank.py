@@ -36,6 +36,7 @@ from membank_llama.store.store import Store
 
 from .bank_editing import BankEditing, correction_of
 from .bank_maintenance import card_of
+from .chat_transcripts import chats_of
 from .ingest_results import IngestResult, Integration
 from .prompt_block import Neutraliser, build_block, excerpted
 from .text_splitting import passages_of_texts
@@ -95,6 +96,7 @@ class MemBank(BankEditing):
             self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
             stack.callback(self._store.close)
             self._store.on_forget.append(partial(forget_pieces, self.path))
+            self.chats = chats_of(self._store)
             if adapter is not None and not repair:
                 compact.adopt(self._store, adapter)
             self.use(adapter)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from membank_llama.core.surrogates import repaired, repaired_text
@@ -28,7 +28,7 @@ from .conversation_keys import (
     without_echo,
     without_thinking,
 )
-from .prompt_block import strip_block
+from .prompt_block import Block, KeptBlock, strip_block
 from .prompt_injection import LastRecall, MemoryOptions, PromptInjector
 from .raw_prompts import find_user_turn
 from .turn_writer import NewTurns, TurnWriter, settle
@@ -123,6 +123,30 @@ class ChatMemory:
             self.last = last
         text = strip_block(find_user_turn(prompt).text).strip()
         return at, block, self._pending(text) if text else None
+
+    def kept_blocks(self, messages: Sequence[ChatMessage]) -> dict[int, KeptBlock]:
+        """The blocks that stand in messages that were asked with, by place."""
+        return self._injector.kept_blocks(ConversationKeys.of(repaired(list(messages)), self.options.namespace))
+
+    def put_back(self, messages: Sequence[ChatMessage], blocks: Mapping[int, KeptBlock]) -> None:
+        """Let blocks that `kept_blocks` gave, in another process maybe, stand in these messages again.
+
+        They may come from a file: one that is no block, that holds a control token of this model or a memory of a
+        provenance that is left out is not put back, and how many tokens each takes is counted anew.
+        """
+        keys = ConversationKeys.of(repaired(list(messages)), self.options.namespace)
+        again = {
+            place: (replace(block, tokens=self._tokens.count(block.text)), since)
+            for place, (block, since) in blocks.items()
+            if self._may_stand(block)
+        }
+        self._injector.put_back(keys, again)
+
+    def _may_stand(self, block: Block) -> bool:
+        if not block.text or strip_block(block.text) or not self._tokens.is_clean(block.text):
+            return False
+        shown = self.bank.store.registry.get(block.ids).values() if self.options.without else ()
+        return not any(self.options.leaves_out(memory.provenance) for memory in shown)
 
     def _await_what_was_said(self) -> None:
         """What another conversation has just told is found in this one."""

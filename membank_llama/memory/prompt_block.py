@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from .block_lines import Remembered, is_change, lines_of, on_one_line, replaced_among
 
@@ -50,6 +50,10 @@ class Block:
     tokens: int = 0
     ids: tuple[int, ...] = ()
     skipped: dict[int, str] = field(default_factory=dict)
+
+
+KeptBlock: TypeAlias = tuple[Block, float]
+"""A block that stands in a turn, and when that was asked first."""
 
 
 class Neutraliser:

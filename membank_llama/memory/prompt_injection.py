@@ -13,11 +13,11 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from membank_llama.core.bounded import keep_newest
 from membank_llama.core.errors import InvalidInputError, MembankError
@@ -29,7 +29,7 @@ from membank_llama.recall.query import RecallResult
 from .bank import MemBank
 from .block_lines import replaced_among
 from .conversation_keys import TEXT_PARTS, ChatMessage, ConversationKeys, ConversationTurn, newest_user, text_of
-from .prompt_block import BLOCK_OPEN, Block, Neutraliser, build_block, excerpted, strip_block
+from .prompt_block import BLOCK_OPEN, Block, KeptBlock, Neutraliser, build_block, excerpted, strip_block
 from .raw_prompts import find_user_turn
 from .text_splitting import clean_text
 
@@ -47,9 +47,6 @@ MOST_COUNTED = 256 * 1024
 CHARACTERS_A_TOKEN = 3
 
 INSTRUCTING = ("system", "developer")
-
-KeptBlock: TypeAlias = tuple[Block, float]
-"""A block that stands in a turn, and when that was asked first."""
 
 
 @dataclass(frozen=True)
@@ -274,6 +271,18 @@ class PromptInjector:
                 if turn.place in gone:
                     self._blocks.pop(turn.key, None)
         return earlier, kept
+
+    def kept_blocks(self, keys: ConversationKeys) -> dict[int, KeptBlock]:
+        """The blocks that stand in a conversation's messages, by place."""
+        with self._lock:
+            found = {turn.place: self._blocks[turn.key] for turn in keys.turns if turn.key in self._blocks}
+        return {place: kept for place, kept in found.items() if kept[0].text}
+
+    def put_back(self, keys: ConversationKeys, blocks: Mapping[int, KeptBlock]) -> None:
+        """Let these blocks stand in the messages at their places, as `kept_blocks` gave them."""
+        for turn in keys.turns:
+            if turn.place in blocks:
+                self._keep(turn.key, *blocks[turn.place])
 
     def _keep(self, key: bytes, block: Block, since: float) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from membank_llama.core.errors import BankCorruptError, BankFormatError, BankStorageError
+from membank_llama.core.errors import BankCorruptError, BankFormatError, BankStorageError, InvalidInputError
 
 DATABASE = "bank.sqlite"
 INDEX = "index"
@@ -25,12 +25,16 @@ FIRST_ACTIVATIONS, FIRST_TOKENS = "activations-1.bin", "tokens-1.bin"
 NOTE = "bank.note"
 WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
 LAST_RECALL, HISTORY = "last-recall.json", "chat-history"
+CHATS = "chats"
 HEADER_BYTES = 4096
 """Bytes of an activation file ahead of its slots."""
 
 _ACTIVATIONS = re.compile(r"activations-[0-9]{1,18}\.bin")
 _TOKENS = re.compile(r"tokens-[0-9]{1,18}\.bin")
 _INDEX_FILE = re.compile(r"[0-9a-f]{24}\.(?:hnsw|json|tmp|json\.tmp)")
+_CHAT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+_CHAT_FILE = re.compile(rf"{_CHAT.pattern}\.json")
+_CHAT_DRAFT = re.compile(rf"\.{_CHAT_FILE.pattern}-\w{{1,16}}")
 _FIXED = (
     DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", WRITER_LOCK, WRITER_NOTE, NOTE, LAST_RECALL,
     HISTORY,
@@ -125,6 +129,29 @@ def index_files(directory: Path) -> list[Path]:
     return [path for path in directory.glob("*") if _INDEX_FILE.fullmatch(path.name) and is_plain(path)]
 
 
+def chat_file(bank: Path, name: str) -> Path:
+    """Where the transcript of a chat lies.
+
+    Raises:
+        InvalidInputError: no chat is named so.
+    """
+    if not _CHAT.fullmatch(name):
+        raise InvalidInputError(f"{name[:80]!r} is no name of a chat; they are letters, digits, - and _")
+    return bank / CHATS / f"{name}.json"
+
+
+def chat_files(bank: Path, *, drafts: bool = False) -> list[Path]:
+    """The transcripts of a bank's chats, or what an interrupted write left of some; links and directories left out.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    if not is_plain(bank / CHATS, directory=True):
+        return []
+    named = _CHAT_DRAFT if drafts else _CHAT_FILE
+    return [path for path in (bank / CHATS).iterdir() if named.fullmatch(path.name) and is_plain(path)]
+
+
 def is_plain(path: Path, *, directory: bool = False) -> bool:
     """Whether there is a plain file, or directory, and no link to one."""
     try:
@@ -141,7 +168,7 @@ def check_files(bank: Path) -> None:
         BankFormatError: with the name.
     """
     for path in _named(bank):
-        directory = path.name == INDEX
+        directory = path.name in (INDEX, CHATS)
         if os.path.lexists(path) and not is_plain(path, directory=directory):
             raise BankFormatError(
                 f"{path} is no plain {'directory' if directory else 'file'} but a link or something else: whoever made "
@@ -152,12 +179,14 @@ def check_files(bank: Path) -> None:
 
 def _named(bank: Path) -> Iterator[Path]:
     yield bank / INDEX
+    yield bank / CHATS
     for name in _FIXED:
         yield bank / name
     try:
         yield from (path for path in bank.glob("activations-*.bin") if _ACTIVATIONS.fullmatch(path.name))
         yield from (path for path in bank.glob("tokens-*.bin") if _TOKENS.fullmatch(path.name))
         yield from (path for path in (bank / INDEX).glob("*") if _INDEX_FILE.fullmatch(path.name))
+        yield from (path for path in (bank / CHATS).glob("*") if _CHAT_FILE.fullmatch(path.name))
     except OSError:
         # whoever opens it says what is wrong
         return

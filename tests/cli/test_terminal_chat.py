@@ -239,7 +239,7 @@ def test_completion_offers_commands_and_nothing_else() -> None:
         return [found.text for found in _Slash().get_completions(Document(text), CompleteEvent())]
 
     assert offered("/") == list(HELP)
-    assert offered("/re") == ["/recall"]
+    assert offered("/re") == ["/recall", "/resume"]
     assert offered("/recall h") == []
     assert offered("hello /re") == []
 

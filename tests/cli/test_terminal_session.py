@@ -104,6 +104,23 @@ def prompted(shown: str) -> bool:
 OPTIONS = ("--threads", "1", "--ctx", "1024", "--max-tokens", "12", "--temperature", "0")
 
 
+def test_tell_leave_and_go_on(terminal: Terminal, tmp_path: Path, stories_chatml_gguf: Path, minilm_gguf: Path) -> None:
+    bank = tmp_path / "bank"
+    terminal.chat(bank, stories_chatml_gguf, "--encoder", minilm_gguf, *OPTIONS)
+    terminal.ask("The code of my bicycle lock is 4719.", "no memory recalled")
+    terminal.press("C-d")
+    assert "go on with this chat: membank chat" in terminal.left()
+    terminal.chat(bank, stories_chatml_gguf, "--resume", *OPTIONS)
+    shown = terminal.screen()
+    assert "› The code of my bicycle lock is 4719." in shown
+    assert "going on with 1 turn of chat-" in shown
+    shown = terminal.ask("My sister keeps bees behind the mill.", "recalled")
+    listed = terminal.ask("/resume", "begins with")
+    row = next(line for line in after(listed, "begins with").splitlines() if "chat-" in line)
+    assert row.split()[0] == "●"
+    assert " 2  The code of my bicycle lock is 4719." in row
+
+
 @pytest.mark.parametrize("model", ["stories260K.gguf", "stories260K-chatml.gguf"])
 def test_tell_leave_start_again_ask(
     terminal: Terminal, tmp_path: Path, shared_models: Path, minilm_gguf: Path, model: str

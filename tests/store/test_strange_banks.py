@@ -96,6 +96,34 @@ def test_a_linked_index_is_not_followed(tmp_path: Path, bank: Path) -> None:
     assert len(everything(photos)) == 2
 
 
+@pytest.mark.parametrize("kind", ["link", "file", "pipe"])
+def test_linked_chats_are_not_followed(tmp_path: Path, bank: Path, kind: str) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "chat-1.json").write_text(PRECIOUS)
+    chats = bank / "chats"
+    if kind == "link":
+        chats.symlink_to(target)
+    else:
+        chats.write_text(PRECIOUS) if kind == "file" else os.mkfifo(chats)
+    for options in ({}, {"read_only": True}, {"repair": True}):
+        with pytest.raises(BankFormatError, match="chats is no plain directory"):
+            open_bank(bank, **options)
+    use_it_all(bank)
+    chats.unlink()
+    chats.mkdir()
+    (chats / "chat-1.json").symlink_to(target / "chat-1.json")
+    with pytest.raises(BankFormatError, match=r"chat-1\.json is no plain file"):
+        open_bank(bank)
+    (chats / "chat-1.json").unlink()
+    (chats / "photo.jpg").symlink_to(target / "chat-1.json")
+    with open_bank(bank) as opened:
+        opened.forget(namespace="default")
+        assert opened.chats.newest("default") == []
+    assert everything(target) == {"chat-1.json": PRECIOUS.encode()}
+    assert (chats / "photo.jpg").is_symlink()
+
+
 def test_linked_graphs_and_drafts_are_not_followed(tmp_path: Path, bank: Path) -> None:
     target = tmp_path / "target"
     target.write_text(PRECIOUS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from .chat_model import cache_options, load_chat_model, trained_context
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .options import (
     BankOption,
+    ChatNameOption,
     GpuOption,
     KVOption,
     KVTypeOption,
@@ -25,8 +27,10 @@ from .options import (
     WithoutOption,
     bank_path,
     kv_type_of,
+    named_namespace,
     namespace_of,
     provenances,
+    settings,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +72,8 @@ def chat(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="For replies that can be repeated.", show_default=False)] = None,
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Chat without a memory.", show_default=False)] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last conversation.")] = False,
+    conversation: ChatNameOption = None,
     bank: BankOption = None,
     namespace: NamespaceOption = None,
     without: WithoutOption = None,
@@ -96,20 +102,41 @@ def chat(
     toy = is_embedded(path)
     # a bank is made by one model: the toy's never stands in the way of a real one
     where = bank_path(ctx, bank, NAME if toy else "default") if memory else None
+    wanted = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
+    goes_on = _wanted_chat(where, wanted.namespace, conversation) if resume or conversation is not None else None
     if temperature is None:
         temperature = 0.0 if toy else DEFAULT_TEMPERATURE
     options: dict[str, Any] = {"n_ctx": context or trained_context(path), "n_gpu_layers": gpu_layers}
     options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
     options |= {} if seed is None else {"seed": seed}
     options |= cache_options(kv_type_of(kv_type))
-    wanted = capture_wanted(layer, pooling, template)
-    remembering = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
-    with _opened(path, where, encoder, remembering, options, wanted, kv) as llm:
-        replies = ReplyOptions(temperature, max_tokens, system, seed)
-        _greet(llm, path)
-        if toy:
-            _explain_toy()
-        Chat(ChatSession(llm, replies), where).run()
+    with _opened(path, where, encoder, wanted, options, capture_wanted(layer, pooling, template), kv) as llm:
+        _greet(llm, path, toy)
+        session = ChatSession(llm, ReplyOptions(temperature, max_tokens, system, seed))
+        Chat(session, where, _again(ctx, model, bank, namespace, context)).run(goes_on)
+
+
+def _wanted_chat(bank: Path | None, namespace: str, name: str | None) -> str:
+    """The name of the chat to go on with.
+
+    Raises:
+        InvalidInputError: there is none, which is found before a model is loaded.
+    """
+    from membank_llama.core.errors import InvalidInputError
+    from membank_llama.memory.chat_transcripts import ChatTranscripts
+
+    if bank is None:
+        raise InvalidInputError("a chat without memory is not kept, and cannot be gone on with: leave --no-memory out")
+    return ChatTranscripts(bank).find(namespace, name).name
+
+
+def _again(ctx: typer.Context, model: str | None, bank: Path | None, namespace: str | None, context: int | None) -> str:
+    """The command that goes on with this chat."""
+    own, name = bank or settings(ctx).bank, named_namespace(ctx, namespace)
+    words = [*([] if model is None else [model]), *([] if own is None else ["--bank", str(own)])]
+    words += [] if name is None else ["--namespace", name]
+    words += [] if context is None else ["--ctx", str(context)]
+    return shlex.join(["membank", "chat", *words, "--resume"])
 
 
 @contextmanager
@@ -164,7 +191,7 @@ def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:
         return stack.enter_context(MemBank(adapter, path, progress=progress))
 
 
-def _greet(llm: Any, path: Path) -> None:
+def _greet(llm: Any, path: Path, toy: bool) -> None:
     from rich.text import Text
 
     from .. import terminal
@@ -184,6 +211,8 @@ def _greet(llm: Any, path: Path) -> None:
     if memory is not None:
         notes.print(Text(f"{memory.bank.path} · /help lists commands, Ctrl-D leaves", style="dim"))
     notes.print()
+    if toy:
+        _explain_toy(notes)
 
 
 def _notes() -> Console:
@@ -193,10 +222,9 @@ def _notes() -> Console:
     return terminal.out if terminal.out.is_terminal else terminal.err
 
 
-def _explain_toy() -> None:
+def _explain_toy(notes: Console) -> None:
     from membank_llama.gguf.ollama_store import list_ollama_models
 
-    notes = _notes()
     notes.print("A toy that shows what memory does: tell it facts, leave, come back and ask. It knows nothing else.")
     example = next((found.name for found in list_ollama_models() if not embeds(found.path)), "llama3.2")
     notes.print(

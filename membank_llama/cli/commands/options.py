@@ -63,7 +63,9 @@ KVTypeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
-
+ChatNameOption = Annotated[
+    str | None, typer.Option(help="Go on with this one; /resume lists them.", metavar="NAME", show_default=False)
+]
 WithoutOption = Annotated[
     str | None,
     typer.Option(
