@@ -7,13 +7,14 @@
     python benchmarks/kv_state.py MODEL.gguf turns
     python benchmarks/kv_state.py MODEL.gguf drift
 
-`resume`: seconds to the first token of a prompt of so many tokens and a short question, evaluated from its first token,
-restored from files in the page cache, and restored from files that were dropped from it; each in a context of its own.
-`identical`: greedy tokens of conversations that are resumed from files, against the context that was never closed, and
-against one that evaluates all of it from the first token. `bytes`: a token on disk against the KV state's own size, and
-a turn of 60 tokens behind 8,000 against the whole. `cost`: tokens a second of a chat with and without writing, in turns. `turns`: two
-conversations of 20 turns each that take turns in one context, prompt tokens evaluated against each alone.
-`drift`: logits with a KV cache of q8_0 against one of f16. Prompts are made of the documents of this project.
+`resume`: seconds to the first token of a prompt of so many tokens and a short question, evaluated from its first
+token, restored from files in the page cache, and restored from files that were dropped from it; each in a context of
+its own. `identical`: greedy tokens of conversations that are resumed from files, against the context that was never
+closed, and against one that evaluates all of it from the first token. `bytes`: a token on disk against the KV state's
+own size, and a turn of 60 tokens behind 8,000 against the whole. `cost`: tokens a second of a chat with and without
+writing, in turns. `turns`: two conversations of 20 turns each that take turns in one context, prompt tokens evaluated
+against each alone. `drift`: logits with a KV cache of q8_0 against one of f16. Prompts are made of the documents of
+this project.
 """
 
 from __future__ import annotations

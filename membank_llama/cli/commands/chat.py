@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .bank_opening import prepare
-from .chat_model import cache_options, load_chat_model, trained_context
+from .chat_model import llama_options, load_chat_model
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .options import (
     BankOption,
@@ -106,10 +106,7 @@ def chat(
     goes_on = _wanted_chat(where, wanted.namespace, conversation) if resume or conversation is not None else None
     if temperature is None:
         temperature = 0.0 if toy else DEFAULT_TEMPERATURE
-    options: dict[str, Any] = {"n_ctx": context or trained_context(path), "n_gpu_layers": gpu_layers}
-    options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
-    options |= {} if seed is None else {"seed": seed}
-    options |= cache_options(kv_type_of(kv_type))
+    options = llama_options(path, context, threads, gpu_layers, seed=seed, kv_type=kv_type_of(kv_type))
     with _opened(path, where, encoder, wanted, options, capture_wanted(layer, pooling, template), kv) as llm:
         _greet(llm, path, toy)
         session = ChatSession(llm, ReplyOptions(temperature, max_tokens, system, seed))

@@ -37,13 +37,19 @@ def load_chat_model(path: Path, options: dict[str, Any]) -> Any:
         ) from exc
 
 
-def cache_options(kv_type: str) -> dict[str, Any]:
-    """What a Llama is made with for a KV cache of these numbers."""
+def llama_options(
+    path: Path, context: int | None, threads: int | None, gpu_layers: int, *, seed: int | None, kv_type: str
+) -> dict[str, Any]:
+    """What a Llama is made with; None: what its model was made for, or as llama.cpp has it."""
     from membank_llama.kv.context_key import GGML_TYPES, KV_TYPES
 
-    # values of another type than f16 need flash attention
-    kind = GGML_TYPES[kv_type]
-    return {} if kv_type == KV_TYPES[0] else {"type_k": kind, "type_v": kind, "flash_attn": True}
+    options: dict[str, Any] = {"n_ctx": context or trained_context(path), "n_gpu_layers": gpu_layers}
+    options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
+    options |= {} if seed is None else {"seed": seed}
+    if kv_type != KV_TYPES[0]:
+        # values of another type than f16 need flash attention
+        options |= {"type_k": GGML_TYPES[kv_type], "type_v": GGML_TYPES[kv_type], "flash_attn": True}
+    return options
 
 
 def trained_context(path: Path) -> int:
