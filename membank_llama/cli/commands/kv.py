@@ -17,8 +17,8 @@ from .options import BankOption, JsonOption, KVOption, bank_path
 if TYPE_CHECKING:
     from membank_llama.kv.piece_store import PieceStore
 
-SHOWN = 48
-"""Characters shown of what a piece ends with."""
+SHOWN, MODEL_SHOWN = 48, 24
+"""Characters shown of what a piece ends with, and of a model's name."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ def ls(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False)
     if as_json:
         terminal.echo_json([vars(row) for row in rows], 2)
         return
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), expand=True)
     for name in ("used", "namespace", "model"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
     for name in ("tokens", "size"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("ends with", no_wrap=True, overflow="ellipsis")
+    # whatever is left of the line
+    table.add_column("ends with", ratio=1, no_wrap=True, overflow="crop")
     for row in rows:
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.used_at))
-        names = terminal.visible(row.namespace), terminal.visible(row.model)
-        span = f"{row.begin:,}-{row.end:,}"
-        table.add_row(used, *names, span, terminal.size(row.nbytes), terminal.visible(row.text))
+        used = time.strftime("%m-%d %H:%M", time.localtime(row.used_at))
+        names = terminal.visible(row.namespace), terminal.visible(row.model)[:MODEL_SHOWN]
+        table.add_row(used, *names, f"{row.begin:,}-{row.end:,}", terminal.size(row.nbytes), terminal.visible(row.text))
     if rows:
         terminal.out.print(table)
     total = terminal.size(sum(row.nbytes for row in rows))
