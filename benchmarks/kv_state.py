@@ -5,7 +5,7 @@
     python benchmarks/kv_state.py MODEL.gguf bytes
     python benchmarks/kv_state.py MODEL.gguf cost
     python benchmarks/kv_state.py MODEL.gguf turns
-    python benchmarks/kv_state.py MODEL.gguf drift
+    python benchmarks/kv_state.py MODEL.gguf drift agreement --conversations 40
 
 `resume`: seconds to the first token of a prompt of so many tokens and a short question, evaluated from its first
 token, restored from files in the page cache, and restored from files that were dropped from it; each in a context of
@@ -13,8 +13,8 @@ its own. `identical`: greedy tokens of conversations that are resumed from files
 closed, and against one that evaluates all of it from the first token. `bytes`: a token on disk against the KV state's
 own size, and a turn of 60 tokens behind 8,000 against the whole. `cost`: tokens a second of a chat with and without
 writing, in turns. `turns`: two conversations of 20 turns each that take turns in one context, prompt tokens evaluated
-against each alone. `drift`: logits with a KV cache of q8_0 against one of f16. Prompts are made of the documents of
-this project.
+against each alone. `drift`: logits with a KV cache of q8_0 against one of f16. `agreement`: how far logits behind the
+same cells and behind others are apart. Prompts are made of the documents of this project.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ import llama_cpp
 import numpy as np
 from bankbench import table, write_json
 
+from membank_llama.kv.agreement import TOLERANCE, distance
+from membank_llama.kv.cells import top_of
 from membank_llama.kv.piece_store import PieceStore
 from membank_llama.server.engine.generation.generation_context import GenerationContext
 
@@ -303,6 +305,32 @@ def drift(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def agreement(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What `kv/agreement.py` tells apart: the distance of logits behind the same cells, and behind others."""
+    same, other = [], []
+    with bench.context(1024) as context:
+        for n in range(args.conversations):
+            tokens = bench.tokens(context, 300, 97 * n)
+            context.evaluate(tokens, Event())
+            kept = top_of(context.logits())
+            cells, seq = context._sequences._cells, context._sequences.current.seq
+            again = cells.logits_behind(seq, tokens[-1], len(tokens) - 1)
+            same.append(distance(kept, again))
+            # another history of the same length, that ends in the same words
+            context.evaluate(bench.tokens(context, 284, 97 * n + 5000) + tokens[-16:], Event())
+            other.append(distance(kept, context.logits()))
+            context._sequences.clear()
+    row: dict[str, Any] = {"prompts": args.conversations, "tolerance": TOLERANCE}
+    for name, found in (("same cells", same), ("another history", other)):
+        row |= {f"{name}, median": round(statistics.median(found), 3)}
+    row |= {"same cells, worst": round(max(same), 3), "another history, least": round(min(other), 3)}
+    row |= {
+        "refused of the same": sum(d > TOLERANCE for d in same),
+        "refused of others": sum(d > TOLERANCE for d in other),
+    }
+    return [row]
+
+
 MEASURES: dict[str, Callable[[Bench, argparse.Namespace], list[dict[str, Any]]]] = {
     "resume": resume,
     "identical": identical,
@@ -310,6 +338,7 @@ MEASURES: dict[str, Callable[[Bench, argparse.Namespace], list[dict[str, Any]]]]
     "cost": cost,
     "turns": turns,
     "drift": drift,
+    "agreement": agreement,
 }
 
 
