@@ -65,6 +65,11 @@ def serve(
         typer.Option(help="Who may come in: a file of lines NAMESPACE TOKEN, with admin at the end of those that may "
                      "change models.", show_default=False),
     ] = None,
+    upstream_slots: Annotated[
+        bool, typer.Option("--upstream-slots", help="Let a llama-server that was started with --slot-save-path keep "
+                           "what it has read of conversations in files there, which only it can empty.",
+                           show_default=False),
+    ] = False,
     deadline: Annotated[int, typer.Option(help="Milliseconds that a recall may take.", min=1)] = 300,
     context: Annotated[
         int | None,
@@ -93,7 +98,8 @@ def serve(
     limits = (max_loaded, max_queue, float(keep_alive), max_body << 20)
     engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
     where = bank_path(ctx, bank) if memory else None
-    remembering = _Remembering(where, encoder, move, deadline, MemoryOptions(without=provenances(without)))
+    options = MemoryOptions(without=provenances(without))
+    remembering = _Remembering(where, encoder, move, deadline, options, upstream_slots)
     with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):
         _greet(host, port, facts(), proxy.memory)
         _run(proxy, host, port)
@@ -154,6 +160,7 @@ class _Remembering:
     move: bool
     deadline: int
     options: MemoryOptions
+    slots: bool
 
 
 @contextmanager
@@ -186,7 +193,8 @@ def _proxy(
                 options=remembering.options,
             )
         facts = partial(_facts, behind, bank)
-        yield Proxy(behind, memory, tokens=known, facts=facts, max_body=engine.max_body), facts
+        limit, slots = engine.max_body, remembering.slots
+        yield Proxy(behind, memory, tokens=known, facts=facts, max_body=limit, upstream_slots=slots), facts
 
 
 def _facts(behind: Any, bank: MemBank | None) -> dict[str, Any]:
