@@ -73,14 +73,12 @@ class SlotCalls:
     """
 
     def __init__(self, address: str) -> None:
-        self._address = address
-        self._client: httpx.AsyncClient | None = None
+        # certificates take their time to be read, and are of no use to an address without them
+        self._client = httpx.AsyncClient(base_url=address, trust_env=False, verify=address.startswith("https:"))
 
     async def close(self) -> None:
         """Let go of the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._client.aclose()
 
     async def look(self, seconds: float) -> tuple[ServerSlot, ...]:
         """All slots.
@@ -121,8 +119,6 @@ class SlotCalls:
         return _mapping(await self._told("POST", f"/slots/{slot}?action={action}", {"filename": name}, seconds))
 
     async def _told(self, method: str, path: str, body: Any = None, seconds: float = CALL_SECONDS) -> Any:
-        if self._client is None:
-            self._client = httpx.AsyncClient(base_url=self._address, trust_env=False)
         try:
             answer = await self._client.request(method, path, json=body, timeout=seconds)
             if answer.status_code in _REFUSALS:

@@ -28,7 +28,8 @@ from .upstream_server import UpstreamServer
 
 logger = logging.getLogger("membank_llama")
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.5
+"""How long it may take to see what is in the slots; a few milliseconds as a rule."""
 RESTORE_SECONDS = 5.0
 QUIET_SECONDS = 0.2
 LEAST_TOKENS = 64
@@ -126,11 +127,14 @@ class UpstreamSlots:
 
     async def before(self, turn: SlotTurn, conversation: str | None, body: Mapping[str, Any]) -> int | None:
         """The slot that a request is to be sent to, which holds what was read of its conversation; None as a rule."""
-        if conversation is None or not self._slots.are_on or _has_its_own_way(body):
+        if conversation is None or _has_its_own_way(body):
             return None
+        # who answers may be known by the time that it has
         turn.conversation = conversation
+        if not self._slots.are_on or not self._files.any:
+            return None
         try:
-            slot = await asyncio.wait_for(self._free_slot(turn), LOOK_SECONDS) if self._files.any else None
+            slot = await asyncio.wait_for(self._free_slot(turn), LOOK_SECONDS)
             if slot is not None and turn.file is not None:
                 await self._restore(turn, turn.file, slot)
         except asyncio.TimeoutError:
