@@ -66,9 +66,7 @@ def serve(
                      "change models.", show_default=False),
     ] = None,
     upstream_slots: Annotated[
-        bool, typer.Option("--upstream-slots", help="Let a llama-server that was started with --slot-save-path keep "
-                           "what it has read of conversations in files there, which only it can empty.",
-                           show_default=False),
+        bool, typer.Option("--upstream-slots", help="Let a llama-server keep what it read in its --slot-save-path.")
     ] = False,
     deadline: Annotated[int, typer.Option(help="Milliseconds that a recall may take.", min=1)] = 300,
     context: Annotated[
@@ -95,11 +93,11 @@ def serve(
     from membank_llama.memory.prompt_injection import MemoryOptions
 
     _log_to_stderr(log_format)
-    limits = (max_loaded, max_queue, float(keep_alive), max_body << 20)
-    engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
+    given = (context, threads, gpu_layers, max_loaded, max_queue, float(keep_alive), max_body << 20)
+    engine = _Engine(tuple(model or ()), models, *given)
     where = bank_path(ctx, bank) if memory else None
     options = MemoryOptions(without=provenances(without))
-    remembering = _Remembering(where, encoder, move, deadline, options, upstream_slots)
+    remembering = _Remembering(where, encoder, move, deadline, upstream_slots, options)
     with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):
         _greet(host, port, facts(), proxy.memory)
         _run(proxy, host, port)
@@ -159,8 +157,8 @@ class _Remembering:
     encoder: str | None
     move: bool
     deadline: int
-    options: MemoryOptions
     slots: bool
+    options: MemoryOptions
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from membank_llama.core.bounded import keep_newest
@@ -43,6 +43,32 @@ class SlotFile:
     size: int
 
 
+@dataclass(frozen=True)
+class FileGrowth:
+    """How a model's files grow: the size of one, and whether those that followed grew by as much with each token as
+    there is to a token in it; None while there were none."""
+
+    tokens: int
+    size: int
+    is_straight: bool | None = None
+
+
+def _grown(known: FileGrowth | None, file: SlotFile) -> FileGrowth:
+    """What is known with one more file.
+
+    Where files do not grow straight, the server keeps only the last of some layers (a sliding window), or a state of
+    one size. What is read from such a file can be gone on from and not be cut, and the server may cut it all the same.
+    """
+    if known is None:
+        return FileGrowth(file.tokens, file.size)
+    apart = file.tokens - known.tokens
+    if abs(apart) < LEAST_APART or known.is_straight is False:
+        return known
+    slope = (file.size - known.size) / apart
+    straight = abs(slope * file.tokens - file.size) <= _SLACK * file.size
+    return replace(known, is_straight=straight)
+
+
 class SlotFiles:
     """The files of one bank. Any thread may ask; what is written to the bank is written by `keep`."""
 
@@ -51,7 +77,7 @@ class SlotFiles:
         self._lock = threading.Lock()
         self._files: OrderedDict[str, SlotFile] = OrderedDict()
         self._emptying: dict[str, bool] = {}
-        self._grows: OrderedDict[str, bool] = OrderedDict()
+        self._grows: OrderedDict[str, FileGrowth] = OrderedDict()
         self._secret = secrets.token_bytes(16)
         self.forgets = 0
         """How often something was forgotten: what a server has read before holds it still."""
@@ -65,7 +91,7 @@ class SlotFiles:
             self._secret = bytes.fromhex(kept["secret"])
             self._files.update({name: SlotFile(**one) for name, one in kept["files"].items()})
             self._emptying.update({name: bool(at_once) for name, at_once in kept["emptying"].items()})
-            self._grows.update({str(model): bool(straight) for model, straight in kept["grows"].items()})
+            self._grows.update({model: FileGrowth(**one) for model, one in kept["grows"].items()})
             unchanged = kept["lifetimes"] == self._registry.lifetimes
         except (BankCorruptError, AttributeError, KeyError, TypeError, ValueError):
             logger.warning("the list of the upstream's slot files is damaged: files from before are no longer read")
@@ -89,11 +115,10 @@ class SlotFiles:
         """Whether there are files to be read."""
         return bool(self._files)
 
-    def add(self, name: str, file: SlotFile, before: SlotFile | None, forgets: int) -> bool:
+    def add(self, name: str, file: SlotFile, forgets: int) -> bool:
         """It was written.
 
         Args:
-            before: what was in it until now.
             forgets: how often something had been forgotten when the server read what is in it now.
 
         Returns whether it will be read: not where something was forgotten since.
@@ -105,32 +130,19 @@ class SlotFiles:
             self._emptying.pop(name, None)
             self._files[name] = file
             self._files.move_to_end(name)
-            self._compare(file, [*self._files.values(), *([] if before is None else [before])])
+            grown = _grown(self._grows.get(file.model), file)
+            keep_newest(self._grows, file.model, grown, MOST_MODELS)
+            if grown.is_straight is False:
+                self._let_go([name for name, one in self._files.items() if one.model == file.model])
             while len(self._files) > MOST_FILES:
                 self._let_go([next(iter(self._files))])
         return True
 
-    def _compare(self, file: SlotFile, others: Sequence[SlotFile]) -> None:
-        """See whether a model's files grow by as much with each token as there is to a token.
-
-        Where they do not, the server keeps only the last of some layers (a sliding window) or a state of one size:
-        what is read from such a file can be gone on from and not cut, and a server may cut it all the same.
-        """
-        for other in others:
-            apart = abs(file.tokens - other.tokens)
-            if other.model != file.model or apart < LEAST_APART or self._grows.get(file.model) is False:
-                continue
-            small, large = sorted((file, other), key=lambda one: one.tokens)
-            slope = (large.size - small.size) / apart
-            straight = abs(slope * large.tokens - large.size) <= _SLACK * large.size
-            keep_newest(self._grows, file.model, straight, MOST_MODELS)
-        if self._grows.get(file.model) is False:
-            self._let_go([name for name, one in self._files.items() if one.model == file.model])
-
     def grows_straight(self, model: str) -> bool | None:
         """Whether a model's files hold all of each token; None while that is not known."""
         with self._lock:
-            return self._grows.get(model)
+            growth = self._grows.get(model)
+            return None if growth is None else growth.is_straight
 
     def drop(self, name: str) -> None:
         """It is not read any more, and is to be emptied."""
@@ -174,6 +186,6 @@ class SlotFiles:
                     "secret": self._secret.hex(),
                     "files": {name: asdict(file) for name, file in self._files.items()},
                     "emptying": dict(self._emptying),
-                    "grows": dict(self._grows),
+                    "grows": {model: asdict(growth) for model, growth in self._grows.items()},
                 }
             self._registry.set_meta(META, {**kept, "lifetimes": self._registry.lifetimes})

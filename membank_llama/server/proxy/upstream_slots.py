@@ -293,7 +293,7 @@ class UpstreamSlots:
             self._metrics.slot_failures.inc()
             return
         self._metrics.slot_saves.inc()
-        files.add(name, SlotFile(turn.namespace, model, written.tokens, written.size), before, turn.forgets)
+        files.add(name, SlotFile(turn.namespace, model, written.tokens, written.size), turn.forgets)
         if files.grows_straight(model) is False:
             logger.warning("the slots of %s are not kept: its model looks back only so far", self._slots)
         await asyncio.to_thread(files.keep)

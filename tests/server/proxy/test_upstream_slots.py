@@ -239,6 +239,33 @@ def test_a_model_that_looks_back_only_so_far_is_left_alone(tmp_path: Path) -> No
         assert all(not server.files[file] for _, file in server.actions("save")[saved:])
 
 
+@pytest.mark.parametrize(
+    ("sizes", "straight"),
+    [
+        ([(100, 1100)], None),
+        ([(100, 1100), (110, 1200)], None),
+        ([(100, 1_010), (400, 4_010)], True),
+        # a window of 512 of which most layers keep no more, seen from inside and from outside of it
+        ([(300, 300_000), (400, 400_000), (1500, 1500 * 166 + 512 * 834)], False),
+        ([(1500, 1500 * 166 + 512 * 834), (1600, 1600 * 166 + 512 * 834)], False),
+        ([(30_000, 30_000 * 166 + 512 * 834), (30_300, 30_300 * 166 + 512 * 834)], False),
+        # a state of one size; and once is enough
+        ([(100, 5000), (200, 5000), (300, 15_000)], False),
+    ],
+)
+def test_files_that_hold_all_of_each_token_grow_straight(
+    tmp_path: Path, sizes: list[tuple[int, int]], straight: bool | None
+) -> None:
+    with MemBank(WordsAdapter(), tmp_path / "bank") as bank:
+        files = SlotFiles(bank.store.registry)
+        for number, (tokens, size) in enumerate(sizes):
+            files.add(str(number), SlotFile("default", "m", tokens, size), files.forgets)
+            files.drop(str(number))
+        assert files.grows_straight("m") is straight
+        files.keep()
+        assert SlotFiles(bank.store.registry).grows_straight("m") is straight
+
+
 def test_another_model_gets_no_file_of_this_one(tmp_path: Path) -> None:
     server = FakeSlots()
     with fronted(tmp_path, server) as front:
@@ -290,7 +317,7 @@ def test_what_was_forgotten_while_it_was_answered_is_not_read(tmp_path: Path) ->
         files = SlotFiles(bank.store.registry)
         name, forgets = files.name_of("anna", "c", "m"), files.forgets
         files.forget({"anna": ["Ana lives in Porto."]})
-        assert not files.add(name, SlotFile("anna", "m", 100, 1000), None, forgets)
+        assert not files.add(name, SlotFile("anna", "m", 100, 1000), forgets)
         assert files.get(name) is None and files.emptying == name and files.is_urgent(name)
         # it is known after a restart
         assert SlotFiles(bank.store.registry).emptying is None
