@@ -32,6 +32,8 @@ LOOK_SECONDS = 0.5
 """How long it may take to see what is in the slots; a few milliseconds as a rule."""
 RESTORE_SECONDS = 5.0
 QUIET_SECONDS = 0.2
+CLOSE_SECONDS = 2.0
+"""How long a file that is being written is waited for at the end."""
 LEAST_TOKENS = 64
 """Tokens of a conversation below which reading them again is as quick."""
 NEW_TOKENS, NEW_SHARE = 256, 8
@@ -90,11 +92,13 @@ class UpstreamSlots:
         self._waiting: OrderedDict[str, tuple[SlotTurn, PromptTokens]] = OrderedDict()
         self._worker: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
 
     async def close(self) -> None:
-        """End what is under way."""
-        self._loop = None
+        """Finish what is being written, where that is quick, and end."""
+        self._loop, self._closing = None, True
         if self._worker is not None:
+            await asyncio.wait({self._worker}, timeout=CLOSE_SECONDS)
             self._worker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._worker
@@ -227,7 +231,7 @@ class UpstreamSlots:
         try:
             while self._waiting or self._files.emptying:
                 await asyncio.sleep(QUIET_SECONDS)
-                if not self._slots.are_on:
+                if self._closing or not self._slots.are_on:
                     self._waiting.clear()
                     return
                 if self._under_way:
