@@ -75,6 +75,9 @@ def serve(
         typer.Option(help="Who may come in: a file of lines NAMESPACE TOKEN, with admin at the end of those that may "
                      "change models.", show_default=False),
     ] = None,
+    upstream_slots: Annotated[
+        bool, typer.Option("--upstream-slots", help="Let a llama-server keep what it read in its --slot-save-path.")
+    ] = False,
     deadline: Annotated[int, typer.Option(help="Milliseconds that a recall may take.", min=1)] = 300,
     context: Annotated[
         int | None,
@@ -102,10 +105,11 @@ def serve(
     from membank_llama.memory.prompt_injection import MemoryOptions
 
     _log_to_stderr(log_format)
-    limits = (max_loaded, max_queue, float(keep_alive), max_body << 20, kv, kv_type_of(kv_type))
-    engine = _Engine(tuple(model or ()), models, context, threads, gpu_layers, *limits)
+    given = (context, threads, gpu_layers, max_loaded, max_queue, float(keep_alive), max_body << 20)
+    engine = _Engine(tuple(model or ()), models, *given, kv, kv_type_of(kv_type))
     where = bank_path(ctx, bank) if memory else None
-    remembering = _Remembering(where, encoder, move, deadline, MemoryOptions(without=provenances(without)))
+    options = MemoryOptions(without=provenances(without))
+    remembering = _Remembering(where, encoder, move, deadline, upstream_slots, options)
     with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):
         _greet(host, port, facts(), proxy.memory)
         _run(proxy, host, port)
@@ -170,6 +174,7 @@ class _Remembering:
     encoder: str | None
     move: bool
     deadline: int
+    slots: bool
     options: MemoryOptions
 
 
@@ -203,7 +208,8 @@ def _proxy(
                 options=remembering.options,
             )
         facts = partial(_facts, behind, bank)
-        yield Proxy(behind, memory, tokens=known, facts=facts, max_body=engine.max_body), facts
+        limit, slots = engine.max_body, remembering.slots
+        yield Proxy(behind, memory, tokens=known, facts=facts, max_body=limit, upstream_slots=slots), facts
 
 
 def _facts(behind: Any, bank: MemBank | None) -> dict[str, Any]:

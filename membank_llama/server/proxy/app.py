@@ -32,7 +32,9 @@ from .chat_requests import GENERATION_PATHS
 from .metrics import Metrics
 from .namespace_auth import BearerTokens, Caller, located
 from .proxy_memory import ProxyMemory
+from .slot_files import SlotFiles
 from .status_api import METRICS, OWN, PREFIX, StatusApi
+from .upstream_slots import UpstreamSlots
 
 logger = logging.getLogger("membank_llama")
 
@@ -61,6 +63,7 @@ class Proxy:
         tokens: who may come in, and to what.
         facts: for `/membank/status`: what is behind, who encodes.
         max_body: bytes of a request that is read; what only passes by has no limit.
+        upstream_slots: whether what a llama-server behind has read of conversations is kept in files of its own.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Proxy:
         tokens: BearerTokens | None = None,
         facts: Callable[[], Mapping[str, Any]] = dict,
         max_body: int = MAX_BODY_BYTES,
+        upstream_slots: bool = False,
     ) -> None:
         self._backend = backend
         self.memory = memory
@@ -79,8 +83,15 @@ class Proxy:
         self._body_budget = BodyBudget(max_body)
         self._chat: ChatHandler | None = None
         self._status: StatusApi | None = None
+        self._slot_files: SlotFiles | None = None
         if memory is not None:
-            self._chat = ChatHandler(backend, memory, self.metrics)
+            server = getattr(backend, "server", None)
+            slots = None
+            if upstream_slots and server is not None:
+                self._slot_files = SlotFiles(memory.bank.store.registry)
+                slots = UpstreamSlots(server, self._slot_files, self.metrics)
+                memory.bank.store.on_forget.append(slots.forget)
+            self._chat = ChatHandler(backend, memory, self.metrics, slots)
             self._status = StatusApi(memory, self.metrics, facts, self._body_budget)
             worker = memory.ingest_worker
             self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: worker.waiting)
@@ -103,6 +114,9 @@ class Proxy:
         await self._backend.close()
         if self.memory is not None:
             self.memory.close()
+        if self._slot_files is not None:
+            # the last of all: by what it says of the bank it is known whether that changed meanwhile
+            self._slot_files.keep()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

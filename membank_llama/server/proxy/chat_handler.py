@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 from ..asgi import KEEPS, NAMESPACE, ASGIApp, Message, Receive, Scope, Send, header, with_body
@@ -17,9 +18,11 @@ from .client_request import ChatReply, ChatRequest
 from .metrics import Metrics
 from .namespace_auth import zone_of
 from .proxy_memory import InjectedRequest, ProxyMemory
+from .reply_parts import PromptTokens
 from .reply_reader import ReplyReader
 from .request_habits import RequestHabits
 from .tokenizers import ContextLengths
+from .upstream_slots import SlotTurn, UpstreamSlots
 
 HELD_SECONDS, HELD_CHARACTERS = 0.05, 4096
 """How long the last byte of a reply waits until it is stored, and up to which length: what takes longer is waited for
@@ -27,13 +30,20 @@ when its namespace is asked next."""
 
 
 class ChatHandler:
-    """Carries requests through a memory to the app behind it."""
+    """Carries requests through a memory to the app behind it.
 
-    def __init__(self, backend: ASGIApp, memory: ProxyMemory, metrics: Metrics) -> None:
+    Args:
+        slots: of the server behind, where what it has read is kept in files.
+    """
+
+    def __init__(
+        self, backend: ASGIApp, memory: ProxyMemory, metrics: Metrics, slots: UpstreamSlots | None = None
+    ) -> None:
         self._backend = backend
         self._memory = memory
         self._metrics = metrics
         self._habits = RequestHabits()
+        self._slots = slots
         self._contexts = ContextLengths(backend)
         memory.context_of = self._contexts.of
         memory.context_follows = bool(getattr(backend, "context_follows", False))
@@ -41,6 +51,8 @@ class ChatHandler:
     async def close(self) -> None:
         """End what is under way."""
         await self._contexts.close()
+        if self._slots is not None:
+            await self._slots.close()
 
     async def handle(
         self, scope: Scope, receive: Receive, send: Send, body: bytes, parsed: dict[str, Any] | None, namespace: str
@@ -52,6 +64,14 @@ class ChatHandler:
             parsed: the same; None where it is no JSON object.
         """
         scope[NAMESPACE] = namespace
+        with nullcontext() if self._slots is None else self._slots.under_way():
+            await self._handle(scope, receive, send, body, parsed, namespace)
+        if parsed is not None and isinstance(parsed.get("model"), str):
+            self._contexts.answered(parsed["model"])
+
+    async def _handle(
+        self, scope: Scope, receive: Receive, send: Send, body: bytes, parsed: dict[str, Any] | None, namespace: str
+    ) -> None:
         request = None
         if parsed is not None and (header(scope, "x-membank") or "").strip().lower() != "off":
             request = open_request(scope["path"], parsed)
@@ -61,8 +81,6 @@ class ChatHandler:
             await self._pass_on(scope, receive, send, body, "none")
         else:
             await self._with_memory(scope, receive, send, body, request, namespace)
-        if parsed is not None and isinstance(parsed.get("model"), str):
-            self._contexts.answered(parsed["model"])
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, body: bytes, state: str) -> None:
         marked = _marking(send, {b"x-membank": state.encode()})
@@ -72,19 +90,33 @@ class ChatHandler:
         self, scope: Scope, receive: Receive, send: Send, body: bytes, request: ChatRequest, namespace: str
     ) -> None:
         scope[KEEPS] = True
+        turn = None if self._slots is None or request.counts else self._slots.begin(namespace)
         injected = await self._memory.recall(request, namespace, zone_of(scope))
         self._metrics.remembered.labels(injected.state).inc()
         self._metrics.recall_seconds.observe(injected.milliseconds / 1000)
         self._metrics.injected.inc(injected.tokens)
-        if injected.messages is not None:
-            body = json.dumps(request.place(injected.messages), separators=(",", ":")).encode()
+        asked = None if injected.messages is None else request.place(injected.messages)
+        if self._slots is not None and turn is not None:
+            given = asked or request.place(request.messages)
+            known = injected.recognised
+            slot = await self._slots.before(turn, None if known is None else known.conversation, given)
+            asked = asked if slot is None else {**given, "id_slot": slot}
+        if asked is not None:
+            body = json.dumps(asked, separators=(",", ":")).encode()
         if request.counts:
             await self._pass_on(scope, receive, send, body, injected.state)
         else:
-            await self._watched(scope, receive, send, body, request, injected)
+            await self._watched(scope, receive, send, body, request, injected, turn)
 
     async def _watched(
-        self, scope: Scope, receive: Receive, send: Send, body: bytes, request: ChatRequest, injected: InjectedRequest
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        body: bytes,
+        request: ChatRequest,
+        injected: InjectedRequest,
+        turn: SlotTurn | None,
     ) -> None:
         marks = {
             b"x-membank": injected.state.encode(),
@@ -98,6 +130,8 @@ class ChatHandler:
             self._habits.answered(request, injected.namespace, client, reply)
             if ended or reply.text.strip():
                 self._metrics.turns.inc(self._memory.learn(request, injected, reply))
+            if ended and self._slots is not None and turn is not None:
+                self._slots.answered(turn, watch.tokens)
             if ended and len(reply.text) <= HELD_CHARACTERS:
                 return self._memory.settled(injected.namespace, HELD_SECONDS)
             return None
@@ -127,6 +161,11 @@ class _ReplyWatch:
         self._reader = ReplyReader(path)
         self._size = 0
         self._length: int | None = None
+
+    @property
+    def tokens(self) -> PromptTokens | None:
+        """What the upstream says that it has read."""
+        return self._reader.tokens
 
     def see(self, message: Message) -> Awaitable[None] | None:
         """Look at a message on its way to the client; what is to be waited for before its last byte goes out."""

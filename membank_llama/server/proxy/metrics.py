@@ -25,6 +25,16 @@ class Metrics:
             "membank_recall_seconds", "Time from a request to its memories.", buckets=_SECONDS, registry=self._registry
         )
         self.injected = Counter("membank_injected_tokens", "Tokens of injected blocks.", registry=self._registry)
+        self.slot_restores = Counter(
+            "membank_slot_restores", "Slots of a llama-server that were restored and used.", registry=self._registry
+        )
+        self.slot_tokens = Counter(
+            "membank_slot_reused_tokens", "Tokens in them that were not read again.", registry=self._registry
+        )
+        self.slot_saves = Counter("membank_slot_saves", "Slots written to a file.", registry=self._registry)
+        self.slot_failures = Counter(
+            "membank_slot_failures", "Slots that were not restored or saved, or in vain.", registry=self._registry
+        )
         self.turns = Counter("membank_turns", "Turns handed over to be remembered.", registry=self._registry)
 
     def watch(self, name: str, meaning: str, value: Callable[[], float]) -> None:

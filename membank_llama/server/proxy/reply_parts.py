@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 Part: TypeAlias = Mapping[str, Any]
@@ -26,6 +26,41 @@ class ReplyPart:
     whole: bool = False
     last: bool = False
     calls: Calls = ()
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """What a llama-server says of a request: tokens of its prompt that were in the cache, those that were read, and
+    those that were said."""
+
+    cached: int
+    evaluated: int
+    said: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.cached + self.evaluated + self.said
+
+
+def tokens_of(part: Part, before: PromptTokens | None) -> PromptTokens | None:
+    """What a part of an answer says of that, after those before it."""
+    if "timings" in part:
+        told = _mapping(part["timings"])
+        cached, evaluated, said = (_number(told.get(name), -1) for name in ("cache_n", "prompt_n", "predicted_n"))
+        return PromptTokens(cached, evaluated, said) if min(cached, evaluated, said) >= 0 else before
+    usage = _mapping(part.get("usage") or _mapping(part.get("message")).get("usage"))
+    if not usage or "choices" in part:
+        return before
+    asked, said = _number(usage.get("input_tokens"), -1), _number(usage.get("output_tokens"), 0)
+    details = usage.get("input_tokens_details")
+    if isinstance(details, dict):
+        # OpenAI counts what was in the cache among what was asked, Anthropic beside it
+        cached = _number(details.get("cached_tokens"), 0)
+        return PromptTokens(cached, asked - cached, said)
+    if asked >= 0 and "cache_read_input_tokens" in usage:
+        return PromptTokens(_number(usage["cache_read_input_tokens"], 0), asked, said)
+    return before if before is None else replace(before, said=said)
 
 
 def reader_of(path: str) -> Callable[[Part], ReplyPart]:

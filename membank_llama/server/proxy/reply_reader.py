@@ -12,7 +12,7 @@ from membank_llama.core.surrogates import repaired_text
 from membank_llama.memory.conversation_keys import without_thinking
 
 from .client_request import ChatReply
-from .reply_parts import reader_of
+from .reply_parts import PromptTokens, reader_of, tokens_of
 
 MOST_LINE = 4 * 1024 * 1024
 """Bytes of one line, or of an answer that is not streamed; what is longer is not remembered."""
@@ -35,6 +35,8 @@ class ReplyReader:
         self._spread: list[bytes] | None = None
         self._spread_bytes = 0
         self._begun = False
+        self.tokens: PromptTokens | None = None
+        """What a llama-server says that it has read; None where nothing is said of it."""
         self.over = False
         """Whether the last part of a stream has gone by: some clients hang up on it without waiting for the end."""
 
@@ -96,6 +98,8 @@ class ReplyReader:
                 self._characters += len(piece)
         self._whole = self._whole or read.whole
         self.over = self.over or read.last
+        if "timings" in part or "usage" in part or "message" in part:
+            self.tokens = tokens_of(part, self.tokens)
         if part.get("context"):
             self._context = json.dumps(part["context"], separators=(",", ":")).encode()
 
