@@ -41,13 +41,26 @@ if TYPE_CHECKING:
 PORT = 11435
 
 
+_UpstreamOption = Annotated[
+    str | None,
+    typer.Option(help="What to stand in front of: Ollama, llama-server, LM Studio, or another that speaks OpenAI's "
+                 "API.", show_default=f"{OLLAMA}, where no model is named"),
+]  # fmt: skip
+_EncoderOption = Annotated[
+    str | None,
+    typer.Option("--encoder", help="What encodes memories: a GGUF, a model that Ollama has, or the address of a "
+                 "server that has one. Default: what made the bank, or the best at hand.", show_default=False),
+]  # fmt: skip
+_TokensOption = Annotated[
+    Path | None,
+    typer.Option(help="Who may come in: a file of lines NAMESPACE TOKEN, with admin at the end of those that may "
+                 "change models.", show_default=False),
+]  # fmt: skip
+
+
 def serve(
     ctx: typer.Context,
-    upstream: Annotated[
-        str | None,
-        typer.Option(help="What to stand in front of: Ollama, llama-server, LM Studio, or another that speaks OpenAI's "
-                     "API.", show_default=f"{OLLAMA}, where no model is named"),
-    ] = None,
+    upstream: _UpstreamOption = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="A GGUF to answer with here, without Ollama; several times for several.",
@@ -59,22 +72,14 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 11434 is Ollama's own.", min=0, max=65535)] = PORT,
     bank: BankOption = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option("--encoder", help="What encodes memories: a GGUF, a model that Ollama has, or the address of a "
-                     "server that has one. Default: what made the bank, or the best at hand.", show_default=False),
-    ] = None,
+    encoder: _EncoderOption = None,
     move: Annotated[
         bool, typer.Option("--move", help="Move a bank made by words alone to the embedding model at hand, while "
                            "serving.", show_default=False),
     ] = False,
     memory: Annotated[bool, typer.Option(" /--no-memory", help="Serve without a memory.", show_default=False)] = True,
     without: WithoutOption = None,
-    tokens: Annotated[
-        Path | None,
-        typer.Option(help="Who may come in: a file of lines NAMESPACE TOKEN, with admin at the end of those that may "
-                     "change models.", show_default=False),
-    ] = None,
+    tokens: _TokensOption = None,
     upstream_slots: Annotated[
         bool, typer.Option("--upstream-slots", help="Let a llama-server keep what it read in its --slot-save-path.")
     ] = False,
