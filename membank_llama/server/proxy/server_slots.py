@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -47,6 +48,10 @@ class ServerSlots:
         kind = self._server.kind
         fits = kind is not None and kind.name == LLAMA_SERVER and not kind.routes
         return fits and self._refused != self._server.generation and time.monotonic() >= self._paused_until
+
+    async def is_known(self) -> bool:
+        """Whether it has been found out who answers, which is asked again where it has not."""
+        return await asyncio.to_thread(self._server.recognise) is not None
 
     def failed(self, exc: Exception) -> None:
         """A call failed."""

@@ -38,6 +38,8 @@ LEAST_TOKENS = 64
 """Tokens of a conversation below which reading them again is as quick."""
 NEW_TOKENS, NEW_SHARE = 256, 8
 """A file is written again after so many new tokens, and after this part of what is in it."""
+MOST_UNKNOWN = 40
+"""How often it is asked who answers, a moment apart, before what was read is not written after all."""
 IN_VAIN = 2
 """Files read one after the other of which nothing was used, after which a model's are not read any more."""
 USED_SHARE = 10
@@ -231,6 +233,11 @@ class UpstreamSlots:
         try:
             while self._waiting or self._files.emptying:
                 await asyncio.sleep(QUIET_SECONDS)
+                unknown = 0
+                while not self._closing and unknown < MOST_UNKNOWN and not await self._slots.is_known():
+                    # it has only just come up
+                    unknown += 1
+                    await asyncio.sleep(QUIET_SECONDS)
                 if self._closing or not self._slots.are_on:
                     self._waiting.clear()
                     return
