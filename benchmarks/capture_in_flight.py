@@ -1,13 +1,14 @@
 """Hidden states taken from a chat's own evaluation instead of from a pass of their own: what they find, what is saved.
 
-    python benchmarks/capture_in_flight.py MODEL.gguf DATA.json [--conversations 3] [--window 1024] [--rounds 9]
+    python benchmarks/capture_in_flight.py MODEL.gguf DATA.json [--conversations 2] [--window 1024] [--rounds 9]
                                            [--no-recall] [--json FILE]
 
 Every turn of LoCoMo-shaped conversations is captured at the layer, with the standardisation and the pooling that a bank
 uses, in several ways: alone, as now; in flight, its tokens' states given all of its session that stands ahead in the
 window; the same with earlier sessions ahead; and alone behind a block of the four earlier turns nearest to it, which is
 what a prompt with memories holds. Questions are always encoded alone. Turns are then looked for by the cosine of the
-pooled vectors (`centred`: their mean taken off both sides) and by `MemBank.recall`.
+pooled vectors (`centred`: their mean taken off both sides) and by `MemBank.recall`, whose gate is asked as well: shares
+of questions given something in their own conversation and in another one.
 
 The speed of a chat with the callback in its context, which ends nothing, stands beside that of one without: both on the
 same weights, in turns. The separate pass is timed turn by turn, with its pooling apart, which either way needs.
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bankbench import seconds, table, write_json  # ahead of numpy  # isort: skip
 
@@ -44,6 +45,9 @@ from membank_llama.core.types import Vector
 from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 
 CUTS = (5, 10)
+GATE = ("own conversation", "another conversation")
+"""Shares of questions for which something is injected: asked where they belong, and where they do not."""
+
 IN_BLOCK = 4
 PROMPT, REPLY = 512, 64
 """Tokens of a prompt and of a reply whose speed is measured."""
@@ -191,11 +195,13 @@ class CapturedTexts(ModelAdapter):
 # -- what is found
 
 
-def captured_talks(
-    capture: Capture, talks: Sequence[LabelledConversation]
-) -> dict[str, list[tuple[list[TokenStates], list[TokenStates]]]]:
-    """For each way and each conversation its turns and its questions."""
-    found: dict[str, list[tuple[list[TokenStates], list[TokenStates]]]] = {}
+Encoded: TypeAlias = list[tuple[list[TokenStates], list[TokenStates]]]
+"""Of each conversation its turns and its questions."""
+
+
+def captured_talks(capture: Capture, talks: Sequence[LabelledConversation]) -> dict[str, Encoded]:
+    """In each way."""
+    found: dict[str, Encoded] = {}
     for talk in talks:
         alone = capture.alone(talk.texts)
         questions = [capture.pooled(one, capture.standard) for one in capture.alone(talk.questions)]
@@ -203,22 +209,20 @@ def captured_talks(
         nearest = [np.argsort(-(vectors[:row] @ vectors[row]))[:IN_BLOCK].tolist() for row in range(len(vectors))]
         session = capture.in_flight(talk, sessions_apart=True)
         ways = {
-            "alone, as now": alone,
-            "in flight, its session ahead": session,
-            "in flight, earlier sessions too": capture.in_flight(talk, sessions_apart=False),
-            "alone behind a block": capture.behind_block(talk, nearest),
+            "alone": alone,
+            "in flight": session,
+            "+ earlier sessions": capture.in_flight(talk, sessions_apart=False),
+            "behind a block": capture.behind_block(talk, nearest),
         }
         for way, turns in ways.items():
             found.setdefault(way, []).append(([capture.pooled(one, capture.standard) for one in turns], questions))
         own = Standard.of(np.concatenate([one.rows for one in session]))
-        way = "its session ahead, standard of its own"
+        way = "in flight, own standard"
         found.setdefault(way, []).append(([capture.pooled(one, own) for one in session], questions))
     return found
 
 
-def dense(
-    talks: Sequence[LabelledConversation], captured: Sequence[tuple[list[TokenStates], list[TokenStates]]]
-) -> dict[str, float]:
+def dense(talks: Sequence[LabelledConversation], captured: Encoded) -> dict[str, float]:
     """By cosine alone."""
     found: dict[str, list[float]] = {}
     for talk, (turns, questions) in zip(talks, captured, strict=True):
@@ -230,11 +234,7 @@ def dense(
     return {name: statistics.fmean(shares) for name, shares in found.items()}
 
 
-def recalled(
-    adapter: LlamaCppAdapter,
-    talks: Sequence[LabelledConversation],
-    captured: Sequence[tuple[list[TokenStates], list[TokenStates]]],
-) -> dict[str, float]:
+def recalled(adapter: LlamaCppAdapter, talks: Sequence[LabelledConversation], captured: Encoded) -> dict[str, float]:
     """By a bank that was given what was captured."""
     known: dict[str, TokenStates] = {}
     for talk, (turns, questions) in zip(talks, captured, strict=True):
@@ -243,8 +243,8 @@ def recalled(
         tempfile.TemporaryDirectory() as folder,
         closing(RecallBench(talks, CapturedTexts(adapter, known), Path(folder) / "bank")) as bench,
     ):
-        scores = bench.scores("recall", bench.recalled())
-    return {f"R@{cut}": scores.turn[f"R@{cut}"] for cut in CUTS}
+        scores, gate = bench.scores("recall", bench.recalled()), bench.gate()
+    return {f"R@{cut}": scores.turn[f"R@{cut}"] for cut in CUTS} | {name: gate.get(name, 0.0) for name in GATE}
 
 
 # -- what it costs
@@ -307,10 +307,8 @@ def chat_speed(adapter: LlamaCppAdapter, tokens: Sequence[int], rounds: int) -> 
         raise SystemExit("a model that pools does not chat")
     callback = Unending(adapter.layer, adapter.hidden_dim)
     times: dict[str, dict[str, list[float]]] = {"prompt": {}, "reply": {}}
-    with (
-        closing(Chat(adapter.loaded_model, None)) as plain,
-        closing(Chat(adapter.loaded_model, callback)) as watched,
-    ):
+    model = adapter.loaded_model
+    with closing(Chat(model, None)) as plain, closing(Chat(model, callback)) as watched:
         for number in range(rounds + 1):
             pair = [("without", plain), ("with", watched)]
             for name, chat in pair if number % 2 else pair[::-1]:
@@ -352,7 +350,7 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("model", type=Path, metavar="MODEL.gguf")
     made.add_argument("data", type=Path, metavar="DATA.json")
-    made.add_argument("--conversations", type=int, default=3)
+    made.add_argument("--conversations", type=int, default=2)
     made.add_argument("--window", type=int, default=1024, help="tokens of a chat that are in sight")
     made.add_argument("--rounds", type=int, default=9, help="of the speed of a chat")
     made.add_argument("--no-recall", action="store_true", help="cosines alone")
@@ -360,10 +358,7 @@ def main() -> None:
     given = made.parse_args()
     talks = read_conversations(given.data, given.conversations)
     figures: dict[str, Any] = {}
-    with (
-        LlamaCppAdapter(given.model, n_threads=1) as adapter,
-        closing(Capture(adapter, given.window)) as capture,
-    ):
+    with LlamaCppAdapter(given.model, n_threads=1) as adapter, closing(Capture(adapter, given.window)) as capture:
         for way, captured in captured_talks(capture, talks).items():
             figures[way] = {"dense": dense(talks, captured)}
             if not given.no_recall:
@@ -384,15 +379,16 @@ def main() -> None:
 
 def _show_found(title: str, talks: Sequence[LabelledConversation], figures: dict[str, Any]) -> None:
     names = [f"R@{cut}{label}" for label in ("", " centred") for cut in CUTS]
+    from_bank = [*(f"R@{cut}" for cut in CUTS), *GATE]
     rows = []
     for way, kinds in figures.items():
         found = [kinds["dense"][name] for name in names]
-        found += [kinds["recall"][f"R@{cut}"] for cut in CUTS] if "recall" in kinds else []
+        found += [kinds["recall"][name] for name in from_bank] if "recall" in kinds else []
         rows.append((way, *(f"{share:.3f}" for share in found)))
-    recall = [f"recall R@{cut}" for cut in CUTS] if "recall" in next(iter(figures.values())) else []
+    recall = ["recall R@5", "R@10", "own", "another"] if "recall" in next(iter(figures.values())) else []
     questions = sum(len(talk.questions) for talk in talks)
     turns = sum(len(talk.turns) for talk in talks)
-    table(f"{title}: {turns} turns, {questions} questions", ("turns captured", *names, *recall), rows)
+    table(f"{title}: {turns} turns, {questions} questions", ("", "R@5", "R@10", "centred R@5", "R@10", *recall), rows)
 
 
 if __name__ == "__main__":

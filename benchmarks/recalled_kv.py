@@ -1,15 +1,15 @@
 """Recalled memories put into the context as cells instead of being evaluated as text: what is lost, what is won.
 
-    python benchmarks/recalled_kv.py MODEL.gguf [MODEL.gguf ...] [--left head|template|sink] [--context 2048]
-                                     [--flash-attention] [--questions 48] [--json FILE]
+    python benchmarks/recalled_kv.py MODEL.gguf [MODEL.gguf ...] [--left line|head|template|sink]
+                                     [--context 2048] [--flash-attention] [--questions 48] [--json FILE]
 
 Each line of the memory block is evaluated once, alone, behind a left context that is always the same, and its cells of
 the KV cache are exported. At recall six such pieces, of which one answers, are read back behind the prompt's head,
 moved to their places by llama.cpp's own position shift, and joined to the conversation; only the question is evaluated
 then. The dial is the share of each memory's tokens, its first ones, that is evaluated nevertheless, in place and with
 all in sight that stands ahead: at 1 only the batches differ from text. `--left` says what a line has seen when it was
-evaluated: the whole head of the prompt with the block's opening (`head`), the template's head (`template`), or its
-first token, on which attention rests (`sink`).
+evaluated: the whole head of the prompt with the block's opening (`head`), a line that says nothing besides (`line`),
+the template's head (`template`), or its first token, on which attention rests (`sink`).
 
 Beside text: whether the first 16 greedy tokens are the same, the log-probability of the right answer after the opening
 of a reply, right answers, and the time to the first token, with the head of the prompt in the cache in either case. The
@@ -45,6 +45,9 @@ from membank_llama.memory.prompt_block import BLOCK_CLOSE, BLOCK_OPEN, HEADER
 SHARES = (0.0, 0.15, 0.5, 1.0)
 IN_BLOCK, GREEDY, SHOWN = 6, 16, 20
 """Memories in a block; tokens compared; tokens of a reply that are looked through for the answer."""
+
+EMPTY = "- 2025-01-01 (1 January 2025), I said: Hello, how are you today?"
+"""A line that stands for those ahead of a memory."""
 
 NOW, DAY = 1_795_780_800.0, 86_400.0
 TALK, ALONE = 0, IN_BLOCK + 1
@@ -306,7 +309,8 @@ def measured(context: Context, prompt: Prompt, left: list[int], count: int) -> t
     lines = [lines_of([one], str, timezone.utc, NOW)[0] for one in told]
     cells = [asking.cells(line) for line in lines]
     found: dict[str, list[Answered]] = {}
-    alike, ways = 0, ["text", "none", *SHARES]
+    alike = 0
+    ways: list[str | float] = ["text", "none", *SHARES]
     asking.answered("text", cells[:IN_BLOCK], FACTS[0])  # warms up
     for number, fact in enumerate(FACTS[:count]):
         others = draw.sample([n for n in range(len(FACTS)) if n != number], IN_BLOCK - 1)
@@ -351,7 +355,7 @@ def _share_equal(one: Sequence[int], other: Sequence[int]) -> float:
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("models", type=Path, nargs="+", metavar="MODEL.gguf")
-    made.add_argument("--left", choices=("head", "template", "sink"), default="head")
+    made.add_argument("--left", choices=("line", "head", "template", "sink"), default="head")
     made.add_argument("--context", type=int, default=2048)
     made.add_argument("--flash-attention", action="store_true", help="default: without, as llama_cpp.Llama does")
     made.add_argument("--questions", type=int, default=len(FACTS))
@@ -361,8 +365,10 @@ def main() -> None:
     for path in given.models:
         with opened(path, given.context, flash=given.flash_attention) as (model, context):
             prompt = Prompt.of(model)
+            opened_block = [*prompt.head, *prompt.opening]
             left = {
-                "head": [*prompt.head, *prompt.opening], "template": prompt.head, "sink": prompt.head[:1]
+                "line": [*opened_block, *prompt.line(EMPTY)], "head": opened_block, "template": prompt.head,
+                "sink": prompt.head[:1],
             }[given.left]  # fmt: skip
             rows, about = measured(context, prompt, left, given.questions)
         table(
