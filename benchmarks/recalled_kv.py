@@ -355,7 +355,7 @@ def _share_equal(one: Sequence[int], other: Sequence[int]) -> float:
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("models", type=Path, nargs="+", metavar="MODEL.gguf")
-    made.add_argument("--left", choices=("line", "head", "template", "sink"), default="head")
+    made.add_argument("--left", choices=("line", "head", "template", "sink"), default="line")
     made.add_argument("--context", type=int, default=2048)
     made.add_argument("--flash-attention", action="store_true", help="default: without, as llama_cpp.Llama does")
     made.add_argument("--questions", type=int, default=len(FACTS))
