@@ -23,7 +23,7 @@ from .cells import ContextCells, top_of
 logger = logging.getLogger("membank_llama")
 
 NAME = "kv-self-tests.json"
-_VERSION = 1
+_VERSION = 2
 _LENGTH, _CUT, _AGAIN = 24, 10, 12
 _MOST = 1 << 20
 
@@ -70,12 +70,15 @@ def _try(cells: ContextCells, n_vocab: int) -> SelfTest:
         expected = top_of(logits)
         cells.drop(0)
         drift = 0.0
-        for begin in (0, _AGAIN):
-            # whole, then cut back to the middle of a piece and filled up again
-            cells.drop(0, begin)
-            if begin == 0 and not cells.put(0, first, (0, _CUT), 0, _CUT):
+        for held in (0, _AGAIN):
+            # whole, then cut back to the middle of a piece, to its beginning, and filled up again
+            cells.drop(0, held)
+            if cells.span(0) != (0, held):
+                return _no("it can't be cut back")
+            cells.drop(0, min(held, _CUT))
+            if held == 0 and not cells.put(0, first, (0, _CUT), 0, _CUT):
                 return _no("it can't be put back")
-            if not cells.put(0, second, (_CUT, _LENGTH), max(begin, _CUT), _LENGTH) or cells.span(0) != (0, _LENGTH):
+            if not cells.put(0, second, (_CUT, _LENGTH), _CUT, _LENGTH) or cells.span(0) != (0, _LENGTH):
                 return _no("it can't be put back in parts")
             found = cells.logits_behind(0, tokens[last], last)
             if found is None:
