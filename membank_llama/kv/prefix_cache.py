@@ -19,7 +19,7 @@ from membank_llama.core.errors import BankCorruptError
 from .agreement import agree
 from .cells import ContextCells
 from .cover import CoverPart
-from .overlap import REACH
+from .overlap import REACH, letters
 from .piece import Piece, StoredPiece, Tokens, TopLogits, digest_of
 from .piece_store import PieceStore
 
@@ -229,7 +229,17 @@ class PrefixCache:
             prefix=digest_of(held[:at]),
             tokens=held[at:end].copy(),
             # a text that is to be found later may begin ahead of the piece
-            text=self._spell(held[max(0, at - REACH) : end].tolist()),
+            text=self._spell(held[self._reach(held, at) : end].tolist()),
             ancestors=tuple(ancestors),
             top=top or TopLogits(),
         )
+
+    def _reach(self, held: Tokens, at: int) -> int:
+        """Where the letters ahead of a piece begin that belong to its text."""
+        begin, count = at, 4 * REACH
+        while begin > 0:
+            begin = max(0, at - count)
+            count *= 2
+            if len(letters(self._spell(held[begin:at].tolist()).decode("utf-8", "replace"))) >= REACH:
+                break
+        return begin

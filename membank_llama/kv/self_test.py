@@ -44,10 +44,9 @@ def tested(key: str, cells: ContextCells, n_vocab: int, directory: Path | None =
     """
     path, key = (directory or default_cache()) / NAME, f"{_VERSION}-{key}"
     known = _read(path)
-    found = known.get(key)
-    if isinstance(found, dict):
-        with suppress(TypeError, ValueError):
-            return SelfTest(bool(found["holds"]), float(found["drift"]), str(found["reason"]))
+    found = _verdict(known.get(key))
+    if found is not None:
+        return found
     result = _try(cells, n_vocab)
     if not result.holds:
         logger.info("KV state of this model is not kept: %s", result.reason)
@@ -92,6 +91,16 @@ def _try(cells: ContextCells, n_vocab: int) -> SelfTest:
         cells.drop(0)
 
 
+def _verdict(found: object) -> SelfTest | None:
+    """What a file says that was found before; None where it is nothing of ours."""
+    if not isinstance(found, dict):
+        return None
+    holds, drift, reason = found.get("holds"), found.get("drift"), found.get("reason")
+    if isinstance(holds, bool) and isinstance(drift, float) and isinstance(reason, str):
+        return SelfTest(holds, drift, reason)
+    return None
+
+
 def _no(reason: str) -> SelfTest:
     return SelfTest(False, 0.0, reason)
 
@@ -100,6 +109,6 @@ def _read(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_MOST))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

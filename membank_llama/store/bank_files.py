@@ -20,10 +20,11 @@ from typing import Any
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankStorageError
 
 DATABASE = "bank.sqlite"
-INDEX = "index"
+INDEX, KV = "index", "kv"
 FIRST_ACTIVATIONS, FIRST_TOKENS = "activations-1.bin", "tokens-1.bin"
 NOTE = "bank.note"
 WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
+KV_EPOCH = "epoch"
 LAST_RECALL, HISTORY = "last-recall.json", "chat-history"
 HEADER_BYTES = 4096
 """Bytes of an activation file ahead of its slots."""
@@ -141,7 +142,7 @@ def check_files(bank: Path) -> None:
         BankFormatError: with the name.
     """
     for path in _named(bank):
-        directory = path.name == INDEX
+        directory = path.name in (INDEX, KV)
         if os.path.lexists(path) and not is_plain(path, directory=directory):
             raise BankFormatError(
                 f"{path} is no plain {'directory' if directory else 'file'} but a link or something else: whoever made "
@@ -151,7 +152,7 @@ def check_files(bank: Path) -> None:
 
 
 def _named(bank: Path) -> Iterator[Path]:
-    yield bank / INDEX
+    yield from (bank / INDEX, bank / KV, bank / KV / KV_EPOCH)
     for name in _FIXED:
         yield bank / name
     try:

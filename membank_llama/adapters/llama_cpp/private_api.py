@@ -79,10 +79,16 @@ class SpareSequence:
         if llm is None:
             return self
         # one that was made as another class has them in the plain place
-        found = llm.__dict__.get("_params_with_spare") or llm.__dict__.get("context_params")
-        if found is None:
-            raise AttributeError("context_params")
-        return found
+        found = llm.__dict__.get("context_params")
+        params = llm.__dict__.get("_params_with_spare")
+        if params is None:
+            if found is None:
+                raise AttributeError("context_params")
+            return found
+        if params.n_ubatch < params.n_seq_max:
+            # llama.cpp tries a batch of one token for each sequence, and ends the process where that is too many
+            params.n_seq_max = max(1, int(params.n_ubatch))
+        return params
 
     def __set__(self, llm: Any, params: Any) -> None:
         params.n_seq_max, params.kv_unified = int(params.n_seq_max) + 1, True
