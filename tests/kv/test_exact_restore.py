@@ -197,8 +197,9 @@ def test_namespaces_and_settings_share_nothing(opened: Opened, stories_chatml_gg
     assert one.read(whole, "ana") == 199
     for settings in ({"flash_attn_type": AUTO}, {"rope_freq_base": 5000.0}, {"rope_freq_scale": 0.5}):
         assert opened(stories_chatml_gguf, again(store), **settings).read(whole, "ana") == 0
-    # how large it is does not count
+    # how large it is does not count, up to what the model was made for
     assert opened(stories_chatml_gguf, again(store), n_ctx=512).read(whole, "ana") == 199
+    assert opened(stories_chatml_gguf, again(store), n_ctx=2304).read(whole, "ana") == 0
 
 
 def test_a_context_with_too_few_cells_restores_what_fits(

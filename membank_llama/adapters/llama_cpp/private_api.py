@@ -60,6 +60,18 @@ def is_exact_match(llm: llama_cpp.Llama, tokens: Sequence[int]) -> bool:
     return held and not getattr(llm, "_requires_eval", False)
 
 
+def has_logits(llm: llama_cpp.Llama) -> bool:
+    """Whether the logits that the context has are of the last token held: false (`_requires_eval`) behind a state that
+    was loaded."""
+    return not getattr(llm, "_requires_eval", False)
+
+
+def is_as_its_file(llm: llama_cpp.Llama) -> bool:
+    """Whether nothing was put into the model beside its file (`kv_overrides`, `lora_path`), and no logits of all tokens
+    (`_logits_all`) or drafts of another model are kept."""
+    return not (llm.kv_overrides or llm.lora_path or llm.draft_model or getattr(llm, "_logits_all", False))
+
+
 def account_for(llm: llama_cpp.Llama, tokens: Sequence[int]) -> None:
     """Tell a Llama what its context has been given: `input_ids`, `n_tokens`, and that no logits are there yet
     (`_requires_eval`)."""
