@@ -12,7 +12,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "membank_llama"
 
-FLOORS = {"core": 0, "gguf": 1, "hgns": 1, "adapters": 2, "kv": 3, "store": 4, "recall": 5, "memory": 6, "server": 7, "cli": 8}
+FLOORS = {
+    "core": 0,
+    "gguf": 1,
+    "hgns": 1,
+    "adapters": 2,
+    "kv": 3,
+    "store": 4,
+    "recall": 5,
+    "memory": 6,
+    "server": 7,
+    "cli": 8,
+}
 AT_THE_ROOT = {"__init__", "__main__", "_moved", "_version"}
 OWNERS = {
     "hnswlib": ("store/",),

@@ -97,7 +97,7 @@ class PieceStore:
         path, cells = waiting.path, waiting.waiting
         written: StoredPiece | None = None
         try:
-            if cells is not None and self._admits(cells.nbytes):
+            if cells is not None and self._admits(path.parent, cells.nbytes):
                 written = self._write(waiting.piece, path, cells, epoch)
         except (OSError, BankStorageError, BankCorruptError) as exc:
             logger.warning("a piece of KV state was not kept: %s", exc)
@@ -122,11 +122,11 @@ class PieceStore:
             return None
         return self.glance(path)
 
-    def _admits(self, nbytes: int) -> bool:
+    def _admits(self, directory: Path, nbytes: int) -> bool:
         """Make room; whether there is enough."""
         # not with its parents: a bank that is gone stays gone
         self.root.mkdir(mode=0o700, exist_ok=True)
-        if self.root.is_symlink() or nbytes > self.budget.nbytes:
+        if self.root.is_symlink() or directory.is_symlink() or nbytes > self.budget.nbytes:
             return False
         self.evict(nbytes)
         return self.budget.admits(nbytes, self.root)

@@ -60,9 +60,10 @@ def test_ls(mb: Membank, store: PieceStore) -> None:
     done = mb("kv", "ls")
     assert done.code == 0
     lines = done.out.splitlines()
+    assert max(map(len, lines)) <= 120
     for word in ("used", "namespace", "model", "tokens", "size", "ends with"):
         assert word in lines[0]
-    assert len(lines) == 4 and "3 pieces" in done.err + done.out
+    assert len(lines) == 5 and "3 pieces" in done.err + done.out
     assert any("work" in line for line in lines) and "into the water" in done.out
     # what a text holds changes no terminal
     assert "\x1b" not in done.out
@@ -125,7 +126,7 @@ def test_stats_tell_of_it(mb: Membank, store: PieceStore) -> None:
 def test_forgetting_in_the_terminal(mb: Membank, store: PieceStore) -> None:
     with open_bank(mb.bank) as bank:
         memory = bank.ingest("The ball rolled into the water.").memory_id
-    done = mb("forget", "--id", memory, "--yes")
+    done = mb("forget", memory, "--yes")
     assert done.code == 0, done.err
     # the two that begin ahead of it stay
     assert sorted(path.name[:8] for path in store.files()) == ["00000000", "00000000"]

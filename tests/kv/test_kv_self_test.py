@@ -83,9 +83,7 @@ def test_a_model_that_loses_cells(
      '{"KEY": {"holds": "no", "drift": 0, "reason": ""}}', '{"KEY": {"holds": true, "drift": [], "reason": ""}}',
      '{"KEY": {"holds": true, "drift": 1%s, "reason": ""}}' % ("0" * 400), "\0", '{"KEY": null}'],
 )  # fmt: skip
-def test_a_damaged_verdict_is_found_again(
-    opened: Opened, stories_chatml_gguf: Path, tmp_path: Path, text: str
-) -> None:
+def test_a_damaged_verdict_is_found_again(opened: Opened, stories_chatml_gguf: Path, tmp_path: Path, text: str) -> None:
     context = opened(stories_chatml_gguf)
     cells = Counted(context.ctx, 1, context.n_vocab)
     tried("key", cells, context.n_vocab, tmp_path)
@@ -106,7 +104,9 @@ def test_a_verdict_that_cannot_be_kept(opened: Opened, stories_chatml_gguf: Path
 @pytest.mark.parametrize("n_batch", [2, 8, 23])
 def test_small_batches(opened: Opened, stories_chatml_gguf: Path, tmp_path: Path, n_batch: int) -> None:
     """llama.cpp ends the process where a batch is larger than the context was made for."""
-    assert tried("key", (context := opened(stories_chatml_gguf, n_batch=n_batch)).cells, context.n_vocab, tmp_path).holds
+    assert tried(
+        "key", (context := opened(stories_chatml_gguf, n_batch=n_batch)).cells, context.n_vocab, tmp_path
+    ).holds
 
 
 # -- after that

@@ -1,4 +1,4 @@
-"""The drop-in goes on from what is stored: the same answers, in this process and the next, for a fraction of the work."""
+"""The drop-in goes on from what is stored: the same answers, in this process and the next, for less work."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_in_another_process(plain: llama_cpp.Llama, tmp_path: Path, stories_chat
         found.append(json.loads(out.splitlines()[-1]))
         assert found[-1]["said"] == fresh_reply(plain, messages)
         if question:
-            messages = messages + [{"role": "assistant", "content": found[-1]["said"]}, *said(question)]
+            messages = [*messages, {"role": "assistant", "content": found[-1]["said"]}, *said(question)]
     assert found[0]["restored"] == 0
     assert all(one["restored"] > 150 and one["evaluated"] < 80 for one in found[1:]), found
 

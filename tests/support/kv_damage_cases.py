@@ -18,6 +18,7 @@ from pathlib import Path
 import llama_cpp
 
 from membank_llama.kv.piece import encode
+from membank_llama.kv.prefix_cache import PrefixCache
 from support.damage import everything
 from support.own_contexts import KEY, OwnContext, pieces_of, story
 
@@ -129,7 +130,10 @@ def _forged(bank: Bank, chosen: random.Random) -> None:
     """Signed with another machine's key: with the cells of other tokens, or with noise."""
     number = chosen.randrange(len(bank.pieces))
     store = pieces_of(bank.folder / "bank")
-    stored, wrong = store.glance(bank.pieces[number]), pieces_of(bank.folder / "tokens").glance(bank.others("tokens")[number])
+    stored, wrong = (
+        store.glance(bank.pieces[number]),
+        pieces_of(bank.folder / "tokens").glance(bank.others("tokens")[number]),
+    )
     cells = wrong.cells().copy()
     if chosen.random() < 0.5:
         cells[chosen.randrange(len(cells)) :] = chosen.randrange(256)
@@ -180,7 +184,9 @@ def _no_epoch(bank: Bank, chosen: random.Random) -> None:
 def _other_names(bank: Bank, chosen: random.Random) -> None:
     path = chosen.choice(bank.pieces)
     begin, end, rest = path.name.split("-")
-    name = chosen.choice((f"{int(begin) + 1:08d}-{end}-{rest}", f"{begin}-{int(end) + 1:08d}-{rest}", f"{begin}-{end}-{'0' * 32}.kv"))
+    name = chosen.choice(
+        (f"{int(begin) + 1:08d}-{end}-{rest}", f"{begin}-{int(end) + 1:08d}-{rest}", f"{begin}-{end}-{'0' * 32}.kv")
+    )
     path.rename(path.with_name(name))
 
 
@@ -219,6 +225,7 @@ def main() -> None:
     bank = Bank(folder, model)
     logging.getLogger("membank_llama").setLevel(logging.CRITICAL)
     outside = ("namespace", "settings", "tokens")
+    key = pieces_of(folder / "bank").glance(bank.pieces[0]).piece.key
     before = [everything(folder / name) for name in outside]
     kinds = [kind for kind, (share, _) in DAMAGES.items() for _ in range(share)]
     with OwnContext(model, pieces_of(folder / "bank")) as context:
@@ -227,14 +234,18 @@ def main() -> None:
             kind = kinds[number % len(kinds)]
             bank.mend()
             DAMAGES[kind][1](bank, chosen)
-            context.use(pieces_of(folder / "bank"))
+            store = pieces_of(folder / "bank")
+            if context.cache is not None:
+                context.cache.close()
+            context.cache = PrefixCache(store, key, "model", context.cells, context.spell)
             restored = context.read(bank.whole)
             right = context.greedy(TOKENS, len(bank.whole)) == bank.answer
-            if number % 4 == 0 or "no " in kind:
+            if number % 5 == 0 or "no " in kind:
                 # what is missing is kept anew, where it can be
                 context.read(bank.whole)
                 context.keep(bank.whole)
-            print(json.dumps([kind, restored, right]), flush=True)
+            sys.stdout.write(json.dumps([kind, restored, right]) + "\n")
+            sys.stdout.flush()
     written = [name for name, files in zip(outside, before, strict=True) if everything(folder / name) != files]
     (folder / "outside.json").write_text(json.dumps(written))
 

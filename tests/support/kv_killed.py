@@ -46,7 +46,7 @@ def main() -> None:
     store = pieces_of(folder / "bank")
     store.collect()
     left = [path.name for path in store.root.rglob(".*")]
-    print(json.dumps({**found, "left": left}))
+    sys.stdout.write(json.dumps({**found, "left": left}) + "\n")
 
 
 def _forked(task: object, *, wait: bool = False) -> int:
