@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.kv_damage_cases import DAMAGES
+from support.kv_damage_cases import DAMAGES, ENDS
 from support.places import ROOT
 
 if os.name == "nt":
@@ -42,9 +42,9 @@ def test_a_thousand_damaged_or_foreign_pieces(tmp_path: Path, stories_chatml_ggu
     assert json.loads((tmp_path / "outside.json").read_text()) == []
     # a part of it is as good as before, mostly; but not the part that was damaged
     restored = Counter(restored for _, restored, _ in found)
-    assert set(restored) <= {0, 70, 110, 140}
-    assert restored[70] and restored[110]
-    whole = Counter(kind for kind, restored, _ in found if restored == 140)
+    assert set(restored) <= {0, *ENDS}
+    assert restored[ENDS[0]] and restored[ENDS[1]]
+    whole = Counter(kind for kind, restored, _ in found if restored == ENDS[-1])
     assert set(whole) <= {"another namespace's", "of other settings", "of other tokens", "the epoch"}, whole
 
 

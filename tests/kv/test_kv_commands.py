@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.banks import open_bank
 from support.own_contexts import Opened
 from support.terminals import Membank, membank
 
+from membank_llama.cli import terminal
 from membank_llama.kv.piece_store import PieceStore
 
 TEXT = "Once upon a time there was a little girl called Lily, who lived in a house by the sea with her \x1b[31mdog. "
@@ -71,6 +73,17 @@ def test_ls(mb: Membank, store: PieceStore) -> None:
     assert sorted((row["namespace"], row["begin"]) for row in rows)[0] == ("default", 0)
     assert {row["model"] for row in rows} == {"stories260K-chatml"}
     assert sum(row["nbytes"] for row in rows) == store.nbytes()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_what_is_cut_short_is_the_text_alone(mb: Membank, store: PieceStore, columns: int) -> None:
+    shown = membank("--bank", mb.bank, "kv", "ls", COLUMNS=str(columns), MEMBANK_CACHE=os.environ["MEMBANK_CACHE"])
+    lines = shown.out.splitlines()[1:4]
+    for path in store.files():
+        begin, end = (int(part) for part in path.name.split("-")[:2])
+        size = terminal.size(path.stat().st_size)
+        assert any(f" {begin}-{end} " in line and f" {size} " in line for line in lines), lines
+    assert all("stories260K-chatml" in line and len(line.rstrip()) <= columns for line in lines)
 
 
 def test_verify(mb: Membank, store: PieceStore) -> None:

@@ -23,8 +23,8 @@ from support.damage import everything
 from support.own_contexts import KEY, OwnContext, pieces_of, story
 
 OTHER_KEY = bytes(32)
-ENDS = (70, 110, 140)
-SAID = 170
+ENDS = (40, 64, 88)
+SAID = 104
 TOKENS = 4
 Damage = Callable[["Bank", random.Random], None]
 

@@ -44,12 +44,12 @@ def ls(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False)
     if as_json:
         terminal.echo_json([vars(row) for row in rows], 2)
         return
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), expand=True)
     for name in ("used", "namespace", "model"):
         table.add_column(name, no_wrap=True)
     for name in ("tokens", "size"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("ends with", no_wrap=True, overflow="ellipsis")
+    table.add_column("ends with", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.used_at))
         names = terminal.visible(row.namespace), terminal.visible(row.model)
