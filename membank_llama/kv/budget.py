@@ -29,11 +29,11 @@ class KVBudget:
     def __bool__(self) -> bool:
         return self.nbytes > 0
 
-    def excess(self, used: int, directory: Path) -> int:
-        """Bytes that have to go, of what is used; more than that where the disk is full whoever filled it."""
+    def excess(self, used: int, coming: int, directory: Path) -> int:
+        """Bytes that have to go, of what is used, for so many to come; whoever it was that filled the disk."""
         disk = shutil.disk_usage(directory)
         wanted = max(LEAST_FREE_BYTES, int(LEAST_FREE_SHARE * disk.total))
-        return max(0, used - self.nbytes, min(used, wanted - disk.free))
+        return max(0, min(used, max(used + coming - self.nbytes, wanted + coming - disk.free)))
 
     def admits(self, nbytes: int, directory: Path) -> bool:
         """Whether so many bytes more can be written at all."""
@@ -51,6 +51,8 @@ def kv_budget(text: str | int | bool | None = None) -> KVBudget:
     given: str | int | bool = os.environ.get("MEMBANK_KV", True) if text is None else text
     if isinstance(given, bool):
         return KVBudget() if given else KVBudget(0)
+    if not isinstance(given, int | str):
+        raise InvalidInputError(f"the KV budget is {given!r}; write a size (2G, 500MB) or off")
     if isinstance(given, int):
         if given < 0:
             raise InvalidInputError(f"the KV budget is {given} bytes; use 0 for none, or a number above it")

@@ -97,9 +97,12 @@ class ContextCells:
 
     def evaluate(self, seq: int, tokens: Sequence[int], start: int) -> bool:
         """Evaluate a few tokens from a position on, with logits behind the last; False where llama.cpp can't."""
-        batch = TokenBatch(len(tokens))
+        # a larger batch than the context was made for ends the process
+        most = min(len(tokens), int(llama_cpp.llama_n_batch(self._ctx)))
+        batch = TokenBatch(most)
         try:
-            return batch.decode(self._ctx, seq, tokens, start) == 0
+            parts = range(0, len(tokens), most)
+            return all(batch.decode(self._ctx, seq, tokens[at : at + most], start + at) == 0 for at in parts)
         finally:
             batch.free()
 

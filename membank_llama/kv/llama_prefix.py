@@ -14,7 +14,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from membank_llama.adapters.llama_cpp.private_api import account_for, is_exact_match
+from membank_llama.adapters.llama_cpp.private_api import account_for, has_logits, is_as_its_file, is_exact_match
 
 from .counts import KVCounts
 from .cover import common_length
@@ -40,7 +40,7 @@ class LlamaPrefix:
         self.counts = KVCounts()
         params = llm.context_params
         spare = int(params.n_seq_max) - 1
-        fresh = llm.n_tokens == 0 and llm.draft_model is None and not llm.lora_path
+        fresh = llm.n_tokens == 0 and is_as_its_file(llm)
         if store is None or spare < 1 or not params.kv_unified or not fresh:
             return
         this = self._llm
@@ -75,7 +75,7 @@ class LlamaPrefix:
         llm, cache = self._llm(), self._cache
         if llm is not None and cache is not None and llm.n_tokens > 0:
             tokens = llm.input_ids[: llm.n_tokens].tolist()
-            cache.keep(self._namespace, tokens, _SEQ, cache.cells.top_logits())
+            cache.keep(self._namespace, tokens, _SEQ, cache.cells.top_logits() if has_logits(llm) else None)
 
     def flush(self) -> None:
         """Return when all that was kept is in its files."""

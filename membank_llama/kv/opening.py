@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def open_prefix_cache(
             n_ctx=n_ctx,
             n_gpu_layers=context.n_gpu_layers,
             rope_scaling=context.rope_scaling,
+            trained=_trained(context.model),
         )
     except (ModelFileError, BankStorageError, OSError) as exc:
         logger.warning("KV state is not kept: %s", exc)
@@ -73,3 +75,17 @@ def open_prefix_cache(
         return None
     window = int(c.llama_model_n_swa(context.model))
     return PrefixCache(store, key, context.path.stem, cells, context.spell, window, writer)
+
+
+def _trained(model: Any) -> int:
+    """Tokens up to which the factors of RoPE are the short ones, in a file that brings two sets of them."""
+    original = _meta(model, f"{_meta(model, 'general.architecture')}.rope.scaling.original_context_length")
+    if original.isascii() and original.isdigit():
+        return int(original)
+    return int(llama_cpp.llama_model_n_ctx_train(model))
+
+
+def _meta(model: Any, key: str) -> str:
+    buffer = ctypes.create_string_buffer(256)
+    count = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if count >= 0 else ""

@@ -12,8 +12,13 @@ from membank_llama.core.letters import folded
 
 RUN = 24
 _STEP = 4
-REACH = 4 * (RUN + _STEP)
-"""Characters of what is ahead that have to be looked at, for a text that begins there."""
+REACH = RUN + _STEP
+"""Letters of what is ahead that have to be looked at, for a text that begins there."""
+
+
+def _signs(text: str) -> str:
+    """What is compared of texts without letters and digits: all but the spaces."""
+    return "".join(folded(text).split())
 
 
 def letters(text: str) -> str:
@@ -27,21 +32,27 @@ class ForgottenTexts:
     def __init__(self, texts: Iterable[str]) -> None:
         self._short: set[str] = set()
         self._runs: set[str] = set()
+        self._signs: set[str] = set()
         for text in texts:
             plain = letters(text)
-            if len(plain) < RUN + _STEP:
+            if not plain:
+                self._signs.add(_signs(text))
+            elif len(plain) < RUN + _STEP:
                 self._short.add(plain)
             else:
                 # every run of this length in a text begins at one of these places, or is a letter or three longer
                 self._runs.update(plain[at : at + RUN] for at in range(0, len(plain) - RUN + 1, _STEP))
-        self._short.discard("")
+        self._signs.discard("")
 
     def __bool__(self) -> bool:
-        return bool(self._short or self._runs)
+        return bool(self._short or self._runs or self._signs)
 
-    def are_in(self, plain: str) -> bool:
-        """Whether any of them stands in a text that `letters` has been through."""
-        if any(text in plain for text in self._short):
+    def are_in(self, text: str) -> bool:
+        """Whether any of them stands in a text."""
+        plain = letters(text)
+        if any(short in plain for short in self._short):
+            return True
+        if self._signs and any(signs in _signs(text) for signs in self._signs):
             return True
         runs = self._runs
         return bool(runs) and any(plain[at : at + RUN] in runs for at in range(len(plain) - RUN + 1))

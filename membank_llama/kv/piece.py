@@ -177,7 +177,10 @@ def _stored(path: Path, data: Cells, head: dict[str, Any], at: int) -> StoredPie
     places: dict[str, int] = {}
     for name in _PARTS:
         length, expected = head["parts"][name]
-        places[name] = at = at + -at % _ALIGN
+        gap, at = at, at + -at % _ALIGN
+        if data[gap:at].any():
+            raise _damaged(path)
+        places[name] = at
         found[name] = data[at : at + length]
         at += length
         if name != "cells" and hashlib.sha256(found[name].data).hexdigest() != expected:

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from .budget import KVBudget, kv_budget
 from .counts import KVCounts
 from .cover import CoverPart, covering
 from .machine_key import machine_key
-from .overlap import ForgottenTexts, letters
+from .overlap import ForgottenTexts
 from .piece import Cells, Piece, StoredPiece, Tokens, encode, read_piece
 from .shelf import Shelf, draft_files, piece_files
 
@@ -33,6 +34,7 @@ logger = logging.getLogger("membank_llama")
 
 DIRECTORY = "kv"
 EPOCH = "epoch"
+_EPOCH_BYTES = 64
 _OWNER = re.compile(r"\A[0-9a-f]{24}\Z")
 
 
@@ -60,14 +62,14 @@ class PieceStore:
 
     def cover(self, namespace: str, key: str, tokens: Tokens) -> list[CoverPart]:
         """The pieces that stand for the beginning of a prompt; see cover.py."""
+        if self.root.is_symlink():
+            return []
         with self._lock:
             return covering(self._shelf(self._directory(namespace, key)).look().by_prefix, tokens)
 
     def used(self, parts: Sequence[CoverPart]) -> None:
-        """Note that pieces were of use; what others are built on is always the newer."""
-        for part in reversed(parts):
-            with suppress(OSError):
-                os.utime(part.stored.path)
+        """Note that pieces were of use."""
+        _renew([part.stored.path for part in parts])
 
     def _directory(self, namespace: str, key: str) -> Path:
         name = hmac.new(self._secret, f"{namespace}\0{key}".encode("utf-8", "surrogatepass"), hashlib.sha256)
@@ -95,7 +97,7 @@ class PieceStore:
         path, cells = waiting.path, waiting.waiting
         written: StoredPiece | None = None
         try:
-            if cells is not None and self._admits(cells.nbytes):
+            if cells is not None and self._admits(path.parent, cells.nbytes):
                 written = self._write(waiting.piece, path, cells, epoch)
         except (OSError, BankStorageError, BankCorruptError) as exc:
             logger.warning("a piece of KV state was not kept: %s", exc)
@@ -105,10 +107,13 @@ class PieceStore:
                 shelf.remove(path.name)
             else:
                 shelf.put(written)
+                _renew(shelf.paths(written.piece.ancestors))
         return written is not None
 
     def _write(self, piece: Piece, path: Path, cells: Cells, epoch: str) -> StoredPiece | None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.epoch() != epoch:
+            return None
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         with replacing(path) as file:
             for data in encode(piece, cells, self._secret):
                 file.write(data)
@@ -117,9 +122,12 @@ class PieceStore:
             return None
         return self.glance(path)
 
-    def _admits(self, nbytes: int) -> bool:
+    def _admits(self, directory: Path, nbytes: int) -> bool:
         """Make room; whether there is enough."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # not with its parents: a bank that is gone stays gone
+        self.root.mkdir(mode=0o700, exist_ok=True)
+        if self.root.is_symlink() or directory.is_symlink() or nbytes > self.budget.nbytes:
+            return False
         self.evict(nbytes)
         return self.budget.admits(nbytes, self.root)
 
@@ -131,8 +139,10 @@ class PieceStore:
             with suppress(OSError):
                 status = path.lstat()
                 found.append((status.st_mtime_ns, status.st_size, path))
-        excess = self.budget.excess(sum(size for _, size, _ in found) + coming, self.root) if found else 0
+        excess = self.budget.excess(sum(size for _, size, _ in found), coming, self.root) if found else 0
         freed = 0
+        # of those of one moment what stands further back
+        found.sort(key=lambda one: one[2].name, reverse=True)
         for _, size, path in sorted(found, key=lambda one: one[0]):
             if freed >= excess:
                 break
@@ -145,9 +155,11 @@ class PieceStore:
 
     def epoch(self) -> str:
         """Changes whenever something is forgotten, by whatever process."""
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            return (self.root / EPOCH).read_text(encoding="ascii")[:64]
-        except (OSError, ValueError):
+            with os.fdopen(os.open(self.root / EPOCH, flags), "rb") as file:
+                return file.read(_EPOCH_BYTES).hex()
+        except OSError:
             return ""
 
     def forget(self, texts: Mapping[str, Sequence[str]]) -> int:
@@ -156,7 +168,7 @@ class PieceStore:
         Raises:
             BankStorageError: one cannot be deleted.
         """
-        if not self.root.is_dir():
+        if self.root.is_symlink() or not self.root.is_dir():
             return 0
         gone = 0
         sought = {namespace: ForgottenTexts(some) for namespace, some in texts.items()}
@@ -190,6 +202,8 @@ class PieceStore:
 
     def directories(self) -> list[Path]:
         """The directories of namespaces and keys; what else lies there is nothing of ours."""
+        if self.root.is_symlink():
+            return []
         try:
             return sorted(p for p in self.root.iterdir() if _OWNER.match(p.name) and p.is_dir() and not p.is_symlink())
         except OSError:
@@ -284,8 +298,8 @@ def forget_pieces(bank: Path, texts: Mapping[str, Sequence[str]]) -> None:
 
 def pieces_nbytes(bank: Path) -> int:
     """Bytes that the pieces of a bank take on disk."""
-    total = 0
-    for path in (bank / DIRECTORY).glob("*/*.kv"):
+    total, root = 0, bank / DIRECTORY
+    for path in () if root.is_symlink() else root.glob("*/*.kv"):
         # another process may delete it at this moment
         with suppress(OSError):
             total += path.lstat().st_size
@@ -293,16 +307,29 @@ def pieces_nbytes(bank: Path) -> int:
 
 
 def _holding(pieces: Sequence[StoredPiece], sought: Mapping[str, ForgottenTexts]) -> Iterator[StoredPiece]:
-    """The pieces that hold something sought, and all that were evaluated behind one of them."""
+    """The pieces that hold something sought, and all that were evaluated behind one of them, or behind one that is gone
+    and may have held it."""
     tainted: set[str] = set()
+    present = {stored.piece.id for stored in pieces}
     for stored in sorted(pieces, key=lambda one: one.piece.start):
         piece = stored.piece
         forgotten = sought.get(piece.namespace)
         if forgotten and (
-            not tainted.isdisjoint(piece.ancestors) or forgotten.are_in(letters(piece.text.decode("utf-8", "replace")))
+            not tainted.isdisjoint(piece.ancestors)
+            or not present.issuperset(piece.ancestors)
+            or forgotten.are_in(piece.text.decode("utf-8", "replace"))
         ):
             tainted.add(piece.id)
             yield stored
+
+
+def _renew(paths: Sequence[Path]) -> None:
+    """Note that files were used just now: of a chain the first as the newest, so that none goes ahead of what was
+    evaluated behind it."""
+    now = time.time_ns()
+    for later, path in enumerate(reversed(paths)):
+        with suppress(OSError):
+            os.utime(path, ns=(now + later, now + later))
 
 
 def _delete(path: Path) -> None:

@@ -19,7 +19,7 @@ from membank_llama.core.errors import BankCorruptError
 from .agreement import agree
 from .cells import ContextCells
 from .cover import CoverPart
-from .overlap import REACH
+from .overlap import REACH, letters
 from .piece import Piece, StoredPiece, Tokens, TopLogits, digest_of
 from .piece_store import PieceStore
 
@@ -103,6 +103,7 @@ class PrefixCache:
         self.writer = writer or PieceWriter(store)
         self.cells = cells
         self._key, self._model, self._spell = key, model, spell
+        self._window = window
         self._longest = min(LONGEST_PIECE, window) if window > 0 else LONGEST_PIECE
 
     def gains(self, namespace: str, tokens: Sequence[int], held: int) -> bool:
@@ -111,7 +112,8 @@ class PrefixCache:
         return bool(parts) and parts[-1].end - held >= LEAST
 
     def restore(self, namespace: str, tokens: Sequence[int], seq: int, held: int) -> int:
-        """Have a sequence hold more of a prompt; how many tokens it holds now, less than all of the prompt.
+        """Have a sequence hold more of a prompt; how many tokens it holds now, less than all of the prompt; fewer than
+        before where that went wrong.
 
         Args:
             held: tokens of the prompt that the sequence holds already, and nothing behind them.
@@ -123,18 +125,22 @@ class PrefixCache:
         if not parts or parts[-1].end - held < LEAST:
             return held
         at = self._put(parts, seq, held)
-        used = [part for part in parts if part.end <= at]
-        if at > held and not self._is_right(used, tokens, seq, at):
-            logger.warning("restored KV state did not agree with what was kept; it is deleted and evaluated anew")
-            self.counts.rejected += 1
-            for part in used:
-                self.store.drop(part.stored)
-            self.cells.drop(seq, held)
-            return held
-        if at > held:
-            self.store.used(used)
-            self.counts.restores += 1
-            self.counts.restored_tokens += at - held
+        used = [part for part in parts if held < part.end <= at]
+        if not used:
+            return at
+        base = min(held, used[0].stored.piece.start)
+        right = self._is_right(used, tokens, seq, at)
+        if not right:
+            self.cells.drop(seq, base)
+            if right is False:
+                logger.warning("restored KV state did not agree with what was kept; it is deleted and evaluated anew")
+                self.counts.rejected += 1
+                for part in used:
+                    self.store.drop(part.stored)
+            return base
+        self.store.used([part for part in parts if part.end <= at])
+        self.counts.restores += 1
+        self.counts.restored_tokens += at - held
         return at
 
     def _put(self, parts: Sequence[CoverPart], seq: int, held: int) -> int:
@@ -150,22 +156,33 @@ class PrefixCache:
                 self.counts.rejected += 1
                 self.store.drop(part.stored)
                 return at
+            # a piece goes in from its first token on: a gap in its place would be filled by what is evaluated next, and
+            # with flash attention the order of the cells changes the numbers
+            at = min(at, piece.start)
+            self.cells.drop(seq, at)
             if not self.cells.put(seq, cells, (piece.start, piece.end), at, part.end):
                 self.cells.drop(seq, at)
                 return at
             at = part.end
         return at
 
-    def _is_right(self, used: Sequence[CoverPart], tokens: Sequence[int], seq: int, at: int) -> bool:
-        """Positions, and the logits behind the last piece that brings them along."""
-        if self.cells.span(seq) != (0, at):
-            return False
+    def _is_right(self, used: Sequence[CoverPart], tokens: Sequence[int], seq: int, at: int) -> bool | None:
+        """Positions, and the logits behind the last piece that brings them along; None where that can't be told."""
+        begin, end = self.cells.span(seq)
+        if end != at or not self._sees(begin, at):
+            return None
         known = [part for part in used if part.is_to_its_end and len(part.stored.piece.top.ids)]
         if not known:
             return True
         last = known[-1]
+        if not self._sees(begin, last.end):
+            return None
         logits = self.cells.logits_behind(seq, tokens[last.end - 1], last.end - 1)
-        return logits is not None and agree(last.stored.piece.top, logits)
+        return None if logits is None else agree(last.stored.piece.top, logits)
+
+    def _sees(self, begin: int, end: int) -> bool:
+        """Whether cells from a position on are all that the tokens behind `end` look at."""
+        return begin == 0 or (self._window > 0 and begin <= end - self._window)
 
     def keep(self, namespace: str, tokens: Sequence[int], seq: int, top: TopLogits | None = None) -> int:
         """Have what a sequence holds written, as far as it is not yet; how many tokens that is.
@@ -212,7 +229,17 @@ class PrefixCache:
             prefix=digest_of(held[:at]),
             tokens=held[at:end].copy(),
             # a text that is to be found later may begin ahead of the piece
-            text=self._spell(held[max(0, at - REACH) : end].tolist()),
+            text=self._spell(held[self._reach(held, at) : end].tolist()),
             ancestors=tuple(ancestors),
             top=top or TopLogits(),
         )
+
+    def _reach(self, held: Tokens, at: int) -> int:
+        """Where the letters ahead of a piece begin that belong to its text."""
+        begin, count = at, 4 * REACH
+        while begin > 0:
+            begin = max(0, at - count)
+            count *= 2
+            if len(letters(self._spell(held[begin:at].tolist()).decode("utf-8", "replace"))) >= REACH:
+                break
+        return begin

@@ -23,7 +23,7 @@ from .cells import ContextCells, top_of
 logger = logging.getLogger("membank_llama")
 
 NAME = "kv-self-tests.json"
-_VERSION = 1
+_VERSION = 2
 _LENGTH, _CUT, _AGAIN = 24, 10, 12
 _MOST = 1 << 20
 
@@ -44,10 +44,9 @@ def tested(key: str, cells: ContextCells, n_vocab: int, directory: Path | None =
     """
     path, key = (directory or default_cache()) / NAME, f"{_VERSION}-{key}"
     known = _read(path)
-    found = known.get(key)
-    if isinstance(found, dict):
-        with suppress(TypeError, ValueError):
-            return SelfTest(bool(found["holds"]), float(found["drift"]), str(found["reason"]))
+    found = _verdict(known.get(key))
+    if found is not None:
+        return found
     result = _try(cells, n_vocab)
     if not result.holds:
         logger.info("KV state of this model is not kept: %s", result.reason)
@@ -70,12 +69,15 @@ def _try(cells: ContextCells, n_vocab: int) -> SelfTest:
         expected = top_of(logits)
         cells.drop(0)
         drift = 0.0
-        for begin in (0, _AGAIN):
-            # whole, then cut back to the middle of a piece and filled up again
-            cells.drop(0, begin)
-            if begin == 0 and not cells.put(0, first, (0, _CUT), 0, _CUT):
+        for held in (0, _AGAIN):
+            # whole, then cut back to the middle of a piece, to its beginning, and filled up again
+            cells.drop(0, held)
+            if cells.span(0) != (0, held):
+                return _no("it can't be cut back")
+            cells.drop(0, min(held, _CUT))
+            if held == 0 and not cells.put(0, first, (0, _CUT), 0, _CUT):
                 return _no("it can't be put back")
-            if not cells.put(0, second, (_CUT, _LENGTH), max(begin, _CUT), _LENGTH) or cells.span(0) != (0, _LENGTH):
+            if not cells.put(0, second, (_CUT, _LENGTH), _CUT, _LENGTH) or cells.span(0) != (0, _LENGTH):
                 return _no("it can't be put back in parts")
             found = cells.logits_behind(0, tokens[last], last)
             if found is None:
@@ -89,6 +91,16 @@ def _try(cells: ContextCells, n_vocab: int) -> SelfTest:
         cells.drop(0)
 
 
+def _verdict(found: object) -> SelfTest | None:
+    """What a file says that was found before; None where it is nothing of ours."""
+    if not isinstance(found, dict):
+        return None
+    holds, drift, reason = found.get("holds"), found.get("drift"), found.get("reason")
+    if isinstance(holds, bool) and isinstance(drift, float) and isinstance(reason, str):
+        return SelfTest(holds, drift, reason)
+    return None
+
+
 def _no(reason: str) -> SelfTest:
     return SelfTest(False, 0.0, reason)
 
@@ -97,6 +109,6 @@ def _read(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_MOST))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,6 +55,11 @@ class Shelf:
     def waiting(self) -> list[StoredPiece]:
         """The pieces on their way into files."""
         return [one for one in self._pieces.values() if one.waiting is not None]
+
+    def paths(self, ids: Iterable[str]) -> list[Path]:
+        """The files of some pieces, by their ids."""
+        found = {one.piece.id: one.path for one in self._pieces.values()}
+        return [found[one] for one in ids if one in found]
 
     def put(self, stored: StoredPiece) -> None:
         """There is this piece now, in the place of one of the same name."""

@@ -20,10 +20,11 @@ from typing import Any
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankStorageError, InvalidInputError
 
 DATABASE = "bank.sqlite"
-INDEX = "index"
+INDEX, KV = "index", "kv"
 FIRST_ACTIVATIONS, FIRST_TOKENS = "activations-1.bin", "tokens-1.bin"
 NOTE = "bank.note"
 WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
+KV_EPOCH = "epoch"
 LAST_RECALL, HISTORY = "last-recall.json", "chat-history"
 CHATS = "chats"
 HEADER_BYTES = 4096
@@ -168,7 +169,7 @@ def check_files(bank: Path) -> None:
         BankFormatError: with the name.
     """
     for path in _named(bank):
-        directory = path.name in (INDEX, CHATS)
+        directory = path.name in (INDEX, KV, CHATS)
         if os.path.lexists(path) and not is_plain(path, directory=directory):
             raise BankFormatError(
                 f"{path} is no plain {'directory' if directory else 'file'} but a link or something else: whoever made "
@@ -178,8 +179,7 @@ def check_files(bank: Path) -> None:
 
 
 def _named(bank: Path) -> Iterator[Path]:
-    yield bank / INDEX
-    yield bank / CHATS
+    yield from (bank / INDEX, bank / KV, bank / KV / KV_EPOCH, bank / CHATS)
     for name in _FIXED:
         yield bank / name
     try:

@@ -124,6 +124,23 @@ def test_linked_chats_are_not_followed(tmp_path: Path, bank: Path, kind: str) ->
     assert (chats / "photo.jpg").is_symlink()
 
 
+def test_linked_kv_state_is_not_followed(tmp_path: Path, bank: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "epoch").write_text(PRECIOUS)
+    (bank / "kv").symlink_to(photos)
+    for options in ({}, {"read_only": True}, {"repair": True}):
+        with pytest.raises(BankFormatError, match="kv is no plain directory"):
+            open_bank(bank, **options)
+    use_it_all(bank)
+    (bank / "kv").unlink()
+    (bank / "kv").mkdir()
+    (bank / "kv" / "epoch").symlink_to(photos / "epoch")
+    with pytest.raises(BankFormatError, match="epoch is no plain file"):
+        open_bank(bank)
+    assert everything(photos) == {"epoch": PRECIOUS.encode()}
+
+
 def test_linked_graphs_and_drafts_are_not_followed(tmp_path: Path, bank: Path) -> None:
     target = tmp_path / "target"
     target.write_text(PRECIOUS)

@@ -60,6 +60,18 @@ def is_exact_match(llm: llama_cpp.Llama, tokens: Sequence[int]) -> bool:
     return held and not getattr(llm, "_requires_eval", False)
 
 
+def has_logits(llm: llama_cpp.Llama) -> bool:
+    """Whether the logits that the context has are of the last token held: false (`_requires_eval`) behind a state that
+    was loaded."""
+    return not getattr(llm, "_requires_eval", False)
+
+
+def is_as_its_file(llm: llama_cpp.Llama) -> bool:
+    """Whether nothing was put into the model beside its file (`kv_overrides`, `lora_path`), and no logits of all tokens
+    (`_logits_all`) or drafts of another model are kept."""
+    return not (llm.kv_overrides or llm.lora_path or llm.draft_model or getattr(llm, "_logits_all", False))
+
+
 def account_for(llm: llama_cpp.Llama, tokens: Sequence[int]) -> None:
     """Tell a Llama what its context has been given: `input_ids`, `n_tokens`, and that no logits are there yet
     (`_requires_eval`)."""
@@ -79,10 +91,16 @@ class SpareSequence:
         if llm is None:
             return self
         # one that was made as another class has them in the plain place
-        found = llm.__dict__.get("_params_with_spare") or llm.__dict__.get("context_params")
-        if found is None:
-            raise AttributeError("context_params")
-        return found
+        found = llm.__dict__.get("context_params")
+        params = llm.__dict__.get("_params_with_spare")
+        if params is None:
+            if found is None:
+                raise AttributeError("context_params")
+            return found
+        if params.n_ubatch < params.n_seq_max:
+            # llama.cpp tries a batch of one token for each sequence, and ends the process where that is too many
+            params.n_seq_max = max(1, int(params.n_ubatch))
+        return params
 
     def __set__(self, llm: Any, params: Any) -> None:
         params.n_seq_max, params.kv_unified = int(params.n_seq_max) + 1, True

@@ -49,8 +49,7 @@ def ls(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False)
         table.add_column(name, overflow="ellipsis", no_wrap=True)
     for name in ("tokens", "size"):
         table.add_column(name, justify="right", no_wrap=True)
-    # whatever is left of the line
-    table.add_column("ends with", ratio=1, no_wrap=True, overflow="crop")
+    table.add_column("ends with", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         used = time.strftime("%m-%d %H:%M", time.localtime(row.used_at))
         names = terminal.visible(row.namespace), terminal.visible(row.model)[:MODEL_SHOWN]
