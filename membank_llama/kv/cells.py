@@ -79,6 +79,21 @@ class ContextCells:
         finally:
             self.drop(self.spare)
 
+    def take_whole(self, seq: int, end: int) -> Cells | None:
+        """A copy of all that a sequence of so many tokens holds, of a model whose state can't be cut; None where it
+        holds something else."""
+        size = int(llama_cpp.llama_state_seq_get_size(self._ctx, seq))
+        if self.span(seq)[1] != end or not size:
+            return None
+        data = np.empty(size, np.uint8)
+        written = int(llama_cpp.llama_state_seq_get_data(self._ctx, _bytes(data), size, seq))
+        return data[:written] if written else None
+
+    def put_whole(self, seq: int, cells: Cells, end: int) -> bool:
+        """Have a sequence that holds nothing hold that; whether it does."""
+        read = llama_cpp.llama_state_seq_set_data(self._ctx, _bytes(cells), len(cells), seq)
+        return int(read) == len(cells) and self.span(seq)[1] == end
+
     def top_logits(self) -> TopLogits:
         """The greatest logits of the token evaluated last."""
         logits = self._logits()

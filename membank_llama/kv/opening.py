@@ -1,4 +1,4 @@
-"""`open_prefix_cache()`: a `PrefixCache` for a context, where the model's KV state can be relied on."""
+"""What restores and keeps KV state for a context, where the model's can be relied on."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .context_key import context_key
 from .piece_store import PieceStore
 from .prefix_cache import PieceWriter, PrefixCache
 from .self_test import tested
+from .whole_state import WholeStateCache
 
 logger = logging.getLogger("membank_llama")
 
@@ -49,32 +50,54 @@ def open_prefix_cache(
     store: PieceStore | None, context: OpenContext, writer: PieceWriter | None = None
 ) -> PrefixCache | None:
     """None where there is no store, or nothing of this model's KV state holds; the context must hold nothing yet."""
-    if store is None or not store.budget:
+    if store is None or not store.budget or _is_recurrent(context.model):
         return None
+    key, n_vocab = _key(context), _n_vocab(context.model)
+    cells = ContextCells(context.ctx, context.spare, n_vocab)
+    if not key or not tested(key, cells, n_vocab).holds:
+        return None
+    window = int(llama_cpp.llama_model_n_swa(context.model))
+    return PrefixCache(store, key, context.path.stem, cells, context.spell, window, writer)
+
+
+def open_kv_cache(store: PieceStore | None, context: OpenContext) -> PrefixCache | WholeStateCache | None:
+    """The same; of a recurrent or hybrid model, whose state can't be cut, what keeps it whole."""
+    if store is None or not store.budget or not _is_recurrent(context.model):
+        return open_prefix_cache(store, context)
+    key, n_vocab = _key(context), _n_vocab(context.model)
+    cells = ContextCells(context.ctx, context.spare, n_vocab)
+    if not key or not tested(key, cells, n_vocab, whole=True).holds:
+        return None
+    return WholeStateCache(store, key, context.path.stem, cells, context.spell)
+
+
+def _is_recurrent(model: Any) -> bool:
+    """Whether what a model holds is no cells by position, in some of its layers at least."""
     c = llama_cpp
     is_hybrid = getattr(c, "llama_model_is_hybrid", c.llama_model_is_recurrent)
-    if c.llama_model_is_recurrent(context.model) or is_hybrid(context.model) or not c.llama_get_memory(context.ctx):
-        # what they hold is no cells by position
-        return None
-    n_ctx = int(c.llama_n_ctx(context.ctx))
+    return bool(c.llama_model_is_recurrent(model) or is_hybrid(model))
+
+
+def _n_vocab(model: Any) -> int:
+    return int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model)))
+
+
+def _key(context: OpenContext) -> str:
+    """The context's key; empty where the model's file can't be read any more, or there is nothing to keep."""
+    if not llama_cpp.llama_get_memory(context.ctx):
+        return ""
     try:
-        key = context_key(
+        return context_key(
             context.path,
             context.params,
-            n_ctx=n_ctx,
+            n_ctx=int(llama_cpp.llama_n_ctx(context.ctx)),
             n_gpu_layers=context.n_gpu_layers,
             rope_scaling=context.rope_scaling,
             trained=_trained(context.model),
         )
     except (ModelFileError, BankStorageError, OSError) as exc:
         logger.warning("KV state is not kept: %s", exc)
-        return None
-    n_vocab = int(c.llama_vocab_n_tokens(c.llama_model_get_vocab(context.model)))
-    cells = ContextCells(context.ctx, context.spare, n_vocab)
-    if not tested(key, cells, n_vocab).holds:
-        return None
-    window = int(c.llama_model_n_swa(context.model))
-    return PrefixCache(store, key, context.path.stem, cells, context.spell, window, writer)
+        return ""
 
 
 def _trained(model: Any) -> int:

@@ -24,10 +24,10 @@ from membank_llama.core.errors import BankCorruptError, BankStorageError
 
 from .budget import KVBudget, kv_budget
 from .counts import KVCounts
-from .cover import CoverPart, covering
+from .cover import CoverPart, common_length, covering
 from .machine_key import machine_key
 from .overlap import ForgottenTexts
-from .piece import Cells, Piece, StoredPiece, Tokens, encode, read_piece
+from .piece import Cells, Piece, StoredPiece, Tokens, digest_of, encode, read_piece
 from .shelf import Shelf, draft_files, piece_files
 
 logger = logging.getLogger("membank_llama")
@@ -66,6 +66,21 @@ class PieceStore:
             return []
         with self._lock:
             return covering(self._shelf(self._directory(namespace, key)).look().by_prefix, tokens)
+
+    def longest_whole(self, namespace: str, key: str, tokens: Tokens) -> StoredPiece | None:
+        """The longest piece from the first token on of which a prompt begins with every token."""
+        if self.root.is_symlink():
+            return None
+        with self._lock:
+            first = (
+                self._shelf(self._directory(namespace, key)).look().by_prefix.get(0, {}).get(digest_of(tokens[:0]), ())
+            )
+            fitting = [one for one in first if common_length(one.piece.tokens, tokens) == one.piece.end]
+        return max(fitting, key=lambda one: one.piece.end, default=None)
+
+    def renew(self, stored: StoredPiece) -> None:
+        """Note that a piece was of use."""
+        _renew([stored.path])
 
     def used(self, parts: Sequence[CoverPart]) -> None:
         """Note that pieces were of use."""

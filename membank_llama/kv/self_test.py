@@ -26,6 +26,8 @@ NAME = "kv-self-tests.json"
 _VERSION = 2
 _LENGTH, _CUT, _AGAIN = 24, 10, 12
 _MOST = 1 << 20
+_SAME = 0.01
+"""What logits may differ by where the same state is gone on with in the same way."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class SelfTest:
     reason: str = ""
 
 
-def tested(key: str, cells: ContextCells, n_vocab: int, directory: Path | None = None) -> SelfTest:
+def tested(
+    key: str, cells: ContextCells, n_vocab: int, directory: Path | None = None, *, whole: bool = False
+) -> SelfTest:
     """What holds of a model: as it was found before, or found now in a context that holds nothing.
 
     The context holds nothing afterwards.
@@ -47,7 +51,7 @@ def tested(key: str, cells: ContextCells, n_vocab: int, directory: Path | None =
     found = _verdict(known.get(key))
     if found is not None:
         return found
-    result = _try(cells, n_vocab)
+    result = _try_whole(cells, n_vocab) if whole else _try(cells, n_vocab)
     if not result.holds:
         logger.info("KV state of this model is not kept: %s", result.reason)
     with suppress(OSError):
@@ -87,6 +91,30 @@ def _try(cells: ContextCells, n_vocab: int) -> SelfTest:
         if again is None or not np.array_equal(again, first):
             return _no("what is taken out again is not the same")
         return SelfTest(drift <= TOLERANCE, drift, "" if drift <= TOLERANCE else "its answers change")
+    finally:
+        cells.drop(0)
+
+
+def _try_whole(cells: ContextCells, n_vocab: int) -> SelfTest:
+    """The same of a state that can't be cut: taken out whole, put back, and gone on with."""
+    tokens = [(7 + 13 * n) % n_vocab for n in range(_LENGTH)]
+    last = _LENGTH - 1
+    found = []
+    try:
+        if not cells.evaluate(0, tokens[:last], 0):
+            return _no("it could not be evaluated")
+        state = cells.take_whole(0, last)
+        for again in (False, True):
+            if again:
+                cells.drop(0)
+                if state is None or cells.span(0) != (0, 0) or not cells.put_whole(0, state, last):
+                    return _no("it can't be put back")
+            if not cells.evaluate(0, tokens[last:], last):
+                return _no("it could not be evaluated again")
+            found.append(cells.top_logits())
+        same = np.array_equal(found[0].ids, found[1].ids)
+        drift = float(np.sqrt(np.mean((found[0].values - found[1].values) ** 2))) if same else 1.0
+        return SelfTest(drift <= _SAME, drift, "" if drift <= _SAME else "its answers change")
     finally:
         cells.drop(0)
 

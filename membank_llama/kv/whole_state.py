@@ -1,8 +1,8 @@
 """`WholeStateCache`: for models whose state is no cells by position, recurrent and hybrid ones: all of it or nothing.
 
-Such a state stands for exactly the tokens that made it and can't be cut, so it is kept at the end of a turn and restored
-only where a prompt begins with all of them. What attention layers a hybrid model has are written anew each time: a large
-state is kept only once it has grown by a part.
+Such a state stands for exactly the tokens that made it and can't be cut, so it is kept at the end of a turn and
+restored only where a prompt begins with all of them. What attention layers a hybrid model has are written anew each
+time: a large state is kept only once it has grown by a part.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class WholeStateCache:
         if not self.cells.put_whole(seq, state, stored.piece.end):
             self.cells.drop(seq)
             return 0
-        self.store.renew([stored])
+        self.store.renew(stored)
         self.counts.restores += 1
         self.counts.restored_tokens += stored.piece.end - held
         return stored.piece.end

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -280,3 +282,32 @@ def test_an_upstream_by_its_address_is_told_nothing(tmp_path: Path, recall_tiny:
     with proxied(tmp_path, engine_of(tmp_path, recall_tiny, kv_store=store)) as through:
         through.say("My name is Ana and I live in Porto. " * 4)
     assert store.files() == []
+
+
+def test_the_smallest_contexts_end_no_process(recall_tiny: Path) -> None:
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from threading import Event
+        from membank_llama.server.engine.generation.generation_context import GenerationContext
+        for n_ctx in range(1, 9):
+            context = GenerationContext(Path(sys.argv[1]), n_ctx=n_ctx, n_threads=1, n_gpu_layers=0)
+            context.evaluate([1], Event())
+            context.close()
+        print("alive")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(recall_tiny)], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-500:]
+
+
+def test_what_all_prompts_begin_with_spares_no_sequence(recall_tiny: Path) -> None:
+    context = GenerationContext(recall_tiny, n_ctx=512, n_threads=1, n_gpu_layers=0)
+    talks = [[1, *range(10 + 40 * n, 40 + 40 * n)] for n in range(5)]
+    for talk in talks:
+        assert context.evaluate(talk, Event()).cached <= 1
+    # four are held: the oldest has gone, and no other
+    for talk in talks[1:]:
+        assert context.evaluate(talk, Event()).cached == len(talk) - 1
+    context.close()

@@ -26,10 +26,11 @@ from membank_llama.core.errors import ModelError
 from membank_llama.core.thoughts import tag_of
 from membank_llama.kv.cells import ContextCells
 from membank_llama.kv.context_key import GGML_TYPES, KV_TYPES, NUMBER_BYTES
-from membank_llama.kv.opening import OpenContext, open_prefix_cache
+from membank_llama.kv.opening import OpenContext, open_kv_cache
 from membank_llama.kv.piece_store import PieceStore
 from membank_llama.kv.prefix_cache import PrefixCache
 from membank_llama.kv.token_batch import TokenBatch
+from membank_llama.kv.whole_state import WholeStateCache
 
 from ...asgi import AbandonedError
 from .grammars import GrammarConstraint, follower
@@ -88,7 +89,7 @@ class GenerationContext:
         self.ctx: Any = None
         self.namespace = ""
         self._kv_store, self._kv_type = kv_store, kv_type
-        self._kv: PrefixCache | None = None
+        self._kv: PrefixCache | WholeStateCache | None = None
         self._knows_logits = False
         self._stack = ExitStack()
         self._model = LoadedModel(path, n_gpu_layers=n_gpu_layers)
@@ -128,7 +129,8 @@ class GenerationContext:
         params.n_batch = params.n_ubatch = min(_BATCH, n_ctx)
         params.n_threads = params.n_threads_batch = self._n_threads
         params.type_k = params.type_v = GGML_TYPES[self._kv_type]
-        count = 1 if self._model.is_recurrent else SEQUENCES
+        # llama.cpp tries a batch of one token a sequence, and ends the process where that is too many
+        count = 1 if self._model.is_recurrent or n_ctx <= SEQUENCES else SEQUENCES
         params.n_seq_max, params.kv_unified = (1, False) if count == 1 else (count + 1, True)
         params.no_perf = True
         with quiet():
@@ -141,14 +143,14 @@ class GenerationContext:
         self.nbytes = int(llama_cpp.llama_model_size(self._model.handle)) + self._cache_bytes(self.n_ctx)
         self.vram = int(self.nbytes * self._share(self._n_gpu_layers))
         self._sequences = HeldSequences(ContextCells(ctx, count, self.n_vocab), count, self.n_ctx)
-        self._kv = self._prefix_cache(params, count)
+        self._kv = self._kv_cache(params, count)
 
-    def _prefix_cache(self, params: Any, spare: int) -> PrefixCache | None:
+    def _kv_cache(self, params: Any, spare: int) -> PrefixCache | WholeStateCache | None:
         scaling = self.meta(f"{self._model.architecture}.rope.scaling.type") or ""
         context = OpenContext(
             self.ctx, self._model.handle, params, self._model.path, spare, self._n_gpu_layers, scaling, self.bytes_of
         )
-        return open_prefix_cache(self._kv_store, context)
+        return open_kv_cache(self._kv_store, context)
 
     def _free(self) -> None:
         if self._kv is not None:

@@ -15,6 +15,8 @@ from membank_llama.kv.cells import ContextCells
 SEQUENCES = 4
 _OWN = 0.5
 """Share of what a sequence holds that a prompt must begin with to be its continuation."""
+_SHARED = 16
+"""Tokens below which nothing is worth sharing: all prompts begin with the same few."""
 
 
 @dataclass
@@ -49,7 +51,8 @@ class HeldSequences:
         At least one token of the prompt is left to be evaluated.
         """
         common = {one.seq: _common(one.tokens, tokens) for one in self._all if one.namespace == namespace}
-        best = max((one for one in self._all if common.get(one.seq)), key=lambda one: common[one.seq], default=None)
+        near = [one for one in self._all if common.get(one.seq, 0) >= min(_SHARED, len(one.tokens) or 1)]
+        best = max(near, key=lambda one: common[one.seq], default=None)
         self._clock += 1
         keep = 0 if best is None else min(common[best.seq], len(tokens) - 1)
         if best is not None and (keep >= _OWN * len(best.tokens) or len(self._all) == 1):
