@@ -73,6 +73,7 @@ class Bench:
 
     def store(self, name: str) -> PieceStore:
         """A place for KV state, empty at first."""
+        (self.bank / name).mkdir(exist_ok=True)
         return PieceStore(self.bank / name)
 
     def tokens(self, context: GenerationContext, count: int, start: int = 0) -> list[int]:
