@@ -7,14 +7,15 @@
     python benchmarks/kv_state.py MODEL.gguf turns
     python benchmarks/kv_state.py MODEL.gguf drift agreement --conversations 40
 
-`resume`: seconds to the first token of a prompt of so many tokens and a short question, evaluated from its first
-token, restored from files in the page cache, and restored from files that were dropped from it; each in a context of
-its own. `identical`: greedy tokens of conversations that are resumed from files, against the context that was never
-closed, and against one that evaluates all of it from the first token. `bytes`: a token on disk against the KV state's
-own size, and a turn of 60 tokens behind 8,000 against the whole. `cost`: tokens a second of a chat with and without
-writing, in turns. `turns`: two conversations of 20 turns each that take turns in one context, prompt tokens evaluated
-against each alone. `drift`: logits with a KV cache of q8_0 against one of f16. `agreement`: how far logits behind the
-same cells and behind others are apart. Prompts are made of the documents of this project.
+`resume`: seconds to the first token behind so many tokens of history, alone and with a short question behind them, in
+the engine's context and in the drop-in's, evaluated from its first token, restored from files in the page cache, and
+restored from files that were dropped from it; each in a context of its own. `identical`: greedy tokens of
+conversations that are resumed from files, against the context that was never closed, and against one that evaluates
+all of it from the first token. `bytes`: a token on disk against the KV state's own size, and a turn of 60 tokens
+behind 8,000 against the whole. `cost`: tokens a second of a chat with and without writing, in turns. `turns`: two
+conversations of 20 turns each that take turns in one context, prompt tokens evaluated against each alone. `drift`:
+logits with a KV cache of q8_0 against one of f16. `agreement`: how far logits behind the same cells and behind others
+are apart. Prompts are made of the documents of this project.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from bankbench import table, write_json
 
 from membank_llama.kv.agreement import TOLERANCE, distance
 from membank_llama.kv.cells import top_of
+from membank_llama.kv.llama_prefix import LlamaPrefix
 from membank_llama.kv.piece_store import PieceStore
+from membank_llama.memory.llama_with_memory import SafeLlama
 from membank_llama.server.engine.generation.generation_context import GenerationContext
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -113,42 +116,100 @@ def drop_from_page_cache(store: PieceStore) -> None:
             os.close(descriptor)
 
 
+class EngineFace:
+    """The engine's context, flash attention where llama.cpp thinks it best."""
+
+    def __init__(self, bench: Bench, n_ctx: int, store: PieceStore | None) -> None:
+        self._context = bench.context(n_ctx, store=store)
+        self._engine = self._context.__enter__()
+        self.tokenize = self._engine.tokenize
+        self.keep = self._engine.keep
+
+    def first_token(self, tokens: list[int]) -> tuple[float, int, int]:
+        return first_token(self._engine, tokens)
+
+    def close(self) -> None:
+        self._context.__exit__(None, None, None)
+
+
+class DropInFace:
+    """A `llama_cpp.Llama` as the drop-in and the chat have it, without flash attention."""
+
+    def __init__(self, bench: Bench, n_ctx: int, store: PieceStore | None) -> None:
+        threads = bench.threads
+        self._llm = SafeLlama(str(bench.model), n_ctx=n_ctx, n_threads=threads, n_threads_batch=threads, verbose=False)
+        self._llm.kv = LlamaPrefix(self._llm, store, NAMESPACE)
+        self.keep = self._llm.kv.keep
+
+    def tokenize(self, text: str, *, whole: bool = True) -> list[int]:
+        return self._llm.tokenize(text.encode(), add_bos=whole)
+
+    def first_token(self, tokens: list[int]) -> tuple[float, int, int]:
+        before = self._llm.kv.counts.restored_tokens  # type: ignore[union-attr]
+        since = time.perf_counter()
+        token = next(self._llm.generate(tokens, temp=0.0))
+        spent = time.perf_counter() - since
+        return spent, self._llm.kv.counts.restored_tokens - before, int(token)  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        self._llm.kv.close()  # type: ignore[union-attr]
+        self._llm.close()
+        gc.collect()
+
+
 def resume(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     """First tokens."""
     rows = []
-    for size in map(int, args.sizes.split(",")):
-        n_ctx, store = size + 256, bench.store(f"resume-{size}")
-        with bench.context(n_ctx, store=store) as context:
-            history = bench.tokens(context, size)
-            prompt = history + context.tokenize(QUESTION, whole=False)
-            context.evaluate(history, Event())
-            context.keep()
-        times: dict[str, list[float]] = {"evaluated": [], "page cache": [], "cold file": []}
-        tokens, restored = set(), 0
-        for n in range(max(args.repeats, 3)):
-            if n < args.repeats:
-                with bench.context(n_ctx) as context:
-                    spent, _, token = first_token(context, prompt)
-                times["evaluated"].append(spent)
-                tokens.add(token)
-            for name in ("page cache", "cold file"):
-                if name == "cold file":
-                    drop_from_page_cache(store)
-                with bench.context(n_ctx, store=store) as context:
-                    spent, restored, token = first_token(context, prompt)
-                times[name].append(spent)
-                tokens.add(token)
-        medians = {name: statistics.median(some) for name, some in times.items()}
+    for face in (EngineFace, DropInFace):
+        for size in map(int, args.sizes.split(",")):
+            rows += _resumed(bench, face, size, args.repeats)
+    return rows
+
+
+def _resumed(bench: Bench, face: Any, size: int, repeats: int) -> list[dict[str, Any]]:
+    n_ctx, store = size + 256, bench.store(f"resume-{face.__name__}-{size}")
+    evaluated: dict[str, list[float]] = {"history alone": [], "and a question": []}
+    said: dict[str, set[int]] = {"history alone": set(), "and a question": set()}
+    for repeat in range(repeats):
+        made = face(bench, n_ctx, store if repeat == 0 else None)
+        text = bench.text * (1 + 8 * size // len(bench.text))
+        history = made.tokenize(text[: 8 * size])[:size]
+        prompts = {"history alone": history, "and a question": history + made.tokenize(QUESTION, whole=False)}
+        spent = 0.0
+        for name, prompt in prompts.items():
+            # the question behind the history, as what evaluating both at once takes
+            one, _, token = made.first_token(prompt)
+            spent += one
+            evaluated[name].append(spent)
+            said[name].add(token)
+            if repeat == 0 and name == "history alone":
+                made.keep()
+        made.close()
+    rows = []
+    for name, prompt in prompts.items():
+        times: dict[str, list[float]] = {"page cache": [], "cold file": []}
+        for place in ("page cache", "cold file") * 3:
+            if place == "cold file":
+                drop_from_page_cache(store)
+            made = face(bench, n_ctx, store)
+            spent, restored, token = made.first_token(prompt)
+            times[place].append(spent)
+            said[name].add(token)
+            made.close()
+        anew = statistics.median(evaluated[name])
+        warm, cold = (statistics.median(times[place]) for place in ("page cache", "cold file"))
         rows.append(
             {
-                "tokens": size,
+                "face": face.__name__.removesuffix("Face"),
+                "history": size,
+                "prompt": name,
                 "restored": restored,
-                "evaluated s": round(medians["evaluated"], 3),
-                "page cache s": round(medians["page cache"], 4),
-                "cold file s": round(medians["cold file"], 4),
-                "page cache ×": round(medians["evaluated"] / medians["page cache"], 1),
-                "cold file ×": round(medians["evaluated"] / medians["cold file"], 1),
-                "first tokens": len(tokens),
+                "evaluated s": round(anew, 3),
+                "page cache s": round(warm, 4),
+                "cold file s": round(cold, 4),
+                "page cache ×": round(anew / warm, 1),
+                "cold file ×": round(anew / cold, 1),
+                "first tokens": len(said[name]),
                 "MB": round(store.nbytes() / 1e6, 1),
             }
         )

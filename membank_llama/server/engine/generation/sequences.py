@@ -62,7 +62,11 @@ class HeldSequences:
             self._empty(self.current)
             if best is not None:
                 self._cells.share(best.seq, self.current.seq, 0, keep)
-                self.current.tokens = best.tokens[:keep]
+                if self._cells.span(self.current.seq) == (0, keep):
+                    self.current.tokens = best.tokens[:keep]
+                else:
+                    self._cells.drop(self.current.seq)
+                    keep = 0
         self.current.namespace, self.current.used = namespace, self._clock
         kept = self._cut(keep)
         self._make_room(len(tokens))
