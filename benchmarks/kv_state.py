@@ -138,7 +138,7 @@ class DropInFace:
     def __init__(self, bench: Bench, n_ctx: int, store: PieceStore | None) -> None:
         threads = bench.threads
         self._llm = SafeLlama(str(bench.model), n_ctx=n_ctx, n_threads=threads, n_threads_batch=threads, verbose=False)
-        self._llm.kv = LlamaPrefix(self._llm, store, NAMESPACE)
+        self._llm.kv = LlamaPrefix(self._llm, store, lambda: NAMESPACE)
         self.keep = self._llm.kv.keep
 
     def tokenize(self, text: str, *, whole: bool = True) -> list[int]:

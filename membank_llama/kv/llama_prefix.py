@@ -8,7 +8,7 @@ then finds it there.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import llama_cpp
@@ -30,10 +30,10 @@ class LlamaPrefix:
     Args:
         llm: made with a spare sequence (`SafeLlama`), and holding nothing yet.
         store: the bank's pieces.
-        namespace: whose conversation it is.
+        namespace: says whose conversation it is, which may change from call to call.
     """
 
-    def __init__(self, llm: llama_cpp.Llama, store: PieceStore | None, namespace: str) -> None:
+    def __init__(self, llm: llama_cpp.Llama, store: PieceStore | None, namespace: Callable[[], str]) -> None:
         self._llm = weakref.ref(llm)
         self._namespace = namespace
         self._cache = None
@@ -63,19 +63,19 @@ class LlamaPrefix:
             return
         wanted = np.array(tokens, np.int32)
         held = min(common_length(llm.input_ids[: llm.n_tokens].astype(np.int32), wanted), len(wanted) - 1)
-        if not cache.gains(self._namespace, tokens, held):
+        if not cache.gains(self._namespace(), tokens, held):
             return
         if not cache.cells.drop(_SEQ, held) or cache.cells.span(_SEQ) != (0, held):
             cache.cells.drop(_SEQ)
             held = 0
-        account_for(llm, tokens[: cache.restore(self._namespace, tokens, _SEQ, held)])
+        account_for(llm, tokens[: cache.restore(self._namespace(), tokens, _SEQ, held)])
 
     def keep(self) -> None:
         """Have what the context holds written, as far as it is not yet; called behind an answer."""
         llm, cache = self._llm(), self._cache
         if llm is not None and cache is not None and llm.n_tokens > 0:
             tokens = llm.input_ids[: llm.n_tokens].tolist()
-            cache.keep(self._namespace, tokens, _SEQ, cache.cells.top_logits() if has_logits(llm) else None)
+            cache.keep(self._namespace(), tokens, _SEQ, cache.cells.top_logits() if has_logits(llm) else None)
 
     def flush(self) -> None:
         """Return when all that was kept is in its files."""

@@ -127,7 +127,8 @@ class RememberingLlama(SafeLlama):
         self._calls = CallQueue()
         self.memory = ChatMemory(bank, self._vocabulary, options, own_bank=own_bank, settle=self._calls.settle)
         pieces = None if bank.read_only else open_pieces(bank.path, kv)
-        self.kv = LlamaPrefix(self, pieces, self.memory.options.namespace)
+        memory = self.memory
+        self.kv = LlamaPrefix(self, pieces, lambda: memory.options.namespace)
         # whoever forgets close() loses nothing; finalizers run newest first, so the model is still open then
         weakref.finalize(self, _close_at_exit, weakref.ref(self))
 

@@ -19,6 +19,7 @@ from membank_llama.adapters.hashing import MockAdapter
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.gguf.fingerprint import fingerprint
 from membank_llama.kv.context_key import context_key
+from membank_llama.kv.piece_store import PieceStore
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.llama_with_memory import SafeLlama, remember
 from membank_llama.memory.prompt_injection import MemoryOptions
@@ -178,6 +179,18 @@ def test_a_namespace_is_given_its_own_alone(open_llama: Open, plain: llama_cpp.L
         assert reply(llm, said(STORY)) == fresh_reply(plain, said(STORY))
         assert bool(llm.kv.counts.restores) is expected
         llm.close()
+
+
+def test_a_namespace_that_changes_from_call_to_call(open_llama: Open) -> None:
+    llm = open_llama(memory_options=MemoryOptions(namespace="ana", remember=False))
+    reply(llm, said(STORY))
+    llm.memory.options = MemoryOptions(namespace="ben", remember=False)
+    reply(llm, said(STORY + " And then they went to the sea, where the boats were, and looked for shells."))
+    llm.kv.flush()
+    store = PieceStore(llm.memory.bank.path)
+    owners = {store.glance(path).piece.namespace for path in store.files()}
+    assert owners == {"ana", "ben"}
+    llm.close()
 
 
 def test_settings_that_change_the_numbers(open_llama: Open, stories_chatml_gguf: Path) -> None:
