@@ -1,7 +1,7 @@
 """What keeping KV state on disk is worth: first tokens, bytes, what it costs, and whether answers stay the same.
 
     python benchmarks/kv_state.py MODEL.gguf resume [--sizes 2048,8192] [--threads 1]
-    python benchmarks/kv_state.py MODEL.gguf identical [--conversations 200]
+    python benchmarks/kv_state.py MODEL.gguf identical evaluated [--conversations 200]
     python benchmarks/kv_state.py MODEL.gguf bytes
     python benchmarks/kv_state.py MODEL.gguf cost
     python benchmarks/kv_state.py MODEL.gguf turns
@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -151,6 +152,16 @@ class DropInFace:
         spent = time.perf_counter() - since
         return spent, self._llm.kv.counts.restored_tokens - before, int(token)  # type: ignore[union-attr]
 
+    def answer(self, prompt: list[int], count: int) -> tuple[list[int], int]:
+        """The likeliest tokens that follow, and how many of the prompt's were restored."""
+        before = self._llm.kv.counts.restored_tokens  # type: ignore[union-attr]
+        said = list(islice(self._llm.generate(prompt, temp=0.0), count))
+        return said, self._llm.kv.counts.restored_tokens - before  # type: ignore[union-attr]
+
+    def empty(self) -> None:
+        """Hold nothing."""
+        self._llm.reset()
+
     def close(self) -> None:
         self._llm.kv.close()  # type: ignore[union-attr]
         self._llm.close()
@@ -259,6 +270,39 @@ def identical(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
             "tokens as evaluated anew": round(shared / (count * GREEDY), 4),
         }
     ]
+
+
+def evaluated(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Greedy answers behind histories that were evaluated at once, without flash attention."""
+    rows = []
+    for step in (8, 1):
+        store, rng = bench.store(f"evaluated-{step}"), np.random.default_rng(11)
+        live, plain = DropInFace(bench, 1024, store), DropInFace(bench, 1024, None)
+        same = whole = 0
+        for n in range(args.conversations):
+            text = bench.text[int(rng.integers(0, 80_000)) :]
+            size = int(rng.integers(96, 257)) // step * step
+            history = live.tokenize(text[:4000])[:size]
+            prompt = history + live.tokenize(f" Question {n}:{QUESTION}", whole=False)
+            live.first_token(history)
+            live.keep()
+            live.empty()
+            resumed, restored = live.answer(prompt, GREEDY // 2)
+            plain.empty()
+            same += resumed == plain.answer(prompt, GREEDY // 2)[0]
+            whole += restored == size
+            live.empty()
+        live.close()
+        plain.close()
+        count = args.conversations
+        rows.append(
+            {
+                "history": f"of {step} × n tokens" if step > 1 else "of any length",
+                "whole history restored": f"{whole}/{count}",
+                "as evaluated anew": f"{same}/{count}",
+            }
+        )
+    return rows
 
 
 def bytes_on_disk(bench: Bench, _: argparse.Namespace) -> list[dict[str, Any]]:
@@ -396,6 +440,7 @@ def agreement(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
 MEASURES: dict[str, Callable[[Bench, argparse.Namespace], list[dict[str, Any]]]] = {
     "resume": resume,
     "identical": identical,
+    "evaluated": evaluated,
     "bytes": bytes_on_disk,
     "cost": cost,
     "turns": turns,
