@@ -82,10 +82,11 @@ class Bench:
 
     def tokens(self, context: GenerationContext, count: int, start: int = 0) -> list[int]:
         """So many tokens of running text."""
-        text = self.text
-        while len(text) < 8 * (start + count):
+        begin = 4 * start % len(self.text)
+        text = self.text[begin:] + self.text
+        while len(text) < 8 * count:
             text += self.text
-        return context.tokenize(text[: 8 * (start + count)])[start : start + count]
+        return context.tokenize(text[: 8 * count + 64])[:count]
 
 
 def greedy(context: GenerationContext, count: int) -> list[int]:

@@ -51,7 +51,8 @@ class HeldSequences:
         At least one token of the prompt is left to be evaluated.
         """
         common = {one.seq: _common(one.tokens, tokens) for one in self._all if one.namespace == namespace}
-        near = [one for one in self._all if common.get(one.seq, 0) >= min(_SHARED, len(one.tokens) or 1)]
+        most = min(_SHARED, len(tokens) - 1)
+        near = [one for one in self._all if common.get(one.seq, 0) >= max(1, min(most, len(one.tokens)))]
         best = max(near, key=lambda one: common[one.seq], default=None)
         self._clock += 1
         keep = 0 if best is None else min(common[best.seq], len(tokens) - 1)
