@@ -31,15 +31,17 @@ class KVBudget:
 
     def excess(self, used: int, coming: int, directory: Path) -> int:
         """Bytes that have to go, of what is used, for so many to come; whoever it was that filled the disk."""
-        disk = shutil.disk_usage(directory)
-        wanted = max(LEAST_FREE_BYTES, int(LEAST_FREE_SHARE * disk.total))
-        return max(0, min(used, max(used + coming - self.nbytes, wanted + coming - disk.free)))
+        return max(0, min(used, max(used + coming - self.nbytes, coming - _spare(directory))))
 
     def admits(self, nbytes: int, directory: Path) -> bool:
         """Whether so many bytes more can be written at all."""
-        disk = shutil.disk_usage(directory)
-        wanted = max(LEAST_FREE_BYTES, int(LEAST_FREE_SHARE * disk.total))
-        return nbytes <= self.nbytes and disk.free - nbytes >= wanted
+        return nbytes <= min(self.nbytes, _spare(directory))
+
+
+def _spare(directory: Path) -> int:
+    """Bytes of the disk that may be taken; below 0 where it is too full already."""
+    disk = shutil.disk_usage(directory)
+    return disk.free - max(LEAST_FREE_BYTES, int(LEAST_FREE_SHARE * disk.total))
 
 
 def kv_budget(text: str | int | bool | None = None) -> KVBudget:

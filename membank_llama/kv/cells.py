@@ -58,12 +58,7 @@ class ContextCells:
         self.drop(self.spare)
         self.share(seq, self.spare, begin, end)
         try:
-            if self.span(self.spare) != (begin, end):
-                return None
-            size = int(llama_cpp.llama_state_seq_get_size(self._ctx, self.spare))
-            data = np.empty(size, np.uint8)
-            written = int(llama_cpp.llama_state_seq_get_data(self._ctx, _bytes(data), size, self.spare))
-            return data[:written] if written else None
+            return self._state(self.spare) if self.span(self.spare) == (begin, end) else None
         finally:
             self.drop(self.spare)
 
@@ -71,8 +66,7 @@ class ContextCells:
         """Add cells to a sequence, of the positions `whole` those of ``[begin, end)``; whether they are there now."""
         self.drop(self.spare)
         try:
-            read = llama_cpp.llama_state_seq_set_data(self._ctx, _bytes(cells), len(cells), self.spare)
-            if int(read) != len(cells) or self.span(self.spare) != whole:
+            if not self._fill(self.spare, cells) or self.span(self.spare) != whole:
                 return False
             self.share(self.spare, seq, begin, end)
             return self.span(seq)[1] == end
@@ -82,17 +76,22 @@ class ContextCells:
     def take_whole(self, seq: int, end: int) -> Cells | None:
         """A copy of all that a sequence of so many tokens holds, of a model whose state can't be cut; None where it
         holds something else."""
-        size = int(llama_cpp.llama_state_seq_get_size(self._ctx, seq))
-        if self.span(seq)[1] != end or not size:
-            return None
-        data = np.empty(size, np.uint8)
-        written = int(llama_cpp.llama_state_seq_get_data(self._ctx, _bytes(data), size, seq))
-        return data[:written] if written else None
+        return self._state(seq) if self.span(seq)[1] == end else None
 
     def put_whole(self, seq: int, cells: Cells, end: int) -> bool:
         """Have a sequence that holds nothing hold that; whether it does."""
-        read = llama_cpp.llama_state_seq_set_data(self._ctx, _bytes(cells), len(cells), seq)
-        return int(read) == len(cells) and self.span(seq)[1] == end
+        return self._fill(seq, cells) and self.span(seq)[1] == end
+
+    def _state(self, seq: int) -> Cells | None:
+        """All that llama.cpp exports of a sequence."""
+        size = int(llama_cpp.llama_state_seq_get_size(self._ctx, seq))
+        data = np.empty(size, np.uint8)
+        written = int(llama_cpp.llama_state_seq_get_data(self._ctx, _bytes(data), size, seq)) if size else 0
+        return data[:written] if written else None
+
+    def _fill(self, seq: int, cells: Cells) -> bool:
+        """Have llama.cpp read back what it exported; whether it took all of it."""
+        return int(llama_cpp.llama_state_seq_set_data(self._ctx, _bytes(cells), len(cells), seq)) == len(cells)
 
     def top_logits(self) -> TopLogits:
         """The greatest logits of the token evaluated last."""

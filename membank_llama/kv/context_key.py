@@ -17,11 +17,9 @@ import llama_cpp
 from membank_llama.gguf.fingerprint import fingerprint
 from membank_llama.gguf.split_files import parts_of
 
-KV_TYPES = ("f16", "q8_0")
-"""What the numbers of a KV cache may be; the first is the default."""
+from .kv_types import KV_TYPES
 
-GGML_TYPES = {"f16": int(llama_cpp.GGML_TYPE_F16), "q8_0": int(llama_cpp.GGML_TYPE_Q8_0)}
-NUMBER_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+GGML_TYPES = {name: int(getattr(llama_cpp, f"GGML_TYPE_{name.upper()}")) for name in KV_TYPES}
 
 _OF_CONTEXT = (
     "type_k", "type_v", "flash_attn_type", "rope_scaling_type", "rope_freq_base", "rope_freq_scale", "yarn_ext_factor",

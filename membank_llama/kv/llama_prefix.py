@@ -49,9 +49,8 @@ class LlamaPrefix:
             host = this()
             return b"" if host is None else host.detokenize(list(tokens), special=True)
 
-        scaling = llm.metadata.get(f"{llm.metadata.get('general.architecture')}.rope.scaling.type", "")
         layers = int(llm.model_params.n_gpu_layers)
-        context = OpenContext(llm.ctx, llm.model, params, Path(llm.model_path), spare, layers, str(scaling), spell)
+        context = OpenContext(llm.ctx, llm.model, params, Path(llm.model_path), spare, layers, spell)
         self._cache = open_prefix_cache(store, context)
         if self._cache is not None:
             self.counts = self._cache.counts
@@ -63,12 +62,13 @@ class LlamaPrefix:
             return
         wanted = np.array(tokens, np.int32)
         held = min(common_length(llm.input_ids[: llm.n_tokens].astype(np.int32), wanted), len(wanted) - 1)
-        if not cache.gains(self._namespace(), tokens, held):
+        parts = cache.found(self._namespace(), tokens, held)
+        if not parts:
             return
         if not cache.cells.drop(_SEQ, held) or cache.cells.span(_SEQ) != (0, held):
             cache.cells.drop(_SEQ)
             held = 0
-        account_for(llm, tokens[: cache.restore(self._namespace(), tokens, _SEQ, held)])
+        account_for(llm, tokens[: cache.put_back(parts, tokens, _SEQ, held)])
 
     def keep(self) -> None:
         """Have what the context holds written, as far as it is not yet; called behind an answer."""

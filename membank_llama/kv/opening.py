@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ from typing import Any
 
 import llama_cpp
 
+from membank_llama.adapters.llama_cpp.loaded_model import is_recurrent, meta_of
 from membank_llama.core.errors import BankStorageError, ModelFileError
 
 from .cells import ContextCells
 from .context_key import context_key
+from .kv_cache import KVCache, KVParts
 from .piece_store import PieceStore
-from .prefix_cache import PieceWriter, PrefixCache
+from .prefix_cache import PrefixCache
 from .self_test import tested
 from .whole_state import WholeStateCache
 
@@ -32,7 +33,6 @@ class OpenContext:
         params: the `llama_context_params` that it was made with; `n_seq_max` is above `spare`, `kv_unified` is set.
         path: the model's GGUF.
         spare: a sequence that nobody else uses.
-        rope_scaling: the file's own kind of it.
         spell: the bytes of tokens, control tokens and all.
     """
 
@@ -42,40 +42,34 @@ class OpenContext:
     path: Path
     spare: int
     n_gpu_layers: int
-    rope_scaling: str
     spell: Callable[[Sequence[int]], bytes]
 
 
-def open_prefix_cache(
-    store: PieceStore | None, context: OpenContext, writer: PieceWriter | None = None
-) -> PrefixCache | None:
+def open_prefix_cache(store: PieceStore | None, context: OpenContext) -> PrefixCache | None:
     """None where there is no store, or nothing of this model's KV state holds; the context must hold nothing yet."""
-    if store is None or not store.budget or _is_recurrent(context.model):
+    if is_recurrent(context.model):
         return None
-    key, n_vocab = _key(context), _n_vocab(context.model)
-    cells = ContextCells(context.ctx, context.spare, n_vocab)
-    if not key or not tested(key, cells, n_vocab).holds:
-        return None
+    parts = _parts(store, context, whole=False)
     window = int(llama_cpp.llama_model_n_swa(context.model))
-    return PrefixCache(store, key, context.path.stem, cells, context.spell, window, writer)
+    return None if parts is None else PrefixCache(parts, window)
 
 
-def open_kv_cache(store: PieceStore | None, context: OpenContext) -> PrefixCache | WholeStateCache | None:
+def open_kv_cache(store: PieceStore | None, context: OpenContext) -> KVCache | None:
     """The same; of a recurrent or hybrid model, whose state can't be cut, what keeps it whole."""
-    if store is None or not store.budget or not _is_recurrent(context.model):
+    if not is_recurrent(context.model):
         return open_prefix_cache(store, context)
+    parts = _parts(store, context, whole=True)
+    return None if parts is None else WholeStateCache(parts)
+
+
+def _parts(store: PieceStore | None, context: OpenContext, *, whole: bool) -> KVParts | None:
+    if store is None or not store.budget:
+        return None
     key, n_vocab = _key(context), _n_vocab(context.model)
     cells = ContextCells(context.ctx, context.spare, n_vocab)
-    if not key or not tested(key, cells, n_vocab, whole=True).holds:
+    if not key or not tested(key, cells, n_vocab, whole=whole).holds:
         return None
-    return WholeStateCache(store, key, context.path.stem, cells, context.spell)
-
-
-def _is_recurrent(model: Any) -> bool:
-    """Whether what a model holds is no cells by position, in some of its layers at least."""
-    c = llama_cpp
-    is_hybrid = getattr(c, "llama_model_is_hybrid", c.llama_model_is_recurrent)
-    return bool(c.llama_model_is_recurrent(model) or is_hybrid(model))
+    return KVParts(store, key, context.path.stem, cells, context.spell)
 
 
 def _n_vocab(model: Any) -> int:
@@ -92,7 +86,7 @@ def _key(context: OpenContext) -> str:
             context.params,
             n_ctx=int(llama_cpp.llama_n_ctx(context.ctx)),
             n_gpu_layers=context.n_gpu_layers,
-            rope_scaling=context.rope_scaling,
+            rope_scaling=_scaling(context.model, "type"),
             trained=_trained(context.model),
         )
     except (ModelFileError, BankStorageError, OSError) as exc:
@@ -102,13 +96,12 @@ def _key(context: OpenContext) -> str:
 
 def _trained(model: Any) -> int:
     """Tokens up to which the factors of RoPE are the short ones, in a file that brings two sets of them."""
-    original = _meta(model, f"{_meta(model, 'general.architecture')}.rope.scaling.original_context_length")
+    original = _scaling(model, "original_context_length")
     if original.isascii() and original.isdigit():
         return int(original)
     return int(llama_cpp.llama_model_n_ctx_train(model))
 
 
-def _meta(model: Any, key: str) -> str:
-    buffer = ctypes.create_string_buffer(256)
-    count = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode("utf-8", "replace") if count >= 0 else ""
+def _scaling(model: Any, name: str) -> str:
+    """What the file says of how RoPE is scaled; empty where it says nothing."""
+    return meta_of(model, f"{meta_of(model, 'general.architecture')}.rope.scaling.{name}") or ""

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from membank_llama.core.errors import BankCorruptError
+from membank_llama.core.plain_files import open_unfollowed
 
 Tokens = npt.NDArray[np.int32]
 Cells = npt.NDArray[np.uint8]
@@ -209,9 +210,8 @@ def _signature(head: bytes, secret: bytes) -> bytes:
 
 def _mapped(path: Path) -> Cells:
     """A whole file, mapped for reading; it may be deleted meanwhile."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = open_unfollowed(path)
         try:
             mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         finally:

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import logging
 import os
-import re
 import secrets
 import threading
 import time
@@ -21,21 +20,20 @@ from pathlib import Path
 
 from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import BankCorruptError, BankStorageError
+from membank_llama.core.plain_files import open_unfollowed
 
+from . import DIRECTORY, EPOCH
 from .budget import KVBudget, kv_budget
 from .counts import KVCounts
 from .cover import CoverPart, common_length, covering
 from .machine_key import machine_key
 from .overlap import ForgottenTexts
 from .piece import Cells, Piece, StoredPiece, Tokens, digest_of, encode, read_piece
-from .shelf import Shelf, draft_files, piece_files
+from .shelf import Shelf, draft_files, nbytes_in, piece_directories, piece_files
 
 logger = logging.getLogger("membank_llama")
 
-DIRECTORY = "kv"
-EPOCH = "epoch"
 _EPOCH_BYTES = 64
-_OWNER = re.compile(r"\A[0-9a-f]{24}\Z")
 
 
 class PieceStore:
@@ -78,13 +76,9 @@ class PieceStore:
             fitting = [one for one in first if common_length(one.piece.tokens, tokens) == one.piece.end]
         return max(fitting, key=lambda one: one.piece.end, default=None)
 
-    def renew(self, stored: StoredPiece) -> None:
-        """Note that a piece was of use."""
-        _renew([stored.path])
-
-    def used(self, parts: Sequence[CoverPart]) -> None:
-        """Note that pieces were of use."""
-        _renew([part.stored.path for part in parts])
+    def used(self, pieces: Sequence[StoredPiece]) -> None:
+        """Note that pieces were of use, in the order of their chain."""
+        _renew([stored.path for stored in pieces])
 
     def _directory(self, namespace: str, key: str) -> Path:
         name = hmac.new(self._secret, f"{namespace}\0{key}".encode("utf-8", "surrogatepass"), hashlib.sha256)
@@ -170,9 +164,8 @@ class PieceStore:
 
     def epoch(self) -> str:
         """Changes whenever something is forgotten, by whatever process."""
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            with os.fdopen(os.open(self.root / EPOCH, flags), "rb") as file:
+            with os.fdopen(open_unfollowed(self.root / EPOCH), "rb") as file:
                 return file.read(_EPOCH_BYTES).hex()
         except OSError:
             return ""
@@ -217,12 +210,7 @@ class PieceStore:
 
     def directories(self) -> list[Path]:
         """The directories of namespaces and keys; what else lies there is nothing of ours."""
-        if self.root.is_symlink():
-            return []
-        try:
-            return sorted(p for p in self.root.iterdir() if _OWNER.match(p.name) and p.is_dir() and not p.is_symlink())
-        except OSError:
-            return []
+        return piece_directories(self.root)
 
     def files(self) -> list[Path]:
         """All files of pieces."""
@@ -230,11 +218,7 @@ class PieceStore:
 
     def nbytes(self) -> int:
         """Bytes of all files."""
-        total = 0
-        for path in self.files():
-            with suppress(OSError):
-                total += path.lstat().st_size
-        return total
+        return nbytes_in(self.root)
 
     def glance(self, path: Path) -> StoredPiece:
         """A file without its cells.
@@ -313,12 +297,7 @@ def forget_pieces(bank: Path, texts: Mapping[str, Sequence[str]]) -> None:
 
 def pieces_nbytes(bank: Path) -> int:
     """Bytes that the pieces of a bank take on disk."""
-    total, root = 0, bank / DIRECTORY
-    for path in () if root.is_symlink() else root.glob("*/*.kv"):
-        # another process may delete it at this moment
-        with suppress(OSError):
-            total += path.lstat().st_size
-    return total
+    return nbytes_in(bank / DIRECTORY)
 
 
 def _holding(pieces: Sequence[StoredPiece], sought: Mapping[str, ForgottenTexts]) -> Iterator[StoredPiece]:

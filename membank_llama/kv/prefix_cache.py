@@ -8,108 +8,40 @@ llama.cpp evaluates the rest.
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 
 import numpy as np
 
-from membank_llama.core.errors import BankCorruptError
-
 from .agreement import agree
-from .cells import ContextCells
 from .cover import CoverPart
+from .kv_cache import LEAST, KVCache, KVParts
 from .overlap import REACH, letters
-from .piece import Piece, StoredPiece, Tokens, TopLogits, digest_of
-from .piece_store import PieceStore
+from .piece import Piece, Tokens, TopLogits, digest_of
 
 logger = logging.getLogger("membank_llama")
 
-LEAST = 16
-"""Tokens below which neither restoring nor keeping is worth it."""
 LONGEST_PIECE = 1024
-MOST_WAITING = 512 << 20
-"""Bytes of cells on their way to the disk; above it a turn is not kept."""
 
 
-class PieceWriter:
-    """The thread that puts pieces into files."""
-
-    def __init__(self, store: PieceStore) -> None:
-        self._store = store
-        self._threads = ThreadPoolExecutor(1, "membank-kv")
-        self._waiting: set[Future[bool]] = set()
-        self._lock = threading.Lock()
-        self._nbytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so much waits that nothing more should."""
-        return self._nbytes > MOST_WAITING
-
-    def submit(self, piece: StoredPiece, epoch: str) -> None:
-        """Have an announced piece written."""
-        try:
-            future = self._threads.submit(self._store.write, piece, epoch)
-        except RuntimeError:
-            # at the end of the program no thread takes anything on
-            self._store.write(piece, epoch)
-            return
-        with self._lock:
-            self._nbytes += piece.nbytes
-            self._waiting.add(future)
-        future.add_done_callback(lambda done: self._done(done, piece.nbytes))
-
-    def _done(self, future: Future[bool], nbytes: int) -> None:
-        with self._lock:
-            self._nbytes -= nbytes
-            self._waiting.discard(future)
-
-    def flush(self) -> None:
-        """Return when all that was submitted is in its files."""
-        with self._lock:
-            waiting = set(self._waiting)
-        wait(waiting)
-
-    def close(self) -> None:
-        """Write what waits and end the thread."""
-        self._threads.shutdown(wait=True)
-
-
-class PrefixCache:
+class PrefixCache(KVCache):
     """Restores and keeps the beginnings of what one context evaluates.
 
     Args:
-        store: the bank's pieces.
-        key: of the context, by `context_key`.
-        model: its name, for people.
-        cells: the context's.
-        spell: the bytes of tokens, control tokens and all.
         window: tokens of a sliding window, 0 for none: no piece is longer, so that every layer's cells are in it.
     """
 
-    def __init__(
-        self,
-        store: PieceStore,
-        key: str,
-        model: str,
-        cells: ContextCells,
-        spell: Callable[[Sequence[int]], bytes],
-        window: int = 0,
-        writer: PieceWriter | None = None,
-    ) -> None:
-        self.store = store
-        self.counts = store.counts
-        self.writer = writer or PieceWriter(store)
-        self.cells = cells
-        self._key, self._model, self._spell = key, model, spell
+    def __init__(self, parts: KVParts, window: int = 0) -> None:
+        super().__init__(parts)
         self._window = window
         self._longest = min(LONGEST_PIECE, window) if window > 0 else LONGEST_PIECE
 
-    def gains(self, namespace: str, tokens: Sequence[int], held: int) -> bool:
-        """Whether `restore` would have something for a sequence that holds so many of these tokens."""
-        parts = self.store.cover(namespace, self._key, np.array(tokens[:-1], np.int32))
-        return bool(parts) and parts[-1].end - held >= LEAST
+    def found(self, namespace: str, tokens: Sequence[int], held: int) -> list[CoverPart]:
+        """The pieces for a sequence that holds so many of a prompt's tokens; none where they would gain it little."""
+        wanted = np.array(tokens[:-1], np.int32)
+        if len(wanted) - held < LEAST:
+            return []
+        parts = self.store.cover(namespace, self._key, wanted)
+        return parts if parts and parts[-1].end - held >= LEAST else []
 
     def restore(self, namespace: str, tokens: Sequence[int], seq: int, held: int) -> int:
         """Have a sequence hold more of a prompt; how many tokens it holds now, less than all of the prompt; fewer than
@@ -118,12 +50,10 @@ class PrefixCache:
         Args:
             held: tokens of the prompt that the sequence holds already, and nothing behind them.
         """
-        wanted = np.array(tokens[:-1], np.int32)
-        if len(wanted) - held < LEAST:
-            return held
-        parts = self.store.cover(namespace, self._key, wanted)
-        if not parts or parts[-1].end - held < LEAST:
-            return held
+        return self.put_back(self.found(namespace, tokens, held), tokens, seq, held)
+
+    def put_back(self, parts: Sequence[CoverPart], tokens: Sequence[int], seq: int, held: int) -> int:
+        """The same with the pieces that were `found`."""
         at = self._put(parts, seq, held)
         used = [part for part in parts if held < part.end <= at]
         if not used:
@@ -138,9 +68,8 @@ class PrefixCache:
                 for part in used:
                     self.store.drop(part.stored)
             return base
-        self.store.used([part for part in parts if part.end <= at])
-        self.counts.restores += 1
-        self.counts.restored_tokens += at - held
+        self.store.used([part.stored for part in parts if part.end <= at])
+        self.count_restored(at - held)
         return at
 
     def _put(self, parts: Sequence[CoverPart], seq: int, held: int) -> int:
@@ -149,12 +78,8 @@ class PrefixCache:
             if part.end <= at:
                 continue
             piece = part.stored.piece
-            try:
-                cells = part.stored.cells()
-            except BankCorruptError as exc:
-                logger.warning("%s", exc)
-                self.counts.rejected += 1
-                self.store.drop(part.stored)
+            cells = self.cells_of(part.stored)
+            if cells is None:
                 return at
             # a piece goes in from its first token on: a gap in its place would be filled by what is evaluated next, and
             # with flash attention the order of the cells changes the numbers
@@ -207,16 +132,10 @@ class PrefixCache:
             cells = self.cells.take(seq, at, end)
             if cells is None:
                 break
-            self.writer.submit(self.store.announce(piece, cells), epoch)
+            self.submit(piece, cells, epoch, new=end - at)
             ancestors.append(piece.id)
             kept, at = kept + end - at, end
-            self.counts.kept_pieces += 1
-        self.counts.kept_tokens += kept
         return kept
-
-    def close(self) -> None:
-        """Have what was kept written; the context may be freed then."""
-        self.writer.close()
 
     def _piece(
         self, namespace: str, held: Tokens, at: int, end: int, ancestors: Sequence[str], top: TopLogits | None

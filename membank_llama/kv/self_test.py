@@ -61,7 +61,7 @@ def tested(
 
 
 def _try(cells: ContextCells, n_vocab: int) -> SelfTest:
-    tokens = [(7 + 13 * n) % n_vocab for n in range(_LENGTH)]
+    tokens = _some_tokens(n_vocab)
     last = _LENGTH - 1
     try:
         if not cells.evaluate(0, tokens, 0):
@@ -97,7 +97,7 @@ def _try(cells: ContextCells, n_vocab: int) -> SelfTest:
 
 def _try_whole(cells: ContextCells, n_vocab: int) -> SelfTest:
     """The same of a state that can't be cut: taken out whole, put back, and gone on with."""
-    tokens = [(7 + 13 * n) % n_vocab for n in range(_LENGTH)]
+    tokens = _some_tokens(n_vocab)
     last = _LENGTH - 1
     found = []
     try:
@@ -127,6 +127,10 @@ def _verdict(found: object) -> SelfTest | None:
     if isinstance(holds, bool) and isinstance(drift, float) and isinstance(reason, str):
         return SelfTest(holds, drift, reason)
     return None
+
+
+def _some_tokens(n_vocab: int) -> list[int]:
+    return [(7 + 13 * n) % n_vocab for n in range(_LENGTH)]
 
 
 def _no(reason: str) -> SelfTest:

@@ -13,6 +13,7 @@ from membank_llama.core.errors import BankCorruptError
 from .cover import ByPrefix
 from .piece import StoredPiece
 
+_OWNER = re.compile(r"\A[0-9a-f]{24}\Z")
 _FILE = re.compile(r"\A\d{8}-\d{8}-[0-9a-f]{32}\.kv\Z")
 _DRAFT = re.compile(r"\A\.\d{8}-\d{8}-[0-9a-f]{32}\.kv-\w{1,32}\Z")
 
@@ -77,6 +78,26 @@ class Shelf:
             piece = stored.piece
             by_prefix.setdefault(piece.start, {}).setdefault(piece.prefix, []).append(stored)
         self.by_prefix = by_prefix
+
+
+def piece_directories(root: Path) -> list[Path]:
+    """The directories of namespaces and keys; what else lies there is nothing of ours."""
+    if root.is_symlink():
+        return []
+    try:
+        return sorted(p for p in root.iterdir() if _OWNER.match(p.name) and p.is_dir() and not p.is_symlink())
+    except OSError:
+        return []
+
+
+def nbytes_in(root: Path) -> int:
+    """Bytes of all pieces."""
+    total = 0
+    for path in (path for directory in piece_directories(root) for path in piece_files(directory)):
+        # another process may delete it at this moment
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return total
 
 
 def piece_files(directory: Path) -> list[Path]:

@@ -7,63 +7,35 @@ time: a large state is kept only once it has grown by a part.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from membank_llama.core.errors import BankCorruptError
-
-from .cells import ContextCells
+from .kv_cache import LEAST, KVCache
 from .piece import Piece, TopLogits, digest_of
-from .piece_store import PieceStore
-from .prefix_cache import LEAST, PieceWriter
-
-logger = logging.getLogger("membank_llama")
 
 LARGE = 32 << 20
 """Bytes from which a state is kept only where it has grown by one part in `GROWTH`."""
 GROWTH = 8
 
 
-class WholeStateCache:
-    """Restores and keeps what the sequences of one context hold, each as a whole; see `PrefixCache`, whose place it
-    takes."""
-
-    def __init__(
-        self,
-        store: PieceStore,
-        key: str,
-        model: str,
-        cells: ContextCells,
-        spell: Callable[[Sequence[int]], bytes],
-        writer: PieceWriter | None = None,
-    ) -> None:
-        self.store = store
-        self.counts = store.counts
-        self.writer = writer or PieceWriter(store)
-        self.cells = cells
-        self._key, self._model, self._spell = key, model, spell
+class WholeStateCache(KVCache):
+    """Restores and keeps what the sequences of one context hold, each as a whole."""
 
     def restore(self, namespace: str, tokens: Sequence[int], seq: int, held: int) -> int:
         """Have a sequence hold more of a prompt; how many tokens it holds now, none where that went wrong."""
         stored = self.store.longest_whole(namespace, self._key, np.array(tokens[:-1], np.int32))
         if stored is None or stored.piece.end - held < LEAST:
             return held
-        try:
-            state = stored.cells()
-        except BankCorruptError as exc:
-            logger.warning("%s", exc)
-            self.counts.rejected += 1
-            self.store.drop(stored)
+        state = self.cells_of(stored)
+        if state is None:
             return held
         self.cells.drop(seq)
         if not self.cells.put_whole(seq, state, stored.piece.end):
             self.cells.drop(seq)
             return 0
-        self.store.renew(stored)
-        self.counts.restores += 1
-        self.counts.restored_tokens += stored.piece.end - held
+        self.store.used([stored])
+        self.count_restored(stored.piece.end - held)
         return stored.piece.end
 
     def keep(self, namespace: str, tokens: Sequence[int], seq: int, top: TopLogits | None = None) -> int:
@@ -90,11 +62,5 @@ class WholeStateCache:
             text=self._spell(held.tolist()),
             top=top or TopLogits(),
         )
-        self.writer.submit(self.store.announce(piece, state), epoch)
-        self.counts.kept_pieces += 1
-        self.counts.kept_tokens += len(held) - known
+        self.submit(piece, state, epoch, new=len(held) - known)
         return len(held) - known
-
-    def close(self) -> None:
-        """Have what was kept written; the context may be freed then."""
-        self.writer.close()

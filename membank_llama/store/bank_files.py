@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankStorageError, InvalidInputError
+from membank_llama.core.plain_files import open_unfollowed
+from membank_llama.kv import DIRECTORY as KV
+from membank_llama.kv import EPOCH as KV_EPOCH
 
 DATABASE = "bank.sqlite"
-INDEX, KV = "index", "kv"
+INDEX = "index"
 FIRST_ACTIVATIONS, FIRST_TOKENS = "activations-1.bin", "tokens-1.bin"
 NOTE = "bank.note"
 WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
-KV_EPOCH = "epoch"
 LAST_RECALL, HISTORY = "last-recall.json", "chat-history"
 CHATS = "chats"
 HEADER_BYTES = 4096
@@ -245,10 +247,8 @@ def open_plain(path: Path, flags: int, mode: int = 0o600) -> int:
         BankFormatError: a link or something else is in its place.
         OSError: as `os.open`.
     """
-    # a pipe would keep whoever opens it waiting
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), mode)
+        descriptor = open_unfollowed(path, flags, mode)
     except OSError as exc:
         if exc.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
             raise _no_file(path) from exc

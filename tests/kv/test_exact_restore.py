@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.own_contexts import KEY, Opened, pieces_of, story
 
-from membank_llama.kv import prefix_cache
+from membank_llama.kv import piece_writer
 from membank_llama.kv.opening import open_prefix_cache
 from membank_llama.kv.piece_store import PieceStore
 
@@ -273,7 +273,7 @@ def test_too_much_on_its_way_to_the_disk_is_not_kept(
 ) -> None:
     one, whole = opened(stories_chatml_gguf, store), story(200)
     one.read(whole)
-    monkeypatch.setattr(prefix_cache, "MOST_WAITING", -1)
+    monkeypatch.setattr(piece_writer, "MOST_WAITING", -1)
     assert one.keep(whole) == 0
     monkeypatch.undo()
     assert one.keep(whole) == 200

@@ -97,7 +97,7 @@ def test_of_a_chain_the_leaves_go_first(tmp_path: Path) -> None:
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     store = pieces_of(tmp_path)
     first, second = chain(store, 3), chain(store, 3, seed=1000)
-    store.used(store.cover("default", "key", np.arange(60, dtype=np.int32)))
+    store.used([part.stored for part in store.cover("default", "key", np.arange(60, dtype=np.int32))])
     small = pieces_of(tmp_path, budget=KVBudget((SIZE + 2000) * 4))
     small.evict()
     kept = {path.name for path in small.files()}

@@ -332,15 +332,18 @@ def test_small_batches(plain: llama_cpp.Llama, tmp_path: Path, stories_chatml_gg
 # -- what a person does in between
 
 
-def test_the_same_prompt_again(open_llama: Open, plain: llama_cpp.Llama) -> None:
+@pytest.mark.parametrize("resets", [False, True])
+def test_the_same_prompt_again(open_llama: Open, plain: llama_cpp.Llama, resets: bool) -> None:
     llm = open_llama()
     evaluated = Evaluated(llm)
     expected = fresh_reply(plain, said(STORY))
     for attempt in range(3):
         assert reply(llm, said(STORY)) == expected
         assert (evaluated.take() < 20) is (attempt > 0)
-    # none of it came from the disk: it was there
-    assert llm.kv.counts.restores == 0
+        if resets:
+            llm.reset()
+    # where nobody resets it, none of it comes from the disk: it was there
+    assert llm.kv.counts.restores == (2 if resets else 0)
 
 
 def test_other_answers_to_the_same_prompt(open_llama: Open, stories_chatml_gguf: Path) -> None:
@@ -353,17 +356,6 @@ def test_other_answers_to_the_same_prompt(open_llama: Open, stories_chatml_gguf:
         llm.reset()
     assert llm.kv.counts.restores == 3
     other.close()
-
-
-def test_reset_in_between(open_llama: Open, plain: llama_cpp.Llama) -> None:
-    llm = open_llama()
-    evaluated = Evaluated(llm)
-    expected = fresh_reply(plain, said(STORY))
-    for attempt in range(3):
-        assert reply(llm, said(STORY)) == expected
-        assert (evaluated.take() < 20) is (attempt > 0)
-        llm.reset()
-    assert llm.kv.counts.restores == 2
 
 
 def test_states_that_are_saved_and_loaded_in_between(open_llama: Open, plain: llama_cpp.Llama) -> None:

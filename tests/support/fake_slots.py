@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
+from .stand_ins import whole_body
+
 PROPS = {"default_generation_settings": {"n_ctx": 4096}, "build_info": "b1-x", "model_path": "/m.gguf"}
 BYTES_A_TOKEN = 1000
 WINDOW = 100
@@ -54,11 +56,7 @@ class FakeSlots:
         return
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
+        body = await whole_body(receive)
         status, said = await self._answer(scope, json.loads(body or b"{}"))
         data = json.dumps(said).encode()
         await send(

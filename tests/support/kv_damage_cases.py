@@ -17,6 +17,7 @@ from pathlib import Path
 
 import llama_cpp
 
+from membank_llama.kv.kv_cache import KVParts
 from membank_llama.kv.piece import encode
 from membank_llama.kv.prefix_cache import PrefixCache
 from support.damage import everything
@@ -237,7 +238,7 @@ def main() -> None:
             store = pieces_of(folder / "bank")
             if context.cache is not None:
                 context.cache.close()
-            context.cache = PrefixCache(store, key, "model", context.cells, context.spell)
+            context.cache = PrefixCache(KVParts(store, key, "model", context.cells, context.spell))
             restored = context.read(bank.whole)
             right = context.greedy(TOKENS, len(bank.whole)) == bank.answer
             if number % 5 == 0 or "no " in kind:

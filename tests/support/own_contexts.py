@@ -63,7 +63,7 @@ class OwnContext:
         self._batch = TokenBatch(n_batch)
         self._stack.callback(self._batch.free)
         self.cells = ContextCells(self.ctx, 1, self.n_vocab)
-        self.known = OpenContext(self.ctx, self.model.handle, params, path, 1, 0, "", self.spell)
+        self.known = OpenContext(self.ctx, self.model.handle, params, path, 1, 0, self.spell)
         self.cache: PrefixCache | None = None
         if store is not None:
             self.use(store)

@@ -10,6 +10,16 @@ CALL = {"name": "read_file", "arguments": {"path": "notes.txt"}}
 """What it calls where a test wants a call of a tool."""
 
 
+async def whole_body(receive: Any) -> bytes:
+    """All that a client sends."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
 class StandIn:
     """Says `said`, one after the other, then "Noted."; None is a call of a tool."""
 
@@ -22,11 +32,7 @@ class StandIn:
         return
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
+        body = await whole_body(receive)
         path = scope["path"]
         if scope["method"] == "GET" and path == "/v1/models":
             listed = {"object": "list", "data": [{"id": "stand-in", "object": "model"}]}

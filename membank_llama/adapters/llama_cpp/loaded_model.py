@@ -62,6 +62,20 @@ def load_native(path: str | Path, *, vocab_only: bool = False, n_gpu_layers: int
     return llama_cpp.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), params)
 
 
+def meta_of(handle: Any, key: str) -> str | None:
+    """A value of a loaded model's metadata as text, or None."""
+    buffer = ctypes.create_string_buffer(1024)
+    size = llama_cpp.llama_model_meta_val_str(handle, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if size >= 0 else None
+
+
+def is_recurrent(handle: Any) -> bool:
+    """Whether what a loaded model holds of a text is no cells by position, in some of its layers at least."""
+    c = llama_cpp
+    is_hybrid = getattr(c, "llama_model_is_hybrid", c.llama_model_is_recurrent)
+    return bool(c.llama_model_is_recurrent(handle) or is_hybrid(handle))
+
+
 def default_threads() -> int:
     """Half the processors: llama.cpp gains nothing from the other half of each core."""
     return max(1, (os.cpu_count() or 2) // 2)
@@ -107,8 +121,7 @@ class LoadedModel:
         self.n_embd = int(c.llama_model_n_embd(handle))
         # newer than the oldest llama-cpp-python we take
         self.n_embd_out = int(getattr(c, "llama_model_n_embd_out", c.llama_model_n_embd)(handle))
-        is_hybrid = getattr(c, "llama_model_is_hybrid", c.llama_model_is_recurrent)
-        self.is_recurrent = bool(c.llama_model_is_recurrent(handle) or is_hybrid(handle))
+        self.is_recurrent = is_recurrent(handle)
         self.n_ctx_train = int(c.llama_model_n_ctx_train(handle))
         self.architecture = self.meta("general.architecture") or "unknown"
         self.pooling = int(self.meta(f"{self.architecture}.pooling_type") or POOLING_NONE)
@@ -134,9 +147,7 @@ class LoadedModel:
 
     def meta(self, key: str) -> str | None:
         """A value of the file's metadata as text, or None."""
-        buffer = ctypes.create_string_buffer(1024)
-        size = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace") if size >= 0 else None
+        return meta_of(self.handle, key)
 
     def tokenize(self, text: str, *, specials: bool, add: bool) -> list[int]:
         """Token ids; `add` puts BOS and the like around, `specials` reads control tokens in the text as such."""

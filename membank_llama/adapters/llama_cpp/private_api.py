@@ -55,9 +55,9 @@ def ggml_base() -> Any:
 
 
 def is_exact_match(llm: llama_cpp.Llama, tokens: Sequence[int]) -> bool:
-    """Whether a Llama holds exactly this prompt and can sample at once: `_requires_eval` is false, if there."""
+    """Whether a Llama holds exactly this prompt and can sample at once."""
     held = llm.n_tokens == len(tokens) and llm.input_ids[: llm.n_tokens].tolist() == list(tokens)
-    return held and not getattr(llm, "_requires_eval", False)
+    return held and has_logits(llm)
 
 
 def has_logits(llm: llama_cpp.Llama) -> bool:

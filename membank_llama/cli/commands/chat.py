@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from membank_llama.kv.kv_types import KV_TYPES
+
 from .bank_opening import prepare
 from .chat_model import llama_options, load_chat_model
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
@@ -81,7 +83,7 @@ def chat(
     pooling: PoolingOption = None,
     template: TemplateOption = None,
     kv: KVOption = None,
-    kv_type: KVTypeOption = "f16",
+    kv_type: KVTypeOption = KV_TYPES[0],
     threads: ThreadsOption = None,
     gpu_layers: GpuOption = 0,
 ) -> None:  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.core.errors import ModelError, ModelFileError
+from membank_llama.kv.kv_types import KV_TYPES
 
 DEFAULT_CONTEXT = 4096
 
@@ -41,7 +42,7 @@ def llama_options(
     path: Path, context: int | None, threads: int | None, gpu_layers: int, *, seed: int | None, kv_type: str
 ) -> dict[str, Any]:
     """What a Llama is made with; None: what its model was made for, or as llama.cpp has it."""
-    from membank_llama.kv.context_key import GGML_TYPES, KV_TYPES
+    from membank_llama.kv.context_key import GGML_TYPES
 
     options: dict[str, Any] = {"n_ctx": context or trained_context(path), "n_gpu_layers": gpu_layers}
     options |= {"n_threads": threads, "n_threads_batch": threads, "verbose": False}

@@ -12,6 +12,7 @@ import typer
 from membank_llama.core.errors import BankCorruptError
 
 from .bank_opening import must_exist
+from .maintenance import report_check
 from .options import BankOption, JsonOption, KVOption, bank_path
 
 if TYPE_CHECKING:
@@ -85,15 +86,7 @@ def verify(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = Fa
             except BankCorruptError as exc:
                 problems.append(str(exc))
             progress("checking", checked, len(files))
-    if as_json:
-        terminal.echo_json({"ok": not problems, "checked": checked, "problems": problems}, 2)
-    elif problems:
-        for problem in problems:
-            terminal.wrong(problem)
-    else:
-        terminal.done(f"all is well: {terminal.counted(checked, 'piece')} checked")
-    if problems:
-        raise typer.Exit(1)
+    report_check(checked, problems, "piece", as_json=as_json)
 
 
 def _store(where: Path, kv: str | None = None) -> PieceStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,13 +53,20 @@ def verify(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = Fa
             checked, problems = report.checked, list(report.problems)
     except BankCorruptError as exc:
         problems = [str(exc)]
+    report_check(checked, problems, "activation", as_json=as_json)
+
+
+def report_check(checked: int, problems: Sequence[str], what: str, *, as_json: bool) -> None:
+    """Tell what came of looking at all of `what`; exit with 1 where something is wrong."""
+    from .. import terminal
+
     if as_json:
         terminal.echo_json({"ok": not problems, "checked": checked, "problems": problems}, 2)
     elif problems:
         for problem in problems:
             terminal.wrong(problem)
     else:
-        terminal.done(f"all is well: {terminal.counted(checked, 'activation')} checked")
+        terminal.done(f"all is well: {terminal.counted(checked, what)} checked")
     if problems:
         raise typer.Exit(1)
 

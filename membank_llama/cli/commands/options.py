@@ -12,6 +12,7 @@ import typer
 from membank_llama.core.days import parse_instant
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.provenance import Provenance, provenance_named
+from membank_llama.kv.kv_types import KV_TYPES
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|y)", re.IGNORECASE)
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
@@ -124,8 +125,8 @@ def kv_type_of(name: str) -> str:
     Raises:
         InvalidInputError: there is none of this name.
     """
-    if name not in ("f16", "q8_0"):
-        raise InvalidInputError(f"--kv-type is {name!r}; use f16 or q8_0")
+    if name not in KV_TYPES:
+        raise InvalidInputError(f"--kv-type is {name!r}; use {' or '.join(KV_TYPES)}")
     return name
 
 

@@ -16,6 +16,7 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError, MembankError
 from membank_llama.core.logs import JsonLines, TextLines
+from membank_llama.kv.kv_types import KV_TYPES
 
 from .bank_opening import prepare
 from .options import (
@@ -94,7 +95,7 @@ def serve(
     max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.", min=1)] = 512,
     max_body: Annotated[int, typer.Option(help="Megabytes of a request.", min=1, max=1024)] = 8,
     kv: KVOption = None,
-    kv_type: KVTypeOption = "f16",
+    kv_type: KVTypeOption = KV_TYPES[0],
     log_format: Annotated[str, typer.Option(help="text, or json: an object a line.")] = "text",
     threads: ThreadsOption = None,
     gpu_layers: GpuOption = 0,

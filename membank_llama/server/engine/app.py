@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 
 from membank_llama.core.errors import MembankError
-from membank_llama.kv.context_key import KV_TYPES
+from membank_llama.kv.kv_types import KV_TYPES
 from membank_llama.kv.piece_store import PieceStore
 
 from ..asgi import (

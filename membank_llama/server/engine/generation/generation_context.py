@@ -25,12 +25,12 @@ from membank_llama.adapters.llama_cpp.loaded_model import LoadedModel, default_t
 from membank_llama.core.errors import ModelError
 from membank_llama.core.thoughts import tag_of
 from membank_llama.kv.cells import ContextCells
-from membank_llama.kv.context_key import GGML_TYPES, KV_TYPES, NUMBER_BYTES
+from membank_llama.kv.context_key import GGML_TYPES
+from membank_llama.kv.kv_cache import KVCache
+from membank_llama.kv.kv_types import KV_TYPES, NUMBER_BYTES
 from membank_llama.kv.opening import OpenContext, open_kv_cache
 from membank_llama.kv.piece_store import PieceStore
-from membank_llama.kv.prefix_cache import PrefixCache
 from membank_llama.kv.token_batch import TokenBatch
-from membank_llama.kv.whole_state import WholeStateCache
 
 from ...asgi import AbandonedError
 from .grammars import GrammarConstraint, follower
@@ -89,7 +89,7 @@ class GenerationContext:
         self.ctx: Any = None
         self.namespace = ""
         self._kv_store, self._kv_type = kv_store, kv_type
-        self._kv: PrefixCache | WholeStateCache | None = None
+        self._kv: KVCache | None = None
         self._knows_logits = False
         self._stack = ExitStack()
         self._model = LoadedModel(path, n_gpu_layers=n_gpu_layers)
@@ -145,10 +145,9 @@ class GenerationContext:
         self._sequences = HeldSequences(ContextCells(ctx, count, self.n_vocab), count, self.n_ctx)
         self._kv = self._kv_cache(params, count)
 
-    def _kv_cache(self, params: Any, spare: int) -> PrefixCache | WholeStateCache | None:
-        scaling = self.meta(f"{self._model.architecture}.rope.scaling.type") or ""
+    def _kv_cache(self, params: Any, spare: int) -> KVCache | None:
         context = OpenContext(
-            self.ctx, self._model.handle, params, self._model.path, spare, self._n_gpu_layers, scaling, self.bytes_of
+            self.ctx, self._model.handle, params, self._model.path, spare, self._n_gpu_layers, self.bytes_of
         )
         return open_kv_cache(self._kv_store, context)
 

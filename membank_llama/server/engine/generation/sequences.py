@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from membank_llama.kv.cells import ContextCells
+from membank_llama.kv.cover import common_length
 
 SEQUENCES = 4
 _OWN = 0.5
@@ -50,7 +53,8 @@ class HeldSequences:
 
         At least one token of the prompt is left to be evaluated.
         """
-        common = {one.seq: _common(one.tokens, tokens) for one in self._all if one.namespace == namespace}
+        wanted, own = np.array(tokens, np.int32), [one for one in self._all if one.namespace == namespace]
+        common = {one.seq: common_length(np.array(one.tokens, np.int32), wanted) for one in own}
         most = min(_SHARED, len(tokens) - 1)
         near = [one for one in self._all if common.get(one.seq, 0) >= max(1, min(most, len(one.tokens)))]
         best = max(near, key=lambda one: common[one.seq], default=None)
@@ -114,12 +118,3 @@ class HeldSequences:
         # a model without positions forgets a sequence whole
         self._cells.drop(one.seq)
         one.tokens.clear()
-
-
-def _common(held: Sequence[int], tokens: Sequence[int]) -> int:
-    count = 0
-    for one, other in zip(held, tokens, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count

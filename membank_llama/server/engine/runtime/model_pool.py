@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from membank_llama.adapters.llama_cpp.trial_load import prove
 from membank_llama.gguf.capabilities import ModelFacts
-from membank_llama.kv.context_key import KV_TYPES
+from membank_llama.kv.kv_types import KV_TYPES
 from membank_llama.kv.piece_store import PieceStore
 
 from ...asgi import WireError
