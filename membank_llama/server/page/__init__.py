@@ -1,0 +1,1 @@
+"""The page: a bank for people, in a browser."""
