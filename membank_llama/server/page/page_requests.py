@@ -32,7 +32,7 @@ from membank_llama.memory.namespace_memories import NamespaceMemories
 
 from ..asgi import NAMESPACE, Scope, WireError, header, outward
 from ..face_context import MOUNT, FaceContext
-from ..origins import LOOKING
+from ..origins import LOOKING, is_of_own_page
 from ..proxy.namespace_auth import TIME_ZONE_HEADER
 from .page_templates import render
 
@@ -123,7 +123,8 @@ def page_route(context: FaceContext, path: str, handler: Handler, *methods: str)
         asked = PageRequest(context, request.scope, at, request.query_params, {})
         try:
             if request.method not in LOOKING:
-                check_same_origin(request.scope)
+                if not is_of_own_page(request.scope):
+                    raise WireError(403, "another page asked for this change; nothing was changed")
                 async with context.body_budget.body(request.scope, request.receive) as raw:
                     values = _form_of(raw)
             asked = PageRequest(context, request.scope, at, request.query_params, dict(values), values)
@@ -132,18 +133,6 @@ def page_route(context: FaceContext, path: str, handler: Handler, *methods: str)
             return _refused(asked, exc)
 
     return Route(path, endpoint, methods=list(methods or ("GET",)))
-
-
-def check_same_origin(scope: Scope) -> None:
-    """Let nothing but the page itself change anything: not even other pages of this machine.
-
-    Raises:
-        WireError: 403.
-    """
-    origin, site = header(scope, "origin"), header(scope, "sec-fetch-site")
-    own = origin is None or origin.partition("://")[2].lower() == (header(scope, "host") or "").lower()
-    if not own or site not in (None, "same-origin", "none"):
-        raise WireError(403, "another page asked for this change; nothing was changed")
 
 
 def _refused(asked: PageRequest, exc: WireError | MembankError) -> Response:
