@@ -276,5 +276,3 @@ def _warmed(asked: PageRequest) -> None:
     mine = asked.mine
     with suppress(MembankError):
         mine.bank.recall("memories", 1, namespace=mine.namespace)
-
-

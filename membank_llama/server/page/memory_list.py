@@ -246,4 +246,3 @@ def who_of(memory: Mapping[str, Any]) -> str:
     if memory["provenance"] == "person" and memory["role"].lower() not in PERSON_ROLES:
         return str(memory["role"])[:40]
     return LABELS[memory["provenance"]]
-

@@ -109,7 +109,9 @@ class PageRequest:
             raise InvalidInputError("ids are whole numbers above 0")
         return found
 
-    def show(self, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> Response:
+    def show(
+        self, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+    ) -> Response:
         """HTML of a template, with what all of them know."""
         return render(template, status, headers, at=self.at, namespace=str(self.scope[NAMESPACE]), **values)
 

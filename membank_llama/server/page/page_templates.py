@@ -56,7 +56,9 @@ def nothing_new() -> Response:
 
 def redirected(place: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to a form: go and look there."""
-    return Response(status_code=303, headers={**_SAFE, "cache-control": "no-store", "location": place, **(headers or {})})
+    return Response(
+        status_code=303, headers={**_SAFE, "cache-control": "no-store", "location": place, **(headers or {})}
+    )
 
 
 def asset(name: str, etag: str | None) -> Response:
@@ -100,7 +102,9 @@ def marked(text: str, letters: str) -> Markup:
     if not letters.strip():
         return escape(text)
     parts = re.split(f"({re.escape(letters.strip())})", text, flags=re.IGNORECASE)
-    return Markup("").join(Markup("<mark>{}</mark>").format(one) if n % 2 else escape(one) for n, one in enumerate(parts))
+    return Markup("").join(
+        Markup("<mark>{}</mark>").format(one) if n % 2 else escape(one) for n, one in enumerate(parts)
+    )
 
 
 def bytes_in_words(count: float) -> str:

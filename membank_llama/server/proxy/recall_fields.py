@@ -1,4 +1,4 @@
-"""`recall_fields`: a recall as JSON-able fields: what was asked, how each memory was judged, what went into the prompt."""
+"""`recall_fields`: a recall as JSON-able fields: what was asked, how each was judged, what went into the prompt."""
 
 from __future__ import annotations
 
