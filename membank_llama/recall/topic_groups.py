@@ -16,7 +16,6 @@ from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.stored_vectors import StoredVectors
 
 from .topic_clusters import (
-    WIDEST,
     LeadingAxes,
     axes_for,
     centres_of,
@@ -41,6 +40,8 @@ NEAR = 0.4
 """Cosine with the centre of a topic from which on a memory belongs to it."""
 UNDECIDED = 0.1
 """Between the cosines with two centres: below it level 1 is read."""
+LEADING = 4
+"""How many of the bank's axes are looked at for each one of the namespace that is wanted of them."""
 _AGAIN = 3
 _PIECE = 8192
 
@@ -105,11 +106,12 @@ class _Table:
         self, store: StoredVectors, snapshot: NamespaceSnapshot, lines: MemoryLines, told: Mask, weights: Vector
     ) -> None:
         self._store, self._slots, self._lines = store, snapshot.slots, lines
-        hierarchy = store.hierarchy
-        # along a bank's own axes the first ones hold most
-        self._width = hierarchy.dim if hierarchy.axes is None else min(hierarchy.dim, WIDEST)
         self._counted = np.where(told, weights, QUIET * weights).astype(np.float32)
         self.most = max(1, min(MOST_TOPICS, round(float(told.sum()) ** 0.5), int(told.sum()) // MEMORIES_A_TOPIC))
+        # a bank's own axes begin with those that hold most
+        self._width = store.hierarchy.dim
+        if store.hierarchy.axes is not None:
+            self._width = min(self._width, LEADING * axes_for(self.most))
         fitting = np.flatnonzero(told)
         fitting = fitting[sampled(len(fitting), self._width)]
         rows = self._decoded(lines.first[fitting], 2)
@@ -178,4 +180,5 @@ def _plane(about: Vector) -> Vector:
     """The first two axes, each scaled to reach from -1 to 1 at most."""
     two = np.zeros((len(about), 2), np.float32)
     two[:, : about.shape[1]] = about[:, :2]
-    return two / np.maximum(np.abs(two).max(axis=0), 1e-6)
+    scaled: Vector = two / np.maximum(np.abs(two).max(axis=0), 1e-6)
+    return scaled

@@ -27,6 +27,7 @@ LONGEST_RUN = 4
 """Letters of a run in a script without spaces that may be one word."""
 BACKGROUND = 50
 """Memories that words are thought to be said in elsewhere, as often as people say them, beside those of the bank."""
+FEW_WORDS = 500
 LEAST_RATIO = 1.5
 """How many times as often as elsewhere a word is said in a topic that it names."""
 WEAK = 0.3
@@ -59,8 +60,7 @@ class TopicWords:
         self._read = [len(sample) for sample in samples]
         self._holding = [Counter(stem for held in sample for stem in self._stems_of(held)) for sample in words]
         self._spellings = self._most_written()
-        common = per_thousand(list(self._spellings.values()))
-        self._common = {stem: share / 1000 for stem, share in zip(self._spellings, common, strict=True)}
+        self._common = self._commonness()
 
     def names(self) -> list[tuple[str, tuple[str, ...]]]:
         """Of each topic its name, each a different one, and its words, the most characteristic first."""
@@ -110,6 +110,16 @@ class TopicWords:
                 self._written.setdefault(plain, Counter())[word] += 1
                 found.append(plain)
         return found
+
+    def _commonness(self) -> dict[str, float]:
+        """Of each stem the share of what people say that holds it. Where there are many words those said twice will do:
+        the others name nothing."""
+        counts: Counter[str] = Counter()
+        for holding in self._holding:
+            counts.update(holding)
+        asked = [stem for stem, count in counts.items() if count > 1 or len(counts) <= FEW_WORDS]
+        shares = per_thousand([self._spellings[stem] for stem in asked])
+        return dict.fromkeys(counts, 0.0) | {stem: share / 1000 for stem, share in zip(asked, shares, strict=True)}
 
     def _most_written(self) -> dict[str, str]:
         """Of each stem the spelling that is met most often."""

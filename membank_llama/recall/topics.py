@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -21,7 +21,7 @@ import numpy as np
 from membank_llama.core.dialogue_acts import is_evasion
 from membank_llama.core.errors import InvalidQueryError, MembankError
 from membank_llama.core.letters import WORD, folded, spaced
-from membank_llama.core.types import Fields, Ids, Mask, Numbers, Rows, Times
+from membank_llama.core.types import Fields, Ids, Mask, Rows, Times
 from membank_llama.store.memory_texts import beginnings, text_lengths
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.registry import BankState
@@ -142,11 +142,10 @@ class TopicFinder:
                 return topic
         words = set(_words(asked))
         shared = [len(words & set(_words(" ".join(topic.words)))) for topic in topics]
-        if topics and max(shared):
+        if any(shared):
             # of several the one that is called so, and not only holds the word somewhere
-            return max(
-                zip(topics, shared, strict=True), key=lambda one: (one[1], bool(words & {*_words(one[0].name)}))
-            )[0]
+            called = [bool(words & {*_words(topic.name)}) for topic in topics]
+            return topics[max(range(len(topics)), key=lambda place: (shared[place], called[place], -place))]
         near = get_close_matches(asked, [folded(word) for topic in topics for word in topic.words], 1, 0.75)
         for topic in topics:
             if near and near[0] in map(folded, topic.words):
