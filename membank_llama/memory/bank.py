@@ -26,7 +26,7 @@ from membank_llama.kv.piece_store import forget_pieces
 from membank_llama.recall.engine import Measured
 from membank_llama.recall.query import RecallQuery, RecallResult
 from membank_llama.recall.signals import Weights
-from membank_llama.recall.topics import TopicFinder
+from membank_llama.recall.topic_finder import TopicFinder
 from membank_llama.store.bank_files import temporary_directory
 from membank_llama.store.database import Database
 from membank_llama.store.encoding import encoded_by

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from membank_llama.core.types import DEFAULT_NAMESPACE
-from membank_llama.recall.topics import Topic, TopicFinder, TopicMap
+from membank_llama.recall.topic_finder import Topic, TopicFinder, TopicMap
 
 
 class BankTopics:

@@ -20,8 +20,9 @@ class RecallQuery:
     """What is asked of a bank; checked when made.
 
     `now` is when it is asked, which "last May" counts from (None for the clock's time), and `zone` whose days are meant
-    (None for this machine's); `only` are the ids that are searched (None for all); `diversity` from 0 (the best, however alike) to 1 (each as unlike those before it as can
-    be); `weights` of None takes those tuned for the bank, or else the default ones.
+    (None for this machine's); `only` are the ids that are searched (None for all); `diversity` from 0 (the best,
+    however alike) to 1 (each as unlike those before it as can be); `weights` of None takes those tuned for the bank, or
+    else the default ones.
 
     Raises:
         InvalidQueryError: a parameter that cannot be meant.

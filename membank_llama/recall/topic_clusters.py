@@ -19,7 +19,7 @@ LEAST_AXES = 16
 SPARE_AXES = 8
 """Axes looked at beside one for each cluster."""
 SAMPLE = 16_384
-"""Rows that axes are found from; of vectors of many dimensions, and no axes of the bank's own, `WIDEST`."""
+"""Rows that axes and centres are found from; axes of vectors of many dimensions from as many as `WIDEST`."""
 WIDEST = 1024
 LEAST_MEMBERS = 3
 ALIKE = 0.75
@@ -59,8 +59,8 @@ class LeadingAxes:
         return found
 
 
-def sampled(count: int, dim: int) -> Rows:
-    """Which of so many rows the axes are found from: evenly all over them."""
+def sampled(count: int, dim: int = 1) -> Rows:
+    """Which of so many rows of this width axes or centres are found from: evenly all over them."""
     most = SAMPLE if dim <= WIDEST else WIDEST
     found: Rows = np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.intp)
     return found
@@ -100,8 +100,10 @@ def centres_of(rows: Vector, weights: Vector, most: int) -> Centres:
 def moved(rows: Vector, weights: Vector, centres: Centres) -> Centres:
     """The centres of what lies nearest to each; one with nothing near it stays."""
     nearest, _ = nearest_centres(rows, centres)
+    order = np.argsort(nearest, kind="stable")
+    found, starts = np.unique(nearest[order], return_index=True)
     sums = np.zeros(centres.shape, np.float64)
-    np.add.at(sums, nearest, rows * weights[:, np.newaxis])
+    sums[found] = np.add.reduceat(rows[order] * weights[order, np.newaxis], starts, axis=0)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     return np.where(lengths > 1e-5, sums / np.maximum(lengths, 1e-5), centres).astype(np.float32)
 

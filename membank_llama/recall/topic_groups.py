@@ -38,6 +38,8 @@ QUIET = 0.05
 """What the words of a memory that tells nothing count for in what its neighbours are about."""
 NEAR = 0.4
 """Cosine with the centre of a topic from which on a memory belongs to it."""
+NEARER = 0.5
+"""The same of what tells nothing."""
 UNDECIDED = 0.1
 """Between the cosines with two centres: below it level 1 is read."""
 LEADING = 4
@@ -164,15 +166,17 @@ def grouped(
     weights = (np.minimum(1, lengths / LONG) + LEAST_WEIGHT).astype(np.float32)
     table = _Table(store, snapshot, lines, told, weights)
     about = table.about()
-    centres = centres_of(about[told], weights[told], table.most)
+    fitting = np.flatnonzero(told)
+    fitting = fitting[sampled(len(fitting))]
+    centres = centres_of(about[fitting], weights[fitting], table.most)
     if len(centres) > 1:
         table.refine(np.flatnonzero(undecided(nearest_centres(about, centres)[1], UNDECIDED)))
         about = table.about()
         for _ in range(_AGAIN):
-            centres = moved(about[told], weights[told], centres)
+            centres = moved(about[fitting], weights[fitting], centres)
     nearest, cosines = nearest_centres(about, centres)
     closeness: Vector = cosines[np.arange(len(lines)), nearest]
-    belongs = told if len(centres) == 1 else closeness >= NEAR
+    belongs = told if len(centres) == 1 else closeness >= np.where(told, NEAR, NEARER)
     return Groups(np.where(belongs, nearest, -1), closeness, _plane(about))
 
 

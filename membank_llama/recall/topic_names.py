@@ -15,7 +15,7 @@ from membank_llama.core.letters import RUN, WORD, composed, folded, letters_of, 
 from membank_llama.core.stop_words import STOP_WORDS
 from membank_llama.store.full_text import words_of_texts
 
-from .common_words import per_thousand
+from .common_words import stem_per_thousand
 from .unspaced_terms import content_of
 
 IN_A_NAME = 3
@@ -27,7 +27,6 @@ LONGEST_RUN = 4
 """Letters of a run in a script without spaces that may be one word."""
 BACKGROUND = 50
 """Memories that words are thought to be said in elsewhere, as often as people say them, beside those of the bank."""
-FEW_WORDS = 500
 LEAST_RATIO = 1.5
 """How many times as often as elsewhere a word is said in a topic that it names."""
 WEAK = 0.3
@@ -51,85 +50,73 @@ class TopicWords:
         elsewhere: tuple[Sequence[str], int] = ((), 0),
         left_out: Collection[str] = (),
     ) -> None:
-        self._written: dict[str, Counter[str]] = {}
-        self._left_out = left_out
-        self._sizes = [*sizes, elsewhere[1]]
         samples = [*texts, elsewhere[0]]
-        words = [[self._words(text) for text in sample] for sample in samples]
-        self._stems = _stems(self._written)
-        self._read = [len(sample) for sample in samples]
-        self._holding = [Counter(stem for held in sample for stem in self._stems_of(held)) for sample in words]
-        self._spellings = self._most_written()
-        self._common = self._commonness()
+        cut = [[_cut(text) for text in sample] for sample in samples]
+        written = Counter(word for sample in cut for words in sample for word in words)
+        stems = _stems({word: folded(word) for word in written}, left_out)
+        self._spellings = _most_written(written, stems)
+        self._sizes, self._read = [*sizes, elsewhere[1]], [len(sample) for sample in samples]
+        self._holding: list[Counter[str]] = [Counter() for _ in samples]
+        for holding, sample in zip(self._holding, cut, strict=True):
+            for words in sample:
+                holding.update(dict.fromkeys((stems[word] for word in words if word in stems), 1))
+        self._everywhere: dict[str, float] = dict.fromkeys(self._spellings, 0.0)
+        for holding, size, read in zip(self._holding, self._sizes, self._read, strict=True):
+            for stem, count in holding.items():
+                self._everywhere[stem] += count * size / read
 
     def names(self) -> list[tuple[str, tuple[str, ...]]]:
         """Of each topic its name, each a different one, and its words, the most characteristic first."""
-        everywhere: Counter[str] = Counter()
-        for holding, size, read in zip(self._holding, self._sizes, self._read, strict=True):
-            for stem, count in holding.items():
-                everywhere[stem] += count * size / read  # type: ignore[assignment]
         found: list[tuple[str, tuple[str, ...]]] = []
         for place in range(len(self._sizes) - 1):
-            words = self._characteristic(place, everywhere)
+            words = self._characteristic(place)
             found.append((_name_beside([name for name, _ in found], words), tuple(word for word, _ in words)))
         return found
 
-    def _characteristic(self, place: int, everywhere: Mapping[str, float]) -> list[tuple[str, float]]:
+    def _characteristic(self, place: int) -> list[tuple[str, float]]:
         """The words of one topic with what each is worth, best first."""
-        holding, size, read = self._holding[place], self._sizes[place], self._read[place]
-        others = sum(self._sizes) - size
-        scored = []
-        # words come in the order of the texts: of those said once the ones of typical memories are first
-        for order, (stem, count) in enumerate(holding.items()):
-            within = count / read
-            said = max(0.0, everywhere[stem] - within * size) + BACKGROUND * self._common[stem] + 0.25
-            ratio = within * (others + BACKGROUND) / said
-            if ratio > LEAST_RATIO:
-                overall = (everywhere[stem] + said) / (sum(self._sizes) + BACKGROUND)
-                worth = within * math.log(ratio) * -math.log(min(overall, 0.99))
-                scored.append((count == 1, -worth, order, self._spellings[stem]))
         best: list[tuple[str, float]] = []
-        for once, worth, _, word in sorted(scored):
-            if once and len(best) >= ENOUGH:
-                break
-            if not RUN.match(word) or not any(word in other or other in word for other, _ in best):
-                best.append((word, -worth))
-            if len(best) == WORDS:
-                break
+        _add_words(best, self._worth(place, once=False), WORDS)
+        if len(best) < ENOUGH:
+            _add_words(best, self._worth(place, once=True), ENOUGH)
         return best
 
-    def _stems_of(self, words: Iterable[str]) -> dict[str, None]:
-        return dict.fromkeys(self._stems[word] for word in words)
+    def _worth(self, place: int, *, once: bool) -> list[tuple[str, float]]:
+        """Words that several of its memories hold, or a single one each, with what each is worth, best first: much for
+        what many hold, few elsewhere do, and is rare at all."""
+        size, read = self._sizes[place], self._read[place]
+        total = sum(self._sizes)
+        scored = []
+        # words come in the order of the texts: of those said once the ones of typical memories are first
+        for stem, count in self._holding[place].items():
+            if (count == 1) != once:
+                continue
+            within, everywhere = count / read, self._everywhere[stem]
+            said = max(0.0, everywhere - within * size) + BACKGROUND * stem_per_thousand(stem) / 1000 + 0.25
+            ratio = within * (total - size + BACKGROUND) / said
+            if ratio > LEAST_RATIO:
+                overall = (everywhere + said) / (total + BACKGROUND)
+                scored.append((self._spellings[stem], within * math.log(ratio) * -math.log(min(overall, 0.99))))
+        return sorted(scored, key=lambda one: -one[1])
 
-    def _words(self, text: str) -> list[str]:
-        """The folded words of a text that may name something; how they were written is noted."""
-        found = []
-        for word in _cut(text):
-            plain = folded(word)
-            if plain not in STOP_WORDS and plain not in self._left_out and not plain.isdigit():
-                self._written.setdefault(plain, Counter())[word] += 1
-                found.append(plain)
-        return found
 
-    def _commonness(self) -> dict[str, float]:
-        """Of each stem the share of what people say that holds it. Where there are many words those said twice will do:
-        the others name nothing."""
-        counts: Counter[str] = Counter()
-        for holding in self._holding:
-            counts.update(holding)
-        asked = [stem for stem, count in counts.items() if count > 1 or len(counts) <= FEW_WORDS]
-        shares = per_thousand([self._spellings[stem] for stem in asked])
-        return dict.fromkeys(counts, 0.0) | {stem: share / 1000 for stem, share in zip(asked, shares, strict=True)}
+def _add_words(best: list[tuple[str, float]], more: Iterable[tuple[str, float]], most: int) -> None:
+    """Words behind those there are, until there are so many; pairs of letters that stand in one of them are not."""
+    for word, worth in more:
+        if len(best) >= most:
+            return
+        if not RUN.match(word) or not any(word in other or other in word for other, _ in best):
+            best.append((word, worth))
 
-    def _most_written(self) -> dict[str, str]:
-        """Of each stem the spelling that is met most often."""
-        spelled: dict[str, Counter[str]] = {}
-        for plain, counts in self._written.items():
-            spelled.setdefault(self._stems[plain], Counter()).update(counts)
-        return {
-            stem: min(counts, key=lambda word: (-counts[word], word.istitle(), word))
-            for stem, counts in spelled.items()
-        }
+
+def _most_written(written: Mapping[str, int], stems: Mapping[str, str]) -> dict[str, str]:
+    """Of each stem the spelling that is met most often; of equal ones the one that no sentence begins with."""
+    found: dict[str, tuple[int, bool, str]] = {}
+    for word, stem in stems.items():
+        told = (-written[word], word.istitle(), word)
+        if stem not in found or told < found[stem]:
+            found[stem] = told
+    return {stem: word for stem, (_, _, word) in found.items()}
 
 
 def _cut(text: str) -> list[str]:
@@ -146,14 +133,17 @@ def _cut(text: str) -> list[str]:
     return found
 
 
-def _stems(words: Collection[str]) -> dict[str, str]:
-    """Each word's stem; a run of a script without spaces, which is filed by its letters, is its own."""
-    every = list(words)
-    plain = [word for word in every if not RUN.match(word)]
-    stems = dict.fromkeys(every, "")
-    for word, filed in zip(plain, words_of_texts(plain), strict=True):
-        stems[word] = " ".join(sorted(filed))
-    return {word: stem or word for word, stem in stems.items()}
+def _stems(plain: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
+    """Of each word as it was written, given with how it is compared, the stem; those that name nothing are left out. A
+    run of a script without spaces, which is filed by its letters, is its own."""
+    kept = {
+        word: same
+        for word, same in plain.items()
+        if same not in STOP_WORDS and same not in left_out and not same.isdigit()
+    }
+    spaced_words = sorted({same for same in kept.values() if not RUN.match(same)})
+    filed = dict(zip(spaced_words, words_of_texts(spaced_words), strict=True))
+    return {word: " ".join(sorted(filed.get(same, ()))) or same for word, same in kept.items()}
 
 
 def _name_beside(names: Collection[str], words: Sequence[tuple[str, float]]) -> str:

@@ -32,9 +32,9 @@ from .topic_names import TopicWords
 
 ENOUGH_TOLD = 12
 """Memories that tell something, with which what only asks has no say in what topics there are."""
-SMALL_TALK = 80
+SMALL_TALK = 60
 """Bytes of a text that may be nothing but "Thanks, that was helpful!"."""
-NAMED_BY = 160
+NAMED_BY = 120
 """Memories of a topic whose words are counted, and of each its first characters."""
 NAMED_BY_CHARACTERS = 600
 MOST_KEPT = 32
