@@ -4,8 +4,9 @@ Groups come from the memories' coarse level (topic_groups.py), names from their 
 the model answered and small talk have no say in what topics there are: they join the one that they are near to, or
 none, as everything does that is near to none.
 
-Nothing of it is written to disk, and what is kept in memory is thrown away when the namespace changes: a topic is made
-of what is there now. It keeps its id while most of its memories stay together.
+Nothing of it is written to disk. When the namespace changes sizes, names and members are made of what is there now;
+while little has changed axes and centres are gone on with, and a topic keeps its id while most of its memories stay
+together.
 """
 
 from __future__ import annotations
@@ -199,8 +200,10 @@ class TopicFinder:
         lines = MemoryLines.of(snapshot, seen)
         told = _telling(snapshot, lines, short)
         at = np.searchsorted(ids, lines.ids)
-        groups = grouped(self._store, snapshot, lines, told, lengths[at].astype(np.float32))
         before = self._known.get(namespace)
+        same = before is not None and before.state.activations == state.activations
+        earlier = before.groups.fitted if before is not None and same else None
+        groups = grouped(self._store, snapshot, lines, told, lengths[at].astype(np.float32), earlier)
         topics, of = self._named(snapshot, lines, told, groups, () if before is None else before.topics)
         return _Kept(state, hidden, lines.ids, groups, of, topics)
 
@@ -271,11 +274,14 @@ def _kept_ids(members: Sequence[Ids], typical: Sequence[Ids], before: Sequence[T
         mostly = 2 * count > min(old.size, len(members[place]))
         if mostly and place not in found and old.id not in found.values():
             found[place] = old.id
+    # what was the id of one topic is not that of another
+    taken = {*found.values(), *(old.id for old in before)}
     for place, own in enumerate(typical):
         if place not in found:
             half = np.sort(own[: (len(own) + 1) // 2]).tolist()
-            free = (f"t{memory_id}" for memory_id in [*half, *own.tolist()] if f"t{memory_id}" not in found.values())
+            free = (f"t{memory_id}" for memory_id in [*half, *own.tolist()] if f"t{memory_id}" not in taken)
             found[place] = next(free, f"t{half[0]}-{place}")
+            taken.add(found[place])
     return [found[place] for place in range(len(members))]
 
 
@@ -289,12 +295,11 @@ def _evenly(of: Rows, most: int) -> Rows:
     if len(of) <= most:
         return np.arange(len(of))
     groups = [np.flatnonzero(of == place) for place in range(-1, int(of.max(initial=-1)) + 1)]
-    groups = [lines for lines in groups if len(lines)]
+    groups = sorted((lines for lines in groups if len(lines)), key=lambda lines: -len(lines))[:most]
     least = min(LEAST_POINTS, most // len(groups))
     room = most - least * len(groups)
     shares = [min(len(lines), least + room * len(lines) // len(of)) for lines in groups]
-    chosen = np.concatenate([_some(lines, share) for lines, share in zip(groups, shares, strict=True) if share])
-    return np.sort(chosen if len(chosen) else groups[0][:most])
+    return np.sort(np.concatenate([_some(lines, share) for lines, share in zip(groups, shares, strict=True)]))
 
 
 def _words(text: str) -> list[str]:
