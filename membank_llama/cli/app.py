@@ -30,6 +30,7 @@ from .commands import (
     memories,
     page,
     serve,
+    topics,
     tune,
 )
 from .commands.options import Settings
@@ -83,6 +84,7 @@ app.command("demo-ask", hidden=True)(chat.demo_ask)
 app.command("ingest", rich_help_panel=_MEMORIES)(memories.ingest)
 app.command("recall", rich_help_panel=_MEMORIES)(memories.recall)
 app.command("why", rich_help_panel=_MEMORIES)(memories.why)
+app.command("topics", rich_help_panel=_MEMORIES)(topics.topics)
 app.command("correct", rich_help_panel=_MEMORIES)(editing.correct)
 app.command("forget", rich_help_panel=_MEMORIES)(editing.forget)
 app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)
