@@ -19,7 +19,19 @@ import typer
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from .commands import bench_answers, bench_encoder, bench_recall, chat, editing, kv, maintenance, memories, serve, tune
+from .commands import (
+    backups,
+    bench_answers,
+    bench_encoder,
+    bench_recall,
+    chat,
+    editing,
+    kv,
+    maintenance,
+    memories,
+    serve,
+    tune,
+)
 from .commands.options import Settings
 
 app = typer.Typer(
@@ -82,6 +94,8 @@ app.command("verify", rich_help_panel=_BANK)(maintenance.verify)
 app.command("gc", rich_help_panel=_BANK)(maintenance.gc)
 app.command("rebuild", rich_help_panel=_BANK)(maintenance.rebuild)
 app.command("reencode", rich_help_panel=_BANK)(maintenance.reencode)
+app.command("backup", rich_help_panel=_BANK)(backups.backup)
+app.command("restore", rich_help_panel=_BANK)(backups.restore)
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure what a model or a bank is worth.")
 app.add_typer(bench, name="bench", rich_help_panel=_BANK)
