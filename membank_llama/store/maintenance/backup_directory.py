@@ -155,7 +155,7 @@ def writing_below(where: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise BankStorageError(
-            f"cannot write below {where}: {exc.strerror or exc}; nothing was left there. Check the disk, and who may write"
+            f"cannot write below {where}: {exc.strerror or exc}; nothing was left there. Check disk and permissions"
         ) from exc
 
 
