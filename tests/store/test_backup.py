@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from membank_llama.memory.bank import MemBank
 from membank_llama.memory.transcript_file import ChatTranscript
 from membank_llama.store.maintenance import bank_copy
 from membank_llama.store.maintenance.backup_directory import BACKUP_NOTE, BackupDirectory, check_room
+from membank_llama.store.maintenance.copied_vectors import CopiedVectors
 
 WRITER = """
     import sys
@@ -106,10 +108,35 @@ def test_files_that_are_switched_while_they_are_copied(tmp_path: Path, monkeypat
     assert held(made.path) == list(FACTS)
 
 
-def test_a_bank_that_never_holds_still_has_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("times", [3, 999])
+def test_a_moment_in_which_lifetimes_changed_is_not_the_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    left, follow = [times], CopiedVectors.follow
+
+    def following(self: CopiedVectors) -> None:
+        follow(self)
+        if left[0]:
+            left[0] -= 1
+            thread = threading.Thread(target=lambda: (bank.pin(1), bank.ingest(f"Told at {left[0]}.")))
+            thread.start()
+            thread.join()
+
+    monkeypatch.setattr(CopiedVectors, "follow", following)
+    with open_bank(tmp_path / "bank") as bank:
+        bank.ingest_many(FACTS)
+        if times > 99:
+            with pytest.raises(BankStorageError, match="Try again when that is over"):
+                bank.backup(tmp_path / "backups")
+            assert entries(tmp_path / "backups") == []
+        else:
+            assert held(bank.backup(tmp_path / "backups").path) == [memory.text for memory in bank.memories()]
+
+
+def test_files_that_are_switched_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_bank(tmp_path / "bank") as bank:
         ids = [stored.memory_id for stored in bank.ingest_many(numbered(30))]
-        between(monkeypatch, lambda: bank.forget(ids.pop()), times=99)
+        between(monkeypatch, lambda: (bank.forget(ids.pop()), bank.gc()), times=99)
         with pytest.raises(BankStorageError, match="Try again when that is over"):
             bank.backup(tmp_path / "backups")
     assert entries(tmp_path / "backups") == []

@@ -17,8 +17,8 @@ from ..store import Store
 from .backup_directory import BackupDirectory, BackupNote, check_room, discard, empty, writing_below
 from .bank_copy import Cut, copied_bytes, copy_bank, cut_of, telling, verified
 
-TRIES = 5
-"""Copies made at most where memories are forgotten again and again while one is made."""
+TRIES = 4
+"""Copies made at most where the files are switched again and again while one is made."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,6 @@ def _copy_that_verifies(store: Store, part: Path, progress: Progress | None) -> 
                 "names all that is wrong"
             )
     raise BankStorageError(
-        f"{store.path} was packed, or memories of it were forgotten, while it was copied, {TRIES} times; there is no "
-        "backup. Try again when that is over"
+        f"{store.path} was packed, or written anew, while it was copied, {TRIES} times; there is no backup. Try again "
+        "when that is over"
     )

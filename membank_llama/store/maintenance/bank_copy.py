@@ -1,21 +1,23 @@
-"""`BankCopy`: a bank copied as it is at one moment, while another process or thread writes it.
+"""A bank copied as it is at one moment, while another process or thread writes it.
 
-The database is copied as one read transaction sees it; readers make no writer wait. A row is committed after the
-vectors that it names are in their files, so copies of those that are made later hold them, unless something is
-forgotten or packed in between: then the copy does not verify, and is made again. Graphs are copied first: one that is
-older than its database is gone on with, a newer one would know ids that are given a second time.
+The large files go first, at leisure. Then a read transaction, for which no writer waits, holds the moment: vectors that
+came since are copied after, and if nothing was forgotten meanwhile, whose slots would be overwritten, the database is
+copied as the transaction sees it; otherwise a later moment is taken. Graphs are copied before all: one that is older
+than its database is gone on with, a newer one would know ids that are given a second time.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from membank_llama.core.errors import BankFormatError
+from membank_llama.core.errors import BankFormatError, BankStorageError
 from membank_llama.core.types import Progress
 
 from ..bank_files import (
@@ -38,7 +40,11 @@ from ..commit_note import CommitNote
 from ..registry import Registry
 from ..store import Store
 from ..token_runs import NEXT_TOKENS, TOKENS
+from .copied_vectors import RUNS, SLOTS, CopiedVectors
 from .verify import VerifyReport, verify
+
+MOMENTS = 50
+"""Moments tried for one in which nothing is forgotten."""
 
 PIECE = 1 << 20
 """Bytes copied and flushed at once: what lies unwritten before it, whoever flushes beside us waits for."""
@@ -92,26 +98,53 @@ def copy_bank(bank: Path, registry: Registry, target: Path, copied: Copied) -> C
     """Copy a bank's files, without its KV state, into an empty directory; returns the moment that the copy is of.
 
     Raises:
-        FileNotFoundError: a file of vectors was switched meanwhile.
+        FileNotFoundError: the files of vectors were switched meanwhile.
+        BankStorageError: memories were forgotten all the while.
         OSError: the system refused.
     """
-    lifetimes = registry.lifetimes
-    _copy_graphs(bank / INDEX, target / INDEX, copied)
     with registry.snapshot():
-        cut = cut_of(registry)
-        _copy_database(registry, target / DATABASE, copied)
-    if cut.lifetimes != lifetimes:
+        first, vectors = cut_of(registry), _vectors(bank, registry, target)
+    _copy_graphs(bank / INDEX, target / INDEX, copied)
+    for each in vectors:
+        copy_file(each.source, each.target, copied)
+    cut = _copy_moment(registry, target, vectors, first, copied)
+    if cut.lifetimes != first.lifetimes:
         # vectors of what was forgotten in between may be in them
         for path in index_files(target / INDEX):
             path.unlink()
-    for name in filter(None, (cut.activations, cut.tokens)):
-        copy_file(bank / name, target / name, copied)
     with suppress(FileNotFoundError):
         copy_file(bank / HISTORY, target / HISTORY, copied)
     _copy_chats(bank, target, copied)
     _settle(target, cut)
     sync_directory(target)
     return cut
+
+
+def _vectors(bank: Path, registry: Registry, target: Path) -> list[CopiedVectors]:
+    names = [(read_activations(registry), SLOTS)]
+    if registry.get_meta(TOKENS) is not None:
+        names.append((read_tokens(registry), RUNS))
+    return [CopiedVectors(registry, bank / name, target / name, rows) for name, rows in names]
+
+
+def _copy_moment(registry: Registry, target: Path, vectors: Sequence[CopiedVectors], first: Cut, copied: Copied) -> Cut:
+    """Copy what vectors came since, and the database, both of one moment."""
+    # a connection of its own: this thread's sees what it saw when the transaction began
+    with ThreadPoolExecutor(1) as beside:
+        for _ in range(MOMENTS):
+            with registry.snapshot():
+                cut = cut_of(registry)
+                if (cut.activations, cut.tokens) != (first.activations, first.tokens):
+                    raise FileNotFoundError(errno.ENOENT, "it was switched", str(vectors[0].source))
+                for each in vectors:
+                    each.follow()
+                if cut.holds(beside.submit(cut_of, registry).result()):
+                    _copy_database(registry, target / DATABASE, copied)
+                    return cut
+    raise BankStorageError(
+        f"memories of {registry.path.parent} were forgotten all the while it was copied; there is no backup. Try again "
+        "when that is over"
+    )
 
 
 def telling(total: int, progress: Progress | None) -> Copied:
