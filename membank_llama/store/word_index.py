@@ -99,7 +99,11 @@ class WordIndex:
             expected += len(filed)
             for _, piece in chunks([value for pair in filed for value in pair]):
                 pairs = ",".join(["(?,?)"] * (len(piece) // 2))
-                sql = f"SELECT count(*) FROM postings WHERE (word, memory_id) IN (VALUES {pairs})"
+                # each pair is looked up; "IN (VALUES …)" would read the whole table for every piece
+                sql = (
+                    f"WITH filed(key, id) AS (VALUES {pairs}) SELECT count(*) FROM filed CROSS JOIN postings"
+                    " ON word = key AND memory_id = id"
+                )
                 if self._database.scalar(sql, piece) != len(piece) // 2:
                     return False
         return bool(expected == self._database.scalar("SELECT count(*) FROM postings"))
