@@ -19,7 +19,19 @@ import typer
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from .commands import bench_answers, bench_encoder, bench_recall, chat, editing, kv, maintenance, memories, serve, tune
+from .commands import (
+    bench_answers,
+    bench_encoder,
+    bench_recall,
+    chat,
+    editing,
+    importing,
+    kv,
+    maintenance,
+    memories,
+    serve,
+    tune,
+)
 from .commands.options import Settings
 
 app = typer.Typer(
@@ -76,7 +88,7 @@ app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)
 app.command("unpin", rich_help_panel=_MEMORIES)(editing.unpin)
 app.command("tune", rich_help_panel=_MEMORIES)(tune.tune)
 app.command("export", rich_help_panel=_MEMORIES)(maintenance.export_command)
-app.command("import", rich_help_panel=_MEMORIES)(maintenance.import_command)
+app.command("import", rich_help_panel=_MEMORIES)(importing.import_command)
 app.command("stats", rich_help_panel=_BANK)(maintenance.stats)
 app.command("verify", rich_help_panel=_BANK)(maintenance.verify)
 app.command("gc", rich_help_panel=_BANK)(maintenance.gc)
