@@ -27,6 +27,7 @@ from .commands import (
     chat,
     doctor,
     editing,
+    importing,
     kv,
     maintenance,
     memories,
@@ -95,6 +96,7 @@ app.command("tune", rich_help_panel=_MEMORIES)(tune.tune)
 app.command("export", rich_help_panel=_MEMORIES)(maintenance.export_command)
 app.command("import", rich_help_panel=_MEMORIES)(maintenance.import_command)
 app.command("doctor", rich_help_panel=_BANK)(doctor.doctor)
+app.command("import", rich_help_panel=_MEMORIES)(importing.import_command)
 app.command("stats", rich_help_panel=_BANK)(maintenance.stats)
 app.command("verify", rich_help_panel=_BANK)(maintenance.verify)
 app.command("gc", rich_help_panel=_BANK)(maintenance.gc)
