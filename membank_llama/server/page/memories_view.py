@@ -18,7 +18,7 @@ from membank_llama.memory.bank_undo import GRACE_SECONDS, Change
 from membank_llama.memory.block_lines import replaced_among
 
 from ..face_context import FaceContext
-from .memory_list import LABELS, DayNames, ListFilter, MemoryLister, shown_memory
+from .memory_list import LABELS, DayNames, ListFilter, MemoryLister, day_names, shown_memory
 from .page_requests import PageRequest, page_route
 from .page_templates import redirected
 
@@ -35,6 +35,7 @@ def memories_routes(context: FaceContext) -> list[Route]:
         page_route(context, "/membank/page/memories", add_memory, "POST"),
         page_route(context, "/membank/page/letters", list_letters),
         page_route(context, "/membank/page/conversations", list_conversations),
+        page_route(context, "/membank/page/topics", list_topics),
         page_route(context, "/membank/page/chosen", change_chosen, "POST"),
         page_route(context, "/membank/page/undo", undo_newest, "POST"),
         page_route(context, "/membank/page/undo/{change}", undo_change, "POST"),
@@ -108,6 +109,12 @@ def list_conversations(asked: PageRequest) -> Response:
     """The conversations to choose from."""
     chosen = ListFilter.of(asked.query)
     return asked.show("conversations.html", chosen=chosen, conversations=asked.mine.conversations(200))
+
+
+def list_topics(asked: PageRequest) -> Response:
+    """The topics to choose from."""
+    topics = asked.mine.bank.topics(asked.mine.namespace)
+    return asked.show("topics.html", chosen=ListFilter.of(asked.query), topics=topics)
 
 
 def show_memory(asked: PageRequest) -> Response:
@@ -261,11 +268,19 @@ def _places(change: Change | None, ids: Sequence[int]) -> Sequence[int]:
 
 
 def _days(asked: PageRequest) -> DayNames:
-    return DayNames(datetime.now(asked.zone).date(), asked.zone)
+    return day_names(asked.zone)
 
 
 def _lister(asked: PageRequest, chosen: ListFilter) -> MemoryLister:
-    return MemoryLister(asked.mine, chosen, datetime.now(asked.zone).date(), None)
+    return MemoryLister(asked.mine, chosen, _topic_ids(asked, chosen))
+
+
+def _topic_ids(asked: PageRequest, chosen: ListFilter) -> frozenset[int] | None:
+    """The memories of the topic that is asked for; none where it is gone."""
+    if not chosen.topic:
+        return None
+    topics = asked.mine.bank.topics(asked.mine.namespace)
+    return next((frozenset(one.ids) for one in topics if one.id == chosen.topic), frozenset())
 
 
 def _shown(asked: PageRequest, memory: dict[str, Any], said: str = "", change: str | None = None) -> Response:

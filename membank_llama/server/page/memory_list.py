@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlencode
 
@@ -108,11 +108,11 @@ class MemoryLister:
         ids: of the topic that is asked for; None for all.
     """
 
-    def __init__(self, mine: NamespaceMemories, chosen: ListFilter, today: date, ids: frozenset[int] | None) -> None:
+    def __init__(self, mine: NamespaceMemories, chosen: ListFilter, ids: frozenset[int] | None) -> None:
         self._mine = mine
         self._chosen = chosen
         self._ids = ids
-        self._days = DayNames(today, mine.zone)
+        self._days = day_names(mine.zone)
 
     def page(self, cursor: str | None, after: str = "") -> dict[str, Any]:
         """Memories by day and conversation, the newest first; `after`: the day and conversation that were shown last.
@@ -211,6 +211,12 @@ class DayNames:
             return f"{wall_clock(instant, self._zone):%H:%M}"
         return ""
 
+    def clock(self, instant: float) -> str:
+        """14:05:09."""
+        with suppress(ValueError, OverflowError, OSError):
+            return f"{wall_clock(instant, self._zone):%H:%M:%S}"
+        return ""
+
     def whole(self, instant: float) -> str:
         """27 November 2026, 14:05."""
         try:
@@ -218,6 +224,11 @@ class DayNames:
         except (ValueError, OverflowError, OSError):
             return "at no known time"
         return f"{at.day} {at:%B} {at.year}, {at:%H:%M}"
+
+
+def day_names(zone: tzinfo | None) -> DayNames:
+    """The days of a zone as of now."""
+    return DayNames(datetime.now(zone).date(), zone)
 
 
 def shown_memory(memory: Mapping[str, Any], days: DayNames) -> dict[str, Any]:

@@ -7,11 +7,11 @@ a person went there, a note in the corner where the page's script asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 from starlette.concurrency import run_in_threadpool
@@ -49,6 +49,7 @@ _STATUS: tuple[tuple[type[MembankError], int], ...] = (
     (ModelError, 409),
 )
 Handler = Callable[["PageRequest"], Response]
+Body = TypeVar("Body")
 
 
 @dataclass(frozen=True)
@@ -119,22 +120,37 @@ class PageRequest:
 def page_route(context: FaceContext, path: str, handler: Handler, *methods: str) -> Route:
     """A route of the page; GET where no method is named."""
 
+    async def form_of(request: Request) -> tuple[tuple[str, str], ...]:
+        if request.method in LOOKING:
+            return ()
+        async with context.body_budget.body(request.scope, request.receive) as raw:
+            return _form_of(raw)
+
+    def with_form(asked: PageRequest, values: tuple[tuple[str, str], ...]) -> Response:
+        return handler(replace(asked, form=dict(values), values=values))
+
     async def endpoint(request: Request) -> Response:
-        values: tuple[tuple[str, str], ...] = ()
-        at = quote(str(request.scope.get(MOUNT, "")), safe="/")
-        asked = PageRequest(context, request.scope, at, request.query_params, {})
-        try:
-            if request.method not in LOOKING:
-                if not is_of_own_page(request.scope):
-                    raise WireError(403, "another page asked for this change; nothing was changed")
-                async with context.body_budget.body(request.scope, request.receive) as raw:
-                    values = _form_of(raw)
-            asked = PageRequest(context, request.scope, at, request.query_params, dict(values), values)
-            return await run_in_threadpool(handler, asked)
-        except (WireError, MembankError) as exc:
-            return _refused(asked, exc)
+        return await answered(context, request, with_form, form_of)
 
     return Route(path, endpoint, methods=list(methods or ("GET",)))
+
+
+async def answered(
+    context: FaceContext,
+    request: Request,
+    handler: Callable[[PageRequest, Body], Response],
+    receive: Callable[[Request], Awaitable[Body]],
+) -> Response:
+    """The answer to a request whose body `receive` takes in; changes are for the page itself alone."""
+    at = quote(str(request.scope.get(MOUNT, "")), safe="/")
+    asked = PageRequest(context, request.scope, at, request.query_params, {})
+    try:
+        if request.method not in LOOKING and not is_of_own_page(request.scope):
+            raise WireError(403, "another page asked for this change; nothing was changed")
+        body = await receive(request)
+        return await run_in_threadpool(handler, asked, body)
+    except (WireError, MembankError) as exc:
+        return _refused(asked, exc)
 
 
 def _refused(asked: PageRequest, exc: WireError | MembankError) -> Response:

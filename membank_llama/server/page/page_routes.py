@@ -14,7 +14,11 @@ from starlette.routing import Route
 from ..asgi import header
 from ..bank_faces import SIGN_IN, Face
 from ..face_context import FaceContext
+from .bank_view import bank_routes
+from .import_view import PageImports, import_routes
+from .map_view import map_routes
 from .memories_view import memories_routes
+from .page_jobs import PageJobs
 from .page_templates import ASSETS, AT, asset
 from .sign_in import SIGN_OUT, sign_in_routes
 from .why_view import why_routes
@@ -22,9 +26,14 @@ from .why_view import why_routes
 
 def page_routes(context: FaceContext) -> Face:
     """The page at `/` and what it loads."""
+    jobs = PageJobs()
+    imports = PageImports(context, jobs)
     routes = [
         *memories_routes(context),
         *why_routes(context),
+        *map_routes(context),
+        *bank_routes(context, jobs, imports),
+        *import_routes(context, imports),
         *sign_in_routes(context),
         Route(f"{AT}{{name}}", _asset),
     ]

@@ -6,10 +6,10 @@ chat's. Bars are drawn on the server.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,19 +22,22 @@ from membank_llama.memory.prompt_injection import LastRecall, MemoryOptions, Pro
 from ..face_context import FaceContext
 from ..proxy.recall_fields import recall_fields
 from ..proxy.tokenizers import EstimatedTokenizer
-from .memory_list import MOST_QUERY, DayNames, shown_memory
+from .memory_list import MOST_QUERY, DayNames, day_names, shown_memory
 from .page_requests import PageRequest, page_route
 from .page_templates import nothing_new
 
 CONTEXT = 4096
 """Tokens of context that a question of one's own is asked in."""
 LEAST_SIGNAL = 0.005
+_EVIDENCE = re.compile(r"evidence (-?[\d.]+) of (-?[\d.]+)")
 _NAMES = {
     "dense": "meaning",
     "nearby_dense": "meaning nearby",
     "words": "words",
     "nearby_words": "words nearby",
     "session": "same talk",
+    "tokens": "tokens",
+    "nearby_tokens": "tokens nearby",
     "recency": "how new",
 }
 _LEVELS = (("2", "score_l2", "coarse"), ("1", "score_l1", "finer"), ("0", "score_l0", "full"))
@@ -103,13 +106,14 @@ def _told(asked: PageRequest, recalls: Iterable[Mapping[str, Any]]) -> list[dict
         for memory in asked.mine.bank.store.registry.get(ids).values()
         if memory.namespace == asked.mine.namespace and not is_hidden(memory)
     }
-    days = DayNames(datetime.now(asked.zone).date(), asked.zone)
+    days = day_names(asked.zone)
     return [_one_told(one, known, days) for one in recalls]
 
 
 def _one_told(recall: Mapping[str, Any], known: Mapping[int, Memory], days: DayNames) -> dict[str, Any]:
-    most = max((abs(value) for row in recall["memories"] for value in row["signals"].values()), default=1.0) or 1.0
-    rows = [_row(row, recall, known, days, most) for row in recall["memories"]]
+    values = [value for row in recall["memories"] for value in row["signals"].values()]
+    scale = _Scale(min(0.0, *values, 0.0), max(0.0, *values, 0.0))
+    rows = [_row(row, recall, known, days, scale) for row in recall["memories"]]
     judged = {row["id"] for row in recall["memories"]}
     # a turn that goes on keeps what it was given, and is not asked again
     kept = [_memory(memory_id, known, days) for memory_id in recall["injected"] if memory_id not in judged]
@@ -117,13 +121,15 @@ def _one_told(recall: Mapping[str, Any], known: Mapping[int, Memory], days: DayN
         **recall,
         "key": f"{recall['when']:.6f}".replace(".", "-"),
         "at": days.whole(recall["when"]),
-        "rows": sorted(rows, key=lambda row: not row["injected"]),
+        "rows": [row for row in rows if row["injected"]],
+        "held": [row for row in rows if not row["injected"]],
+        "zero": scale.zero,
         "kept": kept,
     }
 
 
 def _row(
-    row: Mapping[str, Any], recall: Mapping[str, Any], known: Mapping[int, Memory], days: DayNames, most: float
+    row: Mapping[str, Any], recall: Mapping[str, Any], known: Mapping[int, Memory], days: DayNames, scale: _Scale
 ) -> dict[str, Any]:
     injected = row["id"] in recall["injected"]
     signals = sorted(row["signals"].items(), key=lambda part: -abs(part[1]))
@@ -136,7 +142,7 @@ def _row(
         "score": row["fused_score"],
         "twins": row["duplicates"],
         "signals": [
-            {"name": _NAMES.get(name, name.replace("_", " ")), "value": value, **_signed_bar(value / most)}
+            {"name": _NAMES.get(name, name.replace("_", " ")), "value": value, **scale.bar(value)}
             for name, value in signals
             if abs(value) >= LEAST_SIGNAL
         ],
@@ -152,15 +158,32 @@ def _outcome(row: Mapping[str, Any], recall: Mapping[str, Any], injected: bool) 
     if injected:
         return "In the prompt"
     if not row["relevant"]:
-        return "Held back by the gate"
+        found = _EVIDENCE.search(row["reason"])
+        short = float(found[2]) - float(found[1]) if found else 0.0
+        return f"Held back by the gate, {short:.1f} short" if short > 0 else "Held back by the gate"
     why = recall["skipped"].get(str(row["id"]), "")
     return f"Left out: {why}" if why else "Relevant"
 
 
-def _signed_bar(share: float) -> dict[str, float]:
-    """Where a bar begins in a picture 200 wide whose middle is nothing, and how wide it is."""
-    width = 100 * min(1.0, abs(share))
-    return {"x": 100 - width if share < 0 else 100.0, "width": max(width, 0.5)}
+class _Scale(NamedTuple):
+    """The least and the most that a signal gives: where bars begin, and how long they are, in a picture 200 wide."""
+
+    least: float
+    most: float
+
+    @property
+    def zero(self) -> float:
+        """Where nothing is."""
+        return -self.least * self._unit
+
+    @property
+    def _unit(self) -> float:
+        return 200 / ((self.most - self.least) or 1.0)
+
+    def bar(self, value: float) -> dict[str, float]:
+        """Where a bar begins, and how wide it is."""
+        width = abs(value) * self._unit
+        return {"x": self.zero - width if value < 0 else self.zero, "width": max(width, 0.8)}
 
 
 def _memory(memory_id: int, known: Mapping[int, Memory], days: DayNames) -> dict[str, Any] | None:

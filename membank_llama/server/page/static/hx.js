@@ -211,7 +211,10 @@ window.hx = (() => {
 
   function refocus(before, added) {
     const wanted = added.map((node) => (node.matches("[autofocus]") ? node : node.querySelector("[autofocus]"))).find(Boolean);
-    if (wanted) wanted.focus();
+    if (wanted) {
+      wanted.focus();
+      wanted.setSelectionRange?.(wanted.value.length, wanted.value.length);
+    }
     // what had the focus was replaced: it stays at this place
     else if (before && !before.isConnected) added.find((node) => node.matches("[tabindex]"))?.focus({ preventScroll: true });
   }

@@ -124,6 +124,7 @@
     const element = event.detail.element || event.target;
     beginAll();
     if (element.matches?.("[data-reset]")) element.reset();
+    if (element.dataset?.then) $(element.dataset.then)?.click();
     if (element.matches?.(".undo")) element.closest(".toast").remove();
     if (element.closest?.("#chosen")) picks().forEach((one) => { one.checked = false; });
     all("textarea", main).forEach(grow);
@@ -141,6 +142,40 @@
     area.style.height = `${area.scrollHeight + 2}px`;
   }
   document.addEventListener("input", (event) => { if (event.target.matches("textarea")) grow(event.target); });
+
+  // -- the map
+
+  const points = $("#points");
+  const reader = document.createElement("span");
+  let pointed = null;
+
+  function point(circle) {
+    if (circle === pointed) return;
+    pointed?.classList.remove("on");
+    pointed = circle;
+    circle.classList.add("on");
+    reader.setAttribute("hx-get", `${points.dataset.card}${circle.dataset.id}/card`);
+    reader.setAttribute("hx-target", "#card");
+    window.hx.ask(reader);
+  }
+
+  function pickTopic(topic) {
+    points.classList.toggle("picked", topic !== null);
+    all("g[data-topic]", points).forEach((group) => group.classList.toggle("on", group.dataset.topic === topic));
+  }
+
+  if (points) {
+    let waiting = 0;
+    points.addEventListener("pointerover", (event) => {
+      clearTimeout(waiting);
+      if (event.target.matches("circle")) waiting = setTimeout(() => point(event.target), 60);
+    });
+    points.addEventListener("click", (event) => { if (event.target.matches("circle")) point(event.target); });
+    for (const link of all(".topics a[data-topic]", main)) {
+      for (const name of ["pointerenter", "focus"]) link.addEventListener(name, () => pickTopic(link.dataset.topic));
+      for (const name of ["pointerleave", "blur"]) link.addEventListener(name, () => pickTopic(null));
+    }
+  }
 
   // -- keys
 
