@@ -19,6 +19,8 @@ from .memory_list import day_names, shown_memory
 from .page_requests import PageRequest, page_route
 
 POINTS = 2000
+AT_ONCE = 5000
+"""Memories whose topics are found while one waits for the page."""
 COLOURS = 12
 """As many as page.css has; topics beyond them begin again."""
 WIDTH, HEIGHT, BORDER = 1000, 700, 26
@@ -28,32 +30,42 @@ def map_routes(context: FaceContext) -> list[Route]:
     """What the view is made of."""
     return [
         page_route(context, "/membank/page/map", show_map),
+        page_route(context, "/membank/page/map/drawn", show_drawn),
         page_route(context, "/membank/page/memories/{memory_id:int}/card", show_card),
     ]
 
 
 def show_map(asked: PageRequest) -> Response:
-    """The whole view."""
+    """The whole view; the picture of a large namespace comes when it is drawn."""
+    count = asked.mine.bank.count(asked.mine.namespace)
+    drawn = count <= AT_ONCE or asked.query.get("now") == "1"
+    values = _drawn(asked) if drawn else {}
+    return asked.show("map.html", title="Map", view="map", drawn=drawn, count=count, **values)
+
+
+def show_drawn(asked: PageRequest) -> Response:
+    """The picture and the list."""
+    return asked.show("map_drawn.html", **_drawn(asked))
+
+
+def _drawn(asked: PageRequest) -> dict[str, Any]:
     mine = asked.mine
     drawn = mine.bank.topic_map(mine.namespace, most=POINTS)
     colours = {topic.id: place % COLOURS for place, topic in enumerate(drawn.topics)}
-    return asked.show(
-        "map.html",
-        title="Map",
-        view="map",
-        width=WIDTH,
-        height=HEIGHT,
-        groups=_groups(drawn, colours),
-        topics=[_topic(asked, topic, colours[topic.id]) for topic in drawn.topics],
-        names=[
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "radius": 9 if len(drawn.points) < 150 else 6 if len(drawn.points) < 700 else 4,
+        "groups": _groups(drawn, colours),
+        "topics": [_topic(asked, topic, colours[topic.id]) for topic in drawn.topics],
+        "names": [
             {"name": topic.name, "colour": colours[topic.id], **_place(*drawn.centres[topic.id])}
             for topic in drawn.topics[:COLOURS]
         ],
-        memories=drawn.memories,
-        shown=len(drawn.points),
-        radius=9 if len(drawn.points) < 150 else 6 if len(drawn.points) < 700 else 4,
-        without=drawn.memories - sum(topic.size for topic in drawn.topics),
-    )
+        "memories": drawn.memories,
+        "shown": len(drawn.points),
+        "without": drawn.memories - sum(topic.size for topic in drawn.topics),
+    }
 
 
 def show_card(asked: PageRequest) -> Response:

@@ -18,6 +18,7 @@ from membank_llama.memory.bank_undo import GRACE_SECONDS, Change
 from membank_llama.memory.block_lines import replaced_among
 
 from ..face_context import FaceContext
+from .map_view import AT_ONCE
 from .memory_list import LABELS, DayNames, ListFilter, MemoryLister, day_names, shown_memory
 from .page_requests import PageRequest, page_route
 from .page_templates import redirected
@@ -55,13 +56,14 @@ def memories_routes(context: FaceContext) -> list[Route]:
 def show_memories(asked: PageRequest) -> Response:
     """The whole view."""
     chosen = ListFilter.of(asked.query)
-    listed = _listed(asked, chosen)
+    listed, count = _listed(asked, chosen), asked.mine.bank.count(asked.mine.namespace)
     response = asked.show(
         "memories.html",
         title="Memories",
         view="memories",
         chosen=chosen,
-        count=asked.mine.bank.count(asked.mine.namespace),
+        count=count,
+        topics_now=count <= AT_ONCE,
         whos=[(name, LABELS[name]) for name in ("person", "model", "document", "import", "tool") if name in NAMES],
         **listed,
     )

@@ -2,7 +2,7 @@
 /* The part of htmx's attributes that this page uses, so that its templates are htmx's own:
  *
  *   hx-get, hx-post, hx-put, hx-patch, hx-delete   ask a path of this server
- *   hx-trigger   an event, with "changed", "delay:120ms", "from:SELECTOR"; "load"; "revealed"; "every 2s"; several by commas
+ *   hx-trigger   an event, with "changed", "delay:120ms", "from:SELECTOR", "once"; "load"; "revealed"; "every 2s"; several by commas
  *   hx-target    "this", "closest SELECTOR" or a selector; the element itself where it is missing
  *   hx-swap      innerHTML, outerHTML, beforeend, afterbegin, delete, none
  *   hx-include   what else is sent along: fields, or forms
@@ -41,7 +41,7 @@ window.hx = (() => {
     return written.split(",").map((one) => {
       const [event, ...words] = one.trim().split(/\s+/);
       const named = (name) => words.find((word) => word.startsWith(`${name}:`))?.slice(name.length + 1);
-      return { event, changed: words.includes("changed"), delay: milliseconds(named("delay")), from: named("from"), every: milliseconds(words[0]) };
+      return { event, changed: words.includes("changed"), once: words.includes("once"), delay: milliseconds(named("delay")), from: named("from"), every: milliseconds(words[0]) };
     });
   }
 
@@ -88,7 +88,7 @@ window.hx = (() => {
       const submitter = event.submitter;
       if (trigger.delay) waiting = setTimeout(() => ask(element, submitter), trigger.delay);
       else ask(element, submitter);
-    });
+    }, { once: trigger.once });
   }
 
   function process(root) {

@@ -145,7 +145,6 @@
 
   // -- the map
 
-  const points = $("#points");
   const reader = document.createElement("span");
   let pointed = null;
 
@@ -154,27 +153,28 @@
     pointed?.classList.remove("on");
     pointed = circle;
     circle.classList.add("on");
-    reader.setAttribute("hx-get", `${points.dataset.card}${circle.dataset.id}/card`);
+    reader.setAttribute("hx-get", `${$("#points").dataset.card}${circle.dataset.id}/card`);
     reader.setAttribute("hx-target", "#card");
     window.hx.ask(reader);
   }
 
-  function pickTopic(topic) {
-    points.classList.toggle("picked", topic !== null);
-    all("g[data-topic]", points).forEach((group) => group.classList.toggle("on", group.dataset.topic === topic));
+  function pickTopic(event) {
+    const link = event.target.closest(".topics a[data-topic]");
+    const points = $("#points");
+    if (!points) return;
+    points.classList.toggle("picked", link !== null);
+    all("g[data-topic]", points).forEach((group) => group.classList.toggle("on", group.dataset.topic === link?.dataset.topic));
   }
 
-  if (points) {
+  if (main.dataset.view === "map") {
     let waiting = 0;
-    points.addEventListener("pointerover", (event) => {
+    main.addEventListener("pointerover", (event) => {
       clearTimeout(waiting);
-      if (event.target.matches("circle")) waiting = setTimeout(() => point(event.target), 60);
+      if (event.target.matches("#points circle")) waiting = setTimeout(() => point(event.target), 60);
+      pickTopic(event);
     });
-    points.addEventListener("click", (event) => { if (event.target.matches("circle")) point(event.target); });
-    for (const link of all(".topics a[data-topic]", main)) {
-      for (const name of ["pointerenter", "focus"]) link.addEventListener(name, () => pickTopic(link.dataset.topic));
-      for (const name of ["pointerleave", "blur"]) link.addEventListener(name, () => pickTopic(null));
-    }
+    main.addEventListener("click", (event) => { if (event.target.matches("#points circle")) point(event.target); });
+    main.addEventListener("focusin", pickTopic);
   }
 
   // -- keys
