@@ -24,8 +24,9 @@ memory is worth (core/dialogue_acts.py, core/provenance.py, recall/evidence.py) 
 what a later one replaced (recall/replacements.py), how long ago it was and who said it in words (memory/block_lines.py)
 of each line of a block.
 A request through the proxy stands in line for its recall (server/proxy/recall_queue.py) and goes on over a connection
-of the proxy's own (server/proxy/upstream_connection.py), which were calls into libraries before. Files are opened without following links in one place
-(core/plain_files.py): a file more wherever something is stored."""
+of the proxy's own (server/proxy/upstream_connection.py), which were calls into libraries before.
+Files are opened without following links in one place (core/plain_files.py): a file more wherever something is
+stored."""
 
 
 @pytest.fixture(scope="module")

@@ -34,8 +34,9 @@ from membank_llama.store.memory_writer import ModelCard, tell_again
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 
-from .bank_editing import BankEditing, correction_of
+from .bank_editing import correction_of
 from .bank_maintenance import card_of
+from .bank_undo import BATCH_SIZE, HIDDEN, BankUndo, is_hidden
 from .chat_transcripts import chats_of
 from .ingest_results import IngestResult, Integration
 from .prompt_block import Neutraliser, build_block, excerpted
@@ -44,13 +45,12 @@ from .text_splitting import passages_of_texts
 logger = logging.getLogger("membank_llama")
 
 MAX_TEXT_BYTES = 64 * 1024
-BATCH_SIZE = 32
 CHARACTERS_A_TOKEN = 4
 INTEGRATE_TOKENS = 512
 WEIGHTS = "weights"
 
 
-class MemBank(BankEditing):
+class MemBank(BankUndo):
     """A bank of memories, made by one model. One that holds none yet takes the model that comes.
 
     Args:
@@ -99,6 +99,8 @@ class MemBank(BankEditing):
             if adapter is not None and not repair:
                 compact.adopt(self._store, adapter)
             self.use(adapter)
+            stack.callback(self._close_hidden)
+            self._open_hidden()
             self._stack = stack.pop_all()
         if adapter is not None and not repair:
             self._calibrator.soon()
@@ -111,11 +113,6 @@ class MemBank(BankEditing):
         self._store = store
         store.on_forget.append(partial(forget_pieces, self.path))
         self.chats = chats_of(store)
-
-    @property
-    def read_only(self) -> bool:
-        """Whether the bank was opened for reading."""
-        return self._store.read_only
 
     @property
     def model(self) -> ModelCard:
@@ -238,6 +235,9 @@ class MemBank(BankEditing):
             # it was told already: that memory takes the history over
             self._store.registry.add_metadata(stored.memory_id, corrected.metadata or {})
         self._store.remove([memory_id])
+        known = self.get(stored.memory_id)
+        was = {} if stored.is_new else {known.id: (known.pinned, known.expires_at)}
+        self._noted("correct", [stored.memory_id], {old.namespace}, was=was)
         return stored
 
     # -- finding
@@ -328,11 +328,12 @@ class MemBank(BankEditing):
 
     def memories(self, namespace: str | None = None) -> Iterator[Memory]:
         """All memories in the order they came."""
-        return self._store.registry.iterate(namespace)
+        return (memory for memory in self._store.registry.iterate(namespace) if not is_hidden(memory))
 
     def count(self, namespace: str | None = None) -> int:
         """How many memories there are."""
-        return self._store.registry.count(namespace)
+        registry = self._store.registry
+        return registry.count(namespace) - registry.expiring_at(HIDDEN, namespace)
 
     def exists(self, ids: Iterable[int]) -> set[int]:
         """Those of some ids that there are memories of."""

@@ -119,7 +119,9 @@ def correction_of(old: Memory, text: str) -> NewMemory:
     """
     if text.strip() == old.text.strip():
         raise InvalidInputError(f"memory {old.id} says that already; give the text that it should say")
-    before = {"text": old.text, "role": old.role, "created_at": old.created_at}
+    before: dict[str, Any] = {"text": old.text, "role": old.role, "created_at": old.created_at}
+    if KEY in old.metadata:
+        before[KEY] = old.metadata[KEY]
     metadata = {key: value for key, value in old.metadata.items() if key != KEY}
     return NewMemory(
         text,

@@ -10,33 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TextIO
+from typing import TextIO
 
 from membank_llama.core.errors import InvalidInputError
-from membank_llama.core.types import Memory, NewMemory, Progress
+from membank_llama.core.types import NewMemory, Progress
 
 from .bank import MemBank
 from .ingest_results import IngestResult
 from .memory_files import memory_of_line
+from .memory_json import memory_fields
 
 _DEFAULTS = NewMemory("")
-
-
-def memory_fields(memory: Memory) -> dict[str, Any]:
-    """A memory as JSON-able fields; times are seconds since 1970."""
-    return {
-        "id": memory.id,
-        "text": memory.text,
-        "role": memory.role,
-        "namespace": memory.namespace,
-        "conversation": memory.conversation,
-        "created_at": memory.created_at,
-        "source": memory.source,
-        "metadata": dict(memory.metadata),
-        "pinned": memory.pinned,
-        "expires_at": memory.expires_at,
-        "text_hash": memory.text_hash,
-    }
 
 
 def export_memories(

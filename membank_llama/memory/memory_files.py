@@ -21,7 +21,7 @@ from .text_splitting import MAX_CHARS, UNSTORABLE, split_passages
 
 _TIMES = ("created_at", "expires_at")
 _LINE_KEYS = {"text", "role", "conversation", "namespace", "metadata", "source", "pinned", *_TIMES}
-_EXPORTED_KEYS = {"id", "text_hash"}
+_EXPORTED_KEYS = {"id", "text_hash", "provenance", "first_told_at"}
 """What an export says beside them; a bank gives its own."""
 
 

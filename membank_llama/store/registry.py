@@ -329,8 +329,20 @@ class Registry(BankDatabase):
         with self.transaction() as db:
             return self.change(db, memory_id, added)
 
+    def set_metadata(self, memory_id: int, metadata: Mapping[str, Any]) -> bool:
+        """Returns whether there is such a memory."""
+        with self.transaction() as db:
+            return self.change(db, memory_id, lambda _: {"metadata": json.dumps(dict(metadata), ensure_ascii=False)})
+
     def count(self, namespace: str | None = None) -> int:
         return self._count("memories", namespace)
+
+    def expiring_at(self, instant: float, namespace: str | None = None) -> int:
+        """How many memories expire at exactly this time."""
+        own = "" if namespace is None else " AND namespace = ?"
+        given = (instant,) if namespace is None else (instant, namespace)
+        sql = f"SELECT count(*) FROM memories INDEXED BY memories_expiry WHERE expires_at = ? AND pinned = 0{own}"
+        return int(self.scalar(sql, given))
 
     def _count(self, table: str, namespace: str | None) -> int:
         if namespace is None:

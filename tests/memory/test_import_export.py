@@ -10,7 +10,8 @@ import pytest
 from support.banks import open_bank
 
 from membank_llama.core.errors import InvalidInputError
-from membank_llama.memory.import_export import export_memories, import_memories, memory_fields, parse_lines
+from membank_llama.memory.import_export import export_memories, import_memories, parse_lines
+from membank_llama.memory.memory_json import memory_fields
 
 FULL = {
     "role": "assistant",
