@@ -1,6 +1,6 @@
 """`SharedBank`: a bank that several processes of one person have open, all of which may write.
 
-One of them holds the writer's lock and serves the others (listener.py). The others read by themselves and hand over
+One of them holds the writer's lock and serves the others (hands_server.py). The others read by themselves and hand over
 whatever writes (forwarded.py). When the holder ends, the next of them that writes takes its place: it opens the bank
 for writing beside what its readers still use, and serves in turn. Nothing that is being said is lost: what was handed
 to a holder that ended is handed to the next one, and writing the same twice stores it once.
@@ -33,13 +33,14 @@ from membank_llama.store.lock import WriterLock
 from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.store import Store
 
-from ..bank import BATCH_SIZE, MemBank
+from ..bank import MemBank
+from ..bank_undo import BATCH_SIZE
 from ..chat_transcripts import ChatTranscripts
 from ..ingest_results import IngestResult
 from ..transcript_file import ChatTranscript
 from .forwarded import FORWARDED, arguments_of, reports
+from .hands_server import HandsServer
 from .holder_call import READY, HolderGoneError, HolderUnableError, call_holder
-from .listener import Listener
 from .shared_values import from_json, to_json
 
 logger = logging.getLogger("membank_llama")
@@ -62,7 +63,7 @@ class SharedBank(MemBank):
 
     Args:
         lock: of the bank, held; None where another process holds it.
-        listener: that serves others while this process holds it; None where nothing can.
+        server: that serves others while this process holds it; None where nothing can.
     """
 
     def __init__(
@@ -71,18 +72,18 @@ class SharedBank(MemBank):
         path: Path,
         *,
         lock: WriterLock | None,
-        listener: Listener | None = None,
+        server: HandsServer | None = None,
         **options: Any,
     ) -> None:
         adapter = encoder if isinstance(encoder, ModelAdapter) else None
         self._open_encoder = None if isinstance(encoder, ModelAdapter) else encoder
         self._lock = lock
-        self._listener: Listener | None = None
+        self._server: HandsServer | None = None
         self._changing = threading.RLock()
         self._ended = False
         super().__init__(adapter, path, read_only=lock is None, **options)
-        if listener is not None:
-            self._let_in(listener)
+        if server is not None:
+            self._let_in(server)
 
     @property
     def holds(self) -> bool:
@@ -102,11 +103,15 @@ class SharedBank(MemBank):
         if store.read_only:
             self.chats = HandedTranscripts(self)
 
-    def _let_in(self, listener: Listener) -> None:
-        self._listener = listener
+    def _open_hidden(self) -> None:
+        if self.holds:
+            super()._open_hidden()
+
+    def _let_in(self, server: HandsServer) -> None:
+        self._server = server
         # a bank that nobody closes goes with whoever had it
-        weakref.finalize(self, listener.abandon).atexit = False
-        listener.serve(self)
+        weakref.finalize(self, server.abandon).atexit = False
+        server.serve(self)
 
     def need_adapter(self) -> ModelAdapter:
         """The adapter that encodes, opened where that was left until now; raises as `MemBank.need_adapter`."""
@@ -179,9 +184,9 @@ class SharedBank(MemBank):
         """As `MemBank.close`; what others have begun is finished first."""
         with self._changing:
             self._ended = True
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+            server, self._server = self._server, None
+        if server is not None:
+            server.close()
         super().close()
 
     # -- handing over
@@ -231,24 +236,26 @@ class SharedBank(MemBank):
                 lock.acquire()
             except BankLockedError:
                 return False
-            listener: Listener | None = None
+            server: HandsServer | None = None
             try:
-                listener = listening(self.path)
+                server = listening(self.path)
                 card = None if self.adapter is None else self._card
                 store = Store(self.path, card, lock=lock)
             except BaseException:
-                if listener is not None:
-                    listener.close()
+                if server is not None:
+                    server.close()
                 lock.release()
                 raise
             self._stack.callback(store.close)
+            self._stack.callback(self._close_hidden)
             # those who are reading go on with what they read from, which is closed with the bank
             self._store.worker.close()
             self._take(store)
             self.use(self.adapter)
             self._lock = lock
-            if listener is not None:
-                self._let_in(listener)
+            self._open_hidden()
+            if server is not None:
+                self._let_in(server)
         self._calibrator.soon()
         return True
 
@@ -297,6 +304,9 @@ def open_shared(encoder: Encoder, path: str | Path, *, join: bool = True, **opti
         BankNotFoundError, …: as `MemBank`.
     """
     bank = Path(path)
+    if not (bank.exists() or encoder is None or isinstance(encoder, ModelAdapter)):
+        # nobody holds what is not there, and without a model nothing is to be made
+        encoder = encoder()
     began, pause = time.monotonic(), 0.005
     while True:
         check_files(bank)
@@ -322,22 +332,22 @@ def open_shared(encoder: Encoder, path: str | Path, *, join: bool = True, **opti
 
 def _held(encoder: Encoder, path: Path, lock: WriterLock, options: Mapping[str, Any]) -> SharedBank:
     """The bank of a process that has just got its lock."""
-    listener: Listener | None = None
+    server: HandsServer | None = None
     try:
-        listener = listening(path)
+        server = listening(path)
         opened = encoder if encoder is None or isinstance(encoder, ModelAdapter) else encoder()
-        return SharedBank(opened, path, lock=lock, listener=listener, **options)
+        return SharedBank(opened, path, lock=lock, server=server, **options)
     except BaseException:
-        if listener is not None:
-            listener.close()
+        if server is not None:
+            server.close()
         lock.release()
         raise
 
 
-def listening(path: Path) -> Listener | None:
+def listening(path: Path) -> HandsServer | None:
     """What serves others; None where nothing can listen: the bank can be used here all the same."""
     try:
-        return Listener(path)
+        return HandsServer(path)
     except (OSError, BankError) as exc:
         logger.warning("%s is not shared with other processes: nothing can listen for them (%s)", path, exc)
         return None

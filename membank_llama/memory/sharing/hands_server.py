@@ -1,4 +1,4 @@
-"""`Listener`: the bank's holder serves those who come; a thread that lets them in, and one for each call.
+"""`HandsServer`: the bank's holder serves those who come; a thread that lets them in, and one for each call.
 
 It listens from the moment the lock is held, and those who come early wait until the bank is open. A client that is
 silent, slow or mad ends its own connection: it holds no lock of the bank, and what it is told of a call's progress is
@@ -51,7 +51,7 @@ LAST_SECONDS = 1.0
 """How long a client may take to take something while others wait."""
 
 
-class Listener:
+class HandsServer:
     """Of one bank, whose lock this process holds.
 
     Raises:
