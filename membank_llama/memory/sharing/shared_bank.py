@@ -210,7 +210,7 @@ class SharedBank(MemBank):
                 return FORWARDED[name](self, **own, **({"progress": progress} if reports(name) else {}))
             waited = time.monotonic() - began
             try:
-                return call_holder(self.path, name, given, progress)
+                return call_holder(self.path, name, passed, progress)
             except HolderGoneError as exc:
                 if waited > _patience(self.path):
                     raise BankLockedError(_unshared(self.path, self._holder())) from exc
