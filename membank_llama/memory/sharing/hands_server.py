@@ -35,7 +35,7 @@ from .frames import (
     takes_more,
 )
 from .holder_call import READY
-from .meeting_point import HAS_UNIX_SOCKETS, PROTOCOL, is_this_users, leave, listen
+from .meeting_point import PROTOCOL, is_this_users, leave, listen
 from .shared_values import from_json, to_json
 
 logger = logging.getLogger("membank_llama")
@@ -58,10 +58,10 @@ class HandsServer:
         OSError, BankError: nothing can listen here.
     """
 
-    def __init__(self, bank: Path, *, unix: bool = HAS_UNIX_SOCKETS) -> None:
+    def __init__(self, bank: Path) -> None:
         self._path = bank
         self._pid = os.getpid()
-        self._socket, self.point = listen(bank, MOST_CONNECTIONS, unix=unix)
+        self._socket, self.point = listen(bank, MOST_CONNECTIONS)
         self._woken, self._wake = socket.socketpair()
         self._bank: weakref.ref[MemBank] | None = None
         self._is_open = threading.Event()

@@ -272,7 +272,9 @@ def test_a_holder_without_a_model_is_waited_for(tmp_path: Path) -> None:
 def test_a_holder_that_serves_nobody_is_named(tmp_path: Path) -> None:
     with open_bank(tmp_path) as plain:
         plain.ingest(FACTS[0])
-        with pytest.raises(BankLockedError, match=r"being written by process \d+ .* lets nobody else in.*read_only=True"):
+        with pytest.raises(
+            BankLockedError, match=r"being written by process \d+ .* lets nobody else in.*read_only=True"
+        ):
             shared(tmp_path)
     with shared(tmp_path) as bank:
         with pytest.raises(BankLockedError, match="open_shared"):
