@@ -19,7 +19,19 @@ import typer
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from .commands import bench_answers, bench_encoder, bench_recall, chat, editing, kv, maintenance, memories, serve, tune
+from .commands import (
+    bench_answers,
+    bench_encoder,
+    bench_recall,
+    chat,
+    editing,
+    kv,
+    maintenance,
+    memories,
+    serve,
+    topics,
+    tune,
+)
 from .commands.options import Settings
 
 app = typer.Typer(
@@ -70,6 +82,7 @@ app.command("demo-ask", hidden=True)(chat.demo_ask)
 app.command("ingest", rich_help_panel=_MEMORIES)(memories.ingest)
 app.command("recall", rich_help_panel=_MEMORIES)(memories.recall)
 app.command("why", rich_help_panel=_MEMORIES)(memories.why)
+app.command("topics", rich_help_panel=_MEMORIES)(topics.topics)
 app.command("correct", rich_help_panel=_MEMORIES)(editing.correct)
 app.command("forget", rich_help_panel=_MEMORIES)(editing.forget)
 app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)

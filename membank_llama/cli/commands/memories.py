@@ -98,6 +98,10 @@ def recall(
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="How many memories.")] = 5,
     since: Annotated[str | None, typer.Option(help="Not older than: 2025-01-31, or 7d.")] = None,
     until: Annotated[str | None, typer.Option(help="Older than: 2025-01-31, or 12h.")] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Of this topic alone: a name, a word of it or an id of membank topics.", show_default=False),
+    ] = None,
     level: Annotated[
         list[int] | None, typer.Option(help="Level that takes part, 0 (full) to 2 (coarse); may be repeated.")
     ] = None,
@@ -125,6 +129,7 @@ def recall(
         "since": parse_time(since, now, name="--since"),
         "until": parse_time(until, now, name="--until"),
         "levels": tuple(sorted(set(level))) if level else None,
+        "topic": topic,
     }
     results, spent, encoded = _recall(where, query, top_k, encoder, threads, options)
     save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
