@@ -25,6 +25,7 @@ from .commands import (
     bench_recall,
     chat,
     editing,
+    importing,
     kv,
     maintenance,
     memories,
@@ -89,7 +90,7 @@ app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)
 app.command("unpin", rich_help_panel=_MEMORIES)(editing.unpin)
 app.command("tune", rich_help_panel=_MEMORIES)(tune.tune)
 app.command("export", rich_help_panel=_MEMORIES)(maintenance.export_command)
-app.command("import", rich_help_panel=_MEMORIES)(maintenance.import_command)
+app.command("import", rich_help_panel=_MEMORIES)(importing.import_command)
 app.command("stats", rich_help_panel=_BANK)(maintenance.stats)
 app.command("verify", rich_help_panel=_BANK)(maintenance.verify)
 app.command("gc", rich_help_panel=_BANK)(maintenance.gc)

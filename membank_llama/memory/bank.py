@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import InvalidInputError
@@ -50,6 +50,7 @@ MAX_TEXT_BYTES = 64 * 1024
 CHARACTERS_A_TOKEN = 4
 INTEGRATE_TOKENS = 512
 WEIGHTS = "weights"
+_T = TypeVar("_T")
 
 
 class MemBank(BankTopics, BankUndo):
@@ -242,6 +243,10 @@ class MemBank(BankTopics, BankUndo):
         was = {} if stored.is_new else {known.id: (known.pinned, known.expires_at)}
         self._noted("correct", [stored.memory_id], {old.namespace}, was=was)
         return stored
+
+    def run_where_held(self, work: Callable[..., _T], *args: Any) -> _T:
+        """Call ``work(bank, *args)``, which writes, in the process that holds the bank: this one."""
+        return work(self, *args)
 
     # -- finding
 
