@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.cells import cell_len
@@ -26,9 +26,6 @@ from membank_llama.core.logs import plain_json
 from membank_llama.core.types import Progress as ProgressCallback
 from membank_llama.memory.transcript_file import ChatTranscript
 from membank_llama.recall.query import RecallResult
-
-if TYPE_CHECKING:
-    from .health_checks import HealthCheck
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -262,27 +259,6 @@ def facts_table(facts: Sequence[tuple[str, str]]) -> Table:
     table.add_column(overflow="fold")
     for name, value in facts:
         table.add_row(name, Text(value))
-    return table
-
-
-_MARKS = {"good": ("●", "green"), "note": ("○", "dim"), "wrong": ("✗", "red")}
-
-
-def health_table(checks: Sequence[HealthCheck]) -> Table:
-    """What `membank doctor` found, by area; below what could be better, the line that betters it. What mends what is
-    wrong is not here: it is to be copied, and a table would break it."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for options in (_FIXED, {**_FIXED, "style": "dim"}, {"overflow": "fold"}):
-        table.add_column(**options)
-    area = ""
-    for check in checks:
-        if check.area != area:
-            area = check.area
-            table.add_row("", Text(area, style=f"bold not dim {ACCENT}"), "")
-        mark, color = _MARKS[check.state]
-        table.add_row(Text(mark, style=color), check.name, Text(visible(check.value)))
-        if check.mend and check.state != "wrong":
-            table.add_row("", "", Text.assemble(("→ ", "dim"), (visible(check.mend), "bold")))
     return table
 
 
