@@ -74,6 +74,11 @@ def wrong(text: str) -> None:
     out.print(Text.assemble(("✗ ", "red"), visible(text)), soft_wrap=True)
 
 
+def mend(text: str) -> None:
+    """The line that mends what was said to be wrong, unbroken."""
+    out.print(Text.assemble(("  → ", "dim"), (visible(text), "bold")), soft_wrap=True)
+
+
 def fail(text: str) -> None:
     """One clear red line."""
     err.print(Text.assemble(("error: ", "bold red"), (visible(text), "red")), soft_wrap=True)

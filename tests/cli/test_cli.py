@@ -24,7 +24,7 @@ from membank_llama.store.model_record import captured_as
 
 COMMANDS = (
     "chat", "demo", "ingest", "recall", "why", "topics", "correct", "forget", "pin", "unpin", "tune", "export",
-    "import", "stats", "verify", "gc", "rebuild", "reencode", "bench",
+    "import", "stats", "verify", "gc", "rebuild", "reencode", "bench", "backup", "restore", "doctor",
 )  # fmt: skip
 
 
