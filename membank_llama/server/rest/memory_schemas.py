@@ -46,7 +46,7 @@ _AT = {"type": "number", "description": "Seconds since 1970."}
 TIME = {
     "anyOf": [
         {"type": "number", "minimum": FIRST_SECOND, "maximum": LAST_SECOND},
-        {"type": "string", "format": "date-time", "minLength": 1, "maxLength": 64},
+        {"type": "string", "minLength": 1, "maxLength": 64, "examples": ["2025-01-31T18:00:00Z"]},
     ],
     "description": "Seconds since 1970, or ISO 8601; without an offset it is of X-Membank-Timezone, or of the server.",
 }

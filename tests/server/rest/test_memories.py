@@ -168,8 +168,8 @@ def test_forgetting_some_that_are_not_all_there_forgets_none(client: httpx.Clien
 
 
 def test_replies_that_only_repeat_go_too(client: httpx.Client) -> None:
-    told = client.post(MEMORIES, json={"text": "My bank PIN is 4711.", "conversation": "pin"}).json()
-    client.post(MEMORIES, json={"text": "Your bank PIN is 4711.", "role": "assistant", "conversation": "pin"})
+    told = client.post(MEMORIES, json={"text": "The dentist moved to Maple Street."}).json()
+    client.post(MEMORIES, json={"text": "The dentist moved to Maple Street, yes.", "role": "assistant"})
     would = client.delete(f"{MEMORIES}/{told['id']}", params={"dry_run": "true"}).json()
     alone = client.delete(f"{MEMORIES}/{told['id']}", params={"dry_run": "true", "keep_replies": "true"}).json()
     assert (would["count"], alone["count"]) == (2, 1)
