@@ -20,16 +20,20 @@ from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
 from .commands import (
+    backups,
     bench_answers,
     bench_encoder,
     bench_recall,
     chat,
+    doctor,
     editing,
+    importing,
     kv,
     maintenance,
     memories,
     page,
     serve,
+    topics,
     tune,
 )
 from .commands.options import Settings
@@ -83,18 +87,22 @@ app.command("demo-ask", hidden=True)(chat.demo_ask)
 app.command("ingest", rich_help_panel=_MEMORIES)(memories.ingest)
 app.command("recall", rich_help_panel=_MEMORIES)(memories.recall)
 app.command("why", rich_help_panel=_MEMORIES)(memories.why)
+app.command("topics", rich_help_panel=_MEMORIES)(topics.topics)
 app.command("correct", rich_help_panel=_MEMORIES)(editing.correct)
 app.command("forget", rich_help_panel=_MEMORIES)(editing.forget)
 app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)
 app.command("unpin", rich_help_panel=_MEMORIES)(editing.unpin)
 app.command("tune", rich_help_panel=_MEMORIES)(tune.tune)
 app.command("export", rich_help_panel=_MEMORIES)(maintenance.export_command)
-app.command("import", rich_help_panel=_MEMORIES)(maintenance.import_command)
+app.command("import", rich_help_panel=_MEMORIES)(importing.import_command)
+app.command("doctor", rich_help_panel=_BANK)(doctor.doctor)
 app.command("stats", rich_help_panel=_BANK)(maintenance.stats)
 app.command("verify", rich_help_panel=_BANK)(maintenance.verify)
 app.command("gc", rich_help_panel=_BANK)(maintenance.gc)
 app.command("rebuild", rich_help_panel=_BANK)(maintenance.rebuild)
 app.command("reencode", rich_help_panel=_BANK)(maintenance.reencode)
+app.command("backup", rich_help_panel=_BANK)(backups.backup)
+app.command("restore", rich_help_panel=_BANK)(backups.restore)
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure what a model or a bank is worth.")
 app.add_typer(bench, name="bench", rich_help_panel=_BANK)

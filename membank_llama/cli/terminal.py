@@ -26,6 +26,7 @@ from membank_llama.core.logs import plain_json
 from membank_llama.core.types import Progress as ProgressCallback
 from membank_llama.memory.transcript_file import ChatTranscript
 from membank_llama.recall.query import RecallResult
+from membank_llama.recall.topic_finder import Topic
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -71,6 +72,11 @@ def echo_json(value: Any, indent: int | None = None) -> None:
 def wrong(text: str) -> None:
     """One line about something that was found to be wrong."""
     out.print(Text.assemble(("✗ ", "red"), visible(text)), soft_wrap=True)
+
+
+def mend(text: str) -> None:
+    """The line that mends what was said to be wrong, unbroken."""
+    out.print(Text.assemble(("  → ", "dim"), (visible(text), "bold")), soft_wrap=True)
 
 
 def fail(text: str) -> None:
@@ -200,6 +206,18 @@ def chats_table(chats: Sequence[ChatTranscript], current: str) -> Table:
         first = next(message["content"] for message in chat.messages if message["role"] == "user")
         mark = Text("●", style="green") if chat.name == current else Text("○", style="dim")
         table.add_row(mark, chat.name, day(chat.used), str(chat.turns), plain(first, limit=LONGEST // 4))
+    return table
+
+
+def topics_table(topics: Sequence[Topic], text_of: Callable[[int], str]) -> Table:
+    """What memories are about, with a typical one of each."""
+    table = _table(
+        ("id", _FIXED), ("topic", {"overflow": "fold"}), ("memories", _NUMBER), ("newest", _FIXED),
+        ("an example", {"ratio": 1, "overflow": "fold"}),
+    )  # fmt: skip
+    for topic in topics:
+        example = plain(text_of(topic.example), limit=LONGEST // 2)
+        table.add_row(plain(topic.id, "dim"), plain(topic.name), f"{topic.size:,}", day(topic.newest), example)
     return table
 
 

@@ -20,8 +20,9 @@ class RecallQuery:
     """What is asked of a bank; checked when made.
 
     `now` is when it is asked, which "last May" counts from (None for the clock's time), and `zone` whose days are meant
-    (None for this machine's); `diversity` from 0 (the best, however alike) to 1 (each as unlike those before it as can
-    be); `weights` of None takes those tuned for the bank, or else the default ones.
+    (None for this machine's); `only` are the ids that are searched (None for all); `diversity` from 0 (the best,
+    however alike) to 1 (each as unlike those before it as can be); `weights` of None takes those tuned for the bank, or
+    else the default ones.
 
     Raises:
         InvalidQueryError: a parameter that cannot be meant.
@@ -34,6 +35,7 @@ class RecallQuery:
     since: float | None = None
     until: float | None = None
     exclude: frozenset[int] = frozenset()
+    only: frozenset[int] | None = None
     min_score: float | None = None
     candidate_multiplier: int = 5
     now: float | None = None

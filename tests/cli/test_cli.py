@@ -23,8 +23,8 @@ from membank_llama.memory.bank import MemBank
 from membank_llama.store.model_record import captured_as
 
 COMMANDS = (
-    "chat", "demo", "ingest", "recall", "why", "correct", "forget", "pin", "unpin", "tune", "export", "import",
-    "stats", "verify", "gc", "rebuild", "reencode", "bench",
+    "chat", "demo", "ingest", "recall", "why", "topics", "correct", "forget", "pin", "unpin", "tune", "export",
+    "import", "stats", "verify", "gc", "rebuild", "reencode", "bench", "backup", "restore", "doctor",
 )  # fmt: skip
 
 

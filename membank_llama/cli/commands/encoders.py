@@ -143,7 +143,7 @@ def encoder_for(
         return open_encoder(ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
     if card is not None and card["id"].startswith(WORDS_PREFIX):
         return None if is_empty(path) or wanted is not None else WordsAdapter(card["dim"])
-    source = None if card is None else _own_file(card, path)
+    source = None if card is None else own_file(card, path)
     if card is None or source is None or not made_by(card, source):
         return None
     adapter = open_model(str(source), threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
@@ -153,7 +153,7 @@ def encoder_for(
     return adapter
 
 
-def _own_file(card: dict[str, Any], bank: Path) -> Path | None:
+def own_file(card: dict[str, Any], bank: Path) -> Path | None:
     """The file that a bank was made by, where it is on this machine and did not come along with the bank."""
     source = card.get("source") or ""
     path = Path(source)
@@ -190,6 +190,15 @@ def needed_encoder(
         f"{path} was made by {card['name']}, whose file {card.get('source') or '(not recorded)'} is gone or another "
         "one now; say where it is with --model FILE, or move to another model with: membank reencode MODEL"
     )
+
+
+def made_it(bank: Path, ref: str) -> bool:
+    """Whether a bank was made by the model that is named; an address says nothing of it."""
+    from membank_llama.gguf.references import resolve_model
+    from membank_llama.store.model_record import made_by, recorded_model
+
+    card = recorded_model(bank)
+    return card is not None and not is_address(ref) and made_by(card, resolve_model(ref))
 
 
 def embeds(path: Path) -> bool:

@@ -10,8 +10,10 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
 
-from .bank_opening import finish, must_exist, open_bank
-from .encoders import capture_wanted, encoder_for, needed_encoder
+from .bank_opening import finish, must_exist, open_bank, open_telling
+from .encoders import capture_wanted, encoder_for
+from .importing import show_report
+from .ingest_sources import read_sources, show_passed_over, store_sources
 from .options import (
     BankOption,
     EncoderOption,
@@ -28,7 +30,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from membank_llama.core.types import NewMemory
     from membank_llama.memory.bank import MemBank
     from membank_llama.recall.query import RecallResult
 
@@ -50,49 +51,37 @@ def ingest(
     gpu_layers: GpuOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Remember texts: long ones are cut into passages, JSONL is one memory a line.
+    """Remember texts: long ones are cut into passages, JSONL is one memory a line. Chats that another program exported
+    are taken in as membank import does.
 
     [dim]membank ingest notes.md --model all-MiniLM-L6-v2-q8_0.gguf[/dim]
 
     [dim]git log --format=%s | membank ingest - --source git[/dim]
     """
-    from membank_llama.memory.bank import MemBank
-
     from .. import terminal
 
-    where = bank_path(ctx, bank)
-    items = _read(paths, role, namespace_of(ctx, namespace), source)
-    if not items:
+    where, named = bank_path(ctx, bank), namespace_of(ctx, namespace)
+    told = read_sources(paths, role, named, source)
+    if not as_json:
+        show_passed_over(told.passed_over)
+    if not (told.items or told.findings):
         raise InvalidInputError(f"there is nothing to remember in {', '.join(paths)}")
     wanted = capture_wanted(layer, pooling, template)
     start = time.perf_counter()
     with (
-        needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as adapter,
+        open_telling(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as opened,
         terminal.progress_bar() as progress,
-        MemBank(adapter, where, progress=progress) as opened,
     ):
-        results = opened.ingest_many(items, progress=progress)
-        new = sum(result.is_new for result in results)
+        new, known, left_out = store_sources(opened, told, named, source, progress)
         finish(opened, new, progress)
     spent = time.perf_counter() - start
     if as_json:
-        known = len(results) - new
-        terminal.echo_json({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)})
+        counts = {"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)}
+        terminal.echo_json({**counts, "passed_over": told.passed_over, **left_out.fields()})
         return
-    known_already = f", {len(results) - new:,} known already" if new < len(results) else ""
+    show_report(left_out)
+    known_already = f", {known:,} known already" if known else ""
     terminal.done(f"{terminal.counted(new, 'memory')} new{known_already}", f" in {spent:.1f} s")
-
-
-def _read(paths: list[str], role: str, namespace: str, source: str | None) -> list[NewMemory]:
-    from dataclasses import replace
-
-    from membank_llama.memory.memory_files import read_items
-
-    items: list[NewMemory] = []
-    for path in paths:
-        for item in read_items(path, role=role, namespace=namespace):
-            items.append(item if source is None else replace(item, source=source))
-    return items
 
 
 def recall(
@@ -101,6 +90,10 @@ def recall(
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="How many memories.")] = 5,
     since: Annotated[str | None, typer.Option(help="Not older than: 2025-01-31, or 7d.")] = None,
     until: Annotated[str | None, typer.Option(help="Older than: 2025-01-31, or 12h.")] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Of this topic alone: a name, a word of it or an id of membank topics.", show_default=False),
+    ] = None,
     level: Annotated[
         list[int] | None, typer.Option(help="Level that takes part, 0 (full) to 2 (coarse); may be repeated.")
     ] = None,
@@ -128,6 +121,7 @@ def recall(
         "since": parse_time(since, now, name="--since"),
         "until": parse_time(until, now, name="--until"),
         "levels": tuple(sorted(set(level))) if level else None,
+        "topic": topic,
     }
     results, spent, encoded = _recall(where, query, top_k, encoder, threads, options)
     save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
