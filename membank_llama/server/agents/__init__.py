@@ -1,0 +1,1 @@
+"""MCP: what agents look at a bank and change it with."""
