@@ -19,7 +19,19 @@ import typer
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from .commands import bench_answers, bench_encoder, bench_recall, chat, editing, kv, maintenance, memories, serve, tune
+from .commands import (
+    agents,
+    bench_answers,
+    bench_encoder,
+    bench_recall,
+    chat,
+    editing,
+    kv,
+    maintenance,
+    memories,
+    serve,
+    tune,
+)
 from .commands.options import Settings
 
 app = typer.Typer(
@@ -64,6 +76,7 @@ _TALK, _MEMORIES, _BANK = "Talk", "Memories", "The bank"
 
 app.command("chat", rich_help_panel=_TALK)(chat.chat)
 app.command("serve", rich_help_panel=_TALK)(serve.serve)
+app.command("mcp", rich_help_panel=_TALK)(agents.mcp)
 app.command("demo", rich_help_panel=_TALK)(chat.demo)
 app.command("demo-tell", hidden=True)(chat.demo_tell)
 app.command("demo-ask", hidden=True)(chat.demo_ask)
