@@ -29,6 +29,7 @@ from .commands import (
     kv,
     maintenance,
     memories,
+    page,
     serve,
     tune,
 )
@@ -77,6 +78,7 @@ _TALK, _MEMORIES, _BANK = "Talk", "Memories", "The bank"
 app.command("chat", rich_help_panel=_TALK)(chat.chat)
 app.command("serve", rich_help_panel=_TALK)(serve.serve)
 app.command("mcp", rich_help_panel=_TALK)(agents.mcp)
+app.command("page", rich_help_panel=_TALK)(page.page)
 app.command("demo", rich_help_panel=_TALK)(chat.demo)
 app.command("demo-tell", hidden=True)(chat.demo_tell)
 app.command("demo-ask", hidden=True)(chat.demo_ask)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -109,6 +108,7 @@ def serve(
     if upstream is not None and (model or models):
         raise InvalidInputError("name either --upstream or models of your own, not both")
     from membank_llama.memory.prompt_injection import MemoryOptions
+    from membank_llama.server.listening import serve_until_stopped
 
     _log_to_stderr(log_format)
     given = (context, threads, gpu_layers, max_loaded, max_queue, float(keep_alive), max_body << 20)
@@ -118,7 +118,7 @@ def serve(
     remembering = _Remembering(where, encoder, move, deadline, upstream_slots, options)
     with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):
         _greet(host, port, facts(), proxy.memory)
-        _run(proxy, host, port)
+        serve_until_stopped(proxy, host, port)
 
 
 @dataclass(frozen=True)
@@ -312,17 +312,3 @@ def _greet(host: str, port: int, facts: dict[str, Any], memory: Any) -> None:
         bank = memory.bank
         rows.append(("bank", f"{bank.path} · {terminal.counted(bank.count(), 'memory')}"))
     terminal.err.print(terminal.facts_table(rows))
-
-
-def _run(proxy: Any, host: str, port: int) -> None:
-    import uvicorn
-
-    from membank_llama.server.proxy.uvicorn_config import configured
-
-    server = uvicorn.Server(configured(proxy, host, port))
-    # uvicorn raises the signal that ended it once more; the bank is to be closed all the same
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    with suppress(KeyboardInterrupt):
-        server.run()
-    if not server.started:
-        raise InvalidInputError(f"{host}:{port} cannot be listened on; is something else there? Choose another --port")

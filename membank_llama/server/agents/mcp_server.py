@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any
 
 from membank_llama._version import __version__
-from membank_llama.core.errors import InvalidInputError, MembankError
+from membank_llama.core.errors import InvalidInputError, MembankError, MemoryNotFoundError
 
-from ..asgi import outward
+from ..asgi import WireError, outward
 from .agent_tools import INSTRUCTIONS, AgentTool, tools_for
 from .mcp_sdk import load_sdk
 from .reading_tools import AgentCall, recent, show
@@ -100,7 +100,9 @@ class McpServer:
             return self._failed(complaint)
         try:
             answer = await self._on_thread(partial(self._answer, tool, context, given))
-        except MembankError as exc:
+        except MemoryNotFoundError as exc:
+            return self._failed(f"{outward(exc).partition(';')[0]}; memory_search and memory_recent show ids")
+        except (MembankError, WireError) as exc:
             return self._failed(outward(exc))
         except Exception:
             logger.exception("%s failed", tool.name)
@@ -150,7 +152,7 @@ class McpServer:
         uri = str(params.uri)
         try:
             kind, text = await self._on_thread(partial(self._resource, context, uri))
-        except MembankError as exc:
+        except (MembankError, WireError) as exc:
             raise self._refusal(outward(exc)) from exc
         held = self._types.TextResourceContents(uri=uri, mime_type=kind, text=text)
         return self._types.ReadResourceResult(contents=[held])

@@ -70,24 +70,24 @@ def fitted(memories: Iterable[Mapping[str, Any]], tokens: int, *, in_order: bool
     for memory in memories:
         passage = memory.get("passage")
         fields = told(memory, f"… {passage.strip()} …" if passage else None)
-        if size_of(fields) > room and not taken:
+        if answer_bytes(fields) > room and not taken:
             fields = _clipped(memory, fields, room)
-        if (in_order and left_out) or size_of(fields) > room:
+        if (in_order and left_out) or answer_bytes(fields) > room:
             left_out += 1
             continue
         taken.append(fields)
-        room -= size_of(fields)
+        room -= answer_bytes(fields)
     return Fitted(taken, left_out)
 
 
-def size_of(fields: Mapping[str, Any]) -> int:
+def answer_bytes(fields: Mapping[str, Any]) -> int:
     """Bytes of some fields as JSON."""
     return len(json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _clipped(memory: Mapping[str, Any], fields: Mapping[str, Any], room: int) -> dict[str, Any]:
     text = str(fields["text"]).removesuffix(" …")
-    rest = max(LEAST_TEXT, room - size_of({**fields, "text": "", "cut": True}) - len(" …".encode()))
+    rest = max(LEAST_TEXT, room - answer_bytes({**fields, "text": "", "cut": True}) - len(" …".encode()))
     return told(memory, clipped(text, rest))
 
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from membank_llama.core.errors import MissingExtraError
-
 from ..asgi import NAMESPACE, Receive, Scope, Send
+from ..bank_faces import MCP_PATH, Face
 from ..face_context import FaceContext
 from .mcp_sdk import load_sdk
 from .mcp_server import McpServer
 from .reading_tools import AgentCall
 
-PATH = "/mcp"
-MAX_BODY_BYTES_OF_CALL = 1 << 20
+LONGEST_CALL = 1 << 20
+"""Bytes of a request; sixteen times the longest memory."""
 
 
 class AgentEndpoint:
@@ -33,29 +31,29 @@ class AgentEndpoint:
         self._server: McpServer | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        try:
-            server = self._server = self._server or McpServer(self._call, writable=not self._context.bank.read_only)
-        except MissingExtraError as exc:
-            await JSONResponse({"error": str(exc)}, 501)(scope, receive, send)
-            return
-        if scope["method"] != "POST":
-            told = {"error": "every request stands for itself here: there is no stream to open and no session to end"}
-            await JSONResponse(told, 405, {"allow": "POST"})(scope, receive, send)
-            return
+        """Answer one request.
+
+        Raises:
+            MissingExtraError: the SDK is not installed.
+        """
+        if self._server is None:
+            self._server = McpServer(self._call, writable=self._writable)
         manager = load_sdk("mcp.server.streamable_http_manager").StreamableHTTPSessionManager(
-            server.sdk_server, json_response=True, stateless=True, max_request_body_size=MAX_BODY_BYTES_OF_CALL
+            self._server.sdk_server, json_response=True, stateless=True, max_request_body_size=LONGEST_CALL
         )
         async with manager.run():
             await manager.handle_request(scope, receive, send)
 
     def _call(self, context: Any, client: str) -> AgentCall:
         scope = context.request.scope
-        memories = self._context.memories(scope)
         recalls = partial(self._context.recalls, str(scope[NAMESPACE]))
-        return AgentCall(memories, client, recalls, writable=not self._context.bank.read_only)
+        return AgentCall(self._context.memories(scope), client, recalls, writable=self._writable)
+
+    @property
+    def _writable(self) -> bool:
+        return not self._context.bank.read_only
 
 
-def mcp_routes(context: FaceContext) -> list[Route]:
-    """The one route of agents."""
-    return [Route(PATH, AgentEndpoint(context), methods=["GET", "POST", "DELETE"])]
+def mcp_routes(context: FaceContext) -> Face:
+    """MCP over HTTP at `/mcp`; there is no stream to open and no session to end, so POST is all there is."""
+    return Face([Route(MCP_PATH, AgentEndpoint(context), methods=["POST"])])
