@@ -93,10 +93,9 @@ class MemBank(BankUndo):
                 adapter.validate()
             card = None if adapter is None else card_of(adapter)
             self.path = Path(path)
-            self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
-            stack.callback(self._store.close)
-            self._store.on_forget.append(partial(forget_pieces, self.path))
-            self.chats = chats_of(self._store)
+            store = self._open_store(card, codec=codec, read_only=read_only, repair=repair, progress=progress)
+            stack.callback(store.close)
+            self._take(store)
             if adapter is not None and not repair:
                 compact.adopt(self._store, adapter)
             self.use(adapter)
@@ -105,6 +104,15 @@ class MemBank(BankUndo):
             self._stack = stack.pop_all()
         if adapter is not None and not repair:
             self._calibrator.soon()
+
+    def _open_store(self, card: ModelCard | None, **options: Any) -> Store:
+        return Store(self.path, card, **options)
+
+    def _take(self, store: Store) -> None:
+        """Work on this store from now on."""
+        self._store = store
+        store.on_forget.append(partial(forget_pieces, self.path))
+        self.chats = chats_of(store)
 
     @property
     def model(self) -> ModelCard:

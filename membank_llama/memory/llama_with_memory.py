@@ -40,6 +40,7 @@ from .conversation_keys import blocks_in
 from .guarded_replies import EchoWatch
 from .prompt_block import holds_block
 from .prompt_injection import MemoryOptions
+from .sharing.shared_bank import open_shared
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
 _CHAT = inspect.signature(llama_cpp.Llama.create_chat_completion)
@@ -273,7 +274,8 @@ class Llama(RememberingLlama):
 
     Args:
         model_path: the GGUF to chat with; every other argument of `llama_cpp.Llama` may follow.
-        memory: a bank's directory, or an open `MemBank`, which the caller closes; the default bank where left out.
+        memory: a bank's directory, which other programs may have open too (`open_shared`), or an open `MemBank`, which
+            the caller closes; the default bank where left out.
         encoder: a GGUF (or adapter) that encodes memories; the chat model's own hidden states where left out.
         memory_options: namespace, token budget and the like.
         kv: what the KV state of conversations may take on disk, beside the bank, so that what was read once is not
@@ -313,7 +315,7 @@ class Llama(RememberingLlama):
                 # as the bank was made, by whatever program
                 capture = captured_as(recorded_model(path), Path(encoder or model_path))
                 adapter = self._own_adapter = LlamaCppAdapter(encoder or self, n_threads=threads, **capture)
-            bank = MemBank(adapter, path)
+            bank = open_shared(adapter, path)
             self._attach(bank, memory_options, own_bank=True, kv=kv)
         except BaseException:
             self.close()

@@ -164,7 +164,7 @@ def _opened(
         if encoder is not None or (card is not None and not made_by(card, path)):
             adapter = encoder_for(bank, encoder, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
         if adapter is not None:
-            # the bank first: where another process holds it, nobody waits for the chat model
+            # the bank first: where it cannot be had, nobody waits for the chat model
             opened = _bank(stack, adapter, bank)
             llm = load_chat_model(path, options)
             stack.callback(llm.close)
@@ -181,13 +181,13 @@ def _opened(
 
 
 def _bank(stack: ExitStack, adapter: Any, path: Path) -> Any:
-    from membank_llama.memory.bank import MemBank
+    from membank_llama.memory.sharing.shared_bank import open_shared
 
     from ..terminal import progress_bar
 
     stack.callback(adapter.close)
     with progress_bar() as progress:
-        return stack.enter_context(MemBank(adapter, path, progress=progress))
+        return stack.enter_context(open_shared(adapter, path, progress=progress))
 
 
 def _greet(llm: Any, path: Path, toy: bool) -> None:

@@ -10,8 +10,7 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError
 
-from .bank_opening import must_exist, open_bank
-from .encoders import needed_encoder
+from .bank_opening import must_exist, open_bank, open_telling
 from .options import (
     BankOption,
     EncoderOption,
@@ -43,10 +42,7 @@ def correct(
 
     where = bank_path(ctx, bank)
     must_exist(where)
-    with (
-        needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers) as adapter,
-        open_bank(where, adapter) as opened,
-    ):
+    with open_telling(where, encoder, threads=threads, gpu_layers=gpu_layers) as opened:
         stored = opened.correct(memory_id, text)
     terminal.done(f"memory {memory_id} is now {stored.memory_id}")
 

@@ -192,6 +192,15 @@ def needed_encoder(
     )
 
 
+def made_it(bank: Path, ref: str) -> bool:
+    """Whether a bank was made by the model that is named; an address says nothing of it."""
+    from membank_llama.gguf.references import resolve_model
+    from membank_llama.store.model_record import made_by, recorded_model
+
+    card = recorded_model(bank)
+    return card is not None and not is_address(ref) and made_by(card, resolve_model(ref))
+
+
 def embeds(path: Path) -> bool:
     """Whether a file is a model made for embeddings."""
     from membank_llama.gguf.capabilities import read_facts

@@ -12,7 +12,7 @@ import typer
 from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import BankCorruptError, BankStorageError, InvalidInputError
 
-from .bank_opening import finish, must_exist, open_bank, open_for_looking
+from .bank_opening import finish, must_exist, open_bank, open_for_looking, open_telling
 from .encoders import capture_wanted, needed_encoder, open_encoder
 from .options import (
     BankOption,
@@ -192,7 +192,6 @@ def import_command(
 
     [dim]membank import memories.jsonl --bank ./new --model model.gguf[/dim]
     """
-    from membank_llama.memory.bank import MemBank
     from membank_llama.memory.import_export import import_memories
 
     from .. import terminal
@@ -200,9 +199,8 @@ def import_command(
     where = bank_path(ctx, bank)
     lines = _lines(file)
     with (
-        needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers) as adapter,
+        open_telling(where, encoder, threads=threads, gpu_layers=gpu_layers) as opened,
         terminal.progress_bar() as progress,
-        MemBank(adapter, where, progress=progress) as opened,
     ):
         named = named_namespace(ctx, namespace)
         results = import_memories(opened, lines, namespace=named, progress=progress)

@@ -10,8 +10,8 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
 
-from .bank_opening import finish, must_exist, open_bank
-from .encoders import capture_wanted, encoder_for, needed_encoder
+from .bank_opening import finish, must_exist, open_bank, open_telling
+from .encoders import capture_wanted, encoder_for
 from .options import (
     BankOption,
     EncoderOption,
@@ -56,8 +56,6 @@ def ingest(
 
     [dim]git log --format=%s | membank ingest - --source git[/dim]
     """
-    from membank_llama.memory.bank import MemBank
-
     from .. import terminal
 
     where = bank_path(ctx, bank)
@@ -67,9 +65,8 @@ def ingest(
     wanted = capture_wanted(layer, pooling, template)
     start = time.perf_counter()
     with (
-        needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as adapter,
+        open_telling(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as opened,
         terminal.progress_bar() as progress,
-        MemBank(adapter, where, progress=progress) as opened,
     ):
         results = opened.ingest_many(items, progress=progress)
         new = sum(result.is_new for result in results)

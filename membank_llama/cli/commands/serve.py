@@ -240,7 +240,7 @@ def _bank(stack: ExitStack, where: Path, remembering: _Remembering, at_hand: AtH
     """The bank with its encoder, and with what looks for a better one."""
     from membank_llama.adapters.deferred import DeferredAdapter
     from membank_llama.adapters.hashing import WordsAdapter
-    from membank_llama.memory.bank import MemBank
+    from membank_llama.memory.sharing.shared_bank import open_shared
     from membank_llama.server.proxy.bank_mover import BankMover
     from membank_llama.server.proxy.priority_adapter import PriorityAdapter
 
@@ -254,7 +254,8 @@ def _bank(stack: ExitStack, where: Path, remembering: _Remembering, at_hand: AtH
     stack.callback(mover.close)
     with progress_bar() as progress:
         encoder = None if adapter is None else PriorityAdapter(adapter)
-        bank = stack.enter_context(MemBank(encoder, where, progress=progress, auto_validate_adapter=is_there))
+        opened = open_shared(encoder, where, join=False, progress=progress, auto_validate_adapter=is_there)
+        bank = stack.enter_context(opened)
         if is_there:
             prepare(bank)
     if adapter is None:
