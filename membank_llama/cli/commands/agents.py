@@ -12,7 +12,7 @@ import typer
 
 from membank_llama.core.errors import BankNotFoundError
 
-from .bank_opening import prepare
+from .bank_opening import bring_up_to_date, prepare
 from .encoders import encoder_for
 from .options import BankOption, EncoderOption, GpuOption, NamespaceOption, ThreadsOption, bank_path, namespace_of
 from .served_encoders import AtHand, better_than_words, serving_encoder
@@ -52,6 +52,7 @@ def mcp(
 def _opened(where: Path, encoder: str | None, at_hand: AtHand, namespace: str, read_only: bool) -> Iterator[MemBank]:
     """The bank with its encoder, ready to be asked."""
     from membank_llama.memory.bank import MemBank
+    from membank_llama.memory.sharing.shared_bank import open_shared
     from membank_llama.store.bank_files import DATABASE
 
     if read_only and not (where / DATABASE).exists():
@@ -65,7 +66,11 @@ def _opened(where: Path, encoder: str | None, at_hand: AtHand, namespace: str, r
             )  # fmt: skip
         else:
             stack.enter_context(adapter)
-        bank = stack.enter_context(MemBank(adapter, where, read_only=read_only))
+        if read_only:
+            bring_up_to_date(where)
+        bank = stack.enter_context(
+            MemBank(adapter, where, read_only=True) if read_only else open_shared(adapter, where)
+        )
         prepare(bank, namespace)
         yield bank
 

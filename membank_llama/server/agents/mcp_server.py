@@ -21,7 +21,7 @@ from membank_llama.core.errors import InvalidInputError, MembankError, MemoryNot
 from ..asgi import WireError, outward
 from .agent_tools import INSTRUCTIONS, AgentTool, tools_for
 from .mcp_sdk import load_sdk
-from .reading_tools import AgentCall, recent, show
+from .reading_tools import AgentCall, tell_recent, tell_show
 
 logger = logging.getLogger("membank_llama")
 
@@ -160,11 +160,11 @@ class McpServer:
     def _resource(self, context: Any, uri: str) -> tuple[str, str]:
         call = self._open_call(context, client_name(context))
         if uri == RECENT_URI:
-            return "text/plain", recent(call, {"limit": 50, "max_tokens": RESOURCE_TOKENS}).text
+            return "text/plain", tell_recent(call, {"limit": 50, "max_tokens": RESOURCE_TOKENS}).text
         one = _ONE.fullmatch(uri)
         if one is None:
             raise InvalidInputError(f"there is no resource {uri[:LONGEST_COMPLAINT]!r}; read {RECENT_URI} or {ONE_URI}")
-        fields = show(call, {"id": int(one[1]), "max_tokens": RESOURCE_TOKENS}).fields
+        fields = tell_show(call, {"id": int(one[1]), "max_tokens": RESOURCE_TOKENS}).fields
         return "application/json", json.dumps(fields, ensure_ascii=False)
 
 

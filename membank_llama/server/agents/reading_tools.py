@@ -19,7 +19,7 @@ from .tool_answers import (
     fitted,
     harmless,
     lines_for_models,
-    listed,
+    lines_under,
     told,
 )
 
@@ -49,7 +49,7 @@ class AgentCall:
     writable: bool = True
 
 
-def search(call: AgentCall, given: Given) -> ToolAnswer:
+def tell_search(call: AgentCall, given: Given) -> ToolAnswer:
     """What belongs to a question; where nothing does, the nearest, and that it is not it."""
     limit, conversation = int(given.get("limit", 8)), given.get("conversation")
     most = limit if conversation is None else MOST_IN_A_CONVERSATION
@@ -66,10 +66,10 @@ def search(call: AgentCall, given: Given) -> ToolAnswer:
         for one in fits.memories:
             one["relevant"] = False
     fields = {"note": note, "memories": fits.memories, "left_out": fits.left_out}
-    return ToolAnswer(fields, listed(note, lines_for_models(fits.memories), fits.left_out))
+    return ToolAnswer(fields, lines_under(note, lines_for_models(fits.memories), fits.left_out))
 
 
-def recent(call: AgentCall, given: Given) -> ToolAnswer:
+def tell_recent(call: AgentCall, given: Given) -> ToolAnswer:
     """What was told last, the newest first, page by page."""
     limit, cursor = int(given.get("limit", 10)), given.get("cursor")
     conditions = {"conversation": given.get("conversation"), "since": _since(given)}
@@ -83,10 +83,10 @@ def recent(call: AgentCall, given: Given) -> ToolAnswer:
         fields["cursor"] = behind
     lines = lines_for_models(fits.memories)
     head = f"{NOTE} The newest first." if lines else "Nothing is remembered yet."
-    return ToolAnswer(fields, listed(head, lines, more=f"(older ones: cursor {behind})" if behind else ""))
+    return ToolAnswer(fields, lines_under(head, lines, more=f"(older ones: cursor {behind})" if behind else ""))
 
 
-def show(call: AgentCall, given: Given) -> ToolAnswer:
+def tell_show(call: AgentCall, given: Given) -> ToolAnswer:
     """All of one memory, a long one piece by piece, what it said before and where it was used."""
     memory = call.memories.one(given["id"])
     text, begin = str(memory["text"]), int(given.get("offset", 0))
@@ -108,10 +108,10 @@ def show(call: AgentCall, given: Given) -> ToolAnswer:
     lines = lines_for_models([fields["memory"]])
     lines += [f"before it was corrected: {one['text']}" for one in fields["history"]]
     more = f"(goes on: offset {end})" if end < len(text) else ""
-    return ToolAnswer(fields, listed(NOTE, lines, more=more))
+    return ToolAnswer(fields, lines_under(NOTE, lines, more=more))
 
 
-def why(call: AgentCall, given: Given) -> ToolAnswer:
+def tell_why(call: AgentCall, given: Given) -> ToolAnswer:
     """How each memory was judged for a question, or for the last one of a chat."""
     query = given.get("query")
     if query is None:
@@ -148,10 +148,10 @@ def _judged(
         lines += [f"[{row['id']}] {row['score']:g} {row['reason']}: {on_one_line(row['text'])}", f"    {signals}"]
     asked = clipped(harmless(query), LONGEST_LINE)
     head = f"For {asked!r}:" if rows else f"For {asked!r} nothing was found."
-    return ToolAnswer({"query": asked, "memories": rows}, listed(head, lines))
+    return ToolAnswer({"query": asked, "memories": rows}, lines_under(head, lines))
 
 
-def stats(call: AgentCall, given: Given) -> ToolAnswer:
+def tell_stats(call: AgentCall, given: Given) -> ToolAnswer:
     """How much is remembered, and by which model it is found."""
     memories = call.memories
     newest = memories.page(1)["memories"]

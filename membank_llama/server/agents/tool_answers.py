@@ -130,7 +130,7 @@ def _worth(memory: Mapping[str, Any]) -> dict[str, Any]:
     return {"provenance": memory["provenance"]}
 
 
-def listed(head: str, lines: Iterable[str], left_out: int = 0, more: str = "") -> str:
+def lines_under(head: str, lines: Iterable[str], left_out: int = 0, more: str = "") -> str:
     """Lines under what is to be known of all of them."""
     rest = [f"({left_out} more did not fit: raise max_tokens)"] if left_out else []
     return "\n".join([head, *lines, *rest, *([more] if more else [])])

@@ -24,7 +24,7 @@ AGENT = "agent"
 """The role of what an agent says of itself."""
 
 
-def save(call: AgentCall, given: Given) -> ToolAnswer:
+def do_save(call: AgentCall, given: Given) -> ToolAnswer:
     """Remember a text; one that is known already is told again and no new one."""
     text = _said(given["text"])
     own = given["said_by"] == AGENT
@@ -45,7 +45,7 @@ def save(call: AgentCall, given: Given) -> ToolAnswer:
     return ToolAnswer(fields, f"Saved as memory {stored['id']}{known}.")
 
 
-def correct(call: AgentCall, given: Given) -> ToolAnswer:
+def do_correct(call: AgentCall, given: Given) -> ToolAnswer:
     """Put a better text in a memory's place."""
     new = call.memories.correct(given["id"], _said(given["text"]))
     fields = {"id": new["id"], "replaces": new["replaces"]}
@@ -56,7 +56,7 @@ def correct(call: AgentCall, given: Given) -> ToolAnswer:
     return ToolAnswer(fields, f"Memory {new['replaces']} is now {new['id']}.{undo}")
 
 
-def forget(call: AgentCall, given: Given) -> ToolAnswer:
+def do_forget(call: AgentCall, given: Given) -> ToolAnswer:
     """Forget memories by their ids, or say which ones fit and forget them when that is confirmed."""
     conditions: dict[str, Any] = {name: given.get(name) for name in ("text", "conversation")}
     if given.get("older_than_days") is not None:
@@ -83,7 +83,7 @@ def forget(call: AgentCall, given: Given) -> ToolAnswer:
     return ToolAnswer(fields, "\n".join([f"{head} them back.", *lines]))
 
 
-def undo(call: AgentCall, given: Given) -> ToolAnswer:
+def do_undo(call: AgentCall, given: Given) -> ToolAnswer:
     """Take back the last change, or the one named."""
     change = call.memories.undo(given.get("change"))
     fields = {"change": change["id"], "kind": change["kind"], "ids": change["ids"]}
@@ -91,7 +91,7 @@ def undo(call: AgentCall, given: Given) -> ToolAnswer:
     return ToolAnswer(fields, f"Undone: {change['kind']}. There are now the memories {ids}.")
 
 
-def pin(call: AgentCall, given: Given) -> ToolAnswer:
+def do_pin(call: AgentCall, given: Given) -> ToolAnswer:
     """Keep a memory past its expiry, or no longer."""
     memory = call.memories.pin(given["id"], bool(given.get("pinned", True)))
     state = "pinned" if memory["pinned"] else "no longer pinned"
