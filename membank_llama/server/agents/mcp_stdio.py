@@ -1,12 +1,11 @@
 """Speaks MCP over standard input and output, to one agent, until it hangs up or the process is told to end.
 
-While it does, standard output is the agent's alone: what llama.cpp or any library prints goes to standard error.
+A signal to end is as good as its hanging up: what it asked for is done, and the bank is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Any
 
 from membank_llama.memory.namespace_memories import NamespaceMemories
 
+from .agent_pipes import agent_pipes
 from .late_bank import LateBank
 from .mcp_sdk import load_sdk
 from .mcp_server import McpServer
@@ -34,33 +34,23 @@ def speak_over_stdio(bank: LateBank, namespace: str, *, writable: bool = True) -
     def open_call(context: Any, client: str) -> AgentCall:
         return AgentCall(NamespaceMemories(bank.get(), namespace), client, writable=writable)
 
-    def finish() -> None:
+    server = McpServer(open_call, writable=writable, executor=threads).sdk_server
+    try:
+        asyncio.run(_speak(server, bank.start))
+    finally:
+        # what an agent asked for is done, whether or not it is there to hear of it
         threads.shutdown(wait=True)
         bank.close()
 
-    server = McpServer(open_call, writable=writable, executor=threads).sdk_server
-    try:
-        asyncio.run(_speak(server, bank.start, finish))
-    finally:
-        finish()
 
-
-async def _speak(server: Any, begin: Callable[[], Any], finish: Callable[[], None]) -> None:
-    def end() -> None:
-        # the thread that waits for the agent's next line cannot be ended: the process ends under it
-        ending.append(asyncio.get_running_loop().run_in_executor(None, _leave, finish))
-
-    ending: list[Any] = []
+async def _speak(server: Any, begin: Callable[[], Any]) -> None:
+    speaking = asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, end)
-    async with load_sdk("mcp.server.stdio").stdio_server() as (incoming, outgoing):
-        begin()
-        await server.run(incoming, outgoing, server.create_initialization_options())
-
-
-def _leave(finish: Callable[[], None]) -> None:
-    try:
-        finish()
-    finally:
-        os._exit(0)
+        with suppress(NotImplementedError, AttributeError):
+            asyncio.get_running_loop().add_signal_handler(number, speaking.cancel)  # type: ignore[union-attr]
+    with suppress(asyncio.CancelledError):
+        async with agent_pipes() as (own_input, own_output):
+            transport = load_sdk("mcp.server.stdio").stdio_server(own_input, own_output)
+            async with transport as (incoming, outgoing):
+                begin()
+                await server.run(incoming, outgoing, server.create_initialization_options())
