@@ -6,7 +6,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-TOKENS = {"type": "integer", "minimum": 100, "maximum": 20_000, "default": 1000, "description": "Most tokens answered."}
+TOKENS = {"type": "integer", "minimum": 200, "maximum": 20_000, "default": 1000, "description": "Most tokens answered."}
 ID = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "description": "Id of a memory, as a search shows it."}
 CONVERSATION = {"type": "string", "minLength": 1, "maxLength": 200, "description": "Of this conversation only."}
 DAYS = {
