@@ -7,9 +7,11 @@ concludes by itself is kept as what a tool says: it is found, and outweighs noth
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from membank_llama.core.errors import EmptyTextError
+from membank_llama.core.errors import EmptyTextError, ModelError
 from membank_llama.core.provenance import KEY, Provenance
 from membank_llama.memory.block_lines import on_one_line
 from membank_llama.memory.prompt_block import strip_block
@@ -29,15 +31,16 @@ def do_save(call: AgentCall, given: Given) -> ToolAnswer:
     text = _said(given["text"])
     own = given["said_by"] == AGENT
     days = given.get("expires_in_days")
-    stored = call.memories.create(
-        text,
-        role=AGENT if own else "user",
-        metadata={KEY: Provenance.TOOL.name.lower()} if own else None,
-        source=f"mcp:{call.client}",
-        conversation=given.get("conversation"),
-        pinned=bool(given.get("pinned", False)),
-        expires_at=None if days is None else time.time() + DAY * float(days),
-    )
+    with _encoding(call):
+        stored = call.memories.create(
+            text,
+            role=AGENT if own else "user",
+            metadata={KEY: Provenance.TOOL.name.lower()} if own else None,
+            source=f"mcp:{call.client}",
+            conversation=given.get("conversation"),
+            pinned=bool(given.get("pinned", False)),
+            expires_at=None if days is None else time.time() + DAY * float(days),
+        )
     if given.get("pinned") and not stored["pinned"]:
         stored = call.memories.pin(stored["id"]) | {"is_new": stored["is_new"]}
     fields = {name: stored[name] for name in ("id", "is_new", "provenance", "pinned")}
@@ -47,7 +50,8 @@ def do_save(call: AgentCall, given: Given) -> ToolAnswer:
 
 def do_correct(call: AgentCall, given: Given) -> ToolAnswer:
     """Put a better text in a memory's place."""
-    new = call.memories.correct(given["id"], _said(given["text"]))
+    with _encoding(call):
+        new = call.memories.correct(given["id"], _said(given["text"]))
     fields = {"id": new["id"], "replaces": new["replaces"]}
     undo = ""
     if new["change"] is not None:
@@ -96,6 +100,21 @@ def do_pin(call: AgentCall, given: Given) -> ToolAnswer:
     memory = call.memories.pin(given["id"], bool(given.get("pinned", True)))
     state = "pinned" if memory["pinned"] else "no longer pinned"
     return ToolAnswer({"id": memory["id"], "pinned": memory["pinned"]}, f"Memory {memory['id']} is {state}.")
+
+
+@contextmanager
+def _encoding(call: AgentCall) -> Iterator[None]:
+    """Says what to do where nothing encodes; another process that holds the bank may."""
+    try:
+        yield
+    except ModelError as exc:
+        bank = call.memories.bank
+        if bank.adapter is not None:
+            raise
+        raise ModelError(
+            f"{bank.model.name}, which made these memories, is gone, and nothing new can be saved. The person can say "
+            "where it is (membank mcp --encoder FILE) or move to another model (membank reencode MODEL)"
+        ) from exc
 
 
 def _said(text: str) -> str:
