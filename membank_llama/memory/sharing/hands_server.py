@@ -35,7 +35,7 @@ from .frames import (
     takes_more,
 )
 from .holder_call import READY
-from .meeting_point import HAS_UNIX_SOCKETS, PROTOCOL, is_this_users, leave, listen
+from .meeting_point import PROTOCOL, is_this_users, leave, listen
 from .shared_values import from_json, to_json
 
 logger = logging.getLogger("membank_llama")
@@ -55,13 +55,13 @@ class HandsServer:
     """Of one bank, whose lock this process holds.
 
     Raises:
-        OSError, BankError: nothing can listen here.
+        OSError, BankError, RuntimeError: nothing can listen here, or not any more.
     """
 
-    def __init__(self, bank: Path, *, unix: bool = HAS_UNIX_SOCKETS) -> None:
+    def __init__(self, bank: Path) -> None:
         self._path = bank
         self._pid = os.getpid()
-        self._socket, self.point = listen(bank, MOST_CONNECTIONS, unix=unix)
+        self._socket, self.point = listen(bank, MOST_CONNECTIONS)
         self._woken, self._wake = socket.socketpair()
         self._bank: weakref.ref[MemBank] | None = None
         self._is_open = threading.Event()
@@ -74,7 +74,13 @@ class HandsServer:
         self._idle = 0
         self._arrived: Queue[socket.socket | None] = Queue()
         self._thread = threading.Thread(target=self._let_in, name="membank-hands", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # the interpreter is on its way out
+            leave(bank, self.point)
+            self._close_sockets()
+            raise
         # a thread within native code must not outlive the interpreter
         atexit.register(self.close)
 
@@ -239,6 +245,9 @@ class HandsServer:
         if os.getpid() == self._pid:
             self._end()
         # in a child process that was forked all else is its parent's
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
         for one in (self._socket, self._woken, self._wake):
             one.close()
 

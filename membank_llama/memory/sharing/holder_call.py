@@ -14,7 +14,7 @@ from membank_llama.core.types import Progress
 from .forwarded import error_from_json
 from .frames import MOST_BYTES_OF_A_GREETING, FrameTooLongError, SilentLineError, receive, send
 from .meeting_point import PROTOCOL, MeetingPoint, find
-from .shared_values import from_json, to_json
+from .shared_values import from_json
 
 GREETING_SECONDS = 10.0
 """How long a holder may take until it greets."""
@@ -35,17 +35,20 @@ class HolderUnableError(MembankError):
         self.error = error
 
 
-def call_holder(bank: Path, name: str, given: Mapping[str, Any], progress: Progress | None = None) -> Any:
+def call_holder(bank: Path, name: str, passed: Mapping[str, Any], progress: Progress | None = None) -> Any:
     """Call a method of the bank in the process that holds it; returns what it returned.
+
+    Args:
+        passed: its arguments by name, as `to_json` writes them.
 
     Raises:
         HolderGoneError: there is no answer; whether it was done nobody knows.
         HolderUnableError: it would have to encode, and cannot.
         BankLockedError: it is stopped, and holds the bank.
-        InvalidInputError: what is given is too much, or of a kind that cannot be passed.
+        InvalidInputError: what is passed is too much.
         Whatever the method raises.
     """
-    asked = {"call": name, "given": to_json(given), "progress": progress is not None}
+    asked = {"call": name, "given": passed, "progress": progress is not None}
     point = find(bank)
     if point is None:
         raise HolderGoneError(f"the process that holds {bank} does not listen")

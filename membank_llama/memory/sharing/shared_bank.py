@@ -210,7 +210,7 @@ class SharedBank(MemBank):
                 return FORWARDED[name](self, **own, **({"progress": progress} if reports(name) else {}))
             waited = time.monotonic() - began
             try:
-                return call_holder(self.path, name, given, progress)
+                return call_holder(self.path, name, passed, progress)
             except HolderGoneError as exc:
                 if waited > _patience(self.path):
                     raise BankLockedError(_unshared(self.path, self._holder())) from exc
@@ -348,7 +348,7 @@ def listening(path: Path) -> HandsServer | None:
     """What serves others; None where nothing can listen: the bank can be used here all the same."""
     try:
         return HandsServer(path)
-    except (OSError, BankError) as exc:
+    except (OSError, BankError, RuntimeError) as exc:
         logger.warning("%s is not shared with other processes: nothing can listen for them (%s)", path, exc)
         return None
 
