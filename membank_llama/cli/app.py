@@ -20,6 +20,7 @@ from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
 from .commands import (
+    agents,
     backups,
     bench_answers,
     bench_encoder,
@@ -80,6 +81,7 @@ _TALK, _MEMORIES, _BANK = "Talk", "Memories", "The bank"
 
 app.command("chat", rich_help_panel=_TALK)(chat.chat)
 app.command("serve", rich_help_panel=_TALK)(serve.serve)
+app.command("mcp", rich_help_panel=_TALK)(agents.mcp)
 app.command("page", rich_help_panel=_TALK)(page.page)
 app.command("demo", rich_help_panel=_TALK)(chat.demo)
 app.command("demo-tell", hidden=True)(chat.demo_tell)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any, TypeAlias
 
-from membank_llama.core.days import instant_of
+from membank_llama.core.days import FIRST_SECOND, LAST_SECOND, instant_of
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import Memory
-from membank_llama.core.validation import FIRST_SECOND, LAST_SECOND
 from membank_llama.memory.bank_undo import GRACE_SECONDS
 from membank_llama.memory.memory_json import memory_fields
 from membank_llama.memory.namespace_memories import NamespaceMemories, change_fields

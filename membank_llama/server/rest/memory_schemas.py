@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from membank_llama.core.days import FIRST_SECOND, LAST_SECOND
 from membank_llama.core.provenance import NAMES
-from membank_llama.core.validation import FIRST_SECOND, LAST_SECOND
 from membank_llama.memory.bank_undo import GRACE_SECONDS, LONGEST_GRACE
 from membank_llama.memory.namespace_memories import MOST_FORGOTTEN_AT_ONCE
 from membank_llama.store.memory_pages import MOST_LETTERS, MOST_ON_A_PAGE
