@@ -103,7 +103,7 @@ def chat(
     path = embedded_model() if model is None else resolve_model(model)
     toy = is_embedded(path)
     # a bank is made by one model: the toy's never stands in the way of a real one
-    where = bank_path(ctx, bank, NAME if toy else "default") if memory else None
+    where = bank_path(ctx, bank, NAME if toy else "default", new=True) if memory else None
     wanted = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
     goes_on = _wanted_chat(where, wanted.namespace, conversation) if resume or conversation is not None else None
     if temperature is None:

@@ -74,7 +74,7 @@ def forget(
     from .. import terminal
     from ..last_recall import scrub
 
-    where = bank_path(ctx, bank)
+    where = bank_path(ctx, bank, sure=True)
     conditions = {
         "conversation": conversation,
         "before": parse_time(before, time.time(), name="--before"),

@@ -197,7 +197,7 @@ def import_command(
 
     from .. import terminal
 
-    where = bank_path(ctx, bank)
+    where = bank_path(ctx, bank, new=encoder is not None)
     lines = _lines(file)
     with (
         needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers) as adapter,

@@ -60,7 +60,7 @@ def ingest(
 
     from .. import terminal
 
-    where = bank_path(ctx, bank)
+    where = bank_path(ctx, bank, new=encoder is not None)
     items = _read(paths, role, namespace_of(ctx, namespace), source)
     if not items:
         raise InvalidInputError(f"there is nothing to remember in {', '.join(paths)}")

@@ -108,11 +108,23 @@ def layer_value(text: str | None) -> str | int | float | None:
     raise InvalidInputError(f"--layer is {text!r}; write a layer (7, or -1 for the last), a share (0.5), auto or best")
 
 
-def bank_path(ctx: typer.Context, own: Path | None, name: str = "default") -> Path:
-    """The bank meant: of the command, of `membank` itself, of the environment, or the default one of this name."""
+def bank_path(
+    ctx: typer.Context, own: Path | None, name: str = "default", *, new: bool = False, sure: bool = False
+) -> Path:
+    """The bank meant: of the command, of `membank` itself, of the environment, or the default one of this name.
+
+    Args:
+        new: it may be made; without, where the default one is missing, another one that is there is taken.
+        sure: what is done cannot be taken back, and a program that names no bank has to where there are several.
+    """
     from membank_llama.core.paths import default_bank
 
-    return (own or settings(ctx).bank or default_bank(name)).expanduser()
+    from .bank_choice import bank_at_hand
+
+    named = own or settings(ctx).bank
+    if named is not None or new:
+        return (named or default_bank(name)).expanduser()
+    return bank_at_hand(default_bank(name).expanduser(), sure=sure)
 
 
 def settings(ctx: typer.Context) -> Settings:

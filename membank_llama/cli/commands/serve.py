@@ -113,7 +113,7 @@ def serve(
     _log_to_stderr(log_format)
     given = (context, threads, gpu_layers, max_loaded, max_queue, float(keep_alive), max_body << 20)
     engine = _Engine(tuple(model or ()), models, *given, kv, kv_type_of(kv_type))
-    where = bank_path(ctx, bank) if memory else None
+    where = bank_path(ctx, bank, new=True) if memory else None
     options = MemoryOptions(without=provenances(without))
     remembering = _Remembering(where, encoder, move, deadline, upstream_slots, options)
     with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):
