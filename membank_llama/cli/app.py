@@ -19,7 +19,19 @@ import typer
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from .commands import bench_answers, bench_encoder, bench_recall, chat, editing, kv, maintenance, memories, serve, tune
+from .commands import (
+    bench_answers,
+    bench_encoder,
+    bench_recall,
+    chat,
+    editing,
+    forgetting,
+    kv,
+    maintenance,
+    memories,
+    serve,
+    tune,
+)
 from .commands.options import Settings
 
 app = typer.Typer(
@@ -71,7 +83,7 @@ app.command("ingest", rich_help_panel=_MEMORIES)(memories.ingest)
 app.command("recall", rich_help_panel=_MEMORIES)(memories.recall)
 app.command("why", rich_help_panel=_MEMORIES)(memories.why)
 app.command("correct", rich_help_panel=_MEMORIES)(editing.correct)
-app.command("forget", rich_help_panel=_MEMORIES)(editing.forget)
+app.command("forget", rich_help_panel=_MEMORIES)(forgetting.forget)
 app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)
 app.command("unpin", rich_help_panel=_MEMORIES)(editing.unpin)
 app.command("tune", rich_help_panel=_MEMORIES)(tune.tune)

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from membank_llama.core.logs import plain_json
+from membank_llama.core.types import Memory
 from membank_llama.core.types import Progress as ProgressCallback
 from membank_llama.memory.transcript_file import ChatTranscript
 from membank_llama.recall.query import RecallResult
@@ -32,6 +33,8 @@ err = Console(stderr=True, highlight=False)
 
 ACCENT = "cyan"
 LONGEST = 200
+WHO = 16
+"""Characters shown of who said something."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -106,6 +109,23 @@ def counted(count: int, noun: str) -> str:
     if count != 1:
         noun = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{count:,} {noun}"
+
+
+def can_ask() -> bool:
+    """Whether somebody is there to see a question and to answer it."""
+    return sys.stdin.isatty() and err.is_terminal
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person, beside whatever is piped on; only y and yes are yes."""
+    err.print(Text.assemble((question, "bold"), (" [y/N] ", "dim")), end="")
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        answer = ""
+    if not answer.endswith("\n"):
+        err.print()
+    return answer.strip().lower() in ("y", "yes")
 
 
 @contextmanager
@@ -187,6 +207,15 @@ def why_table(rows: Sequence[dict[str, Any]], text_of: Callable[[int], str]) -> 
             outcome(row),
             style="" if row["relevant"] else "dim",
         )
+    return table
+
+
+def memories_table(memories: Sequence[Memory]) -> Table:
+    """Memories as they are listed, each on a line where the terminal has room for it."""
+    table = _table(("id", _NUMBER), ("when", _FIXED), ("who", _FIXED), ("memory", {"ratio": 1, "overflow": "fold"}))
+    for memory in memories:
+        text = plain(memory.text, limit=LONGEST // 2)
+        table.add_row(str(memory.id), day(memory.created_at), plain(memory.role, limit=WHO), text)
     return table
 
 

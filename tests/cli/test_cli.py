@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -356,17 +355,6 @@ def test_forget_by_id_and_by_condition(told: Membank) -> None:
     assert "nothing like that" in told("forget", "--namespace", "work", "--yes").err
     done = told("forget", "--before", "0s", "--yes")
     assert done.code == 0
-    assert memories(told.bank) == []
-
-
-def test_forgetting_many_asks_first(told: Membank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
-    refused = told("forget", "--before", "0s")
-    assert refused.code == 1
-    assert "6 memories" in refused.err
-    assert len(memories(told.bank)) == 6
-    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    assert told("forget", "--before", "0s").code == 0
     assert memories(told.bank) == []
 
 

@@ -23,8 +23,8 @@ def must_exist(path: Path) -> None:
     """Raises BankNotFoundError rather than make a bank where none was."""
     if not is_bank(path):
         raise BankNotFoundError(
-            f"there is no bank at {path}; membank chat makes one, membank ingest FILE --model model.gguf as well, or name "
-            "another with --bank DIR"
+            f"there is no bank at {path}; membank chat makes one, membank ingest FILE --model model.gguf as well, or "
+            "name another with --bank DIR"
         )
 
 
