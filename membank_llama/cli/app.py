@@ -25,6 +25,7 @@ from .commands import (
     bench_recall,
     chat,
     editing,
+    explaining,
     forgetting,
     kv,
     maintenance,
@@ -81,7 +82,7 @@ app.command("demo-tell", hidden=True)(chat.demo_tell)
 app.command("demo-ask", hidden=True)(chat.demo_ask)
 app.command("ingest", rich_help_panel=_MEMORIES)(memories.ingest)
 app.command("recall", rich_help_panel=_MEMORIES)(memories.recall)
-app.command("why", rich_help_panel=_MEMORIES)(memories.why)
+app.command("why", rich_help_panel=_MEMORIES)(explaining.why)
 app.command("correct", rich_help_panel=_MEMORIES)(editing.correct)
 app.command("forget", rich_help_panel=_MEMORIES)(forgetting.forget)
 app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)

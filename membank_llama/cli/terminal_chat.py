@@ -25,7 +25,7 @@ from rich.text import Text
 
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from . import terminal
+from . import terminal, why_view
 from .chat_session import ChatSession, SessionReply
 from .last_recall import history_file, recall_rows, save_recall, scrub
 
@@ -38,7 +38,7 @@ GO_ON = "membank chat --resume"
 
 HELP = {
     "/recall": ("QUERY", "what the bank holds about something"),
-    "/why": ("", "what the last message recalled, and why"),
+    "/why": ("[all]", "what the last message put into the prompt, and what was held back; all: every score"),
     "/correct": ("ID TEXT", "say better what a memory says"),
     "/forget": ("ID|last", "forget a memory, or the last turn, and the replies that only repeat it"),
     "/pin": ("ID", "keep a memory past its expiry"),
@@ -233,7 +233,9 @@ class Chat:
         results = self.memory.bank.recall(query, RECALLED, namespace=self.memory.options.namespace)
         self._notes.print(terminal.recall_table(results) if results else Text("nothing found", style="dim"))
 
-    def _why(self, _: str) -> None:
+    def _why(self, what: str) -> None:
+        if what not in ("", "all"):
+            raise InvalidInputError("say /why, or /why all for every score")
         last = self.memory.last
         if last is None:
             self._dim("nothing was asked yet")
@@ -246,8 +248,13 @@ class Chat:
         else:
             texts = {result.memory_id: result.passage_text for result in last.results}
             rows = recall_rows(last.results, last.injected, last.skipped)
-            self._notes.print(terminal.why_table(rows, lambda memory_id: texts[memory_id]))
-            self._dim(f"{terminal.counted(last.tokens, 'token')} injected · {last.recall_ms:.1f} ms")
+            if what:
+                self._notes.print(why_view.whole_why(rows, texts.__getitem__, self._notes.width))
+                self._dim(why_view.LEGEND)
+            else:
+                self._notes.print(why_view.short_why(rows, texts.__getitem__, last.block, last.tokens))
+            more = "" if what else " · /why all shows every score"
+            self._dim(f"{terminal.counted(last.tokens, 'token')} injected · {last.recall_ms:.1f} ms{more}")
 
     def _correct(self, what: str) -> None:
         number, _, text = what.strip().partition(" ")

@@ -138,10 +138,12 @@ def test_tell_leave_start_again_ask(
     terminal.chat(bank, shared_models / model, *OPTIONS)
     shown = terminal.ask("What is the code of my bicycle lock?", "1 memory recalled")
     assert "4719" not in shown.split("What is the code")[-1]
-    explained = terminal.ask("/why", "injected").split("/why")[-1]
-    row = next(line for line in explained.splitlines() if "The code of my" in line)
-    assert "injected" in row
-    assert all("not relevant" in line for line in explained.splitlines() if "My sister" in line)
+    terminal.type("/why")
+    explained = terminal.wait(lambda shown: "every score" in shown and prompted(shown)).partition("› /why")[2]
+    injected, _, back = explained.partition("held back:")
+    assert "put into the prompt: 1 memory" in injected
+    assert "I said: The code of my bicycle lock is 4719." in injected
+    assert all("short of" in line for line in back.splitlines() if "My sister" in line)
     terminal.ask("/recall bees", "bees behind the mill")
     terminal.press("C-d")
     assert "memories kept" in terminal.left()
