@@ -17,7 +17,10 @@ from membank_llama.kv.kv_types import KV_TYPES
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|y)", re.IGNORECASE)
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
 
-BankOption = Annotated[Path | None, typer.Option("--bank", "-b", help="The bank's directory.", show_default=False)]
+BankOption = Annotated[
+    Path | None,
+    typer.Option("--bank", "-b", show_default="$MEMBANK_BANK, or one in your user data", help="The bank's directory."),
+]
 NamespaceOption = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Part of the bank to use.", show_default=False)
 ]
