@@ -33,6 +33,7 @@ from .commands import (
     serve,
     tune,
 )
+from .commands.completion import bank_names
 from .commands.options import Settings
 from .help_text import Commands
 
@@ -58,7 +59,7 @@ def root(
     bank: Annotated[
         Path | None,
         typer.Option(
-            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False,
+            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False, autocompletion=bank_names,
             help="The bank's directory. Default: one in your user data directory.",
         ),
     ] = None,

@@ -14,6 +14,7 @@ from membank_llama.kv.kv_types import KV_TYPES
 
 from .bank_opening import prepare
 from .chat_model import llama_options, load_chat_model
+from .completion import model_names
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .options import (
     BankOption,
@@ -50,14 +51,14 @@ def chat(
         str | None,
         typer.Argument(
             help="A GGUF path, hf:owner/repo/file.gguf, or a model of Ollama's store. Default: a toy that comes along.",
-            metavar="[MODEL]", show_default=False,
+            metavar="MODEL", show_default=False, autocompletion=model_names,
         ),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
             "--encoder", help="An embedding GGUF to encode memories. Default: what made the bank, or MODEL itself.",
-            show_default=False,
+            show_default=False, autocompletion=model_names,
         ),
     ] = None,
     context: Annotated[

@@ -14,20 +14,25 @@ from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.provenance import Provenance, provenance_named
 from membank_llama.kv.kv_types import KV_TYPES
 
+from .completion import bank_names, model_names
+
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|y)", re.IGNORECASE)
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
 
 BankOption = Annotated[
     Path | None,
-    typer.Option("--bank", "-b", show_default="$MEMBANK_BANK, or one in your user data", help="The bank's directory."),
-]
+    typer.Option(
+        "--bank", "-b", show_default="$MEMBANK_BANK, or one in your user data", help="The bank's directory.",
+        autocompletion=bank_names,
+    ),
+]  # fmt: skip
 NamespaceOption = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Part of the bank to use.", show_default=False)
 ]
 EncoderOption = Annotated[
     str | None,
     typer.Option(
-        "--encoder", "--model", "-m", show_default=False,
+        "--encoder", "--model", "-m", show_default=False, autocompletion=model_names,
         help="The model that encodes: a GGUF path, hf:owner/repo/file.gguf or an Ollama name. "
         "Default: the one that made the bank.",
     ),

@@ -19,6 +19,7 @@ from membank_llama.core.logs import JsonLines, TextLines
 from membank_llama.kv.kv_types import KV_TYPES
 
 from .bank_opening import prepare
+from .completion import model_names
 from .options import (
     BankOption,
     GpuOption,
@@ -50,7 +51,8 @@ _UpstreamOption = Annotated[
 _EncoderOption = Annotated[
     str | None,
     typer.Option("--encoder", help="What encodes memories: a GGUF, a model that Ollama has, or the address of a "
-                 "server that has one. Default: what made the bank, or the best at hand.", show_default=False),
+                 "server that has one. Default: what made the bank, or the best at hand.", show_default=False,
+                 autocompletion=model_names),
 ]  # fmt: skip
 _TokensOption = Annotated[
     Path | None,
@@ -65,7 +67,7 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="A GGUF to answer with here, without Ollama; several times for several.",
-                     show_default=False),
+                     show_default=False, autocompletion=model_names),
     ] = None,
     models: Annotated[
         Path | None, typer.Option("--models", help="A folder of GGUFs to answer with here.", show_default=False)
