@@ -18,6 +18,7 @@ import typer
 
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
+from membank_llama.core.native_lines import native_lines_logged
 
 from .commands import (
     bench_answers,
@@ -124,19 +125,34 @@ class _Notes(logging.Handler):
         note(f"note: {one_line(record.getMessage())}")
 
 
+def _debugging() -> bool:
+    return os.environ.get("MEMBANK_DEBUG", "") not in ("", "0")
+
+
+def _show_native_lines() -> None:
+    logger = logging.getLogger("membank_llama.llama_cpp")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+        logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; always ends in SystemExit."""
     logger = logging.getLogger("membank_llama")
     if not any(isinstance(handler, _Notes) for handler in logger.handlers):
         logger.addHandler(_Notes(logging.WARNING))
+    if _debugging():
+        _show_native_lines()
     for stream in (sys.stdout, sys.stderr):
         # a code page that lacks a letter: it shows as "?", and the command does its work
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        app(args=list(sys.argv[1:] if args is None else args), prog_name="membank")
+        with native_lines_logged():
+            app(args=list(sys.argv[1:] if args is None else args), prog_name="membank")
     except MembankError as exc:
-        if os.environ.get("MEMBANK_DEBUG", "") not in ("", "0"):
+        if _debugging():
             raise
         from .terminal import fail
 

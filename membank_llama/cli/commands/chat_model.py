@@ -34,7 +34,8 @@ def load_chat_model(path: Path, options: dict[str, Any]) -> Any:
     except (ValueError, RuntimeError, AssertionError) as exc:
         raise ModelFileError(
             f"llama.cpp cannot load {path}: {exc}. It may be of a kind this version does not know, or too large for "
-            "this machine; pip install -U llama-cpp-python, or a smaller model or --ctx, may help"
+            "this machine; pip install -U llama-cpp-python, or a smaller model or --ctx, may help, and MEMBANK_DEBUG=1 "
+            "shows what llama.cpp says of it"
         ) from exc
 
 
