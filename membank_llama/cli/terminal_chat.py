@@ -28,6 +28,7 @@ from membank_llama.core.errors import InvalidInputError, MembankError
 from . import terminal, why_view
 from .chat_session import ChatSession, SessionReply
 from .last_recall import history_file, recall_rows, save_recall, scrub
+from .status_line import StatusLine
 
 PROMPT = "› "
 RECALLED = 5
@@ -155,19 +156,23 @@ class Chat:
 
     def _say(self, text: str) -> None:
         writer, thinking = terminal.StreamWriter(terminal.out), terminal.StreamWriter(terminal.out, "dim")
+        status = StatusLine("recalling …" if self.memory is not None else "reading …")
+        self.conversation.llm.on_read = lambda tokens: status.say(f"reading {terminal.counted(tokens, 'token')} …")
 
         def think(piece: str) -> None:
             # what is piped on is the reply alone
+            status.clear()
             if terminal.out.is_terminal:
                 thinking.write(piece if thinking.text else piece.lstrip())
 
         def speak(piece: str) -> None:
+            status.clear()
             if thinking.text and not writer.text:
                 thinking.close()
             writer.write(piece)
 
         try:
-            with _interrupts(begun=lambda: bool(writer.text or thinking.text)) as interrupted:
+            with status, _interrupts(begun=lambda: bool(writer.text or thinking.text)) as interrupted:
                 reply = self.conversation.ask(text, speak, interrupted, think)
         except KeyboardInterrupt:
             self._dim("stopped before the reply")

@@ -153,6 +153,8 @@ def _opened(
     from membank_llama.memory.llama_with_memory import remember
     from membank_llama.store.model_record import made_by, recorded_model
 
+    from ..status_line import StatusLine
+
     with ExitStack() as stack:
         if bank is None:
             llm = load_chat_model(path, options)
@@ -175,7 +177,8 @@ def _opened(
             stack.callback(llm.close)
             own = adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
             opened = _bank(stack, own, bank)
-        prepare(opened, remembering.namespace)
+        with StatusLine("looking through the bank …"):
+            prepare(opened, remembering.namespace)
         told = remember(llm, opened, remembering, kv=kv)
         stack.callback(told.memory.close)
         yield told

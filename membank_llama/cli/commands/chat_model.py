@@ -24,11 +24,14 @@ def load_chat_model(path: Path, options: dict[str, Any]) -> Any:
     from membank_llama.gguf.checks import check_loadable, unreadable_template
     from membank_llama.memory.llama_with_memory import SafeLlama
 
+    from ..status_line import StatusLine
+
     check_loadable(path)
     if not read_facts(path).causal:
         raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
     try:
-        return SafeLlama(str(path), **options)
+        with StatusLine(f"loading {path.stem} …"):
+            return SafeLlama(str(path), **options)
     except TemplateError as exc:
         raise unreadable_template(path, exc) from exc
     except (ValueError, RuntimeError, AssertionError) as exc:
