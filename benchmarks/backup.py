@@ -42,7 +42,7 @@ def write(path: Path, start: int, forget: bool) -> None:
             begin = time.perf_counter()
             ids += [stored.memory_id for stored in bank.ingest_many(texts[at : at + BATCH])]
             waits.append(time.perf_counter() - begin)
-            if forget and at % (250 * BATCH) == 0:
+            if forget and at % (400 * BATCH) == 0:
                 begin = time.perf_counter()
                 bank.forget(ids.pop())
                 forgetting.append(time.perf_counter() - begin)

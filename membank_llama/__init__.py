@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .memory.ingest_results import IngestResult, Integration
     from .memory.llama_with_memory import Llama, remember
     from .memory.prompt_injection import LastRecall, MemoryOptions
+    from .memory.sharing.shared_bank import open_shared
     from .memory.text_splitting import split_passages
     from .recall.query import RecallResult
     from .store.pointers import PointerRecord
@@ -45,6 +46,7 @@ __all__ = [
     "Provenance",
     "RecallResult",
     "__version__",
+    "open_shared",
     "remember",
     "split_passages",
 ]
@@ -66,6 +68,7 @@ _HOMES = {
     "PointerRecord": ".store.pointers",
     "Provenance": ".core.provenance",
     "RecallResult": ".recall.query",
+    "open_shared": ".memory.sharing.shared_bank",
     "remember": ".memory.llama_with_memory",
     "split_passages": ".memory.text_splitting",
 }

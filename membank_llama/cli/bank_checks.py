@@ -15,7 +15,7 @@ from membank_llama.store.bank_files import DATABASE
 from membank_llama.store.lock import writer_of
 from membank_llama.store.model_record import is_outdated
 
-from .health_checks import GOOD, NOTE, WRONG, HealthCheck
+from .health_table import GOOD, NOTE, WRONG, HealthCheck
 from .terminal import counted, size
 
 FEWEST_FREE = 500_000_000

@@ -19,6 +19,7 @@ from membank_llama.core.errors import BankError, InvalidInputError, ModelError
 from membank_llama.core.thoughts import ThoughtStream, tag_of
 from membank_llama.memory.forgotten_turns import without_turns
 from membank_llama.memory.prompt_injection import LastRecall
+from membank_llama.memory.text_splitting import clean_passages
 from membank_llama.memory.transcript_file import ChatTranscript
 
 MESSAGE_OVERHEAD = 12
@@ -64,6 +65,7 @@ class ChatSession:
         self._begun = 0.0
         self._tag = tag_of((getattr(llm, "metadata", None) or {}).get("tokenizer.chat_template"))
         self._before: set[int] = set()
+        self._told: dict[int, str] = {}
         self.start_anew()
 
     @property
@@ -89,7 +91,7 @@ class ChatSession:
         """Begin another conversation: nothing said before is shown to the model, but from memory."""
         system = self.options.system
         self.messages = [{"role": "system", "content": system}] if system else []
-        self._begun = time.time()
+        self._begun, self._told = time.time(), {}
         if self.memory is not None:
             name = f"chat-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
             # a name of its own: the default one would change with the first message, which may be let go
@@ -107,11 +109,14 @@ class ChatSession:
         self._begun, self.unkept = chat.begun, None
         # what was said before is nothing that the last turn added
         self._before = self._own_ids()
+        self._told = {}
+        self._notice_forgotten()
 
     def keep(self) -> None:
         """Write the transcript as the chat stands now; where that fails, `unkept` says why and the chat goes on."""
         if not self._keeps:
             return
+        self._notice_forgotten()
         options = self.memory.options
         chat = ChatTranscript(
             options.conversation,
@@ -152,6 +157,7 @@ class ChatSession:
         self._check_length(text)
         if self.memory is not None:
             self.memory.flush()
+            self._notice_forgotten()
             self._before = self._own_ids()
             self.memory.last = None
         self.messages.append({"role": "user", "content": text})
@@ -284,6 +290,17 @@ class ChatSession:
         """Ids of what the last turn added to the bank."""
         self.memory.flush()
         return sorted(self._own_ids() - self._before)
+
+    def _notice_forgotten(self) -> None:
+        """Take back what another program has had forgotten since, as if it were said here to forget it."""
+        bank, told = self.memory.bank, self._told
+        gone = told.keys() - bank.exists(told)
+        texts = [told.pop(memory_id) for memory_id in gone]
+        passages = {passage for message in self.said for passage in clean_passages(message["content"])}
+        known = bank.store.registry.holding(self.memory.options.namespace, passages)
+        told.update({memory_id: text for text, memory_id in known.items()})
+        if texts or self.memory.kept_blocks(self.messages):
+            self.unsay(*texts)
 
     def unsay(self, *texts: str) -> None:
         """Take turns that hold a forgotten text, or were shown its memory, out of what the model is shown."""

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,7 @@ from membank_llama.store.model_record import is_empty, made_by, recorded_model
 
 from .commands.addresses import is_address, split_address
 from .commands.encoders import own_file
-
-GOOD, NOTE, WRONG = "good", "note", "wrong"
+from .health_table import GOOD, NOTE, WRONG, HealthCheck
 
 ENGINES = {"Ollama": 11434, "llama-server": 8080, "LM Studio": 1234, "membank serve": 11435}
 BRIEFLY = httpx.Timeout(1.0, connect=0.5)
@@ -42,17 +40,6 @@ CHILD_SECONDS = 60
 _PACKAGES = ("llama-cpp-python", "hnswlib", "numpy", "sqlite-utils", "starlette", "uvicorn", "huggingface-hub")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _BUILD = "membank_llama.adapters.llama_cpp.build_report"
-
-
-@dataclass(frozen=True)
-class HealthCheck:
-    """One line of the report: `state` is ``"good"``, ``"note"`` or ``"wrong"``, `mend` the line that betters it."""
-
-    area: str
-    name: str
-    value: str
-    state: str = GOOD
-    mend: str = ""
 
 
 def all_checks(bank: Path, bank_checks: Sequence[HealthCheck], addresses: Mapping[str, str]) -> list[HealthCheck]:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import InvalidInputError
@@ -50,6 +50,7 @@ MAX_TEXT_BYTES = 64 * 1024
 CHARACTERS_A_TOKEN = 4
 INTEGRATE_TOKENS = 512
 WEIGHTS = "weights"
+_T = TypeVar("_T")
 
 
 class MemBank(BankTopics, BankUndo):
@@ -95,11 +96,9 @@ class MemBank(BankTopics, BankUndo):
                 adapter.validate()
             card = None if adapter is None else card_of(adapter)
             self.path = Path(path)
-            self._store = Store(self.path, card, codec=codec, read_only=read_only, repair=repair, progress=progress)
-            stack.callback(self._store.close)
-            self._store.on_forget.append(partial(forget_pieces, self.path))
-            self.chats = chats_of(self._store)
-            self._topics = TopicFinder(self._store)
+            store = self._open_store(card, codec=codec, read_only=read_only, repair=repair, progress=progress)
+            stack.callback(store.close)
+            self._take(store)
             if adapter is not None and not repair:
                 compact.adopt(self._store, adapter)
             self.use(adapter)
@@ -108,6 +107,16 @@ class MemBank(BankTopics, BankUndo):
             self._stack = stack.pop_all()
         if adapter is not None and not repair:
             self._calibrator.soon()
+
+    def _open_store(self, card: ModelCard | None, **options: Any) -> Store:
+        return Store(self.path, card, **options)
+
+    def _take(self, store: Store) -> None:
+        """Work on this store from now on."""
+        self._store = store
+        store.on_forget.append(partial(forget_pieces, self.path))
+        self.chats = chats_of(store)
+        self._topics = TopicFinder(store)
 
     @property
     def model(self) -> ModelCard:
@@ -234,6 +243,10 @@ class MemBank(BankTopics, BankUndo):
         was = {} if stored.is_new else {known.id: (known.pinned, known.expires_at)}
         self._noted("correct", [stored.memory_id], {old.namespace}, was=was)
         return stored
+
+    def run_where_held(self, work: Callable[..., _T], *args: Any) -> _T:
+        """Call ``work(bank, *args)``, which writes, in the process that holds the bank: this one."""
+        return work(self, *args)
 
     # -- finding
 

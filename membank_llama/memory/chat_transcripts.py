@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,8 @@ logger = logging.getLogger("membank_llama")
 
 MOST_KEPT = 100
 """Chats of a namespace, the newest ones."""
+ON_ITS_WAY = 10.0
+"""Seconds for which a chat that is kept may still say what was forgotten: another program was just about to keep it."""
 
 
 class ChatTranscripts:
@@ -41,6 +44,7 @@ class ChatTranscripts:
         self._bank = bank
         self._registry = registry
         self._lock = threading.Lock()
+        self._forgotten: list[tuple[float, dict[str, set[str]]]] = []
 
     def newest(self, namespace: str) -> list[ChatTranscript]:
         """The chats of a namespace, the one used last first. One that cannot be read is named in the log and left out.
@@ -93,6 +97,7 @@ class ChatTranscripts:
         path = chat_file(self._bank, chat.name)
         with self._lock, _on_disk(f"cannot keep this chat in {path}"):
             self._remove_drafts()
+            chat = self._without_forgotten(chat)
             if not chat.turns:
                 remove(path)
                 return
@@ -113,6 +118,7 @@ class ChatTranscripts:
         wanted = {namespace: compared_texts(some) for namespace, some in texts.items()}
         with self._lock, _on_disk(f"nothing was forgotten, for {self._bank / CHATS} may hold it and cannot be changed"):
             self._remove_drafts()
+            self._forgotten.append((time.monotonic(), wanted))
             for path in chat_files(self._bank):
                 try:
                     chat = read_transcript(path)
@@ -123,11 +129,26 @@ class ChatTranscripts:
                 if wanted.get(chat.namespace):
                     self._take_out(path, chat, wanted[chat.namespace])
 
-    def _take_out(self, path: Path, chat: ChatTranscript, texts: Collection[str]) -> None:
+    def _without_forgotten(self, chat: ChatTranscript) -> ChatTranscript:
+        """A chat without what was forgotten a moment ago, when it may have been on its way here."""
+        since = time.monotonic() - ON_ITS_WAY
+        self._forgotten = [one for one in self._forgotten if one[0] > since]
+        for _, texts in self._forgotten:
+            chat = self._without(chat, texts.get(chat.namespace, ()))
+        return chat
+
+    def _without(self, chat: ChatTranscript, texts: Collection[str]) -> ChatTranscript:
+        """The chat itself, where nothing of it goes."""
+        if not texts:
+            return chat
         messages, blocks = without_turns(chat.messages, chat.blocks, texts, self._shown_of(chat, texts))
-        if len(messages) == len(chat.messages):
+        gone = len(messages) < len(chat.messages)
+        return replace(chat, messages=tuple(messages), blocks=blocks) if gone else chat
+
+    def _take_out(self, path: Path, chat: ChatTranscript, texts: Collection[str]) -> None:
+        left = self._without(chat, texts)
+        if left is chat:
             return
-        left = replace(chat, messages=tuple(messages), blocks=blocks)
         if left.turns:
             self._write(path, left)
         else:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import llama_cpp
+import numpy as np
 from jinja2 import TemplateError
 
 from membank_llama.adapters.base import ModelAdapter
@@ -29,6 +30,7 @@ from membank_llama.core.paths import default_bank
 from membank_llama.core.surrogates import repaired_text
 from membank_llama.core.thoughts import begins_thought, tag_of
 from membank_llama.gguf.checks import check_loadable, unreadable_template
+from membank_llama.kv.cover import common_length
 from membank_llama.kv.llama_prefix import LlamaPrefix
 from membank_llama.kv.piece_store import open_pieces
 from membank_llama.store.model_record import captured_as, recorded_model
@@ -40,6 +42,7 @@ from .conversation_keys import blocks_in
 from .guarded_replies import EchoWatch
 from .prompt_block import holds_block
 from .prompt_injection import MemoryOptions
+from .sharing.shared_bank import open_shared
 
 _COMPLETION = inspect.signature(llama_cpp.Llama.create_completion)
 _CHAT = inspect.signature(llama_cpp.Llama.create_chat_completion)
@@ -63,6 +66,8 @@ class SafeLlama(llama_cpp.Llama):
     """Whether the prompt that is being continued ends within a thought."""
     kv: LlamaPrefix | None = None
     """What is restored into the context in place of being evaluated; None without a bank."""
+    on_read: Callable[[int], None] | None = None
+    """Called with how many tokens of a prompt are about to be evaluated."""
     context_params = SpareSequence()
     _pieces: Tokenizer
 
@@ -91,6 +96,9 @@ class SafeLlama(llama_cpp.Llama):
         tokens = list(tokens)
         if self.kv is not None and kwargs.get("reset", True):
             self.kv.prepare(tokens)
+        if self.on_read is not None:
+            held = self.input_ids[: self.n_tokens].astype(np.int32)
+            self.on_read(len(tokens) - common_length(held, np.array(tokens, np.int32)))
         return super().generate(tokens, *args, **kwargs)
 
     @_as(llama_cpp.Llama.tokenize)
@@ -273,7 +281,8 @@ class Llama(RememberingLlama):
 
     Args:
         model_path: the GGUF to chat with; every other argument of `llama_cpp.Llama` may follow.
-        memory: a bank's directory, or an open `MemBank`, which the caller closes; the default bank where left out.
+        memory: a bank's directory, which other programs may have open too (`open_shared`), or an open `MemBank`, which
+            the caller closes; the default bank where left out.
         encoder: a GGUF (or adapter) that encodes memories; the chat model's own hidden states where left out.
         memory_options: namespace, token budget and the like.
         kv: what the KV state of conversations may take on disk, beside the bank, so that what was read once is not
@@ -313,7 +322,7 @@ class Llama(RememberingLlama):
                 # as the bank was made, by whatever program
                 capture = captured_as(recorded_model(path), Path(encoder or model_path))
                 adapter = self._own_adapter = LlamaCppAdapter(encoder or self, n_threads=threads, **capture)
-            bank = MemBank(adapter, path)
+            bank = open_shared(adapter, path)
             self._attach(bank, memory_options, own_bank=True, kv=kv)
         except BaseException:
             self.close()

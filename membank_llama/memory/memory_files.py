@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -103,8 +104,9 @@ class _NotTextError(InvalidTextError):
 
 
 def reason_of(error: InvalidInputError, file: Path) -> str:
-    """What an error says of a file, without its name and without advice."""
-    return str(error).removeprefix(str(file)).removeprefix(" is ").partition(";")[0]
+    """What an error says of a file, without its name, the place in it, and advice: the same of all files of a kind."""
+    said = str(error).removeprefix(str(file)).removeprefix(" is ")
+    return re.split(r"[;:]| \(", said, maxsplit=1)[0]
 
 
 def items_of_text(data: bytes, defaults: NewMemory, *, max_chars: int = MAX_CHARS) -> Iterator[NewMemory]:
@@ -229,7 +231,8 @@ def files_below(root: Path, passed_over: PassedOver | None = None) -> Iterator[P
 
     def pass_over(folder: str, name: str, why: str) -> None:
         if passed_over is not None:
-            passed_over(Path(folder, name).relative_to(root).as_posix(), why)
+            slash = "/" if name.endswith("/") else ""
+            passed_over(Path(folder, name).relative_to(root).as_posix() + slash, why)
 
     for folder, folders, files in os.walk(root):
         for name in sorted(one for one in folders if one.startswith(".")):

@@ -42,7 +42,7 @@ class LeadingAxes:
         picture drawn along it does not flip."""
         total = np.float32(max(float(weights.sum()), 1e-9))
         mean: Vector = ((weights @ rows) / total).astype(np.float32)
-        turned = centred(rows, mean) * np.sqrt(weights / total)[:, np.newaxis]
+        turned = less_mean(rows, mean) * np.sqrt(weights / total)[:, np.newaxis]
         wide = turned.shape[1] > len(turned)
         values, basis = np.linalg.eigh((turned @ turned.T if wide else turned.T @ turned).astype(np.float64))
         basis = basis[:, ::-1][:, :count]
@@ -55,7 +55,7 @@ class LeadingAxes:
 
     def along(self, rows: Vector) -> Vector:
         """Rows (n, dim) along these axes, (n, count)."""
-        found: Vector = centred(rows, self.mean) @ self.axes
+        found: Vector = less_mean(rows, self.mean) @ self.axes
         return found
 
 
@@ -66,7 +66,7 @@ def sampled(count: int, dim: int = 1) -> Rows:
     return found
 
 
-def centred(rows: Vector, mean: Vector) -> Vector:
+def less_mean(rows: Vector, mean: Vector) -> Vector:
     """Rows less their mean, of unit length; what is the mean stays zero."""
     return of_unit_length(rows - mean)
 

@@ -33,6 +33,7 @@ REST_PREFIX, MCP_PATH, SIGN_IN = "/membank/", "/mcp", "/membank/page/sign-in"
 NOBODY = Caller("", False)
 """Who asks for what is shown without a token."""
 
+_PRIVATE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _STATUSES: tuple[tuple[type[MembankError], int], ...] = (
     (MemoryNotFoundError, 404),
     (InvalidInputError, 400),
@@ -84,6 +85,17 @@ class BankFaces:
         Raises:
             WireError: it cannot be answered.
         """
+        try:
+            await self._answer(scope, receive, send, by_path)
+        except MembankError as exc:
+            raise WireError(status_of(exc), outward(exc), _PRIVATE) from exc
+        except HTTPException as exc:
+            raise WireError(exc.status_code, exc.detail, {**_PRIVATE, **(exc.headers or {})}) from exc
+        except WireError as exc:
+            exc.headers = {**_PRIVATE, **exc.headers}
+            raise
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, by_path: str | None) -> None:
         check_origin(scope)
         check_fetch(scope)
         caller, scope = self._admitted(scope, by_path)
@@ -91,14 +103,9 @@ class BankFaces:
         mount = "" if by_path is None else f"/ns/{by_path}"
         inner = {**scope, NAMESPACE: namespace, CALLER: caller, MOUNT: mount}
         router, lifespan = self._face_of(inner)
-        try:
-            if lifespan is not None:
-                await lifespan.entered()
-            await router(inner, receive, send)
-        except MembankError as exc:
-            raise WireError(status_of(exc), outward(exc)) from exc
-        except HTTPException as exc:
-            raise WireError(exc.status_code, exc.detail, exc.headers) from exc
+        if lifespan is not None:
+            await lifespan.entered()
+        await router(inner, receive, send)
 
     async def close(self) -> None:
         """Leave what was entered for the faces."""

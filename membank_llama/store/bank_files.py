@@ -28,6 +28,8 @@ FIRST_ACTIVATIONS, FIRST_TOKENS = "activations-1.bin", "tokens-1.bin"
 NOTE = "bank.note"
 WRITER_LOCK, WRITER_NOTE = "writer.lock", "writer.json"
 LAST_RECALL, HISTORY = "last-recall.json", "chat-history"
+HANDS_SOCKET, HANDS_NOTE = "hands.sock", "hands.json"
+"""Where the holder of the bank listens for others (memory/sharing): no part of what a bank holds, never copied."""
 CHATS = "chats"
 HEADER_BYTES = 4096
 """Bytes of an activation file ahead of its slots."""
@@ -40,7 +42,7 @@ _CHAT_FILE = re.compile(rf"{_CHAT.pattern}\.json")
 _CHAT_DRAFT = re.compile(rf"\.{_CHAT_FILE.pattern}-\w{{1,16}}")
 _FIXED = (
     DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", WRITER_LOCK, WRITER_NOTE, NOTE, LAST_RECALL,
-    HISTORY,
+    HISTORY, HANDS_NOTE,
 )  # fmt: skip
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
@@ -177,6 +179,9 @@ def check_files(bank: Path) -> None:
                 f"{path} is no plain {'directory' if directory else 'file'} but a link or something else: whoever made "
                 "this bank may want files outside it written or deleted. Put the file itself there, or remove it"
             )
+    hands = bank / HANDS_SOCKET
+    if os.path.lexists(hands) and not stat.S_ISSOCK(hands.lstat().st_mode):
+        raise BankFormatError(f"{hands} is no socket, which belongs there while a bank is open; remove it")
     _check_journal(bank / f"{DATABASE}-journal")
 
 

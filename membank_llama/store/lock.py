@@ -14,13 +14,15 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from membank_llama.core.errors import BankFormatError, BankLockedError, BankStorageError, MembankError
 
-from .bank_files import WRITER_LOCK, WRITER_NOTE, read_limited, write_private
+from .bank_files import HANDS_NOTE, WRITER_LOCK, WRITER_NOTE, read_limited, write_private
 
 if sys.platform != "win32":
     import fcntl
@@ -35,18 +37,25 @@ _NOTE_LIMIT = 4096
 class WriterLock:
     """Held from `acquire()` to `release()`; never waits.
 
+    Args:
+        shares: whether whoever gets it serves other processes, which its note tells them.
+
     Raises:
         BankLockedError: another process (or another object of this one) writes to the bank.
         BankStorageError: the lock file cannot be made, as on a read-only disk.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, shares: bool = False) -> None:
         self._directory = directory
+        self._shares = shares
         self._note = directory / NOTE_NAME
         self._lock = filelock.FileLock(directory / LOCK_NAME, timeout=0, thread_local=False, mode=0o600)
         self._held = -1
 
     def acquire(self) -> None:
+        """Get it; nothing where this object has it already."""
+        if self._lock.is_locked:
+            return
         try:
             self._lock.acquire()
             self._hold_directory()
@@ -55,6 +64,7 @@ class WriterLock:
             raise BankLockedError(
                 f"{self._directory} is being written by {self.holder()}. Close it there, or open the bank here "
                 "with read_only=True (membank recall, why, stats and export do so by themselves)"
+                + ("" if self._shares else ". Programs that open it by membank_llama.open_shared write side by side")
             ) from exc
         except OSError as exc:
             self._lock.release()
@@ -63,6 +73,10 @@ class WriterLock:
                 "read_only=True; otherwise check the directory's permissions"
             ) from exc
         self._write_note()
+        if not self._shares:
+            # of one who served others and was killed, or a stranger's: nobody is to knock where it leads
+            with suppress(OSError):
+                (self._directory / HANDS_NOTE).unlink(missing_ok=True)
 
     def _hold_directory(self) -> None:
         """Lock the directory as well; not every file system can, and the lock file does without."""
@@ -85,6 +99,7 @@ class WriterLock:
             "program": " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]).strip() or "python",
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "shares": self._shares,
         }
         try:
             write_private(self._note, json.dumps(note).encode())
@@ -101,10 +116,20 @@ class WriterLock:
     def holder(self) -> str:
         """Who holds the lock, as a person would say it."""
         try:
-            note = json.loads(read_limited(self._note, _NOTE_LIMIT))
+            note = self._read_note()
             return f"process {note['pid']} ({note['program']}) on {note['host']} since {note['since']}"
         except (OSError, ValueError, KeyError, TypeError, RecursionError, MembankError):
             return "another process"
+
+    def is_shared(self) -> bool:
+        """Whether whoever holds the lock says that it serves others."""
+        try:
+            return self._read_note()["shares"] is True
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, MembankError):
+            return False
+
+    def _read_note(self) -> Any:
+        return json.loads(read_limited(self._note, _NOTE_LIMIT))
 
     def release(self) -> None:
         if self._lock.is_locked:

@@ -21,7 +21,7 @@ from membank_llama.core.types import Memory, Progress
 
 from .commit_note import CommitNote
 from .database import BankDatabase, chunks, translating
-from .row_format import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum
+from .row_format import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum, text_hash
 from .schema import VERSION, migrate
 from .schema_check import checked_version
 from .word_index import WordIndex
@@ -196,6 +196,15 @@ class Registry(BankDatabase):
         for marks, piece in chunks(ids):
             for table in tables:
                 found.update(row[0] for row in self.rows(f"SELECT id FROM {table} WHERE id IN ({marks})", piece))
+        return found
+
+    def holding(self, namespace: str, texts: Iterable[str]) -> dict[str, int]:
+        """Of some texts those that a namespace holds, each with the id of its memory."""
+        hashed = {text_hash(text): text for text in texts}
+        found: dict[str, int] = {}
+        for marks, piece in chunks(hashed):
+            sql = f"SELECT text_hash, id FROM memories WHERE namespace = ? AND text_hash IN ({marks})"
+            found.update({hashed[digest]: number for digest, number in self.rows(sql, (namespace, *piece))})
         return found
 
     def iterate(self, namespace: str | None = None, after: int = 0, page: int = 1000) -> Iterator[Memory]:

@@ -84,6 +84,7 @@ class Store(StoredVectors):
         model: the model in hand; None to take whatever the bank was made with.
         codec: for a new bank, the name of the HGNS codec; an existing bank keeps its own.
         repair: open whatever model made the bank and whatever became of its activations, to re-encode it.
+        lock: the writer's lock, where the caller has it already; it is released with the store.
 
     Raises:
         BankLockedError, BankNotFoundError, BankFormatError, BankStorageError: see errors.py.
@@ -99,6 +100,7 @@ class Store(StoredVectors):
         read_only: bool = False,
         repair: bool = False,
         progress: Progress | None = None,
+        lock: WriterLock | None = None,
     ) -> None:
         self.path = path
         self.read_only = read_only
@@ -112,7 +114,7 @@ class Store(StoredVectors):
             check_database_is_there(path)
             if not read_only:
                 make_bank_directory(path)
-                lock = WriterLock(path)
+                lock = lock or WriterLock(path)
                 lock.acquire()
                 stack.callback(lock.release)
             self.registry = Registry(path / DATABASE, read_only=read_only, progress=progress)
@@ -183,16 +185,12 @@ class Store(StoredVectors):
         self.calibrated_at = read_calibration(self.registry, repair=self._repair)
         self._open_file()
         # the name of the activation file is no part of it: packing the file moves slots, not vectors
-        origin = f"{self.model.id} ".encode() + self.hierarchy.tag
-        tag = hashlib.sha256(origin).hexdigest()[:16]
-        directory = self.path / INDEX
-        shrinks, dim = self.hierarchy.axes is not None, self.hierarchy.dim
-        plan = IndexPlan(self.hierarchy.axes_holding(INDEXED), shrinks, dim)
+        tag = hashlib.sha256(f"{self.model.id} ".encode() + self.hierarchy.tag).hexdigest()[:16]
+        hierarchy = self.hierarchy
+        plan = IndexPlan(hierarchy.axes_holding(INDEXED), hierarchy.axes is not None, hierarchy.dim)
         try:
             vectors = IndexedVectors(self.registry, self._index_rows, self._current_file)
-            self.indexes = IndexSet(
-                directory=directory, registry=self.registry, vectors=vectors, plan=plan, tag=tag, worker=self.worker
-            )
+            self.indexes = IndexSet(self.path / INDEX, self.registry, vectors, plan, tag, self.worker)
         except BaseException:
             self._close_files()
             raise

@@ -16,7 +16,8 @@ from support.terminals import Membank
 from membank_llama.adapters.hashing import WordsAdapter
 from membank_llama.adapters.llama_cpp.build_report import build_report
 from membank_llama.cli import bank_checks, health_checks
-from membank_llama.cli.health_checks import NOTE, WRONG, HealthCheck, encoder_check, engine_check
+from membank_llama.cli.health_checks import encoder_check, engine_check
+from membank_llama.cli.health_table import NOTE, WRONG, HealthCheck
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,9 @@ def backup(
     """
     from .. import terminal
 
+    if hasattr(os, "nice"):
+        # whoever writes the bank goes before
+        os.nice(10)
     with open_bank(bank_path(ctx, bank), read_only=True) as opened, terminal.progress_bar() as progress:
         made = opened.backup(dest.expanduser(), keep=keep, progress=progress)
     if as_json:

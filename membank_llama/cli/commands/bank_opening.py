@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from membank_llama.core.errors import BankLockedError, BankNotFoundError, BankStorageError
 
+from .bank_choice import is_bank
+from .encoders import Capture, made_it, needed_encoder
+
 if TYPE_CHECKING:
+    from membank_llama.adapters.base import ModelAdapter
     from membank_llama.core.types import Progress
     from membank_llama.memory.bank import MemBank
 
@@ -19,26 +23,55 @@ MANY = 256
 
 def must_exist(path: Path) -> None:
     """Raises BankNotFoundError rather than make a bank where none was."""
-    from membank_llama.store.bank_files import DATABASE
-
-    if not (path / DATABASE).exists():
+    if not is_bank(path):
         raise BankNotFoundError(
-            f"there is no bank at {path}; make one with membank ingest or membank chat, or name another with --bank"
+            f"there is no bank at {path}; membank chat makes one, membank ingest FILE --model model.gguf as well, or "
+            "name another with --bank DIR"
         )
 
 
 @contextmanager
 def open_bank(path: Path, adapter: Any = None, **options: Any) -> Iterator[MemBank]:
-    """A bank that exists already; long work on opening shows a bar."""
+    """A bank that exists already; long work on opening shows a bar. Others may have it open: whoever holds it does what
+    is written here. To be repaired it must be held by nobody."""
     from membank_llama.memory.bank import MemBank
+    from membank_llama.memory.sharing.shared_bank import open_shared
 
     from ..terminal import progress_bar
 
     must_exist(path)
-    if options.get("read_only"):
-        bring_up_to_date(path)
-    with progress_bar() as progress, MemBank(adapter, path, progress=progress, **options) as bank:
-        yield bank
+    with progress_bar() as progress:
+        if options.get("read_only"):
+            bring_up_to_date(path)
+            bank = MemBank(adapter, path, progress=progress, **options)
+        else:
+            bank = open_shared(adapter, path, join=not options.get("repair"), progress=progress, **options)
+        with bank:
+            yield bank
+
+
+@contextmanager
+def open_telling(
+    path: Path, ref: str | None, *, threads: int | None, gpu_layers: int, wanted: Capture | None = None
+) -> Iterator[MemBank]:
+    """A bank that something is told, which may be a new one.
+
+    Where another process holds it, that one encodes, and no model is loaded here; another model than the one that made
+    the bank, named with `ref`, is refused as ever.
+    """
+    from membank_llama.memory.sharing.shared_bank import open_shared
+
+    from ..terminal import progress_bar
+
+    with ExitStack() as stack:
+        progress = stack.enter_context(progress_bar())
+
+        def encoder() -> ModelAdapter:
+            found = needed_encoder(path, ref, threads=threads, gpu_layers=gpu_layers, wanted=wanted)
+            return stack.enter_context(found)
+
+        own = wanted is None and (ref is None or made_it(path, ref))
+        yield stack.enter_context(open_shared(encoder if own else encoder(), path, progress=progress))
 
 
 def bring_up_to_date(path: Path) -> None:
@@ -69,7 +102,11 @@ def open_for_looking(path: Path) -> Iterator[MemBank]:
 
 
 def finish(bank: MemBank, new: int, progress: Progress | None) -> None:
-    """Leave a bank that the next recall need not wait for, after so many new memories."""
+    """Leave a bank that the next recall need not wait for, after so many new memories. Whoever holds it does so."""
+    from membank_llama.memory.sharing.shared_bank import SharedBank
+
+    if isinstance(bank, SharedBank) and not bank.holds:
+        return
     if new >= MANY:
         bank.flush(progress)
     else:

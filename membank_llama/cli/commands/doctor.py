@@ -18,7 +18,8 @@ def doctor(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = Fa
     """
     from .. import terminal
     from ..bank_checks import checks_of_bank
-    from ..health_checks import WRONG, all_checks, usual_addresses
+    from ..health_checks import all_checks, usual_addresses
+    from ..health_table import WRONG, health_table
 
     where = bank_path(ctx, bank)
     checks = all_checks(where, checks_of_bank(where, _why(ctx, bank)), usual_addresses())
@@ -26,7 +27,7 @@ def doctor(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = Fa
     if as_json:
         terminal.echo_json({"ok": not wrong, "checks": [asdict(check) for check in checks]}, 2)
     else:
-        terminal.out.print(terminal.health_table(checks))
+        terminal.out.print(health_table(checks))
         for check in wrong:
             terminal.wrong(f"{check.name}: {check.value}")
             if check.mend:

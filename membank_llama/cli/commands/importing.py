@@ -11,8 +11,7 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError
 
-from .bank_opening import finish, must_exist, open_bank
-from .encoders import needed_encoder
+from .bank_opening import finish, must_exist, open_bank, open_telling
 from .options import (
     BankOption,
     EncoderOption,
@@ -79,6 +78,7 @@ def import_command(
         _preview(where, place, named_namespace(ctx, namespace), as_json)
     else:
         named = named_namespace(ctx, namespace)
+        where = bank_path(ctx, bank, new=encoder is not None)
         _import(where, place, named, encoder, threads, gpu_layers, as_json)
 
 
@@ -132,17 +132,14 @@ def _import(
     gpu_layers: int,
     as_json: bool,
 ) -> None:
-    from membank_llama.memory.bank import MemBank
-
     from .. import terminal
 
     # what cannot be read is said before a model is loaded
     findings = _read(place)
     start = time.perf_counter()
     with (
-        needed_encoder(where, encoder, threads=threads, gpu_layers=gpu_layers) as adapter,
+        open_telling(where, encoder, threads=threads, gpu_layers=gpu_layers) as opened,
         terminal.progress_bar() as progress,
-        MemBank(adapter, where, progress=progress) as opened,
     ):
         try:
             outcome, plan = store_findings(opened, findings, namespace, progress)

@@ -33,7 +33,6 @@ def tune(
 
     [dim]membank tune --reset[/dim]
     """
-    from membank_llama.memory.bank import MemBank
     from membank_llama.memory.tuning import fit, measure, quality, read_labels
     from membank_llama.recall.signals import default_weights
 
@@ -52,7 +51,7 @@ def tune(
     with (
         needed_encoder(where, encoder, threads=threads) as adapter,
         terminal.progress_bar() as progress,
-        MemBank(adapter, where, read_only=dry_run, progress=progress) as opened,
+        open_bank(where, adapter, **({"read_only": True} if dry_run else {})) as opened,
     ):
         cases = measure(opened, read_labels(labels.expanduser(), opened), progress)
         before, weights = opened.weights(), fit(cases, opened.weights(), progress)

@@ -62,10 +62,13 @@ def kept_memories(
     """What of a conversation is remembered. `otherwise`: the time of what says none, nor its conversation."""
     metadata = {CONVERSATION_ID: key_of(conversation)}
     before: ImportedMessage | None = None
-    when = conversation.when
+    when = otherwise if conversation.when is None else conversation.when
     for message in conversation.messages:
         said = _plain(message)
-        when = said.said_at if said.said_at is not None else otherwise if when is None else when + _APART
+        if said.said_at is not None:
+            when = said.said_at
+        elif before is not None and when is not None:
+            when += _APART
         if is_kept(said, before):
             for passage in clean_passages(said.text):
                 yield NewMemory(passage, metadata, said.role, namespace, name, when, kind)

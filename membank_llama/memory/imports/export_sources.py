@@ -69,8 +69,10 @@ def _below(root: Path, report: ImportReport) -> Iterator[FoundExport]:
             continue
         if not found:
             head = read_bytes(path, HEAD)
-            reason = f"files that are {what_it_is(head).partition(' (')[0]}" if is_binary(head) else _UNKNOWN
-            report.leave_out(reason, name)
+            if is_binary(head):
+                passed(name, what_it_is(head).partition(" (")[0])
+            else:
+                report.leave_out(_UNKNOWN, name)
         yield from found
 
 
@@ -81,7 +83,7 @@ def exports_below(path: Path, name: str, report: ImportReport) -> list[FoundExpo
     except InvalidTextError:
         return []
     except InvalidInputError as error:
-        report.leave_out(UNREADABLE_FILE, f"{name}: {reason_of(error, path)}")
+        report.leave_out(UNREADABLE_FILE, f"{name}: {str(error).removeprefix(str(path))}")
         return []
 
 

@@ -18,7 +18,7 @@ from membank_llama.store.database import chunks
 from membank_llama.store.registry import Registry
 
 IMPORTS = "imports"
-"""Under this key the ids of all records, under it with an id the record."""
+"""Under this key the ids of all records, and the last that was given; under it with an id the record."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Brought:
 def import_records(bank: MemBank) -> list[ImportRecord]:
     """All that were not undone, oldest first."""
     registry = bank.store.registry
-    found = (_record(registry.get_meta(_key(number))) for number in _numbers(registry))
+    found = (_record(registry.get_meta(_key(number))) for number in _list(registry).ids)
     return [record for record in found if record is not None]
 
 
@@ -85,17 +85,22 @@ def begin_record(bank: MemBank, file: str, kinds: tuple[str, ...], namespace: st
     for record in records:
         if not record.done and (record.file, record.kinds, record.namespace) == (file, kinds, namespace):
             return replace(record, known=0)
-    newest = max((record.id for record in records), default=0)
+    newest = max(_list(bank.store.registry).last, *(record.id for record in records), 0)
     return ImportRecord(newest + 1, time.time(), file, kinds, namespace)
 
 
 def write_record(registry: Registry, record: ImportRecord) -> None:
     """Keep a record; in the transaction that is open, where one is."""
     with registry.transaction():
-        numbers = _numbers(registry)
-        if record.id not in numbers:
-            registry.set_meta(IMPORTS, [*numbers, record.id])
+        known = _list(registry)
+        if record.id not in known.ids:
+            registry.set_meta(IMPORTS, asdict(_Ids((*known.ids, record.id), max(known.last, record.id))))
         registry.set_meta(_key(record.id), asdict(record))
+
+
+def note_import(bank: MemBank, record: ImportRecord) -> None:
+    """Keep a record in a transaction of its own."""
+    write_record(bank.store.registry, record)
 
 
 def brought(bank: MemBank, record: ImportRecord) -> Brought:
@@ -116,11 +121,18 @@ def undo_import(bank: MemBank, record: ImportRecord) -> int:
     """
     ids = brought(bank, record).ids
     count = bank.forget(ids) if ids else 0
+    bank.run_where_held(drop_import, record)
+    return count
+
+
+def drop_import(bank: MemBank, record: ImportRecord) -> None:
+    """Forget a record."""
     registry = bank.store.registry
     with registry.transaction():
-        registry.set_meta(IMPORTS, [number for number in _numbers(registry) if number != record.id])
+        known = _list(registry)
+        left = tuple(number for number in known.ids if number != record.id)
+        registry.set_meta(IMPORTS, asdict(_Ids(left, known.last)))
         registry.drop_meta(_key(record.id))
-    return count
 
 
 def _memories(bank: MemBank, record: ImportRecord) -> Iterator[Memory]:
@@ -129,9 +141,19 @@ def _memories(bank: MemBank, record: ImportRecord) -> Iterator[Memory]:
             yield from bank.store.registry.get(piece).values()
 
 
-def _numbers(registry: Registry) -> list[int]:
-    found = registry.get_meta(IMPORTS, [])
-    return [one for one in found if type(one) is int] if isinstance(found, list) else []
+@dataclass(frozen=True)
+class _Ids:
+    """Ids in use, and the last that was given: no other import is ever called as one that was undone."""
+
+    ids: tuple[int, ...] = ()
+    last: int = 0
+
+
+def _list(registry: Registry) -> _Ids:
+    found = registry.get_meta(IMPORTS)
+    ids, last = (found.get("ids"), found.get("last")) if isinstance(found, dict) else ((), 0)
+    numbers = tuple(one for one in ids if type(one) is int) if isinstance(ids, list) else ()
+    return _Ids(numbers, last if type(last) is int else 0)
 
 
 def _key(number: int) -> str:

@@ -21,7 +21,7 @@ from membank_llama.store.memory_writer import known_texts
 from membank_llama.store.row_format import text_hashes
 
 from .import_plan import Findings, ImportPlan, plan_import, read_place
-from .import_records import ImportRecord, begin_record, write_record
+from .import_records import ImportRecord, begin_record, note_import, write_record
 
 BATCH = 64
 LOOKED_UP = 2048
@@ -68,7 +68,7 @@ def run_import(
     new, known = sorted_out.new, len(plan.memories) - len(sorted_out.new)
     record = replace(begin_record(bank, plan.file, tuple(plan.kinds), namespace), known=known)
     for start in range(0, len(new), BATCH):
-        record = import_batch(bank, record, new[start : start + BATCH])
+        record = bank.run_where_held(import_batch, record, new[start : start + BATCH])
         if progress is not None:
             progress(LABEL, known + min(len(new), start + BATCH), len(plan.memories))
     for start in range(0, len(sorted_out.again), LOOKED_UP):
@@ -76,7 +76,7 @@ def run_import(
     if not record.ranges:
         return ImportOutcome(0, known, None)
     record = replace(record, done=True, ended=time.time())
-    write_record(bank.store.registry, record)
+    bank.run_where_held(note_import, record)
     return ImportOutcome(len(new), known, record)
 
 

@@ -21,7 +21,7 @@ from .memories_view import memories_routes
 from .page_jobs import PageJobs
 from .page_templates import ASSETS, AT, asset
 from .sign_in import SIGN_OUT, sign_in_routes
-from .why_view import why_routes
+from .recalls_view import why_routes
 
 
 def page_routes(context: FaceContext) -> Face:
