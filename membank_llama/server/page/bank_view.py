@@ -20,7 +20,7 @@ from ..face_context import CALLER, FaceContext
 from .import_view import PageImports
 from .memory_list import day_names
 from .page_jobs import PageJob, PageJobs
-from .page_requests import Handler, PageRequest, page_route
+from .page_requests import PageHandler, PageRequest, page_route
 
 BACKUPS = "backups"
 """The directory beside the bank that the page puts backups into."""
@@ -38,7 +38,7 @@ _KINDS = {"forget": "forgotten", "correct": "corrected", "pin": "pinned", "unpin
 def bank_routes(context: FaceContext, jobs: PageJobs, imports: PageImports) -> list[Route]:
     """What the view is made of."""
 
-    def with_jobs(handler: Any) -> Handler:
+    def with_jobs(handler: Any) -> PageHandler:
         return lambda asked: handler(asked, jobs)
 
     return [

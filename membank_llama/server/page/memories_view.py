@@ -32,21 +32,21 @@ def memories_routes(context: FaceContext) -> list[Route]:
     """What the view is made of."""
     return [
         page_route(context, "/", show_memories),
-        page_route(context, "/membank/page/memories", list_memories),
+        page_route(context, "/membank/page/memories", list_found),
         page_route(context, "/membank/page/memories", add_memory, "POST"),
         page_route(context, "/membank/page/letters", list_letters),
-        page_route(context, "/membank/page/conversations", list_conversations),
+        page_route(context, "/membank/page/conversations", list_talks),
         page_route(context, "/membank/page/topics", list_topics),
         page_route(context, "/membank/page/chosen", change_chosen, "POST"),
         page_route(context, "/membank/page/undo", undo_newest, "POST"),
-        page_route(context, "/membank/page/undo/{change}", undo_change, "POST"),
+        page_route(context, "/membank/page/undo/{change}", undo_one, "POST"),
         page_route(context, _ID, show_memory),
         page_route(context, _ID, correct_memory, "PATCH"),
-        page_route(context, _ID, forget_memory, "DELETE"),
+        page_route(context, _ID, forget_shown, "DELETE"),
         page_route(context, f"{_ID}/edit", edit_memory),
         page_route(context, f"{_ID}/details", show_details),
-        page_route(context, f"{_ID}/pin", pin_memory, "POST"),
-        page_route(context, f"{_ID}/pin", unpin_memory, "DELETE"),
+        page_route(context, f"{_ID}/pin", pin_shown, "POST"),
+        page_route(context, f"{_ID}/pin", unpin_shown, "DELETE"),
     ]
 
 
@@ -72,7 +72,7 @@ def show_memories(asked: PageRequest) -> Response:
     return response
 
 
-def list_memories(asked: PageRequest) -> Response:
+def list_found(asked: PageRequest) -> Response:
     """What a search or a filter shows, or the next page of it."""
     chosen = ListFilter.of(asked.query)
     if not asked.by_script:
@@ -107,7 +107,7 @@ def list_letters(asked: PageRequest) -> Response:
     return asked.show("letters.html", chosen=chosen, letters=letters, is_alone=not without)
 
 
-def list_conversations(asked: PageRequest) -> Response:
+def list_talks(asked: PageRequest) -> Response:
     """The conversations to choose from."""
     chosen = ListFilter.of(asked.query)
     return asked.show("conversations.html", chosen=chosen, conversations=asked.mine.conversations(200))
@@ -195,17 +195,17 @@ def correct_memory(asked: PageRequest) -> Response:
     return _shown(asked, corrected, said="Corrected.", change=corrected["change"])
 
 
-def pin_memory(asked: PageRequest) -> Response:
+def pin_shown(asked: PageRequest) -> Response:
     """Keep a memory past its expiry."""
     return _shown(asked, asked.mine.pin(asked.memory_id))
 
 
-def unpin_memory(asked: PageRequest) -> Response:
+def unpin_shown(asked: PageRequest) -> Response:
     """Keep it past its expiry no longer."""
     return _shown(asked, asked.mine.pin(asked.memory_id, False))
 
 
-def forget_memory(asked: PageRequest) -> Response:
+def forget_shown(asked: PageRequest) -> Response:
     """Forget a memory and what only repeats it, with ten seconds to bring it back."""
     return _forgotten(asked, [asked.memory_id])
 
@@ -243,7 +243,7 @@ def undo_newest(asked: PageRequest) -> Response:
     return _taken_back(asked, None)
 
 
-def undo_change(asked: PageRequest) -> Response:
+def undo_one(asked: PageRequest) -> Response:
     """Take back one change."""
     return _taken_back(asked, str(asked.scope["path_params"]["change"]))
 

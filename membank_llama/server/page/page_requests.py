@@ -48,8 +48,8 @@ _STATUS: tuple[tuple[type[MembankError], int], ...] = (
     (BankReadOnlyError, 409),
     (ModelError, 409),
 )
-Handler = Callable[["PageRequest"], Response]
-Body = TypeVar("Body")
+PageHandler = Callable[["PageRequest"], Response]
+Received = TypeVar("Received")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class PageRequest:
         return render(template, status, headers, at=self.at, namespace=str(self.scope[NAMESPACE]), **values)
 
 
-def page_route(context: FaceContext, path: str, handler: Handler, *methods: str) -> Route:
+def page_route(context: FaceContext, path: str, handler: PageHandler, *methods: str) -> Route:
     """A route of the page; GET where no method is named."""
 
     async def form_of(request: Request) -> tuple[tuple[str, str], ...]:
@@ -138,8 +138,8 @@ def page_route(context: FaceContext, path: str, handler: Handler, *methods: str)
 async def answered(
     context: FaceContext,
     request: Request,
-    handler: Callable[[PageRequest, Body], Response],
-    receive: Callable[[Request], Awaitable[Body]],
+    handler: Callable[[PageRequest, Received], Response],
+    receive: Callable[[Request], Awaitable[Received]],
 ) -> Response:
     """The answer to a request whose body `receive` takes in; changes are for the page itself alone."""
     at = quote(str(request.scope.get(MOUNT, "")), safe="/")

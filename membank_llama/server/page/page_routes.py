@@ -20,8 +20,8 @@ from .map_view import map_routes
 from .memories_view import memories_routes
 from .page_jobs import PageJobs
 from .page_templates import ASSETS, AT, asset
-from .sign_in import SIGN_OUT, sign_in_routes
 from .recalls_view import why_routes
+from .sign_in import SIGN_OUT, sign_in_routes
 
 
 def page_routes(context: FaceContext) -> Face:
