@@ -474,4 +474,9 @@ def test_what_a_chat_recalls_is_seen_with_its_block_and_forgotten_with_it(tmp_pa
         running.client.delete(f"/membank/page/memories/{told}", headers=own)
         page = running.client.get("/membank/page/why", headers=html).text
         assert "Ana lives in Porto" not in page and "holds what was forgotten since" in page
-        assert running.client.get("/membank/why").json()["recalls"][0]["block"] is None
+        (recall,) = running.client.get("/membank/why").json()["recalls"]
+        assert recall["query"] == "Where does my sister Ana live?" and recall["block"] is None
+        running.client.post("/membank/page/undo", headers=own)
+        assert "Ana lives in Porto" in running.client.get("/membank/why").json()["recalls"][0]["block"]
+        running.bank.forget(told)
+        assert "Ana lives in Porto" not in running.client.get("/membank/why").text
