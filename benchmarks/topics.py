@@ -1,6 +1,6 @@
 """Topics: do memories that belong together come together, what are they called, and how long does it take?
 
-    python benchmarks/topics.py --encoder MODEL.gguf [--data locomo-dev.json] [--n 100000] [--show] [--json FILE]
+    python benchmarks/topics.py --encoder MODEL.gguf|words [--data locomo-dev.json] [--n 100000] [--show] [--json FILE]
 
 `everyday/topics.txt` holds "subject | memory": ten subjects of twelve memories each, and twenty lines of small talk and
 questions, which belong to none. `everyday/kinds.txt` has six kinds of twenty facts. Of LoCoMo's conversations the
@@ -18,6 +18,7 @@ import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,13 @@ import numpy.typing as npt
 from bankbench import Precomputed, falling, seconds, sentences, table, write_json
 
 from membank_llama import LlamaCppAdapter, MemBank, NewMemory
+from membank_llama.adapters.base import ModelAdapter
+from membank_llama.adapters.hashing import WordsAdapter
 from membank_llama.cli.bench.locomo import read_conversations
 from membank_llama.core.types import Vector
 
 FOLDER = Path(__file__).with_name("everyday")
-CHATTER = "chatter"
+CHATTER, WORDS = "chatter", "words"
 TRIES, ROUNDS = 10, 30
 Labels = npt.NDArray[np.intp]
 
@@ -122,7 +125,11 @@ def told(bank: MemBank, namespace: str, pairs: Sequence[tuple[str, str]]) -> dic
 def measured(encoder: Path, data: Path | None, show: bool) -> dict[str, dict[str, dict[str, float]]]:
     """The scores by set, then by way."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as folder, LlamaCppAdapter(encoder, n_threads=1) as adapter:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        adapter: ModelAdapter = WordsAdapter()
+        if encoder.name != WORDS:
+            adapter = stack.enter_context(LlamaCppAdapter(encoder, n_threads=1))
         for name in ("topics", "kinds"):
             lines = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
             pairs = [(line.split(" | ")[0], line.split(" | ")[1]) for line in lines]
@@ -164,7 +171,7 @@ def timed(count: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", type=Path, help="a GGUF; without it nothing is compared")
+    parser.add_argument("--encoder", type=Path, help="a GGUF, or words; without it nothing is compared")
     parser.add_argument("--data", type=Path, help="conversations in the shape of LoCoMo")
     parser.add_argument("--n", type=int, default=0, help="made-up memories to time it with")
     parser.add_argument("--show", action="store_true", help="print the topics")
