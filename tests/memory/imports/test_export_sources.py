@@ -138,7 +138,7 @@ def test_a_directory_of_a_model_store_is_not_read_through(tmp_path: Path) -> Non
 @pytest.mark.parametrize("text", ["plain", "[1, 2", '{"a": 1}', "[]", "[" * 100_000])
 def test_one_file_that_is_nothing_known_says_what_is(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.log").write_text(text, encoding="utf-8")
-    with pytest.raises(InvalidInputError, match="cannot tell what|not JSON|is missing"):
+    with pytest.raises(InvalidInputError, match=r"cannot tell what|not JSON|is missing"):
         read(tmp_path / "a.log")
 
 
