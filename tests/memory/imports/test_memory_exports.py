@@ -50,9 +50,10 @@ def test_texts_of_a_document_that_is_no_export_are_none() -> None:
 
 def test_engram() -> None:
     document = {
-        "version": "0.1.0",
-        "sessions": [{"id": "s1", "project": "boats", "started_at": "2026-01-01 00:00:00",
-                      "summary": "Built a canoe."}],
+        "version": "0.1.0", "exported_at": "2026-01-01 00:00:00",
+        "sessions": [
+            {"id": "s1", "project": "boats", "started_at": "2026-01-01 00:00:00", "summary": "Built a canoe."},
+        ],
         "observations": [
             {"id": 1, "session_id": "s1", "type": "decision", "title": "Green paint", "content": "The hull is green.",
              "project": "boats", "created_at": "2026-01-01 10:00:00"},
