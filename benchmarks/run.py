@@ -25,6 +25,7 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
         ("benchmarks/store.py", ["--encoder", str(encoder), *(["--full"] if full else ["--n", size])], [encoder]),
         ("benchmarks/recall.py", ["--full"] if full else ["--n", size], []),
         ("benchmarks/stalls.py", ["--full"] if full else ["--n", "2000"], []),
+        ("benchmarks/sharing.py", ["--full"] if full else [], []),
         ("models/eval_recall_tiny.py", [] if full else ["--count", "100", "--rounds", "4"], []),
         ("benchmarks/prompt_cache.py", [str(chat), "--encoder", str(encoder)], [chat, encoder]),
         ("benchmarks/memory.py", ["--full"] if full else ["--n", size], []),

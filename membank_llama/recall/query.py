@@ -68,7 +68,8 @@ class RecallResult(Fields):
     the score that one signal gave (signals.py). `duplicates` are memories that say the same and were left out for it.
     Without an encoder the level scores are None. Of a long memory `text` is the whole, `borders` says where each of its
     passages begins, and `passage` is the span of the best one, whose scores and pointers these are; None for others.
-    What was told more than once is of the last time, `created_at`, and came first at `first_told_at`.
+    What was told more than once is of the last time, `created_at`, and came first at `first_told_at`. It is `relevant`
+    where its `evidence` is `enough`; `reason` names the exceptions.
     """
 
     rank: int
@@ -97,6 +98,10 @@ class RecallResult(Fields):
     passage: tuple[int, int] | None = None
     borders: tuple[int, ...] = ()
     first_told_at: float = 0.0
+    pinned: bool = False
+    expires_at: float | None = None
+    evidence: float = 0.0
+    enough: float = 0.0
 
     @property
     def provenance(self) -> Provenance:

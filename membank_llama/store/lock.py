@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import filelock
 
 from membank_llama.core.errors import BankFormatError, BankLockedError, BankStorageError, MembankError
 
-from .bank_files import WRITER_LOCK, WRITER_NOTE, read_limited, write_private
+from .bank_files import HANDS_NOTE, WRITER_LOCK, WRITER_NOTE, read_limited, write_private
 
 if sys.platform != "win32":
     import fcntl
@@ -62,8 +63,8 @@ class WriterLock:
             self._lock.release()
             raise BankLockedError(
                 f"{self._directory} is being written by {self.holder()}. Close it there, or open the bank here "
-                "with read_only=True (membank recall, why, stats and export do so by themselves). Programs that open "
-                "it by membank_llama.open_shared write side by side"
+                "with read_only=True (membank recall, why, stats and export do so by themselves)"
+                + ("" if self._shares else ". Programs that open it by membank_llama.open_shared write side by side")
             ) from exc
         except OSError as exc:
             self._lock.release()
@@ -72,6 +73,10 @@ class WriterLock:
                 "read_only=True; otherwise check the directory's permissions"
             ) from exc
         self._write_note()
+        if not self._shares:
+            # of one who served others and was killed, or a stranger's: nobody is to knock where it leads
+            with suppress(OSError):
+                (self._directory / HANDS_NOTE).unlink(missing_ok=True)
 
     def _hold_directory(self) -> None:
         """Lock the directory as well; not every file system can, and the lock file does without."""

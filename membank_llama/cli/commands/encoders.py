@@ -7,6 +7,8 @@ the functions: `membank --help` is quick.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from .options import layer_value
 if TYPE_CHECKING:
     from membank_llama.adapters.base import ModelAdapter
     from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+    from membank_llama.core.types import Progress
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,11 @@ def adapter_of(
     from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
     from membank_llama.store.model_record import captured_as
 
-    from ..terminal import note, progress_bar
+    from ..terminal import note
 
     wanted = wanted or Capture()
     capture = {**captured_as(card, path, wanted.template), **wanted.options()}
-    with progress_bar() as progress:
+    with _waiting(f"loading {called(path, ref)} …", tries=wanted.layer == "best") as progress:
         adapter = LlamaCppAdapter(
             model, name=called(path, ref), n_threads=threads, n_gpu_layers=gpu_layers, progress=progress, **capture
         )
@@ -94,6 +97,20 @@ def adapter_of(
     if adapter.choice is not None:
         note(str(adapter.choice))
     return adapter
+
+
+@contextmanager
+def _waiting(text: str, *, tries: bool) -> Iterator[Progress | None]:
+    """Show that a model is loaded, or how far it is with trying its layers."""
+    from ..status_line import StatusLine
+    from ..terminal import progress_bar
+
+    if tries:
+        with progress_bar() as progress:
+            yield progress
+    else:
+        with StatusLine(text):
+            yield None
 
 
 def called(path: Path, ref: str) -> str:

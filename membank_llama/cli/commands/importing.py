@@ -78,6 +78,7 @@ def import_command(
         _preview(where, place, named_namespace(ctx, namespace), as_json)
     else:
         named = named_namespace(ctx, namespace)
+        where = bank_path(ctx, bank, new=encoder is not None)
         _import(where, place, named, encoder, threads, gpu_layers, as_json)
 
 

@@ -13,6 +13,7 @@ from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import BankCorruptError, BankStorageError, InvalidInputError
 
 from .bank_opening import must_exist, open_bank, open_for_looking
+from .completion import model_names
 from .encoders import capture_wanted, needed_encoder, open_encoder
 from .options import (
     BankOption,
@@ -99,6 +100,7 @@ def reencode(
         typer.Argument(
             help="The model to move to, or the address of a server that has it.",
             show_default="the one that made the bank",
+            autocompletion=model_names,
         ),
     ] = None,
     bank: BankOption = None,

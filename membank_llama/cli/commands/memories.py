@@ -1,4 +1,4 @@
-"""Commands that put memories in and find them: ingest, recall, why."""
+"""Commands that put memories in and find them: ingest, recall."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
+from membank_llama.core.errors import InvalidInputError
 
 from .bank_opening import finish, must_exist, open_bank, open_telling
 from .encoders import capture_wanted, encoder_for
@@ -30,7 +30,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from membank_llama.memory.bank import MemBank
     from membank_llama.recall.query import RecallResult
 
 
@@ -60,7 +59,7 @@ def ingest(
     """
     from .. import terminal
 
-    where, named = bank_path(ctx, bank), namespace_of(ctx, namespace)
+    where, named = bank_path(ctx, bank, new=encoder is not None), namespace_of(ctx, namespace)
     told = read_sources(paths, role, named, source)
     if not as_json:
         show_passed_over(told.passed_over)
@@ -123,7 +122,7 @@ def recall(
         "levels": tuple(sorted(set(level))) if level else None,
         "topic": topic,
     }
-    results, spent, encoded = _recall(where, query, top_k, encoder, threads, options)
+    results, spent, encoded = searched(where, query, top_k, encoder, threads, options)
     save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
     if as_json:
         terminal.echo_json([result_json(result) for result in results], 2)
@@ -135,7 +134,7 @@ def recall(
     terminal.note(f"{found} · {spent:.1f} ms{f' · {encoded}' if encoded else ''}")
 
 
-def _recall(
+def searched(
     where: Path, query: str, top_k: int, encoder: str | None, threads: int | None, options: dict[str, Any]
 ) -> tuple[list[RecallResult], float, str]:
     """Results, milliseconds, and the name of the model that encoded the question."""
@@ -154,80 +153,3 @@ def _recall(
         start = time.perf_counter()
         results = opened.recall(query, top_k, **options)
         return results, 1000 * (time.perf_counter() - start), adapter.name if adapter else ""
-
-
-def why(
-    ctx: typer.Context,
-    query: Annotated[
-        str | None,
-        typer.Argument(help="A question to ask and explain; without it, the last recall.", show_default=False),
-    ] = None,
-    encoder: EncoderOption = None,
-    bank: BankOption = None,
-    namespace: NamespaceOption = None,
-    threads: ThreadsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Explain a recall: every score, what the gate said, what was injected.
-
-    [dim]membank why[/dim]
-
-    [dim]membank why "where did I park?"[/dim]
-    """
-    from .. import terminal
-    from ..last_recall import load_recall, recall_rows, save_recall
-
-    where = bank_path(ctx, bank)
-    must_exist(where)
-    if query is not None:
-        options = {"namespace": namespace_of(ctx, namespace)}
-        results, spent, _ = _recall(where, query, 10, encoder, threads, options)
-        save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank why")
-    record = load_recall(where)
-    if record is None:
-        raise InvalidInputError(f'nothing was recalled from {where} yet; ask something: membank why "QUESTION"')
-    with open_bank(where, read_only=True) as opened:
-        if as_json:
-            for row in record["results"]:
-                row["text"] = _text_of(opened, row["memory_id"])
-            terminal.echo_json(record, 2)
-        else:
-            _show_why(opened, record)
-
-
-def _text_of(bank: MemBank, memory_id: int) -> str | None:
-    try:
-        return bank.get(memory_id).text
-    except MemoryNotFoundError:
-        return None
-
-
-def _show_why(bank: MemBank, record: dict[str, Any]) -> None:
-    from rich.text import Text
-
-    from .. import terminal
-
-    terminal.out.print(Text(terminal.visible(record["query"]), style="bold"))
-    if record["results"]:
-        table = terminal.why_table(record["results"], lambda i: _text_of(bank, i) or "(forgotten since)")
-        terminal.out.print(table)
-    else:
-        terminal.out.print("nothing came back", style="dim")
-    for row in record["results"]:
-        _show_history(bank, row["memory_id"])
-    tokens = "" if record["tokens"] is None else f" · {terminal.counted(record['tokens'], 'token')} injected"
-    terminal.note(f"{record['program']}, {terminal.when(record['when'])} · {record['recall_ms']:.1f} ms{tokens}")
-    terminal.note(terminal.LEGEND)
-
-
-def _show_history(bank: MemBank, memory_id: int) -> None:
-    """What a memory said before it was corrected."""
-    from .. import terminal
-
-    try:
-        versions = bank.history(memory_id)
-    except MemoryNotFoundError:
-        return
-    for version in versions:
-        said = terminal.visible(" ".join(str(version["text"]).split()))
-        terminal.note(f"{memory_id} said before it was corrected: {said[: terminal.LONGEST]}")

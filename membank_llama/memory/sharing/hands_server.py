@@ -55,7 +55,7 @@ class HandsServer:
     """Of one bank, whose lock this process holds.
 
     Raises:
-        OSError, BankError: nothing can listen here.
+        OSError, BankError, RuntimeError: nothing can listen here, or not any more.
     """
 
     def __init__(self, bank: Path) -> None:
@@ -74,7 +74,13 @@ class HandsServer:
         self._idle = 0
         self._arrived: Queue[socket.socket | None] = Queue()
         self._thread = threading.Thread(target=self._let_in, name="membank-hands", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # the interpreter is on its way out
+            leave(bank, self.point)
+            self._close_sockets()
+            raise
         # a thread within native code must not outlive the interpreter
         atexit.register(self.close)
 
@@ -239,6 +245,9 @@ class HandsServer:
         if os.getpid() == self._pid:
             self._end()
         # in a child process that was forked all else is its parent's
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
         for one in (self._socket, self._woken, self._wake):
             one.close()
 

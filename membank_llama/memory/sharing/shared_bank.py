@@ -355,7 +355,7 @@ def listening(path: Path) -> HandsServer | None:
     """What serves others; None where nothing can listen: the bank can be used here all the same."""
     try:
         return HandsServer(path)
-    except (OSError, BankError) as exc:
+    except (OSError, BankError, RuntimeError) as exc:
         logger.warning("%s is not shared with other processes: nothing can listen for them (%s)", path, exc)
         return None
 

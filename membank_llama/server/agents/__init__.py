@@ -1,1 +1,1 @@
-"""MCP: what agents look at a bank and change it with."""
+"""MCP: the memories of a namespace as tools for agents, over stdio and over HTTP."""

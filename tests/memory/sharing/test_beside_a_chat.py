@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from support.banks import DIM, FACTS, files_with, python, texts
+from support.serve_process import started
 from support.terminals import Membank, environment, membank
 
 from membank_llama import Llama, MemBank, MockAdapter, open_shared
 from membank_llama.cli.chat_session import ChatSession, ReplyOptions
-from membank_llama.core.errors import MemoryNotFoundError
+from membank_llama.core.errors import BankLockedError, MemoryNotFoundError
 from membank_llama.memory.sharing.shared_bank import SharedBank
 
 OPTIONS = {"n_ctx": 512, "n_threads": 1, "n_threads_batch": 1, "verbose": False}
@@ -186,3 +187,20 @@ def test_chats_in_the_terminal_join_and_keep_their_conversations(tmp_path: Path,
         with pytest.raises(MemoryNotFoundError):
             held.get(1)
         assert not held.chats.newest("default")
+
+
+def test_commands_work_beside_a_server(mb: Membank, tmp_path: Path, stories_chatml_gguf: Path) -> None:
+    """They tell and forget in the bank that the server holds; the server's clients see it."""
+    (tmp_path / "facts.txt").write_text(FACTS[0], encoding="utf-8")
+    with started(tmp_path, "--model", stories_chatml_gguf) as (process, client):
+        done = mb("ingest", tmp_path / "facts.txt")
+        assert done.code == 0, done.err
+        asked = {"messages": [{"role": "user", "content": "Where does my sister Ana live?"}], "max_tokens": 4}
+        answer = client.post("/v1/chat/completions", json={"model": "stories260K-chatml", **asked})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-membank-memories"] == "1"
+        assert mb("forget", 1).code == 0
+        with pytest.raises(BankLockedError, match=f"is being written by process {process.pid} "):
+            open_shared(None, mb.bank, join=False)
+    with MemBank(None, mb.bank, read_only=True) as reader:
+        assert FACTS[0] not in [memory.text for memory in reader.memories()]

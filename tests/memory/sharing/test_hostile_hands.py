@@ -302,6 +302,8 @@ def test_a_note_that_came_with_a_bank_leads_nowhere(tmp_path: Path) -> None:
                 with pytest.raises(BankLockedError):
                     shared(bank)
             assert plain.count() == 0
+        with open_bank(bank):
+            assert not (bank / "hands.json").exists()
         for one in (port, path):
             with suppress(TimeoutError):
                 one.accept()[0].close()
