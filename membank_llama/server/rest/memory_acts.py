@@ -12,11 +12,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, TypeAlias
 
-<<<<<<< HEAD
 from membank_llama.core.days import FIRST_SECOND, LAST_SECOND, parse_instant
-=======
-from membank_llama.core.days import FIRST_SECOND, LAST_SECOND, instant_of
->>>>>>> main
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import Memory
 from membank_llama.memory.bank_undo import GRACE_SECONDS
