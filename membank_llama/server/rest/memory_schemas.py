@@ -64,6 +64,7 @@ QUESTION = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ASKED_FOR, "default": 10},
     "since": TIME,
     "until": TIME,
+    "topic": _text(200, minLength=1, description="The id or name of a topic: only among its memories."),
 }
 CONDITIONS = {
     "conversation": _text(description="Of this one; empty: of none."),
@@ -150,6 +151,20 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "conversations",
         whole({"conversation": {"type": "string"}, "memories": {"type": "integer"}, "first": _AT, "last": _AT}),
     ),
+    "Topics": list_of(
+        "topics",
+        whole(
+            {
+                "id": {"type": "string"},
+                "name": {"type": "string"},
+                "words": {"type": "array", "items": {"type": "string"}},
+                "memories": {"type": "integer"},
+                "oldest": _AT,
+                "newest": _AT,
+                "example": whole({"id": ID, "text": {"type": "string"}}),
+            }
+        ),
+    ),
     "Namespaces": list_of("namespaces", whole({"namespace": {"type": "string"}, "memories": {"type": "integer"}})),
     "Stats": whole(
         {
@@ -208,7 +223,7 @@ CORRECTION = {
     **whole({"text": _text(MOST_CHARACTERS, minLength=1), "pinned": {"type": "boolean"}}, ("text", "pinned")),
     "minProperties": 1,
 }
-ASKED = whole(QUESTION, ("limit", "since", "until"))
+ASKED = whole(QUESTION, ("limit", "since", "until", "topic"))
 FORGETTING = {
     **whole(
         {
