@@ -33,7 +33,7 @@ OWNERS = {
     "sqlite_utils": ("store",),
     "starlette": ("server",),
     "typer": ("cli",),
-    "uvicorn": ("server", "cli/commands/serve.py"),
+    "uvicorn": ("server",),
     "rich": ("cli",),
 }
 """Libraries of others, and where alone they are used."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.namespace_memories import NamespaceMemories
 
 from .asgi import NAMESPACE, Scope
+from .body_budget import BodyBudget
 from .proxy.namespace_auth import Caller, zone_of
 
 CALLER, MOUNT = "membank.caller", "membank.mount"
@@ -27,11 +28,13 @@ class FaceContext:
     Args:
         facts: what else is said of this server: what answers, what encodes.
         recalls: the last recalls of a namespace, the newest first, as ``/membank/why`` tells them.
+        body_budget: takes the bodies of requests in.
     """
 
     bank: MemBank
     facts: Callable[[], Mapping[str, Any]] = dict
     recalls: Callable[[str], list[dict[str, Any]]] = _no_recalls
+    body_budget: BodyBudget = field(default_factory=BodyBudget)
 
     def memories(self, scope: Scope) -> NamespaceMemories:
         """The memories that a request may see and change.

@@ -57,6 +57,33 @@ def check_origin(scope: Scope) -> None:
         raise WireError(403, f"pages of {origin[:100]} are not answered; name it in OLLAMA_ORIGINS to allow it")
 
 
+def check_fetch(scope: Scope) -> None:
+    """Refuse what a page from elsewhere loads as a picture or a script, of which a browser names no origin.
+
+    Raises:
+        WireError: 403.
+    """
+    if header(scope, "origin") is None and header(scope, "sec-fetch-site") == "cross-site" and not _navigates(scope):
+        raise WireError(403, "other sites load nothing from here")
+
+
+def is_of_own_page(scope: Scope) -> bool:
+    """Whether a browser asks this for a page of this very server, or for somebody who typed its address.
+
+    A cookie counts for nothing else: pages of other ports of this machine have it too.
+    """
+    site, origin = header(scope, "sec-fetch-site"), header(scope, "origin")
+    if scope["method"] in LOOKING:
+        return site in (None, "none", "same-origin") or _navigates(scope)
+    if site is not None:
+        return site == "same-origin"
+    return origin is not None and origin.partition("://")[2] == (header(scope, "host") or "")
+
+
+def _navigates(scope: Scope) -> bool:
+    return header(scope, "sec-fetch-mode") == "navigate"
+
+
 def is_preflight(scope: Scope) -> bool:
     """Whether a browser asks here what a page may send; it never adds a token to that."""
     asked = header(scope, "origin"), header(scope, "access-control-request-method")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from membank_llama.core.logs import JsonLines, TextLines
 from membank_llama.kv.kv_types import KV_TYPES
 
 from .bank_opening import prepare
+from .completion import model_names
 from .options import (
     BankOption,
     GpuOption,
@@ -50,7 +50,8 @@ _UpstreamOption = Annotated[
 _EncoderOption = Annotated[
     str | None,
     typer.Option("--encoder", help="What encodes memories: a GGUF, a model that Ollama has, or the address of a "
-                 "server that has one. Default: what made the bank, or the best at hand.", show_default=False),
+                 "server that has one. Default: what made the bank, or the best at hand.", show_default=False,
+                 autocompletion=model_names),
 ]  # fmt: skip
 _TokensOption = Annotated[
     Path | None,
@@ -65,7 +66,7 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="A GGUF to answer with here, without Ollama; several times for several.",
-                     show_default=False),
+                     show_default=False, autocompletion=model_names),
     ] = None,
     models: Annotated[
         Path | None, typer.Option("--models", help="A folder of GGUFs to answer with here.", show_default=False)
@@ -109,16 +110,17 @@ def serve(
     if upstream is not None and (model or models):
         raise InvalidInputError("name either --upstream or models of your own, not both")
     from membank_llama.memory.prompt_injection import MemoryOptions
+    from membank_llama.server.listening import serve_until_stopped
 
     _log_to_stderr(log_format)
     given = (context, threads, gpu_layers, max_loaded, max_queue, float(keep_alive), max_body << 20)
     engine = _Engine(tuple(model or ()), models, *given, kv, kv_type_of(kv_type))
-    where = bank_path(ctx, bank) if memory else None
+    where = bank_path(ctx, bank, new=True) if memory else None
     options = MemoryOptions(without=provenances(without))
     remembering = _Remembering(where, encoder, move, deadline, upstream_slots, options)
     with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):
         _greet(host, port, facts(), proxy.memory)
-        _run(proxy, host, port)
+        serve_until_stopped(proxy, host, port)
 
 
 @dataclass(frozen=True)
@@ -313,17 +315,3 @@ def _greet(host: str, port: int, facts: dict[str, Any], memory: Any) -> None:
         bank = memory.bank
         rows.append(("bank", f"{bank.path} · {terminal.counted(bank.count(), 'memory')}"))
     terminal.err.print(terminal.facts_table(rows))
-
-
-def _run(proxy: Any, host: str, port: int) -> None:
-    import uvicorn
-
-    from membank_llama.server.proxy.uvicorn_config import configured
-
-    server = uvicorn.Server(configured(proxy, host, port))
-    # uvicorn raises the signal that ended it once more; the bank is to be closed all the same
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    with suppress(KeyboardInterrupt):
-        server.run()
-    if not server.started:
-        raise InvalidInputError(f"{host}:{port} cannot be listened on; is something else there? Choose another --port")

@@ -25,7 +25,10 @@ from ..asgi import (
     send_error,
     with_body,
 )
+from ..bank_app import faces_of
+from ..bank_faces import BankFaces
 from ..body_budget import BodyBudget
+from ..face_context import FaceContext
 from ..origins import LOOKING, answer_preflight, check_host, check_origin, for_page, is_preflight
 from .chat_handler import ChatHandler
 from .chat_requests import GENERATION_PATHS
@@ -33,7 +36,7 @@ from .metrics import Metrics
 from .namespace_auth import BearerTokens, Caller, located
 from .proxy_memory import ProxyMemory
 from .slot_files import SlotFiles
-from .status_api import METRICS, OWN, PREFIX, StatusApi
+from .status_api import OWN, StatusApi
 from .upstream_slots import UpstreamSlots
 
 logger = logging.getLogger("membank_llama")
@@ -83,6 +86,7 @@ class Proxy:
         self._body_budget = BodyBudget(max_body)
         self._chat: ChatHandler | None = None
         self._status: StatusApi | None = None
+        self._faces: BankFaces | None = None
         self._slot_files: SlotFiles | None = None
         if memory is not None:
             server = getattr(backend, "server", None)
@@ -93,6 +97,8 @@ class Proxy:
                 memory.bank.store.on_forget.append(slots.forget)
             self._chat = ChatHandler(backend, memory, self.metrics, slots)
             self._status = StatusApi(memory, self.metrics, facts, self._body_budget)
+            context = FaceContext(memory.bank, facts, memory.last_recalls, self._body_budget)
+            self._faces = faces_of(context, self._tokens, proxied=True)
             worker = memory.ingest_worker
             self.metrics.watch("membank_learn_queue", "Lessons not stored yet.", lambda: worker.waiting)
             self.metrics.watch("membank_stored_memories", "Memories stored since the start.", lambda: worker.stored)
@@ -109,6 +115,8 @@ class Proxy:
 
     async def close(self) -> None:
         """Close what is behind, then store what is waiting."""
+        if self._faces is not None:
+            await self._faces.close()
         if self._chat is not None:
             await self._chat.close()
         await self._backend.close()
@@ -144,8 +152,11 @@ class Proxy:
         if method == "OPTIONS" and is_preflight(scope):
             await answer_preflight(scope, send)
             return
+        if self._faces is not None and path not in OWN and self._faces.answers(scope):
+            await self._faces(scope, receive, send, by_path)
+            return
         caller = self._tokens.caller(scope, by_path)
-        status = self._status if path.startswith(PREFIX) or path == METRICS else None
+        status = self._status if path in OWN else None
         generates = path in GENERATION_PATHS
         if method not in LOOKING or status is not None or generates:
             check_origin(scope)

@@ -21,14 +21,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from starlette.requests import cookie_parser
+
 from membank_llama.core.days import zone_named
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import DEFAULT_NAMESPACE
 
 from ..asgi import Scope, WireError, header, headers
+from ..origins import is_of_own_page
 
 NAMESPACE_HEADER = "x-membank-namespace"
 TIME_ZONE_HEADER = "x-membank-timezone"
+SIGN_IN_COOKIE = "membank_token"
+"""Where a browser, which can send no header of its own, keeps the token that somebody signed in with."""
+
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
 _MOST_PIECES = 4 * 64
 """Of a name whose letters come in pieces; to compose a heap of accents takes time squared."""
@@ -122,31 +128,51 @@ class BearerTokens:
             raise InvalidInputError(f"{path} holds no token; write lines NAMESPACE TOKEN, or leave --tokens out")
         return cls(found, frozenset(admins))
 
-    def caller(self, scope: Scope, by_path: str | None = None) -> Caller:
-        """Whose token a request brings; `by_path`: the namespace that its path begins with.
+    def caller(self, scope: Scope, by_path: str | None = None, *, by_cookie: bool = False) -> Caller:
+        """Whose token a request brings.
+
+        Args:
+            by_path: the namespace that its path begins with.
+            by_cookie: whether the token may be one that a browser keeps for a page of this server.
 
         Raises:
             WireError: 401, the token is missing or none of these; 400, the header holds no namespace, or several.
         """
         if not self.by_token:
             return Caller(None, True, (by_path, named_by_header(scope)))
-        sent = set(headers(scope, "authorization"))
-        # Anthropic's clients have a header of their own
-        keys = set(headers(scope, "x-api-key"))
-        if keys and not sent:
-            sent = {b"bearer " + key for key in keys}
-        kind, _, given = (sent.pop() if len(sent) == 1 else b"").partition(b" ")
-        opened = None
-        for token in self.by_token:
-            # each is compared, so that time tells nothing
-            if hmac.compare_digest(token.encode(), given.strip()):
-                opened = token
-        if kind.lower() != b"bearer" or opened is None:
+        known = self._known(_token_of(scope, by_cookie))
+        if known is None:
             raise WireError(
                 401,
                 "unauthorized: send one of this proxy's tokens as Authorization: Bearer TOKEN, or as X-Api-Key: TOKEN",
             )
-        return Caller(self.by_token[opened], opened in self.admins, (by_path, named_by_header(scope)))
+        return Caller(self.by_token[known], known in self.admins, (by_path, named_by_header(scope)))
+
+    def opens(self, token: str) -> bool:
+        """Whether this is one of the tokens."""
+        return self._known(token.encode("utf-8", "replace")) is not None
+
+    def _known(self, given: bytes) -> str | None:
+        found = None
+        for token in self.by_token:
+            # each is compared, so that time tells nothing
+            if hmac.compare_digest(token.encode(), given):
+                found = token
+        return found
+
+
+def _token_of(scope: Scope, by_cookie: bool) -> bytes:
+    """The one token that a request brings; empty where it brings none, or several."""
+    sent = set(headers(scope, "authorization"))
+    # Anthropic's clients have a header of their own
+    keys = set(headers(scope, "x-api-key"))
+    if keys and not sent:
+        sent = {b"bearer " + key for key in keys}
+    if not sent and by_cookie and is_of_own_page(scope):
+        kept = cookie_parser(header(scope, "cookie") or "").get(SIGN_IN_COOKIE, "")
+        return kept.encode("utf-8", "replace")
+    kind, _, given = (sent.pop() if len(sent) == 1 else b"").partition(b" ")
+    return given.strip() if kind.lower() == b"bearer" else b""
 
 
 def located(scope: Scope) -> tuple[str | None, Scope]:

@@ -28,11 +28,12 @@ from .proxy_memory import ProxyMemory
 PREFIX = "/membank/"
 METRICS = "/metrics"
 OWN = (*(f"{PREFIX}{name}" for name in ("status", "why", "recall", "learn")), METRICS)
+_POSTED = (f"{PREFIX}recall", f"{PREFIX}learn")
 _CHAT = "/v1/chat/completions"
 
 
 class StatusApi:
-    """Answers under `/membank/` and at `/metrics`.
+    """Answers at the paths of `OWN`.
 
     Args:
         facts: what else belongs into the status.
@@ -73,9 +74,8 @@ class StatusApi:
         if path == "/membank/learn" and method == "POST":
             async with self._body_budget.body(scope, receive) as body:
                 return _json(await asyncio.to_thread(self._learn, *_opened(body, caller)))
-        if path in OWN:
-            raise WireError(405, f"{method} is not allowed here")
-        raise WireError(404, "there is /membank/status, why, recall and learn, and /metrics")
+        allowed = "POST" if path in _POSTED else "GET, HEAD"
+        raise WireError(405, f"{method} is not allowed here", {"allow": allowed})
 
     def _status(self, namespace: str) -> dict[str, Any]:
         memory, bank = self._memory, self._memory.bank

@@ -1,0 +1,86 @@
+"""`membank mcp`: the memories of a bank as tools, for the agent that starts this as a program of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from membank_llama.core.errors import BankNotFoundError
+
+from .bank_opening import bring_up_to_date, prepare
+from .encoders import encoder_for
+from .options import BankOption, EncoderOption, GpuOption, NamespaceOption, ThreadsOption, bank_path, namespace_of
+from .served_encoders import AtHand, better_than_words, serving_encoder
+
+if TYPE_CHECKING:
+    from membank_llama.adapters.base import ModelAdapter
+    from membank_llama.memory.bank import MemBank
+
+
+def mcp(
+    ctx: typer.Context,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Offer only the tools that look, and change nothing.")
+    ] = False,
+    encoder: EncoderOption = None,
+    bank: BankOption = None,
+    namespace: NamespaceOption = None,
+    threads: ThreadsOption = None,
+    gpu_layers: GpuOption = 0,
+) -> None:
+    """Speak MCP over standard input and output: memory for coding agents and other clients.
+
+    [dim]claude mcp add membank -- membank mcp[/dim]
+    """
+    from functools import partial
+
+    from membank_llama.server.agents.late_bank import LateBank
+    from membank_llama.server.agents.mcp_stdio import speak_over_stdio
+
+    where, name = bank_path(ctx, bank), namespace_of(ctx, namespace)
+    at_hand = AtHand("", None, threads, gpu_layers)
+    late = LateBank(partial(_opened, where, encoder, at_hand, name, read_only))
+    speak_over_stdio(late, name, writable=not read_only)
+
+
+@contextmanager
+def _opened(where: Path, encoder: str | None, at_hand: AtHand, namespace: str, read_only: bool) -> Iterator[MemBank]:
+    """The bank with its encoder, ready to be asked."""
+    from membank_llama.memory.bank import MemBank
+    from membank_llama.memory.sharing.shared_bank import open_shared
+    from membank_llama.store.bank_files import DATABASE
+
+    if read_only and not (where / DATABASE).exists():
+        raise BankNotFoundError(f"there is no bank at {where} yet; without --read-only one is made")
+    with ExitStack() as stack:
+        adapter = _encoder(where, encoder, at_hand)
+        if adapter is None:
+            logging.getLogger("membank_llama").warning(
+                "the model that made %s is gone: memories are found by their words, and nothing new is remembered. Say "
+                "where it is with --encoder FILE, or move to another model with: membank reencode MODEL", where,
+            )  # fmt: skip
+        else:
+            stack.enter_context(adapter)
+        if read_only:
+            bring_up_to_date(where)
+        bank = stack.enter_context(
+            MemBank(adapter, where, read_only=True) if read_only else open_shared(adapter, where)
+        )
+        prepare(bank, namespace)
+        yield bank
+
+
+def _encoder(where: Path, ref: str | None, at_hand: AtHand) -> ModelAdapter | None:
+    """The encoder named; that of the bank; of a bank that holds nothing yet an embedding model at hand, or words."""
+    from membank_llama.adapters.hashing import WordsAdapter
+    from membank_llama.store.model_record import is_empty, recorded_model
+
+    if ref is not None or (recorded_model(where) is not None and not is_empty(where)):
+        return serving_encoder(where, ref, at_hand)
+    made_it = encoder_for(where, None, threads=at_hand.threads, gpu_layers=at_hand.gpu_layers)
+    return made_it or better_than_words(at_hand) or WordsAdapter()

@@ -1,0 +1,1 @@
+"""The page: what people look at a bank and change it with in a browser."""

@@ -1,0 +1,1 @@
+"""REST: what programs look at a bank and change it with."""
