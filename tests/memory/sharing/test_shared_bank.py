@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import signal
 import threading
@@ -28,6 +29,7 @@ from membank_llama.core.errors import (
 )
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.prompt_block import Block
+from membank_llama.memory.sharing.forwarded import FORWARDED
 from membank_llama.memory.sharing.shared_bank import SharedBank
 from membank_llama.memory.transcript_file import ChatTranscript
 from membank_llama.recall.signals import Weights
@@ -186,6 +188,33 @@ def test_every_method_gives_what_it_gives_where_the_bank_is_held(tmp_path: Path)
         bank.chats.save(chat)
         assert held.chats.find("default").messages == said
         assert held.chats.find("default").blocks[0][0].ids == (1,)
+
+
+def test_every_method_that_writes_is_handed_over() -> None:
+    """Whoever adds one to the bank adds it to the table, or says in the shared bank what becomes of it."""
+    signs = ("check_writable(", ".transaction(", ".set_meta(", ".set_pinned(", ".set_metadata(", "_store.remove(")
+    writing = {
+        name
+        for name, method in inspect.getmembers(MemBank, inspect.isfunction)
+        if not name.startswith("_") and any(sign in inspect.getsource(method) for sign in signs)
+    }
+    assert writing >= {"forget", "hide", "ingest_many", "tune"}
+    assert writing <= FORWARDED.keys() | vars(SharedBank).keys(), sorted(writing - FORWARDED.keys())
+    assert FORWARDED.keys() - {"save_chat"} <= vars(SharedBank).keys()
+
+
+def test_a_chat_that_is_on_its_way_brings_nothing_forgotten_back(tmp_path: Path) -> None:
+    said = tuple(
+        {"role": role, "content": text}
+        for text in (FACTS[0], FACTS[1])
+        for role, text in (("user", text), ("assistant", "I see."))
+    )
+    with shared(tmp_path) as held, shared(tmp_path) as bank:
+        bank.ingest(FACTS[0])
+        held.forget(1)
+        bank.chats.save(ChatTranscript("talk", "default", "m.gguf", 1.0, 2.0, said, {}))
+        assert [message["content"] for message in held.chats.find("default").messages] == [FACTS[1], "I see."]
+    assert not files_with(tmp_path, b"sister Ana")
 
 
 def test_errors_are_those_of_the_holder(tmp_path: Path) -> None:
