@@ -80,17 +80,19 @@ def test_a_path_and_a_token_lead_to_a_namespace_and_to_no_other(bank: MemBank) -
 
 def test_what_an_agent_saves_is_in_the_next_chat_and_why_is_told(tmp_path: Path) -> None:
     behind = StandIn()
-    with proxied(tmp_path, behind, adapter=WordsAdapter()) as running:
-        with agent_over_http(f"{running.url}/mcp") as agent:
-            agent.call("memory_save", text=ANA, said_by="user")
-            running.chat(user("Where does my sister Ana live?"))
-            assert ANA in json.dumps(behind.seen[-1])
-            why = agent.call("memory_why")
-            assert why["query"] == "Where does my sister Ana live?" and why["memories"][0]["text"] == ANA
-            assert why["memories"][0]["relevant"]
-            saved = agent.call("memory_search", query="Where does Ana live?")["memories"][0]["id"]
-            used = agent.call("memory_show", id=saved)["used"]
-            assert [use["query"] for use in used] == ["Where does my sister Ana live?"]
+    with (
+        proxied(tmp_path, behind, adapter=WordsAdapter()) as running,
+        agent_over_http(f"{running.url}/mcp") as agent,
+    ):
+        agent.call("memory_save", text=ANA, said_by="user")
+        running.chat(user("Where does my sister Ana live?"))
+        assert ANA in json.dumps(behind.seen[-1])
+        why = agent.call("memory_why")
+        assert why["query"] == "Where does my sister Ana live?" and why["memories"][0]["text"] == ANA
+        assert why["memories"][0]["relevant"]
+        saved = agent.call("memory_search", query="Where does Ana live?")["memories"][0]["id"]
+        used = agent.call("memory_show", id=saved)["used"]
+        assert [use["query"] for use in used] == ["Where does my sister Ana live?"]
 
 
 def test_a_page_from_elsewhere_and_a_name_of_elsewhere_are_refused(url: str, bank: MemBank) -> None:
