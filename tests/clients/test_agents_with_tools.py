@@ -1,4 +1,4 @@
-"""Coding agents with `membank mcp` among their tools: they find the ten, save by one of them and are told by another.
+"""Coding agents with the ten tools of MCP, by `membank mcp` and by `/mcp`: they save by one and are told by another.
 
 A stand-in answers them, as no model that a test can afford works with tools: it calls memory_save for what the person
 told, then memory_search, then says that it is done. The programs, the protocol and the bank are real.
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from support.stand_ins import Said, StandIn
 
 from membank_llama.adapters.hashing import WordsAdapter
 from membank_llama.memory.bank import MemBank
+from membank_llama.server.bank_app import BankApp
+from membank_llama.server.face_context import FaceContext
 
 KNOWN, TOLD = "My sister Ana lives in Porto.", "My brother Rui plays the cello."
 QUESTION = "Where does my sister Ana live?"
@@ -59,74 +62,99 @@ def _tools(asked: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
     return found
 
 
-def server(bank: Path) -> tuple[list[str], dict[str, str]]:
-    """The command of `membank mcp`, and its environment."""
-    command = [sys.executable, "-m", "membank_llama", "mcp", "--bank", str(bank), "--threads", "1"]
-    return command, {"PYTHONPATH": str(ROOT), "OLLAMA_MODELS": os.devnull, "HOME": str(bank.parent)}
+@dataclass(frozen=True)
+class Ours:
+    """How an agent reaches the memories: by a command with its environment, or at an address."""
+
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
 
 
-def claude(url: str, folder: Path, bank: Path) -> Run:
-    command, environment = server(bank)
-    listed = {"mcpServers": {"membank": {"command": command[0], "args": command[1:], "env": environment}}}
-    (folder / "mcp.json").write_text(json.dumps(listed), encoding="utf-8")
+def by_command(bank: Path) -> Ours:
+    command = (sys.executable, "-m", "membank_llama", "mcp", "--bank", str(bank), "--threads", "1")
+    return Ours(command, {"PYTHONPATH": str(ROOT), "OLLAMA_MODELS": os.devnull, "HOME": str(bank.parent)})
+
+
+def claude(model_url: str, folder: Path, ours: Ours) -> Run:
+    how: dict[str, Any] = {"type": "http", "url": ours.url}
+    if ours.command:
+        how = {"command": ours.command[0], "args": ours.command[1:], "env": dict(ours.environment)}
+    (folder / "mcp.json").write_text(json.dumps({"mcpServers": {"membank": how}}), encoding="utf-8")
     model = dict.fromkeys(
         ("ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL"), "stand-in"
     )
-    settings = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": "unused", "DISABLE_AUTOUPDATER": "1"}
+    settings = {"ANTHROPIC_BASE_URL": model_url, "ANTHROPIC_AUTH_TOKEN": "unused", "DISABLE_AUTOUPDATER": "1"}
     patience = {"MCP_CONNECTION_NONBLOCKING": "0", "MCP_TIMEOUT": "100000"}
     words = ["-p", QUESTION, "--mcp-config", "mcp.json", "--strict-mcp-config", "--allowedTools", "mcp__membank"]
     return [client_program("claude"), *words], {**model, **settings, **patience}
 
 
-def codex(url: str, folder: Path, bank: Path) -> Run:
-    command, environment = server(bank)
+def codex(model_url: str, folder: Path, ours: Ours) -> Run:
     (folder / ".codex").mkdir(exist_ok=True)
+    how = [f"url = {json.dumps(ours.url)}"]
+    if ours.command:
+        how = [f"command = {json.dumps(ours.command[0])}", f"args = {json.dumps(ours.command[1:])}"]
+        how += ["[mcp_servers.membank.env]"]
+        how += [f"{name} = {json.dumps(value)}" for name, value in ours.environment.items()]
     lines = [
         'model = "stand-in"', 'model_provider = "stand-in"', "[model_providers.stand-in]", 'name = "stand-in"',
-        f'base_url = "{url}/v1"', 'wire_api = "responses"', "[mcp_servers.membank]", "startup_timeout_sec = 100",
-        "required = true", f"command = {json.dumps(command[0])}", f"args = {json.dumps(command[1:])}",
-        "[mcp_servers.membank.env]", *(f"{name} = {json.dumps(value)}" for name, value in environment.items()),
+        f'base_url = "{model_url}/v1"', 'wire_api = "responses"', "[mcp_servers.membank]", "startup_timeout_sec = 100",
+        "required = true", *how,
     ]  # fmt: skip
     (folder / ".codex" / "config.toml").write_text("\n".join(lines), encoding="utf-8")
     return [client_program("codex"), "exec", "--skip-git-repo-check", QUESTION], {}
 
 
-def opencode(url: str, folder: Path, bank: Path) -> Run:
-    command, environment = server(bank)
+def opencode(model_url: str, folder: Path, ours: Ours) -> Run:
     provider = {
         "npm": "@ai-sdk/openai-compatible",
         "name": "stand-in",
-        "options": {"baseURL": f"{url}/v1"},
+        "options": {"baseURL": f"{model_url}/v1"},
         "models": {"stand-in": {"name": "stand-in", "limit": {"context": 64_000, "output": 8000}}},
     }
-    ours = {"type": "local", "command": command, "environment": environment, "enabled": True, "timeout": 100_000}
+    how: dict[str, Any] = {"type": "remote", "url": ours.url}
+    if ours.command:
+        how = {"type": "local", "command": ours.command, "environment": dict(ours.environment)}
+    how |= {"enabled": True, "timeout": 100_000}
     model = dict.fromkeys(("model", "small_model"), "stand-in/stand-in")
     settings = {"autoupdate": False, "share": "disabled", "provider": {"stand-in": provider}, **model}
-    (folder / "opencode.json").write_text(json.dumps({**settings, "mcp": {"membank": ours}}), encoding="utf-8")
+    (folder / "opencode.json").write_text(json.dumps({**settings, "mcp": {"membank": how}}), encoding="utf-8")
     return [client_program("opencode"), "run", QUESTION], {}
 
 
-AGENTS: dict[str, Callable[[str, Path, Path], Run]] = {"claude": claude, "codex": codex, "opencode": opencode}
+AGENTS: dict[str, Callable[[str, Path, Ours], Run]] = {"claude": claude, "codex": codex, "opencode": opencode}
 
 
-@pytest.mark.parametrize("name", AGENTS)
-def test_an_agent_saves_and_finds(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "work"
+def work(name: str, folder: Path, ours: Ours) -> Working:
+    """Let an agent answer the question; gives what it sent to the model."""
     folder.mkdir()
-    with MemBank(WordsAdapter(), tmp_path / "bank") as bank:
-        bank.ingest(KNOWN)
     behind = Working()
     with serve(behind) as url:
-        command, settings = AGENTS[name](url, folder, tmp_path / "bank")
+        command, settings = AGENTS[name](url, folder, ours)
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "dumb", **settings}
         done = subprocess.run(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=250
         )
     assert done.returncode == 0 and "Noted." in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    return behind
+
+
+@pytest.mark.parametrize("how", ["command", "address"])
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_agent_saves_and_finds(tmp_path: Path, name: str, how: str) -> None:
+    path = tmp_path / "bank"
+    with MemBank(WordsAdapter(), path) as bank:
+        bank.ingest(KNOWN)
+        if how == "address":
+            with serve(BankApp(FaceContext(bank))) as url:
+                behind = work(name, tmp_path / "work", Ours(url=f"{url}/mcp"))
+    if how == "command":
+        behind = work(name, tmp_path / "work", by_command(path))
     offered = {tool.rpartition("memory_")[2] for asked in behind.seen for tool, _ in _tools(asked)}
     assert offered == {"search", "recent", "show", "why", "stats", "save", "correct", "forget", "undo", "pin"}
     assert KNOWN in json.dumps(behind.seen[-1]), [json.dumps(asked)[-1500:] for asked in behind.seen]
-    with MemBank(None, tmp_path / "bank", read_only=True) as bank:
-        stored = {memory.text: memory.source for memory in bank.memories()}
+    with MemBank(None, path, read_only=True) as bank:
+        stored = {memory.text: str(memory.source) for memory in bank.memories()}
     assert stored.keys() == {KNOWN, TOLD}
-    assert str(stored[TOLD]).startswith("mcp:") and stored[TOLD] != "mcp:agent"
+    assert stored[TOLD].startswith("mcp:") and stored[TOLD] != "mcp:agent"
