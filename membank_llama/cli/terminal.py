@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -128,8 +129,8 @@ def can_ask() -> bool:
 
 def confirmed(question: str) -> bool:
     """Ask a person, beside whatever is piped on; only y and yes are yes."""
-    err.print(Text.assemble((question, "bold"), (" [y/N] ", "dim")), end="")
     try:
+        err.print(Text.assemble((question, "bold"), (" [y/N] ", "dim")), end="")
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         answer = ""
@@ -147,15 +148,28 @@ def progress_bar() -> Iterator[ProgressCallback]:
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
+    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    tasks: dict[str, Any] = {}
+    lock = threading.Lock()
 
-        def report(label: str, done: int, total: int) -> None:
+    def report(label: str, done: int, total: int) -> None:
+        with lock:
             if label not in tasks:
                 tasks[label] = bar.add_task(label, total=total or None)
             bar.update(tasks[label], completed=done, total=total or None)
+            # only while there is work: a question may be asked between, or text be written
+            if not bar.finished:
+                bar.start()
+                return
+            bar.stop()
+            while tasks:
+                bar.remove_task(tasks.popitem()[1])
 
+    try:
         yield report
+    finally:
+        with lock:
+            bar.stop()
 
 
 # -- tables

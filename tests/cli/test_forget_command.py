@@ -57,6 +57,8 @@ def test_a_person_sees_what_goes_and_is_asked(bank: Path, what: list[str], piped
     assert "Forget 13 memories for good?" in seen.screen
     assert "nothing was forgotten" in seen.screen
     assert seen.piped == ""
+    # the cursor stands behind the question
+    assert "\x1b[?25l" not in seen.screen
     assert count(bank) == 13
     if piped:
         # what is agreed upon is brought back by Ctrl-C, also where standard output goes elsewhere

@@ -131,3 +131,19 @@ def test_pieces_of_kv_state_fit(width: int) -> None:
     assert "1,000-12,000" in shown and "5.2 MB" in shown and "so it ends" in shown
     assert "a-namesp" in shown
     assert len(shown.splitlines()) == 2
+
+
+def test_a_bar_shows_while_there_is_work_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, stream = console(80)
+    monkeypatch.setattr(terminal, "err", made)
+    with terminal.progress_bar() as progress:
+        assert stream.getvalue() == ""
+        for n in range(3):
+            progress("indexing", n, 2)
+        shown = stream.getvalue()
+        assert "indexing" in shown and shown.count("\x1b[?25h") == 1
+        made.print("a question")
+        progress("packing", 0, 1)
+        progress("packing", 1, 1)
+    after = stream.getvalue().partition("a question")[2]
+    assert "packing" in after and "indexing" not in after and after.count("\x1b[?25h") == 1
