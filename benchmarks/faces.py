@@ -4,8 +4,8 @@
 
 `membank page` runs in a process of its own, asked by one client over one kept connection, a request after the other.
 Beside it stands the same call in this process, on the same bank opened for reading; the two take turns. The bank is
-made here, of `--n` made-up memories of some fourteen words in conversations of forty, encoded by words alone, or is the one
-of `--bank`, which is only looked at. Somebody types texts of the bank: a search for every letter.
+made here, of `--n` made-up memories of some fourteen words in conversations of forty, encoded by words alone, or is the
+one of `--bank`, which is only looked at. Somebody types texts of the bank: a search for every letter.
 """
 
 from __future__ import annotations
