@@ -57,6 +57,6 @@ def what_it_is(data: bytes) -> str:
         return "a PDF and not a text file"
     even, odd = data[:_SAMPLE:2], data[1:_SAMPLE:2]
     empty = (bool(even) and not any(even), bool(odd) and not any(odd))
-    if empty in _UNMARKED:
+    if empty in _UNMARKED and len(data) % 2 == 0:
         return f"{_UNMARKED[empty]} without the mark that says so, as far as can be told"
     return f"not a text file (byte 0x00 at offset {data.find(0)})"
