@@ -172,15 +172,17 @@ def test_a_memory_is_told_corrected_pinned_forgotten_and_brought_back(shown: Ser
 
 
 def test_what_only_repeats_a_memory_goes_with_it_and_comes_back(tmp_path: Path) -> None:
-    told = [
-        NewMemory("The dentist moved to Maple Street.", conversation="c", created_at=START),
-        NewMemory("The dentist moved to Maple Street, yes.", role="assistant", conversation="c", created_at=START + 5),
-    ]
+    turns = (
+        ("user", "I bought a sailboat, she is called Nordlys."),
+        ("user", "What is my sailboat called?"),
+        ("assistant", "Your sailboat is called Nordlys."),
+    )
+    told = [NewMemory(text, role=role, conversation="c", created_at=START + n) for n, (role, text) in enumerate(turns)]
     with served_page(tmp_path, told) as page:
         answer = page.send("DELETE", f"/membank/page/memories/{id_of(page, told[0].text)}")
-        assert "1 reply that only repeats it" in answer.text and page.texts() == []
+        assert "1 reply that only repeats it" in answer.text and page.texts() == [turns[1][1]]
         page.send("POST", "/membank/page/undo")
-        assert len(page.texts()) == 2
+        assert len(page.texts()) == 3
 
 
 def test_many_are_changed_at_once(shown: ServedPage) -> None:
