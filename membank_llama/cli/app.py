@@ -18,27 +18,36 @@ import typer
 
 from membank_llama._version import __version__
 from membank_llama.core.errors import InvalidInputError, MembankError
+from membank_llama.core.native_lines import native_lines_logged
 
 from .commands import (
     agents,
+    backups,
     bench_answers,
     bench_encoder,
     bench_recall,
     chat,
+    doctor,
     editing,
+    explaining,
+    forgetting,
+    importing,
     kv,
+    looking,
     maintenance,
     memories,
     page,
     serve,
+    topics,
     tune,
 )
+from .commands.completion import bank_names
 from .commands.options import Settings
+from .help_text import Commands
 
-app = typer.Typer(
+app = Commands(
     name="membank",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -58,7 +67,7 @@ def root(
     bank: Annotated[
         Path | None,
         typer.Option(
-            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False,
+            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False, autocompletion=bank_names,
             help="The bank's directory. Default: one in your user data directory.",
         ),
     ] = None,
@@ -75,40 +84,47 @@ def root(
 
 _TALK, _MEMORIES, _BANK = "Talk", "Memories", "The bank"
 
-app.command("chat", rich_help_panel=_TALK)(chat.chat)
-app.command("serve", rich_help_panel=_TALK)(serve.serve)
-app.command("mcp", rich_help_panel=_TALK)(agents.mcp)
-app.command("page", rich_help_panel=_TALK)(page.page)
-app.command("demo", rich_help_panel=_TALK)(chat.demo)
+app.command("chat", short_help="talk to a model", rich_help_panel=_TALK)(chat.chat)
+app.command("serve", short_help="memory for every client", rich_help_panel=_TALK)(serve.serve)
+app.command("mcp", short_help="memory for coding agents", rich_help_panel=_TALK)(agents.mcp)
+app.command("page", short_help="the bank in a browser", rich_help_panel=_TALK)(page.page)
+app.command("demo", short_help="see it work", rich_help_panel=_TALK)(chat.demo)
 app.command("demo-tell", hidden=True)(chat.demo_tell)
 app.command("demo-ask", hidden=True)(chat.demo_ask)
-app.command("ingest", rich_help_panel=_MEMORIES)(memories.ingest)
-app.command("recall", rich_help_panel=_MEMORIES)(memories.recall)
-app.command("why", rich_help_panel=_MEMORIES)(memories.why)
-app.command("correct", rich_help_panel=_MEMORIES)(editing.correct)
-app.command("forget", rich_help_panel=_MEMORIES)(editing.forget)
-app.command("pin", rich_help_panel=_MEMORIES)(editing.pin)
-app.command("unpin", rich_help_panel=_MEMORIES)(editing.unpin)
-app.command("tune", rich_help_panel=_MEMORIES)(tune.tune)
-app.command("export", rich_help_panel=_MEMORIES)(maintenance.export_command)
-app.command("import", rich_help_panel=_MEMORIES)(maintenance.import_command)
-app.command("stats", rich_help_panel=_BANK)(maintenance.stats)
-app.command("verify", rich_help_panel=_BANK)(maintenance.verify)
-app.command("gc", rich_help_panel=_BANK)(maintenance.gc)
-app.command("rebuild", rich_help_panel=_BANK)(maintenance.rebuild)
-app.command("reencode", rich_help_panel=_BANK)(maintenance.reencode)
+app.command("ingest", short_help="remember files or texts", rich_help_panel=_MEMORIES)(memories.ingest)
+app.command("recall", short_help="find memories", rich_help_panel=_MEMORIES)(memories.recall)
+app.command("why", short_help="explain the last recall", rich_help_panel=_MEMORIES)(explaining.why)
+app.command("list", short_help="leaf through memories", rich_help_panel=_MEMORIES)(looking.listing)
+app.command("show", short_help="all of one memory", rich_help_panel=_MEMORIES)(looking.show)
+app.command("topics", short_help="what it is all about", rich_help_panel=_MEMORIES)(topics.topics)
+app.command("correct", short_help="say a memory better", rich_help_panel=_MEMORIES)(editing.correct)
+app.command("forget", short_help="remove memories for good", rich_help_panel=_MEMORIES)(forgetting.forget)
+app.command("undo", short_help="take a change back", rich_help_panel=_MEMORIES)(looking.undo)
+app.command("pin", short_help="keep past the expiry", rich_help_panel=_MEMORIES)(editing.pin)
+app.command("unpin", short_help="let expire again", rich_help_panel=_MEMORIES)(editing.unpin)
+app.command("tune", short_help="fit recall to questions", rich_help_panel=_MEMORIES)(tune.tune)
+app.command("export", short_help="all memories as JSONL", rich_help_panel=_MEMORIES)(maintenance.export_command)
+app.command("import", short_help="other programs' histories", rich_help_panel=_MEMORIES)(importing.import_command)
+app.command("doctor", short_help="what is wrong, and the cure", rich_help_panel=_BANK)(doctor.doctor)
+app.command("stats", short_help="what the bank holds", rich_help_panel=_BANK)(maintenance.stats)
+app.command("verify", short_help="check every byte", rich_help_panel=_BANK)(maintenance.verify)
+app.command("gc", short_help="remove expired, pack files", rich_help_panel=_BANK)(maintenance.gc)
+app.command("rebuild", short_help="make the indexes anew", rich_help_panel=_BANK)(maintenance.rebuild)
+app.command("reencode", short_help="move to another model", rich_help_panel=_BANK)(maintenance.reencode)
+app.command("backup", short_help="copy it while in use", rich_help_panel=_BANK)(backups.backup)
+app.command("restore", short_help="go back to a copy", rich_help_panel=_BANK)(backups.restore)
 
-bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure what a model or a bank is worth.")
-app.add_typer(bench, name="bench", rich_help_panel=_BANK)
+bench = Commands(no_args_is_help=True, rich_markup_mode="rich", help="Measure what a model or a bank is worth.")
+app.add_typer(bench, name="bench", short_help="measure a model or a bank", rich_help_panel=_BANK)
 bench.command("encoder")(bench_encoder.encoder)
 bench.command("recall")(bench_recall.recall)
 bench.command("answers")(bench_answers.answers)
 
 
-kept = typer.Typer(
+kept = Commands(
     no_args_is_help=True, rich_markup_mode="rich", help="Look after the KV state of conversations, which is read once."
 )
-app.add_typer(kept, name="kv", rich_help_panel=_BANK)
+app.add_typer(kept, name="kv", short_help="saved states of chats", rich_help_panel=_BANK)
 kept.command("ls")(kv.ls)
 kept.command("gc")(kv.gc)
 kept.command("verify")(kv.verify)
@@ -125,19 +141,34 @@ class _Notes(logging.Handler):
         note(f"note: {one_line(record.getMessage())}")
 
 
+def _debugging() -> bool:
+    return os.environ.get("MEMBANK_DEBUG", "") not in ("", "0")
+
+
+def _show_native_lines() -> None:
+    logger = logging.getLogger("membank_llama.llama_cpp")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+        logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; always ends in SystemExit."""
     logger = logging.getLogger("membank_llama")
     if not any(isinstance(handler, _Notes) for handler in logger.handlers):
         logger.addHandler(_Notes(logging.WARNING))
+    if _debugging():
+        _show_native_lines()
     for stream in (sys.stdout, sys.stderr):
         # a code page that lacks a letter: it shows as "?", and the command does its work
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        app(args=list(sys.argv[1:] if args is None else args), prog_name="membank")
+        with native_lines_logged():
+            app(args=list(sys.argv[1:] if args is None else args), prog_name="membank")
     except MembankError as exc:
-        if os.environ.get("MEMBANK_DEBUG", "") not in ("", "0"):
+        if _debugging():
             raise
         from .terminal import fail
 

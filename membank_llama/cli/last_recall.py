@@ -78,6 +78,7 @@ def _is_recall(record: Any) -> bool:
             and all(_is_number(row.get(name, "")) for name in _NUMBERS)
             and isinstance(row.get("reason"), str)
             and isinstance(row.get("skipped"), str | None)
+            and all(_is_number(row.get(name)) for name in ("evidence", "enough"))
             and isinstance(row.get("signals"), dict)
             and all(map(_is_number, row["signals"].values()))
             and isinstance(row.get("duplicates"), list)

@@ -23,15 +23,19 @@ from rich.table import Table
 from rich.text import Text
 
 from membank_llama.core.logs import plain_json
+from membank_llama.core.types import Memory
 from membank_llama.core.types import Progress as ProgressCallback
 from membank_llama.memory.transcript_file import ChatTranscript
 from membank_llama.recall.query import RecallResult
+from membank_llama.recall.topic_finder import Topic
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 ACCENT = "cyan"
 LONGEST = 200
+WHO = 16
+"""Characters shown of who said something."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -73,6 +77,11 @@ def wrong(text: str) -> None:
     out.print(Text.assemble(("✗ ", "red"), visible(text)), soft_wrap=True)
 
 
+def mend(text: str) -> None:
+    """The line that mends what was said to be wrong, unbroken."""
+    out.print(Text.assemble(("  → ", "dim"), (visible(text), "bold")), soft_wrap=True)
+
+
 def fail(text: str) -> None:
     """One clear red line."""
     err.print(Text.assemble(("error: ", "bold red"), (visible(text), "red")), soft_wrap=True)
@@ -108,6 +117,23 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}"
 
 
+def can_ask() -> bool:
+    """Whether somebody is there to see a question and to answer it."""
+    return sys.stdin.isatty() and err.is_terminal
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person, beside whatever is piped on; only y and yes are yes."""
+    err.print(Text.assemble((question, "bold"), (" [y/N] ", "dim")), end="")
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        answer = ""
+    if not answer.endswith("\n"):
+        err.print()
+    return answer.strip().lower() in ("y", "yes")
+
+
 @contextmanager
 def progress_bar() -> Iterator[ProgressCallback]:
     """A bar for long work, gone when the work is done; nothing at all where standard error is not a terminal."""
@@ -131,15 +157,15 @@ def progress_bar() -> Iterator[ProgressCallback]:
 # -- tables
 
 
-def _table(*columns: tuple[str, dict[str, Any]]) -> Table:
+def plain_table(*columns: tuple[str, dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0), expand=False)
     for name, options in columns:
         table.add_column(name, **options)
     return table
 
 
-_NUMBER: dict[str, Any] = {"justify": "right", "no_wrap": True}
-_FIXED: dict[str, Any] = {"no_wrap": True}
+NUMBER: dict[str, Any] = {"justify": "right", "no_wrap": True}
+FIXED: dict[str, Any] = {"no_wrap": True}
 
 
 def cosine(score: float | None) -> str:
@@ -148,9 +174,9 @@ def cosine(score: float | None) -> str:
 
 def recall_table(results: Sequence[RecallResult]) -> Table:
     """What came back: a filled mark for what is relevant."""
-    table = _table(
-        ("", _FIXED), ("id", _NUMBER), ("when", _FIXED), ("who", _FIXED), ("memory", {"ratio": 1, "overflow": "fold"}),
-        ("cosine", _NUMBER), ("words", _NUMBER), ("score", _NUMBER),
+    table = plain_table(
+        ("", FIXED), ("id", NUMBER), ("when", FIXED), ("who", FIXED), ("memory", {"ratio": 1, "overflow": "fold"}),
+        ("cosine", NUMBER), ("words", NUMBER), ("score", NUMBER),
     )  # fmt: skip
     for result in results:
         dim = "" if result.relevant else "dim"
@@ -168,32 +194,19 @@ def recall_table(results: Sequence[RecallResult]) -> Table:
     return table
 
 
-def why_table(rows: Sequence[dict[str, Any]], text_of: Callable[[int], str]) -> Table:
-    """Every score of a saved recall, and what became of each memory (see last_recall.py for the rows)."""
-    table = _table(
-        ("id", _NUMBER), ("memory", {"ratio": 3, "min_width": 12, "overflow": "fold"}),
-        ("L2", _NUMBER), ("L1", _NUMBER), ("L0", _NUMBER), ("words", _NUMBER), ("score", _NUMBER),
-        ("what became of it", {"ratio": 2, "min_width": 16}),
-    )  # fmt: skip
-    for row in rows:
-        table.add_row(
-            str(row["memory_id"]),
-            plain(text_of(row["memory_id"]), limit=LONGEST // 2),
-            cosine(row["score_l2"]),
-            cosine(row["score_l1"]),
-            cosine(row["score_l0"]),
-            f"{row['lexical_score']:.1f}",
-            f"{row['fused_score']:+.2f}",
-            outcome(row),
-            style="" if row["relevant"] else "dim",
-        )
+def memories_table(memories: Sequence[Memory]) -> Table:
+    """Memories as they are listed, each on a line where the terminal has room for it."""
+    table = plain_table(("id", NUMBER), ("when", FIXED), ("who", FIXED), ("memory", {"ratio": 1, "overflow": "fold"}))
+    for memory in memories:
+        text = plain(memory.text, limit=LONGEST // 2)
+        table.add_row(str(memory.id), day(memory.created_at), plain(memory.role, limit=WHO), text)
     return table
 
 
 def chats_table(chats: Sequence[ChatTranscript], current: str) -> Table:
     """Chats that can be gone on with; a filled mark for the one that is open."""
-    table = _table(
-        ("", _FIXED), ("chat", _FIXED), ("last used", _FIXED), ("turns", _NUMBER),
+    table = plain_table(
+        ("", FIXED), ("chat", FIXED), ("last used", FIXED), ("turns", NUMBER),
         ("begins with", {"ratio": 1, "overflow": "fold"}),
     )  # fmt: skip
     for chat in chats:
@@ -203,48 +216,25 @@ def chats_table(chats: Sequence[ChatTranscript], current: str) -> Table:
     return table
 
 
+def topics_table(topics: Sequence[Topic], text_of: Callable[[int], str]) -> Table:
+    """What memories are about, with a typical one of each."""
+    table = plain_table(
+        ("id", FIXED), ("topic", {"overflow": "fold"}), ("memories", NUMBER), ("newest", FIXED),
+        ("an example", {"ratio": 1, "overflow": "fold"}),
+    )  # fmt: skip
+    for topic in topics:
+        example = plain(text_of(topic.example), limit=LONGEST // 2)
+        table.add_row(plain(topic.id, "dim"), plain(topic.name), f"{topic.size:,}", day(topic.newest), example)
+    return table
+
+
 def weights_table(before: Mapping[str, float], after: Mapping[str, float], default: Mapping[str, float]) -> Table:
     """The weight of each signal before and after tuning, what changed in bold."""
-    table = _table(("signal", _FIXED), ("default", _NUMBER), ("before", _NUMBER), ("tuned", _NUMBER))
+    table = plain_table(("signal", FIXED), ("default", NUMBER), ("before", NUMBER), ("tuned", NUMBER))
     for name, value in after.items():
         shown = (f"{default[name]:g}", f"{before[name]:g}", f"{value:g}")
         table.add_row(name, *shown, style="bold" if value != before[name] else "")
     return table
-
-
-def signals_of(row: Mapping[str, Any]) -> str:
-    """What each signal added to a score, the strongest first."""
-    parts = sorted((row.get("signals") or {}).items(), key=lambda part: -abs(part[1]))
-    return ", ".join(f"{name.replace('_', ' ')} {value:+.1f}" for name, value in parts if abs(value) >= 0.05)
-
-
-def outcome(row: dict[str, Any]) -> Text:
-    """Injected, or why not; then what the gate saw."""
-    if row.get("injected"):
-        head = Text("injected", style="green")
-    elif row.get("skipped"):
-        head = Text(visible(row["skipped"]), style="yellow")
-    else:
-        head = Text("relevant" if row["relevant"] else "not relevant", style="green" if row["relevant"] else "")
-    # the legend says what spreads are
-    reason = (row["reason"].partition(": ")[2] or row["reason"]).replace(" above unrelated text", "")
-    if row.get("skipped") == row["reason"]:
-        head = Text("not relevant")
-    if reason:
-        head.append(f" · {reason}", style="dim")
-    parts, twins = signals_of(row), row.get("duplicates")
-    if parts:
-        head.append(f" · score: {parts}", style="dim")
-    if twins:
-        head.append(f" · says the same as {', '.join(map(str, twins))}", style="dim")
-    return head
-
-
-LEGEND = (
-    "L2, L1, L0: cosine from coarse to full · words: rarity of shared words · spreads: cosine above unrelated texts · "
-    "score: what all signals add up to"
-)
-"""What the columns of `why_table` mean."""
 
 
 def facts_table(facts: Sequence[tuple[str, str]]) -> Table:

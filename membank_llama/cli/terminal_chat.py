@@ -25,9 +25,10 @@ from rich.text import Text
 
 from membank_llama.core.errors import InvalidInputError, MembankError
 
-from . import terminal
+from . import terminal, why_view
 from .chat_session import ChatSession, SessionReply
 from .last_recall import history_file, recall_rows, save_recall, scrub
+from .status_line import StatusLine
 
 PROMPT = "› "
 RECALLED = 5
@@ -38,7 +39,7 @@ GO_ON = "membank chat --resume"
 
 HELP = {
     "/recall": ("QUERY", "what the bank holds about something"),
-    "/why": ("", "what the last message recalled, and why"),
+    "/why": ("[all]", "what the last message put into the prompt, and what was held back; all: every score"),
     "/correct": ("ID TEXT", "say better what a memory says"),
     "/forget": ("ID|last", "forget a memory, or the last turn, and the replies that only repeat it"),
     "/pin": ("ID", "keep a memory past its expiry"),
@@ -155,19 +156,23 @@ class Chat:
 
     def _say(self, text: str) -> None:
         writer, thinking = terminal.StreamWriter(terminal.out), terminal.StreamWriter(terminal.out, "dim")
+        status = StatusLine("recalling …" if self.memory is not None else "reading …")
+        self.conversation.llm.on_read = lambda tokens: status.say(f"reading {terminal.counted(tokens, 'token')} …")
 
         def think(piece: str) -> None:
             # what is piped on is the reply alone
+            status.clear()
             if terminal.out.is_terminal:
                 thinking.write(piece if thinking.text else piece.lstrip())
 
         def speak(piece: str) -> None:
+            status.clear()
             if thinking.text and not writer.text:
                 thinking.close()
             writer.write(piece)
 
         try:
-            with _interrupts(begun=lambda: bool(writer.text or thinking.text)) as interrupted:
+            with status, _interrupts(begun=lambda: bool(writer.text or thinking.text)) as interrupted:
                 reply = self.conversation.ask(text, speak, interrupted, think)
         except KeyboardInterrupt:
             self._dim("stopped before the reply")
@@ -233,7 +238,9 @@ class Chat:
         results = self.memory.bank.recall(query, RECALLED, namespace=self.memory.options.namespace)
         self._notes.print(terminal.recall_table(results) if results else Text("nothing found", style="dim"))
 
-    def _why(self, _: str) -> None:
+    def _why(self, what: str) -> None:
+        if what not in ("", "all"):
+            raise InvalidInputError("say /why, or /why all for every score")
         last = self.memory.last
         if last is None:
             self._dim("nothing was asked yet")
@@ -246,8 +253,13 @@ class Chat:
         else:
             texts = {result.memory_id: result.passage_text for result in last.results}
             rows = recall_rows(last.results, last.injected, last.skipped)
-            self._notes.print(terminal.why_table(rows, lambda memory_id: texts[memory_id]))
-            self._dim(f"{terminal.counted(last.tokens, 'token')} injected · {last.recall_ms:.1f} ms")
+            if what:
+                self._notes.print(why_view.whole_why(rows, texts.__getitem__, self._notes.width))
+                self._dim(why_view.LEGEND)
+            else:
+                self._notes.print(why_view.short_why(rows, texts.__getitem__, last.block, last.tokens))
+            more = "" if what else " · /why all shows every score"
+            self._dim(f"{terminal.counted(last.tokens, 'token')} injected · {last.recall_ms:.1f} ms{more}")
 
     def _correct(self, what: str) -> None:
         number, _, text = what.strip().partition(" ")

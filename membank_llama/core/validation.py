@@ -9,12 +9,9 @@ import json
 import math
 from collections.abc import Iterable
 
+from .days import FIRST_SECOND, LAST_SECOND, LAST_TOLD
 from .errors import EmptyTextError, InvalidInputError, InvalidTextError, TextTooLongError
 from .types import NewMemory
-
-# a day is left at either end for time zones
-FIRST_SECOND = -62_135_510_400.0
-LAST_SECOND = 253_402_214_400.0
 
 
 def check_memories(items: Iterable[NewMemory], max_bytes: int) -> None:
@@ -38,16 +35,21 @@ def _check_memory(item: NewMemory, max_bytes: int) -> None:
         if not isinstance(value, str):
             raise InvalidInputError(f"{name} must be str, not {type(value).__name__}; convert it first")
         _utf8_size(value, name)
-    for name in ("created_at", "expires_at"):
-        value = getattr(item, name)
-        if value is not None and not (isinstance(value, (int, float)) and _is_finite(value)):
-            raise InvalidInputError(f"{name} is {value!r}; give seconds since 1970 as a finite number")
-        if value is not None and not FIRST_SECOND <= value <= LAST_SECOND:
-            raise InvalidInputError(
-                f"{name} is {value!r}, which is in no year from 1 to 9999; give seconds since 1970, not milli- or "
-                "nanoseconds"
-            )
+    _check_time("created_at", item.created_at, LAST_TOLD, "2999")
+    _check_time("expires_at", item.expires_at, LAST_SECOND, "9999")
     _check_metadata(item)
+
+
+def _check_time(name: str, value: object, latest: float, year: str) -> None:
+    if value is None:
+        return
+    if not (isinstance(value, (int, float)) and _is_finite(value)):
+        raise InvalidInputError(f"{name} is {value!r}; give seconds since 1970 as a finite number")
+    if not FIRST_SECOND <= value <= latest:
+        raise InvalidInputError(
+            f"{name} is {value!r}, which is in no year from 1 to {year}; give seconds since 1970, not milli- or "
+            "nanoseconds"
+        )
 
 
 def check_text(text: str, max_bytes: int) -> None:

@@ -7,6 +7,7 @@ Ollama's own store (ollama_store.py). What comes back begins with the GGUF magic
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -14,11 +15,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub import constants as hub_constants
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     are_progress_bars_disabled,
     disable_progress_bars,
     enable_progress_bars,
+    get_session,
 )
 
 from membank_llama.core.errors import ModelError, ModelFileError, ModelNotFoundError
@@ -26,6 +29,11 @@ from membank_llama.core.errors import ModelError, ModelFileError, ModelNotFoundE
 from .header import checked_gguf
 from .ollama_store import find_manifest, gguf_of_manifest, list_ollama_models, ollama_stores, parse_name
 from .split_files import part_names, part_number
+
+logger = logging.getLogger("membank_llama")
+
+REACH_SECONDS = 5.0
+"""How long the hub may take to answer at all; $HF_HUB_ETAG_TIMEOUT where that is set."""
 
 _HUB_REF = re.compile(r"(?P<repo>[^/@\s]+/[^/@\s]+)/(?P<file>[^@]+\.gguf)(?:@(?P<revision>\S+))?", re.IGNORECASE)
 
@@ -73,7 +81,10 @@ def _from_hub(ref: str, progress: bool) -> Path:
     if silenced:
         disable_progress_bars()
     try:
-        paths = [Path(str(huggingface_hub.hf_hub_download(repo, part, revision=revision))) for part in names]
+        if _hub_answers():
+            paths = [Path(str(huggingface_hub.hf_hub_download(repo, part, revision=revision))) for part in names]
+        else:
+            paths = _from_cache(repo, names, revision)
     except Exception as error:
         # connection errors come from another library in each version of the hub's
         raise _hub_error(ref, repo, error) from error
@@ -81,6 +92,31 @@ def _from_hub(ref: str, progress: bool) -> Path:
         if silenced:
             enable_progress_bars()
     return checked_gguf(paths[0])
+
+
+def _from_cache(repo: str, names: Iterable[str], revision: str | None) -> list[Path]:
+    """These files where they were fetched before; nothing is asked over the network for it."""
+    found = [huggingface_hub.try_to_load_from_cache(repo, name, revision=revision) for name in names]
+    if not all(isinstance(path, str) for path in found):
+        raise hub_errors.LocalEntryNotFoundError(f"{repo} is not in the cache")
+    return [Path(str(path)) for path in found]
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached: one short try, where its library makes six and waits 25 seconds between them, for
+    a file too that lies in its cache."""
+    if hub_constants.HF_HUB_OFFLINE:
+        return False
+    chosen = "HF_HUB_ETAG_TIMEOUT" in os.environ
+    try:
+        get_session().head(
+            hub_constants.ENDPOINT, timeout=hub_constants.HF_HUB_ETAG_TIMEOUT if chosen else REACH_SECONDS
+        )
+    except Exception as exc:  # noqa: BLE001
+        # of another library in each version of the hub's
+        logger.debug("the hub does not answer: %s", exc)
+        return False
+    return True
 
 
 def _hub_error(ref: str, repo: str, error: Exception) -> ModelError:

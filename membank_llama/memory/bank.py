@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import InvalidInputError
@@ -26,6 +26,7 @@ from membank_llama.kv.piece_store import forget_pieces
 from membank_llama.recall.engine import Measured
 from membank_llama.recall.query import RecallQuery, RecallResult
 from membank_llama.recall.signals import Weights
+from membank_llama.recall.topic_finder import TopicFinder
 from membank_llama.store.bank_files import temporary_directory
 from membank_llama.store.database import Database
 from membank_llama.store.encoding import encoded_by
@@ -36,6 +37,7 @@ from membank_llama.store.store import Store
 
 from .bank_editing import correction_of
 from .bank_maintenance import card_of
+from .bank_topics import BankTopics
 from .bank_undo import BATCH_SIZE, HIDDEN, BankUndo, is_hidden
 from .chat_transcripts import chats_of
 from .ingest_results import IngestResult, Integration
@@ -48,9 +50,10 @@ MAX_TEXT_BYTES = 64 * 1024
 CHARACTERS_A_TOKEN = 4
 INTEGRATE_TOKENS = 512
 WEIGHTS = "weights"
+_T = TypeVar("_T")
 
 
-class MemBank(BankUndo):
+class MemBank(BankTopics, BankUndo):
     """A bank of memories, made by one model. One that holds none yet takes the model that comes.
 
     Args:
@@ -113,6 +116,7 @@ class MemBank(BankUndo):
         self._store = store
         store.on_forget.append(partial(forget_pieces, self.path))
         self.chats = chats_of(store)
+        self._topics = TopicFinder(store)
 
     @property
     def model(self) -> ModelCard:
@@ -240,6 +244,10 @@ class MemBank(BankUndo):
         self._noted("correct", [stored.memory_id], {old.namespace}, was=was)
         return stored
 
+    def run_where_held(self, work: Callable[..., _T], *args: Any) -> _T:
+        """Call ``work(bank, *args)``, which writes, in the process that holds the bank: this one."""
+        return work(self, *args)
+
     # -- finding
 
     def recall(
@@ -252,6 +260,7 @@ class MemBank(BankUndo):
         since: float | None = None,
         until: float | None = None,
         exclude: Iterable[int] = (),
+        topic: str | None = None,
         min_score: float | None = None,
         now: float | None = None,
         diversity: float = 0.0,
@@ -265,13 +274,14 @@ class MemBank(BankUndo):
                 is exact and reads every memory of the namespace.
             since, until: only memories created in ``[since, until)``, seconds since 1970.
             exclude: ids to leave out.
+            topic: the id or name of one of `topics()`: only its memories are searched.
             now: when it is asked, which "last May" in the question counts from; None for the clock's time.
             diversity: 0 for the best, however alike, to 1 for each as unlike those before it as can be.
             weights: what each signal counts for; None for those tuned for this bank, or else the default ones.
             zone: whose "yesterday" is meant; None for this machine's.
 
         Raises:
-            InvalidQueryError: impossible parameters, or nothing to look for.
+            InvalidQueryError: impossible parameters, no such topic, or nothing to look for.
         """
         asked = RecallQuery(
             query,
@@ -281,6 +291,7 @@ class MemBank(BankUndo):
             since=since,
             until=until,
             exclude=frozenset(exclude),
+            only=None if topic is None else frozenset(self.topic(topic, namespace).ids),
             min_score=self._min_score if min_score is None else min_score,
             candidate_multiplier=self._multiplier,
             now=now,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from membank_llama.adapters.base import ModelAdapter
@@ -11,6 +12,7 @@ from membank_llama.kv.piece_store import pieces_nbytes
 from membank_llama.recall.engine import RecallEngine
 from membank_llama.recall.question_encoder import QuestionEncoder
 from membank_llama.store.maintenance import compact
+from membank_llama.store.maintenance.backup import BackupReport, back_up
 from membank_llama.store.maintenance.row_checks import check_database, check_rows, reindex
 from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.store import Store
@@ -52,6 +54,20 @@ class BankMaintenance:
     def verify(self, progress: Progress | None = None) -> compact.VerifyReport:
         """Hold every stored byte against the registry."""
         return compact.verify(self._store, progress)
+
+    def backup(self, dest: str | Path, *, keep: int | None = None, progress: Progress | None = None) -> BackupReport:
+        """Copy the bank into a new directory below `dest`, named by its own name and the time, while others write it.
+
+        The copy is verified before it gets its name. It is a bank itself, without KV state, which is made again.
+
+        Args:
+            keep: how many backups of this bank stay in `dest`, the newest; None for all.
+
+        Raises:
+            BankCorruptError: the bank is damaged: there is no backup of it, and earlier ones stay.
+            BankLockedError, BankStorageError, InvalidInputError: see errors.py; nothing is left in `dest`.
+        """
+        return back_up(self._store, Path(dest), keep=keep, progress=progress)
 
     def rebuild_indexes(self, progress: Progress | None = None) -> None:
         """Make the vector indexes and the index of words anew; not needed after opening, only after damage to them.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import llama_cpp
+import numpy as np
 from jinja2 import TemplateError
 
 from membank_llama.adapters.base import ModelAdapter
@@ -29,6 +30,7 @@ from membank_llama.core.paths import default_bank
 from membank_llama.core.surrogates import repaired_text
 from membank_llama.core.thoughts import begins_thought, tag_of
 from membank_llama.gguf.checks import check_loadable, unreadable_template
+from membank_llama.kv.cover import common_length
 from membank_llama.kv.llama_prefix import LlamaPrefix
 from membank_llama.kv.piece_store import open_pieces
 from membank_llama.store.model_record import captured_as, recorded_model
@@ -64,6 +66,8 @@ class SafeLlama(llama_cpp.Llama):
     """Whether the prompt that is being continued ends within a thought."""
     kv: LlamaPrefix | None = None
     """What is restored into the context in place of being evaluated; None without a bank."""
+    on_read: Callable[[int], None] | None = None
+    """Called with how many tokens of a prompt are about to be evaluated."""
     context_params = SpareSequence()
     _pieces: Tokenizer
 
@@ -92,6 +96,9 @@ class SafeLlama(llama_cpp.Llama):
         tokens = list(tokens)
         if self.kv is not None and kwargs.get("reset", True):
             self.kv.prepare(tokens)
+        if self.on_read is not None:
+            held = self.input_ids[: self.n_tokens].astype(np.int32)
+            self.on_read(len(tokens) - common_length(held, np.array(tokens, np.int32)))
         return super().generate(tokens, *args, **kwargs)
 
     @_as(llama_cpp.Llama.tokenize)

@@ -1,25 +1,36 @@
 """Files read as memories: texts cut into passages, JSON Lines a memory a line.
 
-What is not UTF-8 text is refused with the place of the first bad byte.
+UTF-16 and UTF-32 are read where a file begins with their mark. What is no text is refused with the place of the first
+bad byte, or passed over in a directory, by name.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from membank_llama.core.days import parse_instant
+from membank_llama.core.days import LAST_SECOND, LAST_TOLD, read_instant
 from membank_llama.core.errors import EmptyTextError, InvalidInputError, InvalidTextError
+from membank_llama.core.text_encodings import decoded_text, is_binary, marked_encoding, what_it_is
 from membank_llama.core.types import DEFAULT_NAMESPACE, NewMemory
 
 from .text_splitting import MAX_CHARS, UNSTORABLE, split_passages
 
-_TIMES = ("created_at", "expires_at")
+PassedOver: TypeAlias = Callable[[str, str], None]
+"""Told of a file that is not read: its name in its directory, and why."""
+
+Taken: TypeAlias = Callable[[Path, str], bool]
+"""Whether somebody else reads a file, of this name in its directory."""
+
+HEAD = 8192
+"""Bytes by which a file is known to be text or not."""
+_TIMES = {"created_at": LAST_TOLD, "expires_at": LAST_SECOND}
 _LINE_KEYS = {"text", "role", "conversation", "namespace", "metadata", "source", "pinned", *_TIMES}
 _EXPORTED_KEYS = {"id", "text_hash", "provenance", "first_told_at"}
 """What an export says beside them; a bank gives its own."""
@@ -33,17 +44,20 @@ def read_items(
     role: str = "user",
     namespace: str = DEFAULT_NAMESPACE,
     conversation: str | None = None,
+    passed_over: PassedOver | None = None,
+    taken: Taken | None = None,
 ) -> Iterator[NewMemory]:
     """The memories in a file, in a directory, or in standard input ("-").
 
     JSON Lines (a `.jsonl` file, or whatever `jsonl` says) hold one object a line with the keys text
-    (required), role, created_at (seconds since the epoch, or ISO 8601, taken as UTC where it names no zone),
-    conversation, namespace, metadata and source; what a line leaves out comes from the arguments. They are
-    read as they are asked for, so the lines before a bad one have been handed out.
+    (required), role, created_at (since the epoch in seconds, milli-, micro- or nanoseconds, or ISO 8601, this machine's
+    time where it names no zone), conversation, namespace, metadata and source; what a line leaves out comes from the
+    arguments. They are read as they are asked for, so the lines before a bad one have been handed out.
 
     Any other file is text and is cut into passages, each with the file's name as `source` and its number,
     from 0, as `metadata["part"]`. A directory is read with all below it, sorted by path, without hidden and
-    binary files; names are then relative to it.
+    binary files; names are then relative to it. `passed_over` is told of each of those, and then of what is not UTF-8
+    too, which is an error without it. Files that `taken` says yes to are left to whoever asks.
 
     Raises:
         InvalidTextError: not UTF-8, or not text at all; with the path and the byte.
@@ -55,43 +69,92 @@ def read_items(
         if jsonl:
             yield from _memories_of_lines(stream, "stdin", defaults)
         else:
-            yield from _memories_of_text(stream.read(), "stdin", defaults, max_chars)
+            yield from items_of_text(stream.read(), defaults, max_chars=max_chars)
         return
     root = Path(path)
-    if not root.is_dir():
+    if root.is_dir():
+        yield from _below(root, defaults, max_chars, jsonl, passed_over, taken)
+    elif not (taken and taken(root, root.name)):
         yield from _memories_of_file(root, replace(defaults, source=root.name), max_chars, jsonl, False)
-        return
-    for file in _files_below(root):
-        source = replace(defaults, source=file.relative_to(root).as_posix())
-        yield from _memories_of_file(file, source, max_chars, jsonl, True)
 
 
-def _memories_of_file(
-    path: Path, defaults: NewMemory, max_chars: int, jsonl: bool | None, skip_binary: bool
+def _below(
+    root: Path,
+    defaults: NewMemory,
+    max_chars: int,
+    jsonl: bool | None,
+    passed_over: PassedOver | None,
+    taken: Taken | None,
 ) -> Iterator[NewMemory]:
+    for file in files_below(root, passed_over):
+        name = file.relative_to(root).as_posix()
+        if taken and taken(file, name):
+            continue
+        try:
+            yield from _memories_of_file(file, replace(defaults, source=name), max_chars, jsonl, True)
+        except InvalidTextError as error:
+            if passed_over is not None and not _holds_lines(file, jsonl):
+                passed_over(name, reason_of(error, file))
+            elif not isinstance(error, _NotTextError):
+                raise
+
+
+class _NotTextError(InvalidTextError):
+    """A file is binary."""
+
+
+def reason_of(error: InvalidInputError, file: Path) -> str:
+    """What an error says of a file, without its name, the place in it, and advice: the same of all files of a kind."""
+    said = str(error).removeprefix(str(file)).removeprefix(" is ")
+    return re.split(r"[;:]| \(", said, maxsplit=1)[0]
+
+
+def items_of_text(data: bytes, defaults: NewMemory, *, max_chars: int = MAX_CHARS) -> Iterator[NewMemory]:
+    """The passages of a text that is at hand; raises as `read_items`. `defaults`: all of them but text and part."""
+    yield from _memories_of_text(data, str(defaults.source), defaults, max_chars)
+
+
+def _holds_lines(path: Path, jsonl: bool | None) -> bool:
+    return path.suffix.lower() == ".jsonl" if jsonl is None else jsonl
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """All of a file, or its beginning.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            if path.suffix.lower() == ".jsonl" if jsonl is None else jsonl:
-                yield from _memories_of_lines(file, str(path), defaults)
-                return
-            data = file.read()
+            return file.read(-1 if most is None else most)
     except OSError as error:
         raise InvalidInputError(
             f"{path} cannot be read: {error.strerror or error}; check the path, its owner and mode"
         ) from error
-    if not (skip_binary and _is_binary(data)):
-        yield from _memories_of_text(data, str(path), defaults, max_chars)
+
+
+def _memories_of_file(
+    path: Path, defaults: NewMemory, max_chars: int, jsonl: bool | None, below: bool
+) -> Iterator[NewMemory]:
+    # a model of many gigabytes is known by its beginning
+    head = read_bytes(path, HEAD)
+    if _holds_lines(path, jsonl):
+        if marked_encoding(head):
+            text = decoded_text(read_bytes(path), str(path))
+            yield from _memories_of_lines(text.encode("utf-8", "surrogatepass").split(b"\n"), str(path), defaults)
+            return
+        with path.open("rb") as lines:
+            yield from _memories_of_lines(lines, str(path), defaults)
+        return
+    if below and is_binary(head):
+        raise _NotTextError(f"{path} is {what_it_is(head)}; convert it to UTF-8 text first")
+    yield from _memories_of_text(read_bytes(path), str(path), defaults, max_chars)
 
 
 def _memories_of_text(data: bytes, where: str, defaults: NewMemory, max_chars: int) -> Iterator[NewMemory]:
-    if _is_binary(data):
-        raise InvalidTextError(
-            f"{where} is not a text file (byte 0x00 at offset {data.find(0)}); convert it to UTF-8 text first"
-            if 0 in data
-            else f"{where} is a PDF and not a text file; convert it to UTF-8 text first"
-        )
-    text = _decoded(data, where).removeprefix("\ufeff")
-    for part, passage in enumerate(split_passages(text, max_chars)):
+    if is_binary(data):
+        raise _NotTextError(f"{where} is {what_it_is(data)}; convert it to UTF-8 text first")
+    for part, passage in enumerate(split_passages(decoded_text(data, where), max_chars)):
         yield replace(defaults, text=passage, metadata={"part": part})
 
 
@@ -99,24 +162,10 @@ def _memories_of_lines(lines: Iterable[bytes], where: str, defaults: NewMemory) 
     offset = 0
     for number, line in enumerate(lines, start=1):
         place = f"{where}, line {number}"
-        text = _decoded(line, place, offset).removeprefix("\ufeff")
+        text = decoded_text(line, place, offset)
         offset += len(line)
         if text.strip():
             yield memory_of_line(text, place, defaults)
-
-
-def _decoded(data: bytes, where: str, offset: int = 0) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidTextError(
-            f"{where} is not UTF-8: byte 0x{data[error.start]:02x} at offset {offset + error.start}; "
-            "convert it to UTF-8 first"
-        ) from error
-
-
-def _is_binary(data: bytes) -> bool:
-    return b"\0" in data or data.startswith(b"%PDF-")
 
 
 def memory_of_line(line: str, where: str, defaults: NewMemory, *, foreign: bool = False) -> NewMemory:
@@ -169,21 +218,32 @@ def _no_number(name: str) -> Any:
 def _time(value: Any, key: str, where: str) -> float:
     """Seconds since 1970, of a number or an ISO 8601 string (days.py)."""
     try:
-        if isinstance(value, str):
-            return parse_instant(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    except (ValueError, OverflowError, OSError):
-        pass
-    raise InvalidInputError(
-        f'{where}: "{key}" must be seconds since 1970 or like 2025-01-31T12:00:00Z, got {value!r:.40}'
-    )
+        return read_instant(value, latest=_TIMES[key])
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidInputError(
+            f'{where}: "{key}" must be seconds since 1970 or like 2025-01-31T12:00:00Z, got {value!r:.40}'
+        ) from error
 
 
-def _files_below(root: Path) -> Iterator[Path]:
+def files_below(root: Path, passed_over: PassedOver | None = None) -> Iterator[Path]:
+    """The files to read below a directory, sorted by path; told of those that are hidden or no files."""
     found = []
+
+    def pass_over(folder: str, name: str, why: str) -> None:
+        if passed_over is not None:
+            slash = "/" if name.endswith("/") else ""
+            passed_over(Path(folder, name).relative_to(root).as_posix() + slash, why)
+
     for folder, folders, files in os.walk(root):
+        for name in sorted(one for one in folders if one.startswith(".")):
+            pass_over(folder, f"{name}/", "hidden")
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in sorted(one for one in files if one.startswith(".")):
+            pass_over(folder, name, "hidden")
         found += [Path(folder, name) for name in files if not name.startswith(".")]
-    # what is no regular file (a socket, a dangling link) holds nothing to read
-    yield from (file for file in sorted(found) if file.is_file())
+    for file in sorted(found):
+        # what is no regular file (a socket, a dangling link) holds nothing to read
+        if file.is_file():
+            yield file
+        else:
+            pass_over(str(file.parent), file.name, "no regular file")

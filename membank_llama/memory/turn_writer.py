@@ -15,6 +15,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from membank_llama.core.dialogue_acts import is_evasion, is_forget_command
@@ -326,12 +327,22 @@ class TurnWriter:
                 source=self._source,
             )
             for place, turn in enumerate(new.turns)
-            if _is_kept(turn, new.turns[place - 1] if place else None, cut_off=new.partial and turn is new.turns[-1])
+            if is_kept(turn, new.turns[place - 1] if place else None, cut_off=new.partial and turn is new.turns[-1])
             for passage in clean_passages(turn.text)
         ]
 
 
-def _is_kept(turn: ConversationTurn, before: ConversationTurn | None, *, cut_off: bool) -> bool:
+class SpokenTurn(Protocol):
+    """What somebody said in a conversation."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+def is_kept(turn: SpokenTurn, before: SpokenTurn | None, *, cut_off: bool = False) -> bool:
+    """Whether a turn is worth remembering. `before`: the one that it follows; `cut_off`: it was stopped."""
     if turn.role == "assistant":
         # what is answered to an order to forget something mostly repeats it
         ordered = before is not None and before.role != "assistant" and is_forget_command(before.text)

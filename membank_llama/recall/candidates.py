@@ -118,8 +118,9 @@ def _nearest(
     visible = len(snapshot) if seen is None else int(seen.sum())
     evidence = ~records if seen is None else ~records & seen
     told = int(evidence.sum())
-    if (query.since is not None or query.until is not None) and visible <= EXACT_BELOW:
-        # a time range may leave few of the index's best: small ranges are searched whole
+    narrow = query.since is not None or query.until is not None or query.only is not None
+    if narrow and visible <= EXACT_BELOW:
+        # a time range or a topic may leave few of the index's best: small ones are searched whole
         return _scanned(store, vector, 2, want, snapshot, seen)
     asked = math.ceil(want * len(snapshot) / max(1, told))
     while asked <= MOST_ASKED:

@@ -59,3 +59,8 @@ def per_thousand(words: Sequence[str]) -> list[float]:
     """In how many of a thousand things that people say each word stands; 0 for one that is not listed."""
     known = _by_stem()
     return [max((known.get(stem, 0.0) for stem in filed_as(word)), default=0.0) for word in words]
+
+
+def stem_per_thousand(stem: str) -> float:
+    """The same of a word that is stemmed already."""
+    return _by_stem().get(stem, 0.0)

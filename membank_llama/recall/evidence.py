@@ -77,7 +77,8 @@ def weighed_as_evidence(question: Question, found: Mapping[int, Judged]) -> tupl
         if one.verdict.relevant and one.said >= CARRIES and answered is not None:
             told = by_id.get(answered.id)
             if told is not None and not found[told].verdict.relevant and not _no_evidence(question, found[told]):
-                verdicts[told] = Verdict(True, f"relevant: what it was answered with is ({one.verdict.reason})")
+                why = f"relevant: what it was answered with is ({one.verdict.reason})"
+                verdicts[told] = replace(verdicts[told], relevant=True, reason=why)
     order = _behind(list(found), records, verdicts)
     return verdicts, _with_what_replaced(order, records, found, verdicts)
 
@@ -98,7 +99,8 @@ def _with_what_replaced(
             if rank[other] > rank[place] and replaces(told[place], told[other]):
                 if not verdicts[other].relevant:
                     why = verdicts[other].reason.partition(": ")[2]
-                    verdicts[other] = Verdict(True, f"relevant: it says otherwise of what is relevant, later ({why})")
+                    why = f"relevant: it says otherwise of what is relevant, later ({why})"
+                    verdicts[other] = replace(verdicts[other], relevant=True, reason=why)
                 placed.remove(other)
                 placed.insert(placed.index(place) + 1, other)
     return placed

@@ -110,4 +110,6 @@ def _judged(asked: Asked, evidence: float, said: float, words: float, spreads: f
         relevant,
         f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {said:.0%} of the "
         f"question said, {words:.0%} of the words; evidence {evidence:.1f} of {enough:.1f}{kinds}",
+        evidence,
+        enough,
     )

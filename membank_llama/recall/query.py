@@ -20,8 +20,9 @@ class RecallQuery:
     """What is asked of a bank; checked when made.
 
     `now` is when it is asked, which "last May" counts from (None for the clock's time), and `zone` whose days are meant
-    (None for this machine's); `diversity` from 0 (the best, however alike) to 1 (each as unlike those before it as can
-    be); `weights` of None takes those tuned for the bank, or else the default ones.
+    (None for this machine's); `only` are the ids that are searched (None for all); `diversity` from 0 (the best,
+    however alike) to 1 (each as unlike those before it as can be); `weights` of None takes those tuned for the bank, or
+    else the default ones.
 
     Raises:
         InvalidQueryError: a parameter that cannot be meant.
@@ -34,6 +35,7 @@ class RecallQuery:
     since: float | None = None
     until: float | None = None
     exclude: frozenset[int] = frozenset()
+    only: frozenset[int] | None = None
     min_score: float | None = None
     candidate_multiplier: int = 5
     now: float | None = None
@@ -66,7 +68,8 @@ class RecallResult(Fields):
     the score that one signal gave (signals.py). `duplicates` are memories that say the same and were left out for it.
     Without an encoder the level scores are None. Of a long memory `text` is the whole, `borders` says where each of its
     passages begins, and `passage` is the span of the best one, whose scores and pointers these are; None for others.
-    What was told more than once is of the last time, `created_at`, and came first at `first_told_at`.
+    What was told more than once is of the last time, `created_at`, and came first at `first_told_at`. It is `relevant`
+    where its `evidence` is `enough`; `reason` names the exceptions.
     """
 
     rank: int
@@ -95,6 +98,10 @@ class RecallResult(Fields):
     passage: tuple[int, int] | None = None
     borders: tuple[int, ...] = ()
     first_told_at: float = 0.0
+    pinned: bool = False
+    expires_at: float | None = None
+    evidence: float = 0.0
+    enough: float = 0.0
 
     @property
     def provenance(self) -> Provenance:

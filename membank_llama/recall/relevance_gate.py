@@ -103,10 +103,13 @@ Reached = Callable[[], Iterator[float]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a memory is relevant, and for people what spoke for it or against it."""
+    """Whether a memory is relevant, the evidence for it and how much would have been enough, and for people what spoke
+    for it or against it."""
 
     relevant: bool
     reason: str
+    evidence: float = 0.0
+    enough: float = 0.0
 
 
 class RelevanceGate:
@@ -197,6 +200,8 @@ def _judged(spreads: float, share: float, enough: float, content: bool) -> Verdi
         relevant,
         f"{'relevant' if relevant else 'not relevant'}: {spreads:+.1f} spreads above unrelated text, {share:.0%} of "
         f"the words; evidence {found:.1f} of {enough:.1f}{by_meaning}",
+        found,
+        enough,
     )
 
 

@@ -26,16 +26,20 @@ def _scores(result: RecallResult) -> dict[str, Any]:
         "duplicates": list(result.duplicates),
         "relevant": result.relevant,
         "reason": result.reason,
+        "evidence": result.evidence,
+        "enough": result.enough,
     }
 
 
 def result_json(result: RecallResult) -> dict[str, Any]:
-    """All of it; the pointers by their ids, from the finest level to the coarsest."""
+    """All of it, with every field of the memory; the pointers by their ids, from the finest level to the coarsest."""
     pointers = (result.ptr_level0, result.ptr_level1, result.ptr_level2)
     return {
         "rank": result.rank,
         **_scores(result),
+        "id": result.memory_id,
         "text": result.text,
+        "text_hash": result.source_text_hash,
         "source_text_hash": result.source_text_hash,
         "role": result.role,
         "provenance": result.provenance.name.lower(),
@@ -45,6 +49,8 @@ def result_json(result: RecallResult) -> dict[str, Any]:
         "conversation": result.conversation,
         "source": result.source,
         "metadata": dict(result.metadata),
+        "pinned": result.pinned,
+        "expires_at": result.expires_at,
         "passage": result.passage,
         "borders": result.borders,
         "pointers": [pointer.ptr_id for pointer in pointers],

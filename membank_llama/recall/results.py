@@ -84,6 +84,10 @@ def results_of(found: Sequence[Found], ranking: Ranking) -> list[RecallResult]:
             passage=None if one.passage is None else one.passage.span,
             borders=() if one.passage is None else one.passage.borders,
             first_told_at=one.memory.first_told_at,
+            pinned=one.memory.pinned,
+            expires_at=one.memory.expires_at,
+            evidence=one.verdict.evidence,
+            enough=one.verdict.enough,
         )
         for rank, one in enumerate(found)
     ]

@@ -127,7 +127,7 @@ def weigh_words(index: WordIndex, question: Question, snapshot: NamespaceSnapsho
         lifetimes: the bank's counter of removals, until which such a word is remembered.
     """
     query = question.query
-    seen = snapshot.seen(query.since, query.until, query.exclude)
+    seen = snapshot.seen(query.since, query.until, query.exclude, query.only)
     asked = looked_up(query.text)
     found = find_terms(index, query.namespace, asked, snapshot, seen, lifetimes)
     terms, rows, holds, rarity = found.terms, found.rows, found.holds, found.rarity

@@ -147,3 +147,20 @@ class WriterLock:
             fcntl.flock(held, fcntl.LOCK_UN)
             os.close(held)
         self._lock.release()
+
+
+def writer_of(bank: Path) -> str | None:
+    """Who writes a bank now, as a person would say it; None where nobody does.
+
+    Raises:
+        OSError: the system lets nobody ask, as on a read-only disk.
+    """
+    if not (bank / LOCK_NAME).exists():
+        return None
+    asked = filelock.FileLock(bank / LOCK_NAME, timeout=0, thread_local=False, mode=0o600)
+    try:
+        asked.acquire()
+    except filelock.Timeout:
+        return WriterLock(bank).holder()
+    asked.release()
+    return None

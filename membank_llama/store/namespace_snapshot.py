@@ -152,9 +152,15 @@ class NamespaceSnapshot:
                 table[place] = at
         return table
 
-    def seen(self, since: float | None, until: float | None, exclude: Iterable[int] = ()) -> Mask | None:
-        """Which have not expired, were told in ``[since, until)`` or both before and after, and are not excluded; None
-        where all are."""
+    def seen(
+        self,
+        since: float | None,
+        until: float | None,
+        exclude: Iterable[int] = (),
+        only: Iterable[int] | None = None,
+    ) -> Mask | None:
+        """Which have not expired, were told in ``[since, until)`` or both before and after, and are not excluded, of
+        those that are named by `only`; None where all are."""
         parts = [] if self.living is None else [self.living]
         if since is not None:
             parts.append(self.told >= since)
@@ -164,4 +170,8 @@ class NamespaceSnapshot:
             kept = np.ones(len(self), np.bool_)
             kept[self.all_of(np.array(excluded, np.int64))] = False
             parts.append(kept)
+        if only is not None:
+            named = np.zeros(len(self), np.bool_)
+            named[self.all_of(np.array(sorted(only), np.int64))] = True
+            parts.append(named)
         return np.logical_and.reduce(parts) if parts else None

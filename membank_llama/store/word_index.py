@@ -15,6 +15,7 @@ from functools import lru_cache
 from sqlite_utils import Database
 
 from membank_llama.core.errors import BankCorruptError
+from membank_llama.core.types import Progress
 
 from .database import CHUNK, BankDatabase, chunks
 from .full_text import filed_as, words_of_texts
@@ -87,19 +88,26 @@ class WordIndex:
             for texts in self._texts():
                 self.file(db, texts)
 
-    def is_sound(self) -> bool:
+    def is_sound(self, progress: Progress | None = None) -> bool:
         """Whether what is filed is what the memories hold."""
         with self._database.snapshot():
-            return self._is_sound()
+            return self._is_sound(progress)
 
-    def _is_sound(self) -> bool:
-        expected = 0
+    def _is_sound(self, progress: Progress | None) -> bool:
+        expected, seen, total = 0, 0, int(self._database.scalar("SELECT count(*) FROM memories"))
         for texts in self._texts():
+            seen += len(texts)
+            if progress is not None:
+                progress("verifying words", seen, total)
             filed = self._filed(texts)
             expected += len(filed)
             for _, piece in chunks([value for pair in filed for value in pair]):
                 pairs = ",".join(["(?,?)"] * (len(piece) // 2))
-                sql = f"SELECT count(*) FROM postings WHERE (word, memory_id) IN (VALUES {pairs})"
+                # each pair is looked up; "IN (VALUES …)" would read the whole table for every piece
+                sql = (
+                    f"WITH filed(key, id) AS (VALUES {pairs}) SELECT count(*) FROM filed CROSS JOIN postings"
+                    " ON word = key AND memory_id = id"
+                )
                 if self._database.scalar(sql, piece) != len(piece) // 2:
                     return False
         return bool(expected == self._database.scalar("SELECT count(*) FROM postings"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -23,8 +22,9 @@ from membank_llama.memory.bank import MemBank
 from membank_llama.store.model_record import captured_as
 
 COMMANDS = (
-    "chat", "demo", "ingest", "recall", "why", "correct", "forget", "pin", "unpin", "tune", "export", "import",
-    "stats", "verify", "gc", "rebuild", "reencode", "bench",
+    "chat", "page", "demo", "ingest", "recall", "list", "show", "undo", "why", "topics", "correct", "forget", "pin",
+    "unpin", "tune", "export", "import", "stats", "verify", "gc", "rebuild", "reencode", "bench", "backup", "restore",
+    "doctor",
 )  # fmt: skip
 
 
@@ -100,7 +100,9 @@ def test_ingest_files_directories_and_again(mb: Membank, tmp_path: Path, tiny_gg
     assert found["The door is red."].role == "me"
     assert found["The roof is blue."].role == "assistant"
     again = mb("ingest", notes, "--json", "--source", "elsewhere")
-    assert json.loads(again.out) | {"seconds": 0} == {"new": 0, "known": 3, "seconds": 0, "bank": str(mb.bank)}
+    assert json.loads(again.out) | {"seconds": 0} == {
+        "new": 0, "known": 3, "seconds": 0, "bank": str(mb.bank), "passed_over": [], "left_out": [], "remarks": [],
+    }  # fmt: skip
 
 
 def test_ingest_from_a_pipe(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -181,8 +183,8 @@ def test_why_explains_the_last_recall_and_a_question(told: Membank) -> None:
     told("recall", "Where does Ana live?")
     last = told("why")
     assert "Where does Ana live?" in last.out
-    assert "relevant ·" in " ".join(last.out.split())
-    assert "spreads" in last.err
+    assert "relevant: " in last.out and "short of" in last.out
+    assert "spreads" in told("why", "--all").err
     asked = json.loads(told("why", "bread with rye", "--json").out)
     assert asked["query"] == "bread with rye"
     assert asked["results"][0]["text"] == FACTS[2]
@@ -356,17 +358,6 @@ def test_forget_by_id_and_by_condition(told: Membank) -> None:
     assert "nothing like that" in told("forget", "--namespace", "work", "--yes").err
     done = told("forget", "--before", "0s", "--yes")
     assert done.code == 0
-    assert memories(told.bank) == []
-
-
-def test_forgetting_many_asks_first(told: Membank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
-    refused = told("forget", "--before", "0s")
-    assert refused.code == 1
-    assert "6 memories" in refused.err
-    assert len(memories(told.bank)) == 6
-    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    assert told("forget", "--before", "0s").code == 0
     assert memories(told.bank) == []
 
 

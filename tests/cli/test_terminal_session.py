@@ -26,12 +26,12 @@ class Terminal:
         config.write_text("set -g remain-on-exit on\nset -g default-terminal screen\n", encoding="utf-8")
         self._server = ["tmux", "-u", "-L", f"membank-{uuid.uuid4().hex[:8]}", "-f", str(config)]
         # the terminal's own size counts, not what the tests set for pipes
-        self._environment = {name: value for name, value in environment().items() if name != "COLUMNS"}
+        self.environment = {name: value for name, value in environment().items() if name != "COLUMNS"}
         self._running = False
 
     def _tmux(self, *arguments: str) -> str:
         command = [*self._server, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=self._environment).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=self.environment).stdout
 
     def chat(self, bank: Path, *arguments: object) -> None:
         """Start the chat, in place of whatever ran before, and wait for its prompt."""
@@ -138,10 +138,12 @@ def test_tell_leave_start_again_ask(
     terminal.chat(bank, shared_models / model, *OPTIONS)
     shown = terminal.ask("What is the code of my bicycle lock?", "1 memory recalled")
     assert "4719" not in shown.split("What is the code")[-1]
-    explained = terminal.ask("/why", "injected").split("/why")[-1]
-    row = next(line for line in explained.splitlines() if "The code of my" in line)
-    assert "injected" in row
-    assert all("not relevant" in line for line in explained.splitlines() if "My sister" in line)
+    terminal.type("/why")
+    explained = terminal.wait(lambda shown: "every score" in shown and prompted(shown)).partition("› /why")[2]
+    injected, _, back = explained.partition("held back:")
+    assert "put into the prompt: 1 memory" in injected
+    assert "I said: The code of my bicycle lock is 4719." in injected
+    assert all("short of" in line for line in back.splitlines() if "My sister" in line)
     terminal.ask("/recall bees", "bees behind the mill")
     terminal.press("C-d")
     assert "memories kept" in terminal.left()
@@ -164,3 +166,32 @@ def test_completion_and_ctrl_c(terminal: Terminal, tmp_path: Path, tiny_gguf: Pa
     terminal.press("C-d")
     # what was asked; the fragment of a reply is none
     assert "1 memory kept" in terminal.left()
+
+
+SLOWLY = """
+import time
+from membank_llama.cli import terminal_chat
+asked = terminal_chat.ChatSession.ask
+def slowly(self, *arguments):
+    time.sleep(0.5)
+    return asked(self, *arguments)
+terminal_chat.ChatSession.ask = slowly
+"""
+
+
+def test_something_moves_until_the_reply_and_is_gone_then(
+    terminal: Terminal, tmp_path: Path, recall_tiny: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOWLY, encoding="utf-8")
+    terminal.environment["PYTHONPATH"] = f"{tmp_path}:{terminal.environment['PYTHONPATH']}"
+    terminal.chat(tmp_path / "bank", recall_tiny, "--threads", "1")
+    terminal.type("My sister is called Ilse.")
+    terminal.wait(lambda shown: "recalling …" in shown)
+    shown = terminal.wait(lambda shown: "no memory recalled" in shown and prompted(shown))
+    assert "recalling …" not in shown and "loading" not in shown
+    terminal.type("What is my sister called?")
+    terminal.wait(lambda shown: "recalling …" in shown)
+    terminal.press("C-c")
+    shown = terminal.wait(lambda shown: "stopped before the reply" in shown and prompted(shown))
+    assert "recalling …" not in shown
+    terminal.ask("What is my sister called?", "Your sister is called Ilse.")

@@ -14,7 +14,7 @@ from support.banks import open_bank
 from support.terminals import Membank
 
 from membank_llama.cli.commands.options import parse_time
-from membank_llama.core.days import day_of, parse_instant, zone_named
+from membank_llama.core.days import LAST_SECOND, day_of, parse_instant, read_instant, zone_named
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.memory_files import memory_of_line
@@ -90,3 +90,38 @@ def test_no_such_zone(name: str) -> None:
 
 def test_a_time_that_no_calendar_has_shows_no_day() -> None:
     assert day_of(1e300) == day_of(float("nan")) == ""
+
+
+AT = 1_735_700_645.123456
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2025-01-01T03:04:05.123456Z", "2025-01-01 03:04:05.123456789Z", "2025-01-01T03:04:05,123456+00",
+        "2025-01-01T05:04:05.123456+0200", "2025-01-01 05:04:05.123456 +02:00", "2024-12-31 20:04:05.123456-07:00",
+        "2025-01-01 03:04:05.123456 +0000 UTC", " 2025-01-01t03:04:05.123456z ".upper(),
+        AT, AT * 1e3, AT * 1e6, 1_735_700_645_123_456_000,
+    ],
+)  # fmt: skip
+def test_moments_as_programs_write_them(written: str | float) -> None:
+    assert read_instant(written) == pytest.approx(AT, abs=1e-5)
+
+
+def test_a_time_without_an_offset_may_be_of_a_zone() -> None:
+    assert read_instant("2025-01-01 03:04:05", timezone.utc) == 1_735_700_645
+    assert read_instant("2025-01-01 03:04", timezone.utc) == 1_735_700_640
+    assert read_instant("2025-01-01", timezone.utc) == 1_735_689_600
+
+
+@pytest.mark.parametrize(
+    "value", ["", "soon", "2025-13-01", "3025-01-01", 1e30, float("nan"), float("inf"), -1e25, True, None, [1]]
+)
+def test_what_is_no_time_is_refused(value: object) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        read_instant(value)
+
+
+def test_an_end_may_be_far_away() -> None:
+    assert read_instant(2.5e11, latest=LAST_SECOND) == 2.5e11
+    assert read_instant(2.5e11) == 2.5e8

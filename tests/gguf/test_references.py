@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -246,6 +247,33 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
+class Broken:
+    """Takes every connection and closes it at once; counts them."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        while True:
+            taken, _ = self._socket.accept()
+            with taken:
+                if not taken.recv(4):
+                    return
+            self.asked += 1
+
+    def __enter__(self) -> Broken:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        socket.create_connection(self._socket.getsockname()).close()
+        self._thread.join()
+        self._socket.close()
+
+
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
@@ -261,8 +289,8 @@ def ask(endpoint: str, home: Path, ref: str, *, progress: bool = True, **environ
     """Resolve in a process of its own (the hub's library reads the environment once): outcome and stderr."""
     program = (
         "import sys, time\n"
-        # the library tries six times; without the 23 seconds between
-        "time.sleep = lambda seconds: None\n"
+        # the library would try six times, with 23 seconds between
+        "time.sleep = lambda seconds: sys.exit('it waits for another try')\n"
         "from membank_llama.core.errors import MembankError\n"
         "from membank_llama.gguf.references import resolve_model\n"
         "try:\n"
@@ -328,5 +356,16 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     outcome, _ = ask("http://127.0.0.1:9", tmp_path, "hf:owner/repo/small.gguf")
     assert outcome.startswith("ModelError: ")
     assert "the hub cannot be reached" in outcome
+    assert "HF_ENDPOINT" in outcome and "give its path" in outcome
     offline, _ = ask("http://127.0.0.1:9", tmp_path, "hf:owner/repo/small.gguf", HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE" in offline
+
+
+def test_a_hub_that_breaks_off_is_asked_once_and_the_cache_serves(hub: str, tmp_path: Path) -> None:
+    path, _ = ask(hub, tmp_path, "hf:owner/repo/small.gguf")
+    with Broken() as broken:
+        outcome, _ = ask(broken.address, tmp_path, "hf:owner/repo/sub/part-00001-of-00002.gguf")
+        assert "the hub cannot be reached" in outcome
+        assert broken.asked == 1
+        assert ask(broken.address, tmp_path, "hf:owner/repo/small.gguf")[0] == path
+        assert broken.asked == 2

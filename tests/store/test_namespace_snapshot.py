@@ -57,6 +57,8 @@ def test_rows_and_times(store: Store) -> None:
     assert snapshot.ids[snapshot.seen(20.0, None)].tolist() == [6, 7, 8, 9, 10]
     assert snapshot.ids[snapshot.seen(10.0, 20.0)].tolist() == [1, 2, 3, 4, 5]
     assert snapshot.ids[snapshot.seen(None, 20.0, {2, 4, 999})].tolist() == [1, 3, 5]
+    assert snapshot.ids[snapshot.seen(None, 20.0, {2}, {1, 2, 9, 999})].tolist() == [1]
+    assert not snapshot.seen(None, None, (), ()).any()
     assert store.snapshots.get("empty").rows(np.array([1])).tolist() == []
 
 

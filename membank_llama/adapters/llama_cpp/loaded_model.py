@@ -19,13 +19,17 @@ from typing import Any, Protocol
 import llama_cpp
 
 from membank_llama.core.errors import InvalidInputError, ModelError, ModelFileError
+from membank_llama.core.native_lines import register_switch
 from membank_llama.gguf.checks import check_loadable
 
+from .native_log import log_native_lines
 from .private_api import exit_stack, is_llama, is_open, model_handle
 from .tokenizer import LONGEST_TOKEN, Tokenizer
 
 _host_log = logging.getLogger("llama-cpp-python")
 _ALL_LAYERS = 0x7FFFFFFF
+
+register_switch(log_native_lines)
 
 POOLING_NONE = int(llama_cpp.LLAMA_POOLING_TYPE_NONE)
 POOLING_RANK = int(llama_cpp.LLAMA_POOLING_TYPE_RANK)

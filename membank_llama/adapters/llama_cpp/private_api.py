@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import llama_cpp
-from llama_cpp import _ctypes_extensions
+from llama_cpp import _ctypes_extensions, _logger
 from llama_cpp._internals import LlamaModel
 
 
@@ -47,6 +47,11 @@ def vocabulary_of_file(path: Path) -> Any:
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
     return cast(Any, LlamaModel(path_model=str(path), params=params, verbose=False))
+
+
+def own_log_callback() -> Any:
+    """What llama-cpp-python gives llama.cpp's lines to when it is imported: `_logger.llama_log_callback`."""
+    return _logger.llama_log_callback
 
 
 def ggml_base() -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from membank_llama.core.errors import BankLockedError, BankNotFoundError, BankStorageError
 
+from .bank_choice import is_bank
 from .encoders import Capture, made_it, needed_encoder
 
 if TYPE_CHECKING:
@@ -22,11 +23,10 @@ MANY = 256
 
 def must_exist(path: Path) -> None:
     """Raises BankNotFoundError rather than make a bank where none was."""
-    from membank_llama.store.bank_files import DATABASE
-
-    if not (path / DATABASE).exists():
+    if not is_bank(path):
         raise BankNotFoundError(
-            f"there is no bank at {path}; make one with membank ingest or membank chat, or name another with --bank"
+            f"there is no bank at {path}; membank chat makes one, membank ingest FILE --model model.gguf as well, or "
+            "name another with --bank DIR"
         )
 
 

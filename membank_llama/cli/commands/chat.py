@@ -14,6 +14,7 @@ from membank_llama.kv.kv_types import KV_TYPES
 
 from .bank_opening import prepare
 from .chat_model import llama_options, load_chat_model
+from .completion import model_names
 from .encoders import Capture, adapter_of, capture_wanted, embeds, encoder_for
 from .options import (
     BankOption,
@@ -50,14 +51,14 @@ def chat(
         str | None,
         typer.Argument(
             help="A GGUF path, hf:owner/repo/file.gguf, or a model of Ollama's store. Default: a toy that comes along.",
-            metavar="[MODEL]", show_default=False,
+            metavar="MODEL", show_default=False, autocompletion=model_names,
         ),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
             "--encoder", help="An embedding GGUF to encode memories. Default: what made the bank, or MODEL itself.",
-            show_default=False,
+            show_default=False, autocompletion=model_names,
         ),
     ] = None,
     context: Annotated[
@@ -103,7 +104,7 @@ def chat(
     path = embedded_model() if model is None else resolve_model(model)
     toy = is_embedded(path)
     # a bank is made by one model: the toy's never stands in the way of a real one
-    where = bank_path(ctx, bank, NAME if toy else "default") if memory else None
+    where = bank_path(ctx, bank, NAME if toy else "default", new=True) if memory else None
     wanted = MemoryOptions(namespace=namespace_of(ctx, namespace), without=provenances(without))
     goes_on = _wanted_chat(where, wanted.namespace, conversation) if resume or conversation is not None else None
     if temperature is None:
@@ -152,6 +153,8 @@ def _opened(
     from membank_llama.memory.llama_with_memory import remember
     from membank_llama.store.model_record import made_by, recorded_model
 
+    from ..status_line import StatusLine
+
     with ExitStack() as stack:
         if bank is None:
             llm = load_chat_model(path, options)
@@ -174,7 +177,8 @@ def _opened(
             stack.callback(llm.close)
             own = adapter_of(llm, path, str(path), threads=threads, card=card, wanted=wanted)
             opened = _bank(stack, own, bank)
-        prepare(opened, remembering.namespace)
+        with StatusLine("looking through the bank …"):
+            prepare(opened, remembering.namespace)
         told = remember(llm, opened, remembering, kv=kv)
         stack.callback(told.memory.close)
         yield told

@@ -24,17 +24,21 @@ def load_chat_model(path: Path, options: dict[str, Any]) -> Any:
     from membank_llama.gguf.checks import check_loadable, unreadable_template
     from membank_llama.memory.llama_with_memory import SafeLlama
 
+    from ..status_line import StatusLine
+
     check_loadable(path)
     if not read_facts(path).causal:
         raise ModelError(f"{path} makes embeddings and cannot chat; give it as --encoder, and a chat model as MODEL")
     try:
-        return SafeLlama(str(path), **options)
+        with StatusLine(f"loading {path.stem} …"):
+            return SafeLlama(str(path), **options)
     except TemplateError as exc:
         raise unreadable_template(path, exc) from exc
     except (ValueError, RuntimeError, AssertionError) as exc:
         raise ModelFileError(
             f"llama.cpp cannot load {path}: {exc}. It may be of a kind this version does not know, or too large for "
-            "this machine; pip install -U llama-cpp-python, or a smaller model or --ctx, may help"
+            "this machine; pip install -U llama-cpp-python, or a smaller model or --ctx, may help, and MEMBANK_DEBUG=1 "
+            "shows what llama.cpp says of it"
         ) from exc
 
 

@@ -7,6 +7,8 @@ the functions: `membank --help` is quick.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from .options import layer_value
 if TYPE_CHECKING:
     from membank_llama.adapters.base import ModelAdapter
     from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
+    from membank_llama.core.types import Progress
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,11 @@ def adapter_of(
     from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
     from membank_llama.store.model_record import captured_as
 
-    from ..terminal import note, progress_bar
+    from ..terminal import note
 
     wanted = wanted or Capture()
     capture = {**captured_as(card, path, wanted.template), **wanted.options()}
-    with progress_bar() as progress:
+    with _waiting(f"loading {called(path, ref)} …", tries=wanted.layer == "best") as progress:
         adapter = LlamaCppAdapter(
             model, name=called(path, ref), n_threads=threads, n_gpu_layers=gpu_layers, progress=progress, **capture
         )
@@ -94,6 +97,20 @@ def adapter_of(
     if adapter.choice is not None:
         note(str(adapter.choice))
     return adapter
+
+
+@contextmanager
+def _waiting(text: str, *, tries: bool) -> Iterator[Progress | None]:
+    """Show that a model is loaded, or how far it is with trying its layers."""
+    from ..status_line import StatusLine
+    from ..terminal import progress_bar
+
+    if tries:
+        with progress_bar() as progress:
+            yield progress
+    else:
+        with StatusLine(text):
+            yield None
 
 
 def called(path: Path, ref: str) -> str:
@@ -143,7 +160,7 @@ def encoder_for(
         return open_encoder(ref, threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
     if card is not None and card["id"].startswith(WORDS_PREFIX):
         return None if is_empty(path) or wanted is not None else WordsAdapter(card["dim"])
-    source = None if card is None else _own_file(card, path)
+    source = None if card is None else own_file(card, path)
     if card is None or source is None or not made_by(card, source):
         return None
     adapter = open_model(str(source), threads=threads, gpu_layers=gpu_layers, card=card, wanted=wanted)
@@ -153,7 +170,7 @@ def encoder_for(
     return adapter
 
 
-def _own_file(card: dict[str, Any], bank: Path) -> Path | None:
+def own_file(card: dict[str, Any], bank: Path) -> Path | None:
     """The file that a bank was made by, where it is on this machine and did not come along with the bank."""
     source = card.get("source") or ""
     path = Path(source)

@@ -1,4 +1,4 @@
-"""Commands about the bank itself: stats, verify, gc, rebuild, reencode, export, import."""
+"""Commands about the bank itself: stats, verify, gc, rebuild, reencode, export."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import typer
 from membank_llama.core.atomic_files import replacing
 from membank_llama.core.errors import BankCorruptError, BankStorageError, InvalidInputError
 
-from .bank_opening import finish, must_exist, open_bank, open_for_looking, open_telling
+from .bank_opening import must_exist, open_bank, open_for_looking
+from .completion import model_names
 from .encoders import capture_wanted, needed_encoder, open_encoder
 from .options import (
     BankOption,
-    EncoderOption,
     GpuOption,
     JsonOption,
     LayerOption,
@@ -100,6 +100,7 @@ def reencode(
         typer.Argument(
             help="The model to move to, or the address of a server that has it.",
             show_default="the one that made the bank",
+            autocompletion=model_names,
         ),
     ] = None,
     bank: BankOption = None,
@@ -176,50 +177,3 @@ def _export(opened: Any, target: Path, namespace: str | None) -> int:
         raise BankStorageError(
             f"cannot write {target}: {exc.strerror or exc}; nothing was written, name another place"
         ) from exc
-
-
-def import_command(
-    ctx: typer.Context,
-    file: Annotated[str, typer.Argument(help="JSONL written by export, or - for standard input.", metavar="FILE|-")],
-    encoder: EncoderOption = None,
-    bank: BankOption = None,
-    namespace: NamespaceOption = None,
-    threads: ThreadsOption = None,
-    gpu_layers: GpuOption = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Read memories that export wrote: times and roles are kept, what is known already is skipped.
-
-    [dim]membank import memories.jsonl --bank ./new --model model.gguf[/dim]
-    """
-    from membank_llama.memory.import_export import import_memories
-
-    from .. import terminal
-
-    where = bank_path(ctx, bank)
-    lines = _lines(file)
-    with (
-        open_telling(where, encoder, threads=threads, gpu_layers=gpu_layers) as opened,
-        terminal.progress_bar() as progress,
-    ):
-        named = named_namespace(ctx, namespace)
-        results = import_memories(opened, lines, namespace=named, progress=progress)
-        new = sum(result.is_new for result in results)
-        finish(opened, new, progress)
-    if as_json:
-        terminal.echo_json({"new": new, "known": len(results) - new, "bank": str(where)})
-        return
-    known = f", {len(results) - new:,} known already" if new < len(results) else ""
-    terminal.done(f"{terminal.counted(new, 'memory')} imported{known}")
-
-
-def _lines(file: str) -> list[str]:
-    """The lines of a UTF-8 file or of standard input; JSON strings may hold what only looks like a line's end."""
-    name = "standard input" if file == "-" else file
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
-        return data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as exc:
-        raise InvalidInputError(f"{name} is not UTF-8 (byte {exc.start}); nothing was imported") from exc
-    except OSError as exc:
-        raise InvalidInputError(f"cannot read {name}: {exc.strerror or exc}") from exc

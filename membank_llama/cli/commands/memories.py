@@ -1,4 +1,4 @@
-"""Commands that put memories in and find them: ingest, recall, why."""
+"""Commands that put memories in and find them: ingest, recall."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
+from membank_llama.core.errors import InvalidInputError
 
 from .bank_opening import finish, must_exist, open_bank, open_telling
 from .encoders import capture_wanted, encoder_for
+from .importing import show_report
+from .ingest_sources import read_sources, show_passed_over, store_sources
 from .options import (
     BankOption,
     EncoderOption,
@@ -28,8 +30,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from membank_llama.core.types import NewMemory
-    from membank_llama.memory.bank import MemBank
     from membank_llama.recall.query import RecallResult
 
 
@@ -50,7 +50,8 @@ def ingest(
     gpu_layers: GpuOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Remember texts: long ones are cut into passages, JSONL is one memory a line.
+    """Remember texts: long ones are cut into passages, JSONL is one memory a line. Chats that another program exported
+    are taken in as membank import does.
 
     [dim]membank ingest notes.md --model all-MiniLM-L6-v2-q8_0.gguf[/dim]
 
@@ -58,9 +59,11 @@ def ingest(
     """
     from .. import terminal
 
-    where = bank_path(ctx, bank)
-    items = _read(paths, role, namespace_of(ctx, namespace), source)
-    if not items:
+    where, named = bank_path(ctx, bank, new=encoder is not None), namespace_of(ctx, namespace)
+    told = read_sources(paths, role, named, source)
+    if not as_json:
+        show_passed_over(told.passed_over)
+    if not (told.items or told.findings):
         raise InvalidInputError(f"there is nothing to remember in {', '.join(paths)}")
     wanted = capture_wanted(layer, pooling, template)
     start = time.perf_counter()
@@ -68,28 +71,16 @@ def ingest(
         open_telling(where, encoder, threads=threads, gpu_layers=gpu_layers, wanted=wanted) as opened,
         terminal.progress_bar() as progress,
     ):
-        results = opened.ingest_many(items, progress=progress)
-        new = sum(result.is_new for result in results)
+        new, known, left_out = store_sources(opened, told, named, source, progress)
         finish(opened, new, progress)
     spent = time.perf_counter() - start
     if as_json:
-        known = len(results) - new
-        terminal.echo_json({"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)})
+        counts = {"new": new, "known": known, "seconds": round(spent, 3), "bank": str(where)}
+        terminal.echo_json({**counts, "passed_over": told.passed_over, **left_out.fields()})
         return
-    known_already = f", {len(results) - new:,} known already" if new < len(results) else ""
+    show_report(left_out)
+    known_already = f", {known:,} known already" if known else ""
     terminal.done(f"{terminal.counted(new, 'memory')} new{known_already}", f" in {spent:.1f} s")
-
-
-def _read(paths: list[str], role: str, namespace: str, source: str | None) -> list[NewMemory]:
-    from dataclasses import replace
-
-    from membank_llama.memory.memory_files import read_items
-
-    items: list[NewMemory] = []
-    for path in paths:
-        for item in read_items(path, role=role, namespace=namespace):
-            items.append(item if source is None else replace(item, source=source))
-    return items
 
 
 def recall(
@@ -98,6 +89,10 @@ def recall(
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="How many memories.")] = 5,
     since: Annotated[str | None, typer.Option(help="Not older than: 2025-01-31, or 7d.")] = None,
     until: Annotated[str | None, typer.Option(help="Older than: 2025-01-31, or 12h.")] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Of this topic alone: a name, a word of it or an id of membank topics.", show_default=False),
+    ] = None,
     level: Annotated[
         list[int] | None, typer.Option(help="Level that takes part, 0 (full) to 2 (coarse); may be repeated.")
     ] = None,
@@ -125,8 +120,9 @@ def recall(
         "since": parse_time(since, now, name="--since"),
         "until": parse_time(until, now, name="--until"),
         "levels": tuple(sorted(set(level))) if level else None,
+        "topic": topic,
     }
-    results, spent, encoded = _recall(where, query, top_k, encoder, threads, options)
+    results, spent, encoded = searched(where, query, top_k, encoder, threads, options)
     save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
     if as_json:
         terminal.echo_json([result_json(result) for result in results], 2)
@@ -138,7 +134,7 @@ def recall(
     terminal.note(f"{found} · {spent:.1f} ms{f' · {encoded}' if encoded else ''}")
 
 
-def _recall(
+def searched(
     where: Path, query: str, top_k: int, encoder: str | None, threads: int | None, options: dict[str, Any]
 ) -> tuple[list[RecallResult], float, str]:
     """Results, milliseconds, and the name of the model that encoded the question."""
@@ -157,80 +153,3 @@ def _recall(
         start = time.perf_counter()
         results = opened.recall(query, top_k, **options)
         return results, 1000 * (time.perf_counter() - start), adapter.name if adapter else ""
-
-
-def why(
-    ctx: typer.Context,
-    query: Annotated[
-        str | None,
-        typer.Argument(help="A question to ask and explain; without it, the last recall.", show_default=False),
-    ] = None,
-    encoder: EncoderOption = None,
-    bank: BankOption = None,
-    namespace: NamespaceOption = None,
-    threads: ThreadsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Explain a recall: every score, what the gate said, what was injected.
-
-    [dim]membank why[/dim]
-
-    [dim]membank why "where did I park?"[/dim]
-    """
-    from .. import terminal
-    from ..last_recall import load_recall, recall_rows, save_recall
-
-    where = bank_path(ctx, bank)
-    must_exist(where)
-    if query is not None:
-        options = {"namespace": namespace_of(ctx, namespace)}
-        results, spent, _ = _recall(where, query, 10, encoder, threads, options)
-        save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank why")
-    record = load_recall(where)
-    if record is None:
-        raise InvalidInputError(f'nothing was recalled from {where} yet; ask something: membank why "QUESTION"')
-    with open_bank(where, read_only=True) as opened:
-        if as_json:
-            for row in record["results"]:
-                row["text"] = _text_of(opened, row["memory_id"])
-            terminal.echo_json(record, 2)
-        else:
-            _show_why(opened, record)
-
-
-def _text_of(bank: MemBank, memory_id: int) -> str | None:
-    try:
-        return bank.get(memory_id).text
-    except MemoryNotFoundError:
-        return None
-
-
-def _show_why(bank: MemBank, record: dict[str, Any]) -> None:
-    from rich.text import Text
-
-    from .. import terminal
-
-    terminal.out.print(Text(terminal.visible(record["query"]), style="bold"))
-    if record["results"]:
-        table = terminal.why_table(record["results"], lambda i: _text_of(bank, i) or "(forgotten since)")
-        terminal.out.print(table)
-    else:
-        terminal.out.print("nothing came back", style="dim")
-    for row in record["results"]:
-        _show_history(bank, row["memory_id"])
-    tokens = "" if record["tokens"] is None else f" · {terminal.counted(record['tokens'], 'token')} injected"
-    terminal.note(f"{record['program']}, {terminal.when(record['when'])} · {record['recall_ms']:.1f} ms{tokens}")
-    terminal.note(terminal.LEGEND)
-
-
-def _show_history(bank: MemBank, memory_id: int) -> None:
-    """What a memory said before it was corrected."""
-    from .. import terminal
-
-    try:
-        versions = bank.history(memory_id)
-    except MemoryNotFoundError:
-        return
-    for version in versions:
-        said = terminal.visible(" ".join(str(version["text"]).split()))
-        terminal.note(f"{memory_id} said before it was corrected: {said[: terminal.LONGEST]}")

@@ -14,17 +14,25 @@ from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.provenance import Provenance, provenance_named
 from membank_llama.kv.kv_types import KV_TYPES
 
+from .completion import bank_names, model_names
+
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|y)", re.IGNORECASE)
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
 
-BankOption = Annotated[Path | None, typer.Option("--bank", "-b", help="The bank's directory.", show_default=False)]
+BankOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--bank", "-b", show_default="$MEMBANK_BANK, or one in your user data", help="The bank's directory.",
+        autocompletion=bank_names,
+    ),
+]  # fmt: skip
 NamespaceOption = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Part of the bank to use.", show_default=False)
 ]
 EncoderOption = Annotated[
     str | None,
     typer.Option(
-        "--encoder", "--model", "-m", show_default=False,
+        "--encoder", "--model", "-m", show_default=False, autocompletion=model_names,
         help="The model that encodes: a GGUF path, hf:owner/repo/file.gguf or an Ollama name. "
         "Default: the one that made the bank.",
     ),
@@ -108,11 +116,23 @@ def layer_value(text: str | None) -> str | int | float | None:
     raise InvalidInputError(f"--layer is {text!r}; write a layer (7, or -1 for the last), a share (0.5), auto or best")
 
 
-def bank_path(ctx: typer.Context, own: Path | None, name: str = "default") -> Path:
-    """The bank meant: of the command, of `membank` itself, of the environment, or the default one of this name."""
+def bank_path(
+    ctx: typer.Context, own: Path | None, name: str = "default", *, new: bool = False, sure: bool = False
+) -> Path:
+    """The bank meant: of the command, of `membank` itself, of the environment, or the default one of this name.
+
+    Args:
+        new: it may be made; without, where the default one is missing, another one that is there is taken.
+        sure: what is done cannot be taken back, and a program that names no bank has to where there are several.
+    """
     from membank_llama.core.paths import default_bank
 
-    return (own or settings(ctx).bank or default_bank(name)).expanduser()
+    from .bank_choice import bank_at_hand
+
+    named = own or settings(ctx).bank
+    if named is not None or new:
+        return (named or default_bank(name)).expanduser()
+    return bank_at_hand(default_bank(name).expanduser(), sure=sure)
 
 
 def settings(ctx: typer.Context) -> Settings:

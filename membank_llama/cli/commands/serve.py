@@ -18,6 +18,7 @@ from membank_llama.core.logs import JsonLines, TextLines
 from membank_llama.kv.kv_types import KV_TYPES
 
 from .bank_opening import prepare
+from .completion import model_names
 from .options import (
     BankOption,
     GpuOption,
@@ -49,7 +50,8 @@ _UpstreamOption = Annotated[
 _EncoderOption = Annotated[
     str | None,
     typer.Option("--encoder", help="What encodes memories: a GGUF, a model that Ollama has, or the address of a "
-                 "server that has one. Default: what made the bank, or the best at hand.", show_default=False),
+                 "server that has one. Default: what made the bank, or the best at hand.", show_default=False,
+                 autocompletion=model_names),
 ]  # fmt: skip
 _TokensOption = Annotated[
     Path | None,
@@ -64,7 +66,7 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="A GGUF to answer with here, without Ollama; several times for several.",
-                     show_default=False),
+                     show_default=False, autocompletion=model_names),
     ] = None,
     models: Annotated[
         Path | None, typer.Option("--models", help="A folder of GGUFs to answer with here.", show_default=False)
@@ -113,7 +115,7 @@ def serve(
     _log_to_stderr(log_format)
     given = (context, threads, gpu_layers, max_loaded, max_queue, float(keep_alive), max_body << 20)
     engine = _Engine(tuple(model or ()), models, *given, kv, kv_type_of(kv_type))
-    where = bank_path(ctx, bank) if memory else None
+    where = bank_path(ctx, bank, new=True) if memory else None
     options = MemoryOptions(without=provenances(without))
     remembering = _Remembering(where, encoder, move, deadline, upstream_slots, options)
     with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):

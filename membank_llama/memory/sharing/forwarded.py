@@ -15,6 +15,8 @@ from membank_llama.core.errors import InvalidInputError, MembankError
 from membank_llama.core.types import Progress
 
 from ..bank import MemBank
+from ..imports.import_records import drop_import, note_import
+from ..imports.import_run import import_batch
 from ..transcript_file import ChatTranscript
 
 
@@ -37,6 +39,9 @@ FORWARDED: Mapping[str, Callable[..., Any]] = {
     "flush": MemBank.flush,
     "rebuild_indexes": MemBank.rebuild_indexes,
     "save_chat": save_chat,
+    "import_batch": import_batch,
+    "note_import": note_import,
+    "drop_import": drop_import,
 }
 """By name, the methods that write. One that is added here is handed to the holder wherever it is called."""
 

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import (
@@ -47,6 +47,8 @@ logger = logging.getLogger("membank_llama")
 
 Encoder: TypeAlias = ModelAdapter | Callable[[], ModelAdapter] | None
 """What encodes, or what opens it once it is needed; None where nothing does."""
+
+_T = TypeVar("_T")
 
 CHANGING_SECONDS = 30.0
 """How long the holder may take to open the bank, or to close it, while others wait."""
@@ -166,6 +168,11 @@ class SharedBank(MemBank):
             # a holder did so and ended before it could say so
             return self.ingest_many([NewMemory(text, role=old.role, namespace=old.namespace)])[0]
         return corrected
+
+    def run_where_held(self, work: Callable[..., _T], *args: Any) -> _T:
+        """As `MemBank.run_where_held`; what is handed to another process is named in `FORWARDED`."""
+        result: _T = self.hand(work.__name__, args, {})
+        return result
 
     def reencode(self, adapter: ModelAdapter | None = None, progress: Progress | None = None) -> int:
         """As `MemBank.reencode`, by whoever holds the bank.

@@ -17,11 +17,12 @@ from membank_llama.core.types import Memory, NewMemory
 from membank_llama.recall.signals import Weights
 
 from ..bank_undo import Change
+from ..imports.import_records import ImportRecord
 from ..ingest_results import IngestResult
 from ..prompt_block import Block
 from ..transcript_file import ChatTranscript
 
-_KINDS = (Block, Change, ChatTranscript, IngestResult, Memory, NewMemory, Weights)
+_KINDS = (Block, Change, ChatTranscript, ImportRecord, IngestResult, Memory, NewMemory, Weights)
 VALUES: dict[str, type] = {kind.__name__: kind for kind in _KINDS}
 """The package's own values that may be passed: frozen dataclasses."""
 

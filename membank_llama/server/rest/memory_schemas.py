@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from membank_llama.core.days import FIRST_SECOND, LAST_SECOND
 from membank_llama.core.provenance import NAMES
-from membank_llama.core.validation import FIRST_SECOND, LAST_SECOND
 from membank_llama.memory.bank_undo import GRACE_SECONDS, LONGEST_GRACE
 from membank_llama.memory.namespace_memories import MOST_FORGOTTEN_AT_ONCE
 from membank_llama.store.memory_pages import MOST_LETTERS, MOST_ON_A_PAGE
@@ -64,6 +64,7 @@ QUESTION = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ASKED_FOR, "default": 10},
     "since": TIME,
     "until": TIME,
+    "topic": _text(200, minLength=1, description="The id or name of a topic: only among its memories."),
 }
 CONDITIONS = {
     "conversation": _text(description="Of this one; empty: of none."),
@@ -150,6 +151,20 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "conversations",
         whole({"conversation": {"type": "string"}, "memories": {"type": "integer"}, "first": _AT, "last": _AT}),
     ),
+    "Topics": listed(
+        "topics",
+        whole(
+            {
+                "id": {"type": "string"},
+                "name": {"type": "string"},
+                "words": {"type": "array", "items": {"type": "string"}},
+                "memories": {"type": "integer"},
+                "oldest": _AT,
+                "newest": _AT,
+                "example": whole({"id": ID, "text": {"type": "string"}}),
+            }
+        ),
+    ),
     "Namespaces": listed("namespaces", whole({"namespace": {"type": "string"}, "memories": {"type": "integer"}})),
     "Stats": whole(
         {
@@ -208,7 +223,7 @@ CORRECTION = {
     **whole({"text": _text(MOST_CHARACTERS, minLength=1), "pinned": {"type": "boolean"}}, ("text", "pinned")),
     "minProperties": 1,
 }
-ASKED = whole(QUESTION, ("limit", "since", "until"))
+ASKED = whole(QUESTION, ("limit", "since", "until", "topic"))
 FORGETTING = {
     **whole(
         {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from membank_llama.core.errors import BankClosedError, BankCorruptError, BankError
@@ -54,7 +55,7 @@ def verify(store: Store, progress: Progress | None = None) -> VerifyReport:
 
 def _verify(store: Store, progress: Progress | None) -> VerifyReport:
     checked, problems = 0, _found(_verify_database, store) + _found(row_problems, store.registry)
-    problems += _found(_verify_words, store)
+    problems += _found(partial(_verify_words, progress), store)
     try:
         checked, damaged = _verify_activations(store, progress)
         problems += damaged
@@ -83,9 +84,9 @@ def _verify_database(store: Store) -> list[str]:
     return database_problems(store.registry, MOST_PROBLEMS)
 
 
-def _verify_words(store: Store) -> list[str]:
+def _verify_words(progress: Progress | None, store: Store) -> list[str]:
     """Whether the words that are filed are those of the memories."""
-    sound = store.registry.words.is_sound()
+    sound = store.registry.words.is_sound(progress)
     return [] if sound else ["words: what is filed does not match the memories; membank rebuild mends it"]
 
 

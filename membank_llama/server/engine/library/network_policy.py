@@ -26,6 +26,7 @@ from ...asgi import WireError
 REGISTRY = "MEMBANK_REGISTRY"
 PRIVATE = "MEMBANK_PRIVATE_REGISTRIES"
 SECONDS = 30.0
+CONNECT_SECONDS = 10.0
 LOOKUP_SECONDS = 15.0
 MOST_REDIRECTS = 5
 _MOST_ADDRESSES = 4
@@ -75,7 +76,7 @@ def _next(at: httpx.URL, response: httpx.Response) -> httpx.URL:
 @asynccontextmanager
 async def _connected(url: httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
     """One request, to the first address of its host that takes it."""
-    timeout = httpx.Timeout(SECONDS, read=2 * SECONDS)
+    timeout = httpx.Timeout(SECONDS, connect=CONNECT_SECONDS, read=2 * SECONDS)
     sent = {"Accept-Encoding": "identity", **headers}
     proxy = _proxy_for(url)
     addresses = await _addresses(url, proxied=proxy is not None)

@@ -1,0 +1,167 @@
+"""Where an import comes from: a file, a directory, or standard input; what is in it, and what of it is passed over."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from membank_llama.core.errors import InvalidInputError, InvalidTextError
+from membank_llama.core.text_encodings import beginning_of, decoded_text, is_binary, what_it_is
+from membank_llama.core.types import NewMemory
+from membank_llama.memory.import_export import parse_lines
+from membank_llama.memory.memory_files import HEAD, files_below, read_bytes, reason_of
+from membank_llama.store.foreign_tables import MAGIC
+
+from .dated_markdown import MARKDOWN, has_date, read_dated_note
+from .export_archive import MAGIC_BYTES, MOST_BYTES, archive_texts
+from .export_kinds import KNOWN, FoundExport, parse_document, read_document
+from .import_report import ImportReport
+from .ollama_history import (
+    OLLAMA,
+    is_ollama_database,
+    is_prompt_history,
+    read_ollama_database,
+    read_prompt_history,
+)
+
+STDIN = "-"
+_LINES = (".jsonl", ".ndjson")
+UNREADABLE_FILE = "files that cannot be read"
+_UNKNOWN = "files of no program that is known"
+
+
+def find_exports(where: str, report: ImportReport) -> Iterator[FoundExport]:
+    """All that can be imported from a place.
+
+    Raises:
+        InvalidInputError: it cannot be read; or it is one file, and nothing that is known.
+    """
+    if where == STDIN:
+        data = sys.stdin.buffer.read()
+        found = exports_of_bytes(data, "standard input", report)
+        yield from found or [_lines_of(decoded_text(data, "standard input"), "standard input")]
+        return
+    root = Path(where).expanduser()
+    if root.is_dir():
+        yield from _below(root, report)
+        return
+    found = export_in_file(root, root.name, report) or _note_in_file(root, root.name, report, alone=True)
+    if not found:
+        raise InvalidInputError(
+            f"cannot tell what {root} is. What can be imported: {KNOWN}. Plain text is taken in with membank ingest"
+        )
+    yield from found
+
+
+def _below(root: Path, report: ImportReport) -> Iterator[FoundExport]:
+    def passed(name: str, why: str) -> None:
+        report.leave_out(f"files that are {why}", name)
+
+    for path in files_below(root, passed):
+        name = path.relative_to(root).as_posix()
+        try:
+            found = exports_below(path, name, report)
+            found = found or _note_in_file(path, name, report, alone=False)
+        except InvalidTextError as error:
+            passed(name, reason_of(error, path))
+            continue
+        if not found:
+            head = read_bytes(path, HEAD)
+            if is_binary(head):
+                passed(name, what_it_is(head).partition(" (")[0])
+            else:
+                report.leave_out(_UNKNOWN, name)
+        yield from found
+
+
+def exports_below(path: Path, name: str, report: ImportReport) -> list[FoundExport]:
+    """`export_in_file` of a file in a directory: one that cannot be read is left out by name."""
+    try:
+        return export_in_file(path, name, report)
+    except InvalidTextError:
+        return []
+    except InvalidInputError as error:
+        report.leave_out(UNREADABLE_FILE, f"{name}: {str(error).removeprefix(str(path))}")
+        return []
+
+
+def export_in_file(path: Path, name: str, report: ImportReport) -> list[FoundExport]:
+    """What a file holds of other programs' conversations or memories; empty where it is nothing of the kind.
+
+    Raises:
+        InvalidInputError: it is, and cannot be read.
+    """
+    head = read_bytes(path, HEAD)
+    if head.startswith(MAGIC):
+        if not is_ollama_database(path):
+            return []
+        return [FoundExport(OLLAMA, name, conversations=tuple(read_ollama_database(path, report)))]
+    if head.startswith(MAGIC_BYTES):
+        return _in_archive(path, name, report)
+    if is_binary(head) or not _may_be_json(head, name):
+        return []
+    if path.stat().st_size > MOST_BYTES:
+        raise InvalidInputError(f"{path} is larger than {MOST_BYTES:,} bytes; export a part of it at a time")
+    return exports_of_bytes(read_bytes(path), name, report)
+
+
+def _may_be_json(head: bytes, name: str) -> bool:
+    return beginning_of(head)[:1] in ("{", "[") or Path(name).suffix.lower() in _LINES
+
+
+def exports_of_bytes(data: bytes, name: str, report: ImportReport) -> list[FoundExport]:
+    """The same of what is at hand."""
+    if data.startswith(MAGIC_BYTES):
+        return _in_archive(io.BytesIO(data), name, report)
+    if is_binary(data):
+        return []
+    document = parse_document(decoded_text(data, name))
+    found = None if document is None else read_document(document, name, report)
+    return [] if found is None else [found]
+
+
+def _in_archive(source: Path | io.BytesIO, name: str, report: ImportReport) -> list[FoundExport]:
+    # another zip, as a document of an office program is one, leaves nothing in the report
+    inside, found = ImportReport(report.now), []
+    for member, data in archive_texts(source, name, inside):
+        document = parse_document(decoded_text(data, member))
+        one = None if document is None else read_document(document, member, inside)
+        if one is None:
+            inside.leave_out(_UNKNOWN, member)
+        else:
+            found.append(one)
+    if found:
+        report.add(inside)
+    return found
+
+
+def _note_in_file(path: Path, name: str, report: ImportReport, *, alone: bool) -> list[FoundExport]:
+    """Lines of memories, prompts or a note, by the name of the file: they have no shape of their own."""
+    suffix = path.suffix.lower()
+    dated = suffix in MARKDOWN or (suffix == ".txt" and (alone or has_date(name)))
+    if not (suffix in _LINES or dated or is_prompt_history(path)) and not (alone and _has_lines(path)):
+        return []
+    data = read_bytes(path)
+    if is_binary(data):
+        raise InvalidTextError(f"{path} is {what_it_is(data)}; convert it to UTF-8 text first")
+    text, changed = decoded_text(data, str(path)), path.stat().st_mtime
+    if dated:
+        return [FoundExport("markdown", name, memories=tuple(read_dated_note(text, name, changed, report)))]
+    if is_prompt_history(path) and suffix not in _LINES:
+        return [FoundExport(OLLAMA, name, memories=tuple(read_prompt_history(text, changed, report)))]
+    try:
+        return [_lines_of(text, name)]
+    except InvalidInputError as error:
+        raise type(error)(f"{name}, {error}") from error
+
+
+def _has_lines(path: Path) -> bool:
+    head = read_bytes(path, HEAD)
+    return not is_binary(head) and beginning_of(head).startswith("{")
+
+
+def _lines_of(text: str, name: str) -> FoundExport:
+    memories: tuple[NewMemory, ...] = tuple(parse_lines(text.split("\n")))
+    return FoundExport("membank", name, memories=memories)
