@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from membank_llama.core.errors import InvalidInputError, MembankError
+from membank_llama.memory.sharing.shared_bank import SharedBank
 
 from . import terminal, why_view
 from .chat_session import ChatSession, SessionReply
@@ -322,6 +323,7 @@ class Chat:
             ("namespace", terminal.visible(self.memory.options.namespace)),
             ("conversation", self.memory.conversation),
             ("encoded by", terminal.visible(bank.model.name)),
+            *([("held by", terminal.visible(bank.holder))] if isinstance(bank, SharedBank) else []),
         ]
         self._notes.print(terminal.facts_table(facts))
 
