@@ -151,7 +151,8 @@ def conversations_of(registry: Registry, namespace: str, limit: int = 100) -> li
 def _conditions(chosen: MemoryFilter) -> tuple[str, list[Any]]:
     where, given = [_LIVES], [time.time()]
     conditions: tuple[tuple[str, Any], ...] = (
-        ("namespace = ?", chosen.namespace),
+        # a conversation is found by its own index, which is smaller than its namespace
+        ("+namespace = ?" if chosen.conversation else "namespace = ?", chosen.namespace),
         ("conversation = ?", chosen.conversation or None),
         ("role = ?", chosen.role),
         ("source = ?", chosen.source),

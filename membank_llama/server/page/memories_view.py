@@ -36,7 +36,7 @@ def memories_routes(context: FaceContext) -> list[Route]:
         page_route(context, "/membank/page/memories", add_memory, "POST"),
         page_route(context, "/membank/page/letters", list_letters),
         page_route(context, "/membank/page/conversations", list_talks),
-        page_route(context, "/membank/page/topics", list_topics),
+        page_route(context, "/membank/page/topics", topic_choices),
         page_route(context, "/membank/page/chosen", change_chosen, "POST"),
         page_route(context, "/membank/page/undo", undo_newest, "POST"),
         page_route(context, "/membank/page/undo/{change}", undo_one, "POST"),
@@ -113,7 +113,7 @@ def list_talks(asked: PageRequest) -> Response:
     return asked.show("conversations.html", chosen=chosen, conversations=asked.mine.conversations(200))
 
 
-def list_topics(asked: PageRequest) -> Response:
+def topic_choices(asked: PageRequest) -> Response:
     """The topics to choose from."""
     topics = asked.mine.bank.topics(asked.mine.namespace)
     return asked.show("topics.html", chosen=ListFilter.of(asked.query), topics=topics)
