@@ -30,8 +30,18 @@ _ID = "/membank/page/memories/{memory_id:int}"
 
 def memories_routes(context: FaceContext) -> list[Route]:
     """What the view is made of."""
+    warmed: set[str] = set()
+
+    def first(asked: PageRequest) -> Response:
+        response = show_memories(asked)
+        if asked.mine.namespace not in warmed:
+            # the first search reads the graphs: it is done while the page is looked at
+            warmed.add(asked.mine.namespace)
+            response.background = BackgroundTask(_warmed, asked)
+        return response
+
     return [
-        page_route(context, "/", show_memories),
+        page_route(context, "/", first),
         page_route(context, "/membank/page/memories", list_found),
         page_route(context, "/membank/page/memories", add_memory, "POST"),
         page_route(context, "/membank/page/letters", list_letters),
@@ -57,7 +67,7 @@ def show_memories(asked: PageRequest) -> Response:
     """The whole view."""
     chosen = ListFilter.of(asked.query)
     listed, count = _listed(asked, chosen), asked.mine.bank.count(asked.mine.namespace)
-    response = asked.show(
+    return asked.show(
         "memories.html",
         title="Memories",
         view="memories",
@@ -67,9 +77,6 @@ def show_memories(asked: PageRequest) -> Response:
         whos=[(name, LABELS[name]) for name in ("person", "model", "document", "import", "tool") if name in NAMES],
         **listed,
     )
-    # the first search reads the graphs: it is done while the page is looked at
-    response.background = BackgroundTask(_warmed, asked)
-    return response
 
 
 def list_found(asked: PageRequest) -> Response:
