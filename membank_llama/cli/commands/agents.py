@@ -42,7 +42,7 @@ def mcp(
     from membank_llama.server.agents.late_bank import LateBank
     from membank_llama.server.agents.mcp_stdio import speak_over_stdio
 
-    where, name = bank_path(ctx, bank), namespace_of(ctx, namespace)
+    where, name = bank_path(ctx, bank, new=not read_only), namespace_of(ctx, namespace)
     at_hand = AtHand("", None, threads, gpu_layers)
     late = LateBank(partial(_opened, where, encoder, at_hand, name, read_only))
     speak_over_stdio(late, name, writable=not read_only)
