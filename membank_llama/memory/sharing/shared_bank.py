@@ -83,6 +83,7 @@ class SharedBank(MemBank):
         self._server: HandsServer | None = None
         self._changing = threading.RLock()
         self._ended = False
+        self._waited_in_vain = False
         super().__init__(adapter, path, read_only=lock is None, **options)
         if server is not None:
             self._let_in(server)
@@ -91,6 +92,11 @@ class SharedBank(MemBank):
     def holds(self) -> bool:
         """Whether this process holds the bank; where it does not, it hands writes to the one that does."""
         return self._lock is not None
+
+    @property
+    def holder(self) -> str:
+        """Who holds the bank, as a person would say it."""
+        return "this process" if self.holds else WriterLock(self.path).holder()
 
     @property
     def read_only(self) -> bool:
@@ -144,7 +150,7 @@ class SharedBank(MemBank):
         if batch_size < 1:
             raise InvalidInputError(f"batch_size is {batch_size}; use 1 or more")
         if beside is not None:
-            raise BankLockedError(f"{self.path} is held by {self._holder()}, and only there can more be written beside")
+            raise BankLockedError(f"{self.path} is held by {self.holder}, and only there can more be written beside")
         total = len(items) if isinstance(items, Sequence) else 0
         results: list[IngestResult] = []
         for batch in _batches(items, batch_size):
@@ -182,7 +188,7 @@ class SharedBank(MemBank):
         """
         if not self.holds and not self._take_over():
             raise BankLockedError(
-                f"{self.path} is held by {self._holder()}, and its memories are moved to another model only by the "
+                f"{self.path} is held by {self.holder}, and its memories are moved to another model only by the "
                 "process that holds it. Close it there, then try again"
             )
         return super().reencode(adapter, progress)
@@ -209,27 +215,30 @@ class SharedBank(MemBank):
 
     def _hand(self, name: str, given: Mapping[str, Any], progress: Progress | None) -> Any:
         passed = {key: to_json(value) for key, value in given.items()}
-        began, unable = time.monotonic(), 0.0
+        gone = unable = 0.0
         pause = 0.005
         while True:
             if self.holds or self._take_over():
                 own = {key: from_json(value) for key, value in passed.items()}
                 return FORWARDED[name](self, **own, **({"progress": progress} if reports(name) else {}))
-            waited = time.monotonic() - began
+            began = time.monotonic()
             try:
                 return call_holder(self.path, name, passed, progress)
             except HolderGoneError as exc:
-                if waited > _patience(self.path):
-                    raise BankLockedError(_unshared(self.path, self._holder())) from exc
+                now = time.monotonic()
+                # one that worked on it for long and then ended is another one
+                gone = gone if gone and now - began < 1 else now
+                if now - gone > _patience(self.path):
+                    raise BankLockedError(_unshared(self.path, self.holder)) from exc
             except HolderUnableError as exc:
                 unable = unable or time.monotonic()
-                if (self.adapter or self._open_encoder) is None or time.monotonic() - unable > UNABLE_SECONDS:
+                could = (self.adapter or self._open_encoder) is not None
+                if not could or self._waited_in_vain or time.monotonic() - unable > UNABLE_SECONDS:
+                    # once is enough: a holder may be there for long
+                    self._waited_in_vain = True
                     raise exc.error from exc
             time.sleep(pause)
             pause = min(0.1, 2 * pause)
-
-    def _holder(self) -> str:
-        return WriterLock(self.path).holder()
 
     # -- taking the holder's place
 

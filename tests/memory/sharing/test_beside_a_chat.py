@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -178,12 +180,10 @@ def test_chats_in_the_terminal_join_and_keep_their_conversations(tmp_path: Path,
     assert first.code == 0, first.err
     with open_shared(None, bank) as held:
         assert isinstance(held, SharedBank)
-        told = membank(*chat, stdin="/pin 1\n/stats\n")
-        assert told.code == 0, told.err
-        assert "memory 1 pinned" in told.err + told.out
-        assert held.get(1).pinned
-        resumed = membank(*chat, "--resume", stdin="/forget 1\n")
+        resumed = membank(*chat, "--resume", stdin="/pin 1\n/bank\n/forget 1\n")
         assert resumed.code == 0, resumed.err
+        assert "memory 1 pinned" in resumed.err
+        assert re.search(rf"held by +process {os.getpid()} ", resumed.err)
         with pytest.raises(MemoryNotFoundError):
             held.get(1)
         assert not held.chats.newest("default")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from membank_llama.core.errors import (
 )
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.prompt_block import Block
+from membank_llama.memory.sharing.forwarded import FORWARDED
 from membank_llama.memory.sharing.shared_bank import SharedBank
 from membank_llama.memory.transcript_file import ChatTranscript
 from membank_llama.recall.signals import Weights
@@ -131,22 +134,30 @@ def test_nothing_is_lost_where_the_holder_is_killed(tmp_path: Path) -> None:
         assert bank.verify().ok
 
 
-WRITE = """
-    import sys
+EIGHT = """
+    import os, sys
     from support.banks import DIM
     from membank_llama import MockAdapter, open_shared
-    number = sys.argv[2]
-    with open_shared(MockAdapter(hidden_dim=DIM), sys.argv[1]) as bank:
-        for n in range(50):
-            bank.ingest(f"process {number} says its sentence number {n}")
-        print(bank.holds, flush=True)
+    children = []
+    for number in range(8):
+        child = os.fork()
+        if child:
+            children.append(child)
+            continue
+        with open_shared(MockAdapter(hidden_dim=DIM), sys.argv[1]) as bank:
+            for n in range(50):
+                bank.ingest(f"process {number} says its sentence number {n}")
+        os._exit(0)
+    for child in children:
+        print(os.waitpid(child, 0)[1])
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_eight_processes_write_at_once_and_all_of_it_is_there(tmp_path: Path) -> None:
-    processes = [python(WRITE, tmp_path / "bank", number) for number in range(8)]
-    outcomes = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8, outcomes
+    with python(EIGHT, tmp_path / "bank") as processes:
+        out, err = processes.communicate()
+    assert (out, err) == ("0\n" * 8, "")
     with open_bank(tmp_path / "bank") as bank:
         assert bank.count() == 400
         assert bank.verify().ok
@@ -186,6 +197,33 @@ def test_every_method_gives_what_it_gives_where_the_bank_is_held(tmp_path: Path)
         bank.chats.save(chat)
         assert held.chats.find("default").messages == said
         assert held.chats.find("default").blocks[0][0].ids == (1,)
+
+
+def test_every_method_that_writes_is_handed_over() -> None:
+    """Whoever adds one to the bank adds it to the table, or says in the shared bank what becomes of it."""
+    signs = ("check_writable(", ".transaction(", ".set_meta(", ".set_pinned(", ".set_metadata(", "_store.remove(")
+    writing = {
+        name
+        for name, method in inspect.getmembers(MemBank, inspect.isfunction)
+        if not name.startswith("_") and any(sign in inspect.getsource(method) for sign in signs)
+    }
+    assert writing >= {"forget", "hide", "ingest_many", "tune"}
+    assert writing <= FORWARDED.keys() | vars(SharedBank).keys(), sorted(writing - FORWARDED.keys())
+    assert {name for name in FORWARDED if hasattr(MemBank, name)} <= vars(SharedBank).keys()
+
+
+def test_a_chat_that_is_on_its_way_brings_nothing_forgotten_back(tmp_path: Path) -> None:
+    said = tuple(
+        {"role": role, "content": text}
+        for text in (FACTS[0], FACTS[1])
+        for role, text in (("user", text), ("assistant", "I see."))
+    )
+    with shared(tmp_path) as held, shared(tmp_path) as bank:
+        bank.ingest(FACTS[0])
+        held.forget(1)
+        bank.chats.save(ChatTranscript("talk", "default", "m.gguf", 1.0, 2.0, said, {}))
+        assert [message["content"] for message in held.chats.find("default").messages] == [FACTS[1], "I see."]
+    assert not files_with(tmp_path, b"sister Ana")
 
 
 def test_errors_are_those_of_the_holder(tmp_path: Path) -> None:
