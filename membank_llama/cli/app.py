@@ -33,6 +33,7 @@ from .commands import (
     forgetting,
     importing,
     kv,
+    looking,
     maintenance,
     memories,
     page,
@@ -93,9 +94,12 @@ app.command("demo-ask", hidden=True)(chat.demo_ask)
 app.command("ingest", short_help="remember files or texts", rich_help_panel=_MEMORIES)(memories.ingest)
 app.command("recall", short_help="find memories", rich_help_panel=_MEMORIES)(memories.recall)
 app.command("why", short_help="explain the last recall", rich_help_panel=_MEMORIES)(explaining.why)
+app.command("list", short_help="leaf through memories", rich_help_panel=_MEMORIES)(looking.listing)
+app.command("show", short_help="all of one memory", rich_help_panel=_MEMORIES)(looking.show)
 app.command("topics", short_help="what it is all about", rich_help_panel=_MEMORIES)(topics.topics)
 app.command("correct", short_help="say a memory better", rich_help_panel=_MEMORIES)(editing.correct)
 app.command("forget", short_help="remove memories for good", rich_help_panel=_MEMORIES)(forgetting.forget)
+app.command("undo", short_help="take a change back", rich_help_panel=_MEMORIES)(looking.undo)
 app.command("pin", short_help="keep past the expiry", rich_help_panel=_MEMORIES)(editing.pin)
 app.command("unpin", short_help="let expire again", rich_help_panel=_MEMORIES)(editing.unpin)
 app.command("tune", short_help="fit recall to questions", rich_help_panel=_MEMORIES)(tune.tune)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,10 @@ err = Console(stderr=True, highlight=False)
 
 ACCENT = "cyan"
 LONGEST = 200
+WIDE = 80
+"""Columns of a terminal from which on a table shows all it has."""
+NAMED = 8
+"""Namespaces named; of the others it is said how many there are."""
 WHO = 16
 """Characters shown of who said something."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -124,8 +129,8 @@ def can_ask() -> bool:
 
 def confirmed(question: str) -> bool:
     """Ask a person, beside whatever is piped on; only y and yes are yes."""
-    err.print(Text.assemble((question, "bold"), (" [y/N] ", "dim")), end="")
     try:
+        err.print(Text.assemble((question, "bold"), (" [y/N] ", "dim")), end="")
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         answer = ""
@@ -143,15 +148,28 @@ def progress_bar() -> Iterator[ProgressCallback]:
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
+    bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    tasks: dict[str, Any] = {}
+    lock = threading.Lock()
 
-        def report(label: str, done: int, total: int) -> None:
+    def report(label: str, done: int, total: int) -> None:
+        with lock:
             if label not in tasks:
                 tasks[label] = bar.add_task(label, total=total or None)
             bar.update(tasks[label], completed=done, total=total or None)
+            # only while there is work: a question may be asked between, or text be written
+            if not bar.finished:
+                bar.start()
+                return
+            bar.stop()
+            while tasks:
+                bar.remove_task(tasks.popitem()[1])
 
+    try:
         yield report
+    finally:
+        with lock:
+            bar.stop()
 
 
 # -- tables
@@ -172,24 +190,27 @@ def cosine(score: float | None) -> str:
     return "–" if score is None else f"{score:.3f}"
 
 
-def recall_table(results: Sequence[RecallResult]) -> Table:
-    """What came back: a filled mark for what is relevant."""
+def recall_table(results: Sequence[RecallResult], width: int | None = None) -> Table:
+    """What came back: a filled mark for what is relevant. Of a narrow terminal the text has most, and scores have none
+    but the one that ranks."""
+    wide = (width or out.width) >= WIDE
+    scores = (("cosine", NUMBER), ("words", NUMBER)) if wide else ()
     table = plain_table(
         ("", FIXED), ("id", NUMBER), ("when", FIXED), ("who", FIXED), ("memory", {"ratio": 1, "overflow": "fold"}),
-        ("cosine", NUMBER), ("words", NUMBER), ("score", NUMBER),
+        *scores, ("score", NUMBER),
     )  # fmt: skip
     for result in results:
-        dim = "" if result.relevant else "dim"
+        known = not (result.score_l0 is result.score_l1 is result.score_l2 is None)
+        shown = (cosine(result.final_score if known else None), f"{result.lexical_score:.1f}") if wide else ()
         table.add_row(
             Text("●", style="green") if result.relevant else Text("○", style="dim"),
             str(result.memory_id),
             day(result.created_at),
-            plain(result.role),
+            plain(result.role, limit=WHO),
             plain(result.passage_text, limit=LONGEST),
-            cosine(None if result.score_l0 is result.score_l1 is result.score_l2 is None else result.final_score),
-            f"{result.lexical_score:.1f}",
+            *shown,
             f"{result.fused_score:+.2f}",
-            style=dim,
+            style="" if result.relevant else "dim",
         )
     return table
 
@@ -254,6 +275,12 @@ def _tokens_kept(stats: dict[str, Any]) -> str:
     return f"{dim} dimensions, a bit each; {size(stats['bytes']['tokens'])}"
 
 
+def _namespaces(counts: Mapping[str, int]) -> str:
+    named = [f"{plain(name, limit=LONGEST // 4)} ({count:,})" for name, count in counts.items()]
+    more = f" and {len(named) - NAMED:,} more" if len(named) > NAMED else ""
+    return f"{', '.join(named[:NAMED])}{more}" if named else "none yet"
+
+
 def stats_facts(stats: dict[str, Any]) -> list[tuple[str, str]]:
     """`MemBank.stats()` in words."""
     model, codec = stats["model"], stats["codec"]
@@ -264,7 +291,7 @@ def stats_facts(stats: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("bank", stats["path"]),
         ("memories", f"{stats['memories']:,}"),
-        ("namespaces", ", ".join(f"{visible(n)} ({c:,})" for n, c in stats["namespaces"].items()) or "none yet"),
+        ("namespaces", _namespaces(stats["namespaces"])),
         ("model", f"{visible(model['name'])}, {model['dim']} dimensions"),
         ("model id", model["id"]),
         ("model file", visible(model["source"] or "not recorded")),

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,9 @@ class Chat:
     def _command(self, line: str) -> None:
         name, _, argument = line.partition(" ")
         if name not in self._commands:
-            raise InvalidInputError(f"there is no {name}; /help lists what there is")
+            near = get_close_matches(name, [*HELP], 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise InvalidInputError(f"there is no {name}; {meant}/help lists what there is")
         if self.memory is None and name not in ("/help", "/new"):
             raise InvalidInputError("this chat has no memory; start it without --no-memory")
         if self.memory is not None:

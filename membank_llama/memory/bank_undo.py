@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -151,7 +151,7 @@ class BankUndo(BankEditing):
                     else f"there is no change {change_id} that could be undone; what is forgotten goes for good in time"
                 )
             again = _UNDO[found.kind](self, found)
-            self._drop_change(found.id)
+            self._drop_changes({found.id})
         return replace(found, ids=again)
 
     def pin(self, memory_id: int, pinned: bool = True) -> None:
@@ -188,9 +188,9 @@ class BankUndo(BankEditing):
     def _keep(self, changes: Iterable[Change]) -> None:
         self._store.registry.set_meta(CHANGES, [change.as_record() for change in changes])
 
-    def _drop_change(self, change_id: str) -> None:
+    def _drop_changes(self, ids: Container[str]) -> None:
         with self._store.registry.transaction():
-            self._keep(one for one in self._kept_changes() if one.id != change_id)
+            self._keep(one for one in self._kept_changes() if one.id not in ids)
 
     def _set_lifetimes(self, lifetimes: Mapping[int, tuple[bool, float | None]]) -> list[int]:
         """Set whether memories are pinned and when they expire; returns those that are there."""
@@ -211,16 +211,21 @@ class BankUndo(BankEditing):
         Raises:
             BankStorageError: see `forget`.
         """
-        count = 0
         with self._store.write_lock:
             now = time.time()
-            for change in list(self._kept_changes()):
-                if change.until is None or (change.until > now and not all_of_it):
-                    continue
-                # what was told again meanwhile is no longer hidden, and stays
-                gone = [one.id for one in self._store.registry.get(change.ids).values() if is_hidden(one)]
-                count += self._store.remove(gone)
-                self._drop_change(change.id)
+            due = [
+                change
+                for change in self._kept_changes()
+                if change.until is not None and (change.until <= now or all_of_it)
+            ]
+            if not due:
+                return 0
+            # what was told again meanwhile is no longer hidden, and stays
+            ids = dict.fromkeys(memory_id for change in due for memory_id in change.ids)
+            gone = [one.id for one in self._store.registry.get(ids).values() if is_hidden(one)]
+            # all at once: writers wait for one overwriting, however many were forgotten one by one
+            count = self._store.remove(gone)
+            self._drop_changes({change.id for change in due})
         return count
 
     def _schedule(self) -> None:

@@ -39,7 +39,7 @@ class NamespaceMemories:
         self.bank = bank
         self.namespace = namespace
         self._uses = uses
-        self._zone = zone
+        self.zone = zone
 
     # -- looking
 
@@ -63,7 +63,7 @@ class NamespaceMemories:
         Raises:
             InvalidQueryError: nothing to look for, or impossible options.
         """
-        options.setdefault("zone", self._zone)
+        options.setdefault("zone", self.zone)
         found = self.bank.recall(query, limit, namespace=self.namespace, **options)
         known = self.bank.store.registry.get(result.memory_id for result in found)
         return {

@@ -242,7 +242,8 @@ class TopicFinder:
 def _telling(snapshot: NamespaceSnapshot, lines: MemoryLines, short: dict[int, str]) -> Mask:
     """Which lines say what topics there are: what tells something, or all where hardly anything does."""
     quiet = snapshot.records[lines.first].copy()
-    quiet |= np.array([is_evasion(short.get(memory_id, "")) for memory_id in lines.ids.tolist()], np.bool_)
+    small_talk = [memory_id for memory_id, text in short.items() if is_evasion(text)]
+    quiet |= np.isin(lines.ids, np.array(small_talk, np.int64))
     told = ~quiet
     enough = int(told.sum()) >= ENOUGH_TOLD or 4 * int(told.sum()) >= len(lines) or len(lines) < ENOUGH_TOLD
     return told if enough else np.ones(len(lines), np.bool_)

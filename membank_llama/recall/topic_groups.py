@@ -2,18 +2,21 @@
 
 Clusters are found in the coarse level, along the leading axes of what the namespace holds (topic_clusters.py). What
 stands beside a memory in its conversation says what it is about too. Where level 2 hardly tells two groups apart,
-level 1 is read, of those memories alone.
+level 1 is read, of those memories alone. In a bank that no model encodes words stand in (topic_word_vectors.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
+from membank_llama.adapters.hashing import WORDS_PREFIX
 from membank_llama.core.types import Ids, Mask, Rows, Vector
+from membank_llama.store.memory_texts import beginnings
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot, places_in
-from membank_llama.store.stored_vectors import StoredVectors
+from membank_llama.store.store import Store
 
 from .topic_clusters import (
     Centres,
@@ -26,7 +29,10 @@ from .topic_clusters import (
     sampled,
     undecided,
 )
+from .topic_word_vectors import WordVectors
 
+READ = 600
+"""Characters of a text whose words count, where no model encodes."""
 MOST_TOPICS = 48
 MEMORIES_A_TOPIC = 5
 """At least so many for each topic that there may be; of many memories the root of their number."""
@@ -124,10 +130,19 @@ class Groups:
         return cls(np.full(count, -1, np.intp), np.zeros(count, np.float32), np.zeros((count, 2), np.float32))
 
 
-class _Vectors:
+class LineVectors(Protocol):
+    """What groups are found from: a vector a line, `width` wide."""
+
+    width: int
+
+    def first(self, lines: Rows) -> Vector: ...
+    def along(self, axes: LeadingAxes, lines: Rows, level: int) -> Vector: ...
+
+
+class CoarseVectors:
     """The coarse vectors of lines; of a memory in passages the mean of theirs."""
 
-    def __init__(self, store: StoredVectors, snapshot: NamespaceSnapshot, lines: MemoryLines, width: int) -> None:
+    def __init__(self, store: Store, snapshot: NamespaceSnapshot, lines: MemoryLines, width: int) -> None:
         self._store, self._slots, self._lines = store, snapshot.slots, lines
         self.width = width
 
@@ -154,7 +169,7 @@ class _Vectors:
 
 
 def grouped(
-    store: StoredVectors,
+    store: Store,
     snapshot: NamespaceSnapshot,
     lines: MemoryLines,
     told: Mask,
@@ -175,7 +190,7 @@ def grouped(
     fitting = np.flatnonzero(told)
     fitting = fitting[sampled(len(fitting))]
     if earlier is not None and earlier.still_holds(lines.ids):
-        fitted = _gone_on_with(earlier, _Vectors(store, snapshot, lines, len(earlier.axes.mean)), lines)
+        fitted = _gone_on_with(earlier, _vectors_of(store, snapshot, lines, len(earlier.axes.mean)), lines)
         about = _about(fitted.own, lines, counted)
     else:
         most = max(1, min(MOST_TOPICS, round(float(told.sum()) ** 0.5), int(told.sum()) // MEMORIES_A_TOPIC))
@@ -183,7 +198,7 @@ def grouped(
         width = store.hierarchy.dim
         if store.hierarchy.axes is not None:
             width = min(width, LEADING * axes_for(most))
-        vectors = _Vectors(store, snapshot, lines, width)
+        vectors = _vectors_of(store, snapshot, lines, width)
         fitted, about = _fitted(vectors, lines, fitting, (weights, counted), most)
     centres = moved(about[fitting], weights[fitting], fitted.centres)
     nearest, cosines = nearest_centres(about, centres)
@@ -192,7 +207,14 @@ def grouped(
     return Groups(np.where(belongs, nearest, -1), closeness, _plane(about), replace(fitted, centres=centres))
 
 
-def _gone_on_with(earlier: Fitted, vectors: _Vectors, lines: MemoryLines) -> Fitted:
+def _vectors_of(store: Store, snapshot: NamespaceSnapshot, lines: MemoryLines, width: int) -> LineVectors:
+    if not store.model.id.startswith(WORDS_PREFIX):
+        return CoarseVectors(store, snapshot, lines, width)
+    texts = beginnings(store.registry, lines.ids.tolist(), READ)
+    return WordVectors([texts.get(memory_id, "") for memory_id in lines.ids.tolist()])
+
+
+def _gone_on_with(earlier: Fitted, vectors: LineVectors, lines: MemoryLines) -> Fitted:
     """The same axes and centres with the memories that there are now."""
     at = places_in(earlier.ids, lines.ids)
     own = earlier.own[at]
@@ -203,7 +225,7 @@ def _gone_on_with(earlier: Fitted, vectors: _Vectors, lines: MemoryLines) -> Fit
 
 
 def _fitted(
-    vectors: _Vectors, lines: MemoryLines, fitting: Rows, weights: tuple[Vector, Vector], most: int
+    vectors: LineVectors, lines: MemoryLines, fitting: Rows, weights: tuple[Vector, Vector], most: int
 ) -> tuple[Fitted, Vector]:
     """Axes and centres found anew, and what each line is about.
 

@@ -133,6 +133,13 @@ def _cut(text: str) -> list[str]:
     return found
 
 
+def stems_of_texts(texts: Sequence[str]) -> list[list[str]]:
+    """Of each text the stems of its words that may name something, each once, in order."""
+    cut = [_cut(text) for text in texts]
+    stems = _stems({word: folded(word) for words in cut for word in words}, ())
+    return [list(dict.fromkeys(stems[word] for word in words if word in stems)) for words in cut]
+
+
 def _stems(plain: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
     """Of each word as it was written, given with how it is compared, the stem; those that name nothing are left out. A
     run of a script without spaces, which is filed by its letters, is its own."""

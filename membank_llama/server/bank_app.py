@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .agents.mcp_routes import mcp_routes
 from .asgi import ClientGoneError, Message, Receive, Scope, Send, WireError, live, send_error
 from .bank_faces import BankFaces
@@ -18,6 +20,8 @@ def faces_of(context: FaceContext, tokens: BearerTokens, *, proxied: bool = Fals
     Args:
         proxied: whether a proxy answers beside them, with `/membank/status`, `why`, `recall` and `learn`.
     """
+    if tokens.by_token:
+        context = replace(context, opens=tokens.opens)
     return BankFaces([rest_routes(context, proxied=proxied), page_routes(context), mcp_routes(context)], tokens)
 
 

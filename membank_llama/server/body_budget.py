@@ -70,6 +70,14 @@ class BodyBudget:
         finally:
             self._left += taken
 
+    def parts(self, receive: Receive, most: int) -> AsyncIterator[bytes]:
+        """A body as it comes, for whoever writes it away and holds nothing of it.
+
+        Raises:
+            WireError, ClientGoneError: as `body`.
+        """
+        return _parts_of_body(receive, most)
+
     async def _refuse_announced(self, scope: Scope, receive: Receive) -> None:
         announced = header(scope, "content-length") or ""
         if not announced.isdecimal() or (len(announced) < 15 and int(announced) <= self._most_body):

@@ -29,12 +29,19 @@ class FaceContext:
         facts: what else is said of this server: what answers, what encodes.
         recalls: the last recalls of a namespace, the newest first, as ``/membank/why`` tells them.
         body_budget: takes the bodies of requests in.
+        opens: whether a text is one of the tokens; None where none is asked for.
     """
 
     bank: MemBank
     facts: Callable[[], Mapping[str, Any]] = dict
     recalls: Callable[[str], list[dict[str, Any]]] = _no_recalls
     body_budget: BodyBudget = field(default_factory=BodyBudget)
+    opens: Callable[[str], bool] | None = None
+
+    @property
+    def watches(self) -> bool:
+        """Whether chats go by here, whose recalls can be looked at."""
+        return self.recalls is not _no_recalls
 
     def memories(self, scope: Scope) -> NamespaceMemories:
         """The memories that a request may see and change.

@@ -10,10 +10,12 @@ import base64
 import math
 import struct
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from membank_llama.core.errors import InvalidQueryError
+from membank_llama.core.provenance import KEY, MODEL_ROLES, NAMES, TOOL_ROLES, Provenance
 from membank_llama.core.types import Memory
 
 from .database import chunks
@@ -27,6 +29,22 @@ _CURSOR = struct.Struct(">dq")
 _LIVES = "(pinned OR expires_at IS NULL OR expires_at > ?)"
 
 
+def _named(names: Iterable[str]) -> str:
+    return ",".join(f"'{name}'" for name in sorted(names))
+
+
+_KNOWN = "CASE WHEN metadata != '{}' AND json_valid(metadata) THEN metadata ELSE '{}' END"
+_PROVENANCE = (
+    f"min(CASE WHEN lower(role) IN ({_named(MODEL_ROLES)}) THEN {int(Provenance.MODEL)}"
+    f" WHEN lower(role) IN ({_named(TOOL_ROLES)}) THEN {int(Provenance.TOOL)}"
+    f" WHEN source IS NOT NULL AND json_type({_KNOWN}, '$.part') IS NOT NULL THEN {int(Provenance.DOCUMENT)}"
+    f" ELSE {int(Provenance.PERSON)} END, CASE json_extract({_KNOWN}, '$.{KEY}')"
+    + "".join(f" WHEN '{name}' THEN {int(one)}" for name, one in NAMES.items())
+    + f" ELSE {int(Provenance.PERSON)} END)"
+)
+"""What `provenance_of` says of a row (core/provenance.py)."""
+
+
 @dataclass(frozen=True)
 class MemoryFilter:
     """Which memories are meant; every condition that is given must hold.
@@ -34,6 +52,7 @@ class MemoryFilter:
     Args:
         conversation: of this one; an empty text for those of none.
         text: holds these letters, of either case where they are ASCII.
+        provenance: from somebody or something of this kind alone, ``person`` or ``model``.
         pinned: only those that are, or that are not.
         since, until: first told in ``[since, until)``, seconds since 1970.
         ids: only some of these.
@@ -47,6 +66,7 @@ class MemoryFilter:
     role: str | None = None
     source: str | None = None
     text: str | None = None
+    provenance: str | None = None
     pinned: bool | None = None
     since: float | None = None
     until: float | None = None
@@ -58,6 +78,8 @@ class MemoryFilter:
                 raise InvalidQueryError(f"{name} is {when!r}; give seconds since 1970")
         if self.text is not None and len(self.text) > MOST_LETTERS:
             raise InvalidQueryError(f"a text of {len(self.text):,} letters is looked for; give {MOST_LETTERS} at most")
+        if self.provenance is not None and self.provenance not in NAMES:
+            raise InvalidQueryError(f"there is no provenance {self.provenance[:40]!r}; there are {', '.join(NAMES)}")
 
 
 @dataclass(frozen=True)
@@ -129,12 +151,14 @@ def conversations_of(registry: Registry, namespace: str, limit: int = 100) -> li
 def _conditions(chosen: MemoryFilter) -> tuple[str, list[Any]]:
     where, given = [_LIVES], [time.time()]
     conditions: tuple[tuple[str, Any], ...] = (
-        ("namespace = ?", chosen.namespace),
+        # a conversation is found by its own index, which is smaller than its namespace
+        ("+namespace = ?" if chosen.conversation else "namespace = ?", chosen.namespace),
         ("conversation = ?", chosen.conversation or None),
         ("role = ?", chosen.role),
         ("source = ?", chosen.source),
         ("created_at >= ?", chosen.since),
         ("created_at < ?", chosen.until),
+        (f"{_PROVENANCE} = ?", None if chosen.provenance is None else int(NAMES[chosen.provenance])),
         ("pinned = ?", None if chosen.pinned is None else int(chosen.pinned)),
         ("text LIKE ? ESCAPE '\\'", _pattern(chosen.text) if chosen.text else None),
     )

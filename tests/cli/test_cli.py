@@ -22,8 +22,9 @@ from membank_llama.memory.bank import MemBank
 from membank_llama.store.model_record import captured_as
 
 COMMANDS = (
-    "chat", "demo", "ingest", "recall", "why", "topics", "correct", "forget", "pin", "unpin", "tune", "export",
-    "import", "stats", "verify", "gc", "rebuild", "reencode", "bench", "backup", "restore", "doctor",
+    "chat", "page", "demo", "ingest", "recall", "list", "show", "undo", "why", "topics", "correct", "forget", "pin",
+    "unpin", "tune", "export", "import", "stats", "verify", "gc", "rebuild", "reencode", "bench", "backup", "restore",
+    "doctor",
 )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def answered(*words: str, **more: str) -> list[str]:
 
 
 def test_commands_options_and_models_are_offered(tmp_path: Path) -> None:
-    assert set(answered("membank", "re")) == {"recall", "rebuild", "reencode"}
+    assert {"recall", "rebuild", "reencode"} <= set(answered("membank", "re"))
     assert "demo-tell" not in answered("membank", "demo")
     assert "--json" in answered("membank", "recall", "--js")
     (tmp_path / "own.gguf").write_bytes(b"GGUF")

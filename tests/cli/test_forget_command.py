@@ -57,11 +57,22 @@ def test_a_person_sees_what_goes_and_is_asked(bank: Path, what: list[str], piped
     assert "Forget 13 memories for good?" in seen.screen
     assert "nothing was forgotten" in seen.screen
     assert seen.piped == ""
+    # the cursor stands behind the question
+    assert "\x1b[?25l" not in seen.screen
     assert count(bank) == 13
-    seen = in_terminal(*command, waits_for="[y/N]", typed="y\n", piped=piped)
-    assert seen.code == 0, seen
-    assert "13 memories forgotten" in (seen.piped if piped else seen.screen)
-    assert count(bank) == 0
+    if piped:
+        # what is agreed upon is brought back by Ctrl-C, also where standard output goes elsewhere
+        seen = in_terminal(
+            *command, waits_for="[y/N]", typed="y\n", then=[("Ctrl-C brings it back", "\x03")], piped=True
+        )
+        assert seen.code == 0 and "13 memories brought back" in seen.piped and "Traceback" not in seen.screen
+        assert count(bank) == 13
+    else:
+        seen = in_terminal(*command, waits_for="[y/N]", typed="y\n")
+        assert seen.code == 0 and "13 memories forgotten" in seen.screen, seen
+        assert count(bank) == 0
+    with open_bank(bank) as opened:
+        assert opened.changes() == []
 
 
 @needs_pty

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.banks import files_with, open_bank
+from support.banks import files_with, open_bank, wait_for
 from support.exports import BEGAN, claude_chat, claude_message, gpt_chat, gpt_message
-from support.terminals import Membank, membank
+from support.terminals import Membank, environment, membank
 
+from membank_llama.core.errors import BankError
 from membank_llama.memory.bank import MemBank
 
 PICTURE = {"content_type": "image_asset_pointer"}
@@ -184,3 +188,33 @@ def test_an_export_of_a_bank_is_imported_whole(mb: Membank, tmp_path: Path, reca
     assert mb("import", tmp_path / "all.jsonl", "--model", recall_tiny, "--threads", 1).code == 0
     again = json.loads(membank("--bank", mb.bank, "export", "-").out)
     assert again == json.loads(exported)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent in another way there")
+def test_an_import_that_is_broken_off_says_how_to_go_on(mb: Membank, tmp_path: Path, recall_tiny: Path) -> None:
+    said = [gpt_message("user", f"Canoe number {n} is green.", at=BEGAN + n) for n in range(4000)]
+    (tmp_path / "a.json").write_text(json.dumps([gpt_chat(said)]), encoding="utf-8")
+    arguments = ("--bank", mb.bank, "import", tmp_path / "a.json", "--model", recall_tiny, "--threads", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "membank_llama", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    wait_for(lambda: _has_begun(mb.bank), 60)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on with it" in told
+    assert "Traceback" not in told
+    assert "broken off" in mb("import", "--list").out
+    assert 0 < len(memories(mb.bank)) < 4000
+    assert mb("import", "--undo").code == 0
+    assert memories(mb.bank) == []
+
+
+def _has_begun(bank: Path) -> bool:
+    with contextlib.suppress(BankError):
+        return len(memories(bank)) > 0
+    return False

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from support.banks import FACTS, open_bank
 
 from membank_llama.cli import terminal, why_view
+from membank_llama.cli.commands.kv import PieceRow, pieces_table
 from membank_llama.cli.last_recall import recall_rows
+from membank_llama.core.types import Memory, NewMemory
+
+STATS = {
+    "path": "b", "memories": 1, "model": {"name": "m", "dim": 8, "id": "m-1", "source": None, "token_dim": 0},
+    "codec": {}, "level_bytes": {}, "level_share": {}, "bytes": {}, "kv_bytes": 0, "slots": {"free": 0},
+}  # fmt: skip
+
+
+def replace_id(memory_id: int, text: str) -> Memory:
+    return Memory(memory_id, text, "", "a very long role " * 5, "default", None, time.time(), None)
 
 
 def console(width: int = 20, *, terminal: bool = True) -> tuple[Console, io.StringIO]:
@@ -78,7 +90,7 @@ def test_tables_fit_and_say_what_became_of_each_memory(width: int) -> None:
         facts = terminal.stats_facts(bank.stats())
     rows = recall_rows(results, [results[0].memory_id], {results[1].memory_id: "over the token budget"})
     texts = {result.memory_id: result.text for result in results}
-    made.print(terminal.recall_table(results))
+    made.print(terminal.recall_table(results, width))
     made.print(why_view.whole_why(rows, texts.__getitem__, width))
     made.print(terminal.facts_table(facts))
     shown = stream.getvalue()
@@ -88,3 +100,50 @@ def test_tables_fit_and_say_what_became_of_each_memory(width: int) -> None:
     assert "injected" in shown
     assert "over the" in shown
     assert "[bold]Ana" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_long_names_and_ids_leave_room_for_the_text(width: int) -> None:
+    made, stream = console(width)
+    with open_bank(None) as bank:  # type: ignore[arg-type]
+        bank.ingest_many([NewMemory("Ana lives in Porto now.", role="a very long role " * 5)])
+        results = [replace(row, memory_id=123_456_789) for row in bank.recall("Where does Ana live in Porto?", 5)]
+    made.print(terminal.recall_table(results, width))
+    made.print(terminal.memories_table([replace_id(row.memory_id, row.text) for row in results]))
+    lines = stream.getvalue().splitlines()
+    assert "123456789" in lines[1]
+    assert all(len(line) <= width for line in lines)
+    assert len(lines) <= (6 if width >= 80 else 9), lines
+    assert " ".join(" ".join(lines).split()).count("Ana") == 2
+    names = terminal.stats_facts({**STATS, "namespaces": {f"project {n}": n for n in range(300)}})
+    assert "project 7 (7) and 292 more" in dict(names)["namespaces"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_pieces_of_kv_state_fit(width: int) -> None:
+    made, stream = console(width)
+    row = PieceRow(
+        "a-namespace-of-a-long-name-indeed", "Llama-3.2-3B-Instruct-Q4_K_M", 1000, 12000, 5 << 20, 1e9, "so it ends"
+    )
+    made.print(pieces_table([row], width))
+    shown = stream.getvalue()
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert "1,000-12,000" in shown and "5.2 MB" in shown and "so it ends" in shown
+    assert "a-namesp" in shown
+    assert len(shown.splitlines()) == 2
+
+
+def test_a_bar_shows_while_there_is_work_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, stream = console(80)
+    monkeypatch.setattr(terminal, "err", made)
+    with terminal.progress_bar() as progress:
+        assert stream.getvalue() == ""
+        for n in range(3):
+            progress("indexing", n, 2)
+        shown = stream.getvalue()
+        assert "indexing" in shown and shown.count("\x1b[?25h") == 1
+        made.print("a question")
+        progress("packing", 0, 1)
+        progress("packing", 1, 1)
+    after = stream.getvalue().partition("a question")[2]
+    assert "packing" in after and "indexing" not in after and after.count("\x1b[?25h") == 1

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -252,6 +253,7 @@ class Thinker:
 
     def __init__(self, words: str) -> None:
         self.words = words
+        self.llm = SimpleNamespace()
 
     def ask(self, text: str, show: Any, stopped: Any, show_thought: Any) -> SessionReply:
         for piece in ("\n", "Hm, ", "Oslo."):

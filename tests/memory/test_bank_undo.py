@@ -89,6 +89,19 @@ def test_what_a_killed_process_had_hidden_is_taken_up(told: Path) -> None:
         assert texts(bank) == {"The kayak is blue."} and bank.get(2).pinned
 
 
+def test_what_was_hidden_one_by_one_is_overwritten_at_once(told: Path) -> None:
+    with open_bank(told) as bank:
+        bank.ingest_many([f"Note {n}." for n in range(20)])
+        for n in range(20):
+            bank.hide([n + 1], 1000)
+        overwritten: list[object] = []
+        bank.store.on_forget.append(lambda *gone: overwritten.append(gone))
+        assert bank.finish_hidden(all_of_it=True) == 20
+        assert len(overwritten) == 1 and bank.changes() == []
+        assert texts(bank) == {"Note 18.", "Note 19."}
+        assert bank.finish_hidden(all_of_it=True) == 0
+
+
 def test_what_is_told_again_meanwhile_stays(told: Path) -> None:
     with open_bank(told) as bank:
         bank.hide([1], 1000)

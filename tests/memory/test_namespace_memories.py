@@ -82,6 +82,15 @@ def test_conditions_must_all_hold(bank: MemBank, conditions: dict[str, object], 
         assert mine.count(**conditions) == count
 
 
+def test_a_conversation_is_found_by_its_index(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, asked = bank.store.registry, []
+    real = registry.rows
+    monkeypatch.setattr(registry, "rows", lambda sql, given=(): asked.append((sql, given)) or real(sql, given))
+    assert len(NamespaceMemories(bank, "default").page(50, conversation="c1")["memories"]) == 8
+    plan = str(real(f"EXPLAIN QUERY PLAN {asked[0][0]}", asked[0][1]))
+    assert "memories_conversation" in plan
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "AAAA", "f_8AAAAAAAAAAAAAAAAAAA", "é", "A" * 400])
 def test_a_cursor_of_somebody_else_is_refused(bank: MemBank, cursor: str) -> None:
     with pytest.raises(InvalidQueryError, match="cursor"):

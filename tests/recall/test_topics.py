@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -218,6 +219,32 @@ def test_what_has_expired_is_left_out(bank: MemBank) -> None:
     assert short in shown()
     bank.pin(short)
     assert short in shown(soon + 1)
+
+
+def test_topics_are_asked_for_while_others_write(tmp_path: Path) -> None:
+    """Memories come and go, and the bank finds its axes: other arrays from one moment to the next."""
+    with open_bank(tmp_path / "bank") as bank:
+        failed: list[Exception] = []
+        written = threading.Event()
+
+        def write() -> None:
+            try:
+                for start in range(0, 600, 50):
+                    stored = bank.ingest_many(f"{text} {start}" for _, text in LABELLED[:50])
+                    bank.forget(stored[3].memory_id)
+                bank.flush()
+            except Exception as exc:
+                failed.append(exc)
+            written.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        while not written.is_set():
+            assert all(topic.size == len(topic.ids) for topic in bank.topics())
+            bank.topic_map()
+        writer.join()
+        assert failed == []
+        assert len(bank.topic_map().points) == bank.count() == 588
 
 
 def test_namespaces_are_apart(bank: MemBank) -> None:

@@ -14,7 +14,7 @@ from membank_llama.store.foreign_tables import has_tables, read_table
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "a b?.sqlite"
+    path = tmp_path / "a b%20#.sqlite"
     with closing(sqlite3.connect(path)) as db:
         db.executescript("CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 'x'), (2, CAST(x'ff41' AS TEXT));")
         db.execute("CREATE VIEW v AS SELECT a, b FROM t")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .terminals import environment
@@ -26,9 +27,16 @@ class Seen:
     piped: str
 
 
-def in_terminal(*args: object, waits_for: str = "", typed: str = "", piped: bool = False, **more: str) -> Seen:
+def in_terminal(
+    *args: object,
+    waits_for: str = "",
+    typed: str = "",
+    then: Sequence[tuple[str, str]] = (),
+    piped: bool = False,
+    **more: str,
+) -> Seen:
     """Run a command with a terminal at its standard input and error, and output unless that is piped; type something
-    once a text shows."""
+    once a text shows, and `then` more behind other texts."""
     master, slave = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-m", "membank_llama", *map(str, args)],
@@ -41,7 +49,8 @@ def in_terminal(*args: object, waits_for: str = "", typed: str = "", piped: bool
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(slave)
-    shown, waiting, end = b"", bool(typed), time.monotonic() + PATIENCE
+    shown, end = b"", time.monotonic() + PATIENCE
+    waiting = [*([(waits_for, typed)] if typed else []), *then]
     try:
         while time.monotonic() < end:
             if select.select([master], [], [], 0.1)[0]:
@@ -53,9 +62,8 @@ def in_terminal(*args: object, waits_for: str = "", typed: str = "", piped: bool
                 if not data:
                     break
                 shown += data
-            if waiting and waits_for.encode() in shown:
-                os.write(master, typed.encode())
-                waiting = False
+            if waiting and waiting[0][0].encode() in shown:
+                os.write(master, waiting.pop(0)[1].encode())
         out = child.stdout.read().decode() if child.stdout is not None else ""
         code = child.wait(PATIENCE)
     finally:

@@ -20,11 +20,15 @@ async def whole_body(receive: Any) -> bytes:
     return body
 
 
+Said = str | Mapping[str, Any] | None
+"""What is answered: a text, a call of a tool as in `CALL`, or None for that one."""
+
+
 class StandIn:
     """Says `said`, one after the other, then "Noted."; None is a call of a tool."""
 
-    def __init__(self, *said: str | None) -> None:
-        self.said: list[str | None] = list(said)
+    def __init__(self, *said: Said) -> None:
+        self.said: list[Said] = list(said)
         self.seen: list[dict[str, Any]] = []
         self.paths: list[str] = []
 
@@ -50,10 +54,19 @@ class StandIn:
         if path.endswith("/count_tokens"):
             await _send(send, 200, "application/json", json.dumps({"input_tokens": len(body)}).encode())
             return
-        said = self.said.pop(0) if self.said else "Noted."
+        said = self.next_said(asked)
         streamed = bool(asked.get("stream", path in ("/api/chat", "/api/generate")))
         kind, answer = ANSWERS[path](said, streamed)
         await _send(send, 200, kind, answer)
+
+    def next_said(self, asked: Mapping[str, Any]) -> Said:
+        """What this request is answered with."""
+        return self.said.pop(0) if self.said else "Noted."
+
+
+def _call_of(said: Said) -> Mapping[str, Any] | None:
+    """The call of a tool that is answered; None where it is a text."""
+    return None if isinstance(said, str) else said or CALL
 
 
 async def _send(send: Any, status: int, kind: str, body: bytes) -> None:
@@ -80,24 +93,26 @@ def _whole(part: Mapping[str, Any]) -> tuple[str, bytes]:
     return "application/json", json.dumps(part).encode()
 
 
-def _ollama_chat(said: str | None, streamed: bool) -> tuple[str, bytes]:
-    message: dict[str, Any] = {"role": "assistant", "content": said or ""}
-    if said is None:
-        message["tool_calls"] = [{"function": CALL}]
+def _ollama_chat(said: Said, streamed: bool) -> tuple[str, bytes]:
+    call = _call_of(said)
+    message: dict[str, Any] = {"role": "assistant", "content": "" if call else said}
+    if call:
+        message["tool_calls"] = [{"function": call}]
     whole = {"model": "stand-in", "message": message, "done": True}
     done = {**whole, "message": {"role": "assistant", "content": ""}}
     return _lines({**whole, "done": False}, done) if streamed else _lines(whole)
 
 
-def _generate(said: str | None, streamed: bool) -> tuple[str, bytes]:
+def _generate(said: Said, streamed: bool) -> tuple[str, bytes]:
     done = {"response": "", "done": True}
     return _lines({"response": said, "done": False}, done) if streamed else _lines({"response": said, "done": True})
 
 
-def _openai_chat(said: str | None, streamed: bool) -> tuple[str, bytes]:
-    message: dict[str, Any] = {"role": "assistant", "content": said}
-    if said is None:
-        function = {"name": CALL["name"], "arguments": json.dumps(CALL["arguments"])}
+def _openai_chat(said: Said, streamed: bool) -> tuple[str, bytes]:
+    call = _call_of(said)
+    message: dict[str, Any] = {"role": "assistant", "content": None if call else said}
+    if call:
+        function = {"name": call["name"], "arguments": json.dumps(call["arguments"])}
         message["tool_calls"] = [{"index": 0, "id": "call_1", "type": "function", "function": function}]
     if not streamed:
         return _whole({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
@@ -109,28 +124,34 @@ def _openai_chat(said: str | None, streamed: bool) -> tuple[str, bytes]:
     return kind, made + b"data: [DONE]\n\n"
 
 
-def _completions(said: str | None, streamed: bool) -> tuple[str, bytes]:
+def _completions(said: Said, streamed: bool) -> tuple[str, bytes]:
     choice = {"index": 0, "text": said, "finish_reason": "stop"}
     return _events({"choices": [choice]}, named=False) if streamed else _whole({"choices": [choice]})
 
 
-def _llama_server(said: str | None, streamed: bool) -> tuple[str, bytes]:
+def _llama_server(said: Said, streamed: bool) -> tuple[str, bytes]:
     if not streamed:
         return _whole({"content": said, "stop": True})
     return _events({"content": said, "stop": False}, {"content": "", "stop": True}, named=False)
 
 
-def _anthropic(said: str | None, streamed: bool) -> tuple[str, bytes]:
-    call = {"type": "tool_use", "id": "toolu_1", "name": CALL["name"], "input": CALL["arguments"]}
-    block = call if said is None else {"type": "text", "text": said}
-    reason = "tool_use" if said is None else "end_turn"
+def _anthropic(said: Said, streamed: bool) -> tuple[str, bytes]:
+    called = _call_of(said) or {}
+    call = {
+        "type": "tool_use",
+        "id": f"toolu_{len(json.dumps(called))}",
+        "name": called.get("name"),
+        "input": called.get("arguments"),
+    }
+    block = call if called else {"type": "text", "text": said}
+    reason = "tool_use" if called else "end_turn"
     if not streamed:
         return _whole({"type": "message", "role": "assistant", "content": [block], "stop_reason": reason})
-    piece = json.dumps(CALL["arguments"])
+    piece = json.dumps(called.get("arguments"))
     delta: dict[str, Any] = {"type": "text_delta", "text": said}
-    if said is None:
+    if called:
         delta = {"type": "input_json_delta", "partial_json": piece}
-    empty = {**call, "input": {}} if said is None else {"type": "text", "text": ""}
+    empty = {**call, "input": {}} if called else {"type": "text", "text": ""}
     return _events(
         {"type": "message_start", "message": {"type": "message", "content": []}},
         {"type": "content_block_start", "index": 0, "content_block": empty},
@@ -141,16 +162,21 @@ def _anthropic(said: str | None, streamed: bool) -> tuple[str, bytes]:
     )
 
 
-def _responses(said: str | None, streamed: bool) -> tuple[str, bytes]:
+def _responses(said: Said, streamed: bool) -> tuple[str, bytes]:
     content = [{"type": "output_text", "text": said}]
     item: dict[str, Any] = {"type": "message", "id": "msg_1", "role": "assistant", "content": content}
-    if said is None:
-        arguments = json.dumps(CALL["arguments"])
-        item = {"type": "function_call", "call_id": "call_1", "name": CALL["name"], "arguments": arguments}
+    call = _call_of(said)
+    if call:
+        item = {
+            "type": "function_call",
+            "call_id": f"call_{len(json.dumps(call))}",
+            "arguments": json.dumps(call["arguments"]),
+        }
+        item |= {name: call[name] for name in ("name", "namespace") if name in call}
     response = {"id": "resp_1", "object": "response", "status": "completed", "output": [item]}
     if not streamed:
         return _whole(response)
-    delta = [{"type": "response.output_text.delta", "delta": said}] if said else []
+    delta = [] if call else [{"type": "response.output_text.delta", "delta": said}]
     return _events(
         {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
         {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
@@ -160,7 +186,7 @@ def _responses(said: str | None, streamed: bool) -> tuple[str, bytes]:
     )
 
 
-Answer = Callable[[str | None, bool], tuple[str, bytes]]
+Answer = Callable[[Said, bool], tuple[str, bytes]]
 ANSWERS: dict[str, Answer] = {
     "/api/chat": _ollama_chat,
     "/api/generate": _generate,

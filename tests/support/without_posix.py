@@ -11,6 +11,7 @@ import importlib
 import os
 import pkgutil
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ NAMES = (
     "register_at_fork", "copy_file_range", "memfd_create", "eventfd", "splice", "pidfd_open",
 )  # fmt: skip
 SIGNALS = ("SIGHUP", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGCHLD", "SIGQUIT", "SIGTSTP", "SIGWINCH")
+SOCKETS = ("AF_UNIX", "AF_NETLINK", "SO_PEERCRED", "SO_REUSEPORT", "SCM_RIGHTS", "MSG_DONTWAIT", "MSG_NOSIGNAL")
 SIGNAL_CALLS = ("setitimer", "alarm", "pause", "pthread_sigmask", "sigwait", "siginterrupt", "set_wakeup_fd")
 
 
@@ -49,7 +51,8 @@ def take_away() -> list[str]:
         del sys.modules[name]
     gone: dict[str, None] = dict.fromkeys(MODULES)
     sys.modules.update(gone)  # type: ignore[arg-type]
-    sys.modules["os"], sys.modules["signal"] = _without(os, NAMES), _without(signal, SIGNALS + SIGNAL_CALLS)
+    for module, names_gone in ((os, NAMES), (signal, SIGNALS + SIGNAL_CALLS), (socket, SOCKETS)):
+        sys.modules[module.__name__] = _without(module, names_gone)
     sys.modules["sys"] = _Windows("sys")
     for name in names:
         importlib.import_module(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,13 +36,15 @@ def forget(
 ) -> None:
     """Forget for good: text, index entry and activation are overwritten.
 
-    In a terminal what goes is shown, and you are asked. Replies of the model that only repeat it go with it.
+    In a terminal what goes is shown, you are asked, and for ten seconds Ctrl-C brings it back. Replies of the model
+    that only repeat it go with it.
 
     [dim]membank forget 12 13[/dim]
 
     [dim]membank forget --before 90d --namespace work[/dim]
     """
     from .. import terminal
+    from ..last_recall import scrub
 
     where = bank_path(ctx, bank, sure=True)
     conditions = {
@@ -63,19 +65,38 @@ def forget(
         if not yes and not _agreed(memories, repeated, by_ids=bool(ids)):
             terminal.note("nothing was forgotten")
             raise typer.Exit(1)
-        if yes or not terminal.can_ask():
+        asked = not yes and terminal.can_ask()
+        if not asked:
             _show_repeated(repeated)
-        count = forget_memories(opened, where, [*memories, *repeated])
-    terminal.done(f"{terminal.counted(count, 'memory')} forgotten")
+        gone = [*memories, *repeated]
+        if asked and not _let_go(opened, gone):
+            terminal.done(f"{terminal.counted(len(gone), 'memory')} brought back")
+            return
+        opened.forget([memory.id for memory in gone])
+        scrub(where, [memory.text for memory in gone])
+    terminal.done(f"{terminal.counted(len(gone), 'memory')} forgotten")
 
 
-def forget_memories(bank: MemBank, where: Path, memories: Sequence[Memory]) -> int:
-    """Forget what was agreed upon, in the bank and in what the terminal keeps beside it; how many there were."""
-    from ..last_recall import scrub
+def _let_go(bank: MemBank, memories: Sequence[Memory]) -> bool:
+    """Hide what was agreed upon for as long as it can be brought back; whether it was left to go."""
+    from membank_llama.memory.bank_undo import GRACE_SECONDS, is_hidden
 
-    count = bank.forget([memory.id for memory in memories])
-    scrub(where, [memory.text for memory in memories])
-    return count
+    from ..status_line import StatusLine
+
+    ids = [memory.id for memory in memories]
+    change = bank.hide(ids, GRACE_SECONDS)
+    until = time.monotonic() + GRACE_SECONDS
+    try:
+        with StatusLine() as line:
+            while (left := until - time.monotonic()) > 0.5:
+                line.say(f"forgotten; Ctrl-C brings it back ({left:.0f} s), membank undo in another terminal too")
+                time.sleep(min(0.25, left))
+    except KeyboardInterrupt:
+        with suppress(InvalidInputError):
+            bank.undo(change.id)
+        return False
+    # brought back in another terminal, or gone with a process that held the bank
+    return all(is_hidden(memory) for memory in bank.store.registry.get(ids).values())
 
 
 def _agreed(memories: Sequence[Memory], repeated: Sequence[Memory], *, by_ids: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from .maintenance import report_check
 from .options import BankOption, JsonOption, KVOption, bank_path
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from membank_llama.kv.piece_store import PieceStore
 
 SHOWN, MODEL_SHOWN = 48, 24
@@ -37,28 +40,50 @@ class PieceRow:
 
 def ls(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False) -> None:
     """List what is kept: whose, of which model, how much, how it ends."""
-    from rich.table import Table
-
     from .. import terminal
 
     rows = sorted(_rows(_store(bank_path(ctx, bank))), key=lambda row: -row.used_at)
     if as_json:
         terminal.echo_json([vars(row) for row in rows], 2)
         return
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), expand=True)
+    if rows:
+        terminal.out.print(pieces_table(rows, terminal.out.width))
+    total = terminal.size(sum(row.nbytes for row in rows))
+    terminal.done(f"{terminal.counted(len(rows), 'piece')}, {total}")
+
+
+def pieces_table(rows: Sequence[PieceRow], width: int) -> RenderableType:
+    """The pieces, a line each; on a narrow terminal two."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from .. import terminal
+
+    told: list[tuple[str, Text, Text, str, str, str]] = []
+    of_namespace, of_model = (MODEL_SHOWN, MODEL_SHOWN) if width >= 2 * SHOWN else (10, 18)
+    for row in rows:
+        used = time.strftime("%m-%d %H:%M", time.localtime(row.used_at))
+        names = terminal.plain(row.namespace, limit=of_namespace), terminal.plain(row.model, limit=of_model)
+        numbers = f"{row.begin:,}-{row.end:,}", terminal.size(row.nbytes)
+        told.append((used, *names, *numbers, terminal.visible(row.text)))
+    if width < terminal.WIDE:
+        lines: list[Text] = []
+        for used, namespace, model, tokens, size, ends in told:
+            lines.append(Text.assemble(f"{used}  {tokens} tokens  {size}  ", namespace))
+            lines.append(Text.assemble("  ", model, f": {ends}", style="dim"))
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*lines)
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False, expand=True)
     for name in ("used", "namespace", "model"):
         table.add_column(name, overflow="ellipsis", no_wrap=True)
     for name in ("tokens", "size"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("ends with", no_wrap=True, overflow="ellipsis", ratio=1)
-    for row in rows:
-        used = time.strftime("%m-%d %H:%M", time.localtime(row.used_at))
-        names = terminal.visible(row.namespace), terminal.visible(row.model)[:MODEL_SHOWN]
-        table.add_row(used, *names, f"{row.begin:,}-{row.end:,}", terminal.size(row.nbytes), terminal.visible(row.text))
-    if rows:
-        terminal.out.print(table)
-    total = terminal.size(sum(row.nbytes for row in rows))
-    terminal.done(f"{terminal.counted(len(rows), 'piece')}, {total}")
+    for one in told:
+        table.add_row(*one)
+    return table
 
 
 def gc(ctx: typer.Context, kv: KVOption = None, bank: BankOption = None, as_json: JsonOption = False) -> None:

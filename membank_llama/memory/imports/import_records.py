@@ -164,6 +164,17 @@ def _record(value: Any) -> ImportRecord | None:
     """A record as it was kept; None where there is none, or what another version left there."""
     try:
         ranges = tuple((int(first), int(last)) for first, last in value["ranges"])
-        return ImportRecord(**{**value, "ranges": ranges, "kinds": tuple(value["kinds"])})
-    except (TypeError, ValueError, KeyError):
+        return ImportRecord(
+            id=int(value["id"]),
+            when=float(value["when"]),
+            file=str(value["file"]),
+            kinds=tuple(map(str, value["kinds"])),
+            namespace=None if value["namespace"] is None else str(value["namespace"]),
+            new=int(value["new"]),
+            known=int(value["known"]),
+            ranges=ranges,
+            done=value["done"] is True,
+            ended=float(value["ended"]),
+        )
+    except (TypeError, ValueError, KeyError, OverflowError):
         return None

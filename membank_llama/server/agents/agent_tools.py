@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import reading_tools, tool_schemas, writing_tools
 from .reading_tools import AgentCall, Given
 from .tool_answers import ToolAnswer
-from .tool_schemas import CONVERSATION, DAYS, ID, TOKENS, Schema, takes
+from .tool_schemas import CONVERSATION, DAYS, ID, TOKENS, ToolSchema, takes
 
 INSTRUCTIONS = """\
 Long-term memory of this person, kept on this machine and shared with their chats and other agents.
@@ -39,15 +39,15 @@ class AgentTool:
     name: str
     title: str
     description: str
-    takes: Schema
-    gives: Schema
+    takes: ToolSchema
+    gives: ToolSchema
     run: Callable[[AgentCall, Given], ToolAnswer]
     reads: bool = True
     destroys: bool = False
     repeatable: bool = True
 
 
-def _counted(most: int, default: int) -> Schema:
+def _counted(most: int, default: int) -> ToolSchema:
     return {"type": "integer", "minimum": 1, "maximum": most, "default": default}
 
 

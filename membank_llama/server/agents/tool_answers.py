@@ -39,7 +39,7 @@ class ToolAnswer:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedMemories:
     """Memories within a budget, as they are told, and how many were left out."""
 
     memories: list[dict[str, Any]]
@@ -59,7 +59,7 @@ def told(memory: Mapping[str, Any], text: str | None = None, **more: Any) -> dic
     return fields | more
 
 
-def fitted(memories: Iterable[Mapping[str, Any]], tokens: int, *, in_order: bool = False) -> Fitted:
+def fitted(memories: Iterable[Mapping[str, Any]], tokens: int, *, in_order: bool = False) -> FittedMemories:
     """As many memories as fit into so many tokens, the first of them in part if need be.
 
     Of a long one found by a passage the passage is told. `in_order`: nothing comes behind what did not fit.
@@ -77,7 +77,7 @@ def fitted(memories: Iterable[Mapping[str, Any]], tokens: int, *, in_order: bool
             continue
         taken.append(fields)
         room -= answer_bytes(fields)
-    return Fitted(taken, left_out)
+    return FittedMemories(taken, left_out)
 
 
 def answer_bytes(fields: Mapping[str, Any]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-Schema = dict[str, Any]
+ToolSchema = dict[str, Any]
 
 TOKENS = {"type": "integer", "minimum": 200, "maximum": 20_000, "default": 1000, "description": "Most tokens answered."}
 ID = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "description": "Id of a memory, as a search shows it."}
@@ -15,7 +15,7 @@ DAYS = {
 
 _NUMBER, _TEXT, _WHOLE, _YES_OR_NO = {"type": "number"}, {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 
-MEMORY: Schema = {
+MEMORY: ToolSchema = {
     "type": "object",
     "properties": {
         "id": _WHOLE,
@@ -31,17 +31,17 @@ MEMORY: Schema = {
     },
     "required": ["id", "text", "role", "provenance", "created_at"],
 }
-MEMORIES: Schema = {"type": "array", "items": MEMORY}
+MEMORIES: ToolSchema = {"type": "array", "items": MEMORY}
 
 
-def takes(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+def takes(required: tuple[str, ...] = (), **properties: ToolSchema) -> ToolSchema:
     """What a tool takes, and nothing else."""
     return {
         "type": "object", "properties": properties, "required": list(required), "additionalProperties": False
     }  # fmt: skip
 
 
-def gives(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+def gives(required: tuple[str, ...] = (), **properties: ToolSchema) -> ToolSchema:
     """What a tool answers."""
     return {"type": "object", "properties": properties, "required": list(required)}
 

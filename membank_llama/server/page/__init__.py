@@ -1,1 +1,1 @@
-"""The page: what people look at a bank and change it with in a browser."""
+"""The page: a bank for people, in a browser."""

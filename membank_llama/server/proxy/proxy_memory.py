@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.memory.bank import MemBank
+from membank_llama.memory.bank_undo import is_hidden
 from membank_llama.memory.conversation_keys import newest_user, text_of, without_echo
 from membank_llama.memory.prompt_block import strip_block
 from membank_llama.memory.prompt_injection import (
@@ -34,13 +35,12 @@ from membank_llama.memory.prompt_injection import (
 from membank_llama.memory.text_splitting import clean_text
 from membank_llama.memory.turn_writer import NewTurns
 from membank_llama.recall.question_encoder import encoded_as
-from membank_llama.recall.result_json import scores_of
 
-from ..asgi import outward
 from .client_request import ChatReply, ChatRequest
 from .conversation_tracker import ConversationTracker, RecognisedConversation
 from .ingest_worker import IngestWorker
 from .priority_adapter import PriorityAdapter
+from .recall_fields import recall_fields
 from .recall_queue import LateError, RecallQueue
 from .tokenizers import BYTES_A_TOKEN, Tokenizers
 
@@ -232,7 +232,9 @@ class ProxyMemory:
         """The newest recalls of one namespace, newest first."""
         with self._lock:
             noted = list(reversed(self._last.get(namespace, ())))
-        return [_as_json(*one) for one in noted]
+        told = {memory_id for last, _, _ in noted for memory_id in last.injected}
+        there = {one.id for one in self.bank.store.registry.get(told).values() if not is_hidden(one)}
+        return [recall_fields(*one, there) for one in noted]
 
     def _note(self, namespace: str, last: LastRecall, conversation: str) -> None:
         with self._lock:
@@ -248,35 +250,9 @@ class ProxyMemory:
         self._tokenizers.close()
 
 
-def _as_json(last: LastRecall, conversation: str, when: float) -> dict[str, Any]:
-    return {
-        "query": last.query,
-        "when": when,
-        "conversation": conversation,
-        "injected": list(last.injected),
-        "skipped": {str(memory_id): reason for memory_id, reason in last.skipped.items()},
-        "tokens": last.tokens,
-        "recall_ms": round(last.recall_ms, 2),
-        "error": None if last.error is None else outward(last.error),
-        "memories": _rows(last),
-    }
-
-
 def _answers_somebody(request: ChatRequest, reply: ChatReply) -> bool:
     """Whether a reply is one to what a person said, and not to a client, or the call of a tool."""
     roles = (message.get("role") for message in reversed(request.said))
     return (
         not reply.calls and next((role for role in roles if role in ("user", "tool", "assistant")), "") != "assistant"
     )
-
-
-def _rows(last: LastRecall) -> Sequence[dict[str, Any]]:
-    return [
-        {
-            "id": scores["memory_id"],
-            "cosine": round(scores["final_score"], 4),
-            "fused": round(scores["fused_score"], 4),
-            **scores,
-        }
-        for scores in scores_of(last.results)
-    ]

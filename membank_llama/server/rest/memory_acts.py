@@ -9,10 +9,10 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Any, TypeAlias
 
-from membank_llama.core.days import FIRST_SECOND, LAST_SECOND, instant_of
+from membank_llama.core.days import FIRST_SECOND, LAST_SECOND, parse_instant
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import Memory
 from membank_llama.memory.bank_undo import GRACE_SECONDS
@@ -74,19 +74,15 @@ def instant(value: float | str, zone: tzinfo | None, name: str) -> float:
     try:
         seconds = float(value)
     except (ValueError, OverflowError):
-        seconds = _of_calendar(str(value), zone, name)
+        try:
+            seconds = parse_instant(str(value), zone)
+        except (ValueError, OverflowError, OSError) as exc:
+            raise InvalidInputError(
+                f"{name} is {str(value)[:40]!r}; give seconds since 1970 or 2025-01-31T18:00:00Z"
+            ) from exc
     if not FIRST_SECOND <= seconds <= LAST_SECOND:
         raise InvalidInputError(f"{name} is in no year from 1 to 9999; give seconds since 1970, not milliseconds")
     return seconds
-
-
-def _of_calendar(value: str, zone: tzinfo | None, name: str) -> float:
-    try:
-        # Python 3.10 does not know the Z
-        spelled = f"{value[:-1]}+00:00" if value[-1:] in ("Z", "z") else value
-        return instant_of(datetime.fromisoformat(spelled), zone)
-    except (ValueError, OverflowError, OSError) as exc:
-        raise InvalidInputError(f"{name} is {value[:40]!r}; give seconds since 1970 or 2025-01-31T18:00:00Z") from exc
 
 
 # -- looking
@@ -97,11 +93,34 @@ def list_memories(asked: RestRequest) -> RestReply:
 
 
 def search_memories(asked: RestRequest) -> RestReply:
-    return RestReply(asked.mine.search(asked.given["q"], **asked.some("limit", "since", "until")))
+    return RestReply(asked.mine.search(asked.given["q"], **asked.some("limit", "since", "until", "topic")))
 
 
 def read_memory(asked: RestRequest) -> RestReply:
     return RestReply(asked.mine.one(asked.given["id"]))
+
+
+def list_topics(asked: RestRequest) -> RestReply:
+    mine = asked.mine
+    found = mine.bank.topics(mine.namespace)
+    known = mine.bank.store.registry.get(topic.example for topic in found)
+    return RestReply(
+        {
+            "topics": [
+                {
+                    "id": topic.id,
+                    "name": topic.name,
+                    "words": list(topic.words),
+                    "memories": topic.size,
+                    "oldest": topic.oldest,
+                    "newest": topic.newest,
+                    "example": {"id": topic.example, "text": known[topic.example].text},
+                }
+                for topic in found
+                if topic.example in known
+            ]
+        }
+    )
 
 
 def list_conversations(asked: RestRequest) -> RestReply:

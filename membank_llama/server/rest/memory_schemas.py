@@ -21,7 +21,7 @@ def ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def listed(name: str, what: dict[str, Any], **beside: dict[str, Any]) -> dict[str, Any]:
+def list_of(name: str, what: dict[str, Any], **beside: dict[str, Any]) -> dict[str, Any]:
     """An object with a list of such."""
     return whole({name: {"type": "array", "items": what}, **beside})
 
@@ -64,6 +64,7 @@ QUESTION = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ASKED_FOR, "default": 10},
     "since": TIME,
     "until": TIME,
+    "topic": _text(200, minLength=1, description="The id or name of a topic: only among its memories."),
 }
 CONDITIONS = {
     "conversation": _text(description="Of this one; empty: of none."),
@@ -123,8 +124,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "StoredMemory": whole({**_MEMORY, "is_new": {"type": "boolean", "description": "False: it was known already."}}),
     "ChangedMemory": whole({**_FULL, "replaces": _or_none("integer"), "change": _or_none("string")}),
     "FoundMemory": whole({**_MEMORY, **_JUDGED}),
-    "Page": listed("memories", ref("Memory"), cursor=_or_none("string", description="Of the next page.")),
-    "Found": listed("memories", ref("FoundMemory"), query={"type": "string"}),
+    "Page": list_of("memories", ref("Memory"), cursor=_or_none("string", description="Of the next page.")),
+    "Found": list_of("memories", ref("FoundMemory"), query={"type": "string"}),
     "Change": whole(
         {
             "id": {"type": "string"},
@@ -135,7 +136,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
             "until": _or_none("number", description="When it becomes final; null: not by itself."),
         }
     ),
-    "Changes": listed("changes", ref("Change")),
+    "Changes": list_of("changes", ref("Change")),
     "Forgetting": whole(
         {
             "dry_run": {"type": "boolean", "description": "True: this is what would go; nothing was changed."},
@@ -146,11 +147,25 @@ ANSWERS: dict[str, dict[str, Any]] = {
             "change": {"anyOf": [ref("Change"), {"type": "null"}], "description": "What undo takes back."},
         }
     ),
-    "Conversations": listed(
+    "Conversations": list_of(
         "conversations",
         whole({"conversation": {"type": "string"}, "memories": {"type": "integer"}, "first": _AT, "last": _AT}),
     ),
-    "Namespaces": listed("namespaces", whole({"namespace": {"type": "string"}, "memories": {"type": "integer"}})),
+    "Topics": list_of(
+        "topics",
+        whole(
+            {
+                "id": {"type": "string"},
+                "name": {"type": "string"},
+                "words": {"type": "array", "items": {"type": "string"}},
+                "memories": {"type": "integer"},
+                "oldest": _AT,
+                "newest": _AT,
+                "example": whole({"id": ID, "text": {"type": "string"}}),
+            }
+        ),
+    ),
+    "Namespaces": list_of("namespaces", whole({"namespace": {"type": "string"}, "memories": {"type": "integer"}})),
     "Stats": whole(
         {
             "namespace": {"type": "string"},
@@ -208,7 +223,7 @@ CORRECTION = {
     **whole({"text": _text(MOST_CHARACTERS, minLength=1), "pinned": {"type": "boolean"}}, ("text", "pinned")),
     "minProperties": 1,
 }
-ASKED = whole(QUESTION, ("limit", "since", "until"))
+ASKED = whole(QUESTION, ("limit", "since", "until", "topic"))
 FORGETTING = {
     **whole(
         {

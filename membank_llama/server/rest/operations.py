@@ -119,6 +119,10 @@ OPERATIONS: tuple[RestOperation, ...] = (
         "Conversations", acts.list_conversations, query={"limit": {**LIMIT, "default": 100}},
     ),
     RestOperation(
+        "GET", "/membank/topics", "list_topics", "What the memories are about, the largest topic first.", "Topics",
+        acts.list_topics,
+    ),
+    RestOperation(
         "GET", "/membank/namespaces", "list_namespaces", "The namespaces that the token may see.", "Namespaces",
         acts.list_namespaces,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -116,15 +117,18 @@ def test_a_directory_names_what_it_passes_over(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("print()", encoding="utf-8")
     (tmp_path / "settings.json").write_text('{"a": 1}', encoding="utf-8")
     (tmp_path / "latin.md").write_bytes(b"caf\xe9")
-    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    if sys.platform != "win32":
+        (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "other.sqlite").write_bytes(ollama_database(tmp_path / "db.sqlite").read_bytes()[:100])
     texts, left_out = read(tmp_path)
     assert texts == ["My kayak is red.", "My canoe is green.", "A green canoe it is."]
     named = {name for names in left_out.values() for name in names}
-    assert {".git/", ".hidden", "model.gguf", "program.py", "settings.json", "latin.md", "gone"} <= named
+    assert {".git/", ".hidden", "model.gguf", "program.py", "settings.json", "latin.md"} <= named
+    assert "gone" in named or sys.platform == "win32"
     assert left_out["files that are hidden"] == [".git/", ".hidden"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a file there has all the bytes that it is long")
 def test_a_directory_of_a_model_store_is_not_read_through(tmp_path: Path) -> None:
     (tmp_path / "history").write_text("My canoe is green.\n", encoding="utf-8")
     blob = tmp_path / "models" / "blobs" / "sha256-0"

@@ -195,7 +195,16 @@ def test_an_import_that_was_killed_is_gone_on_with_and_undone_as_one(tmp_path: P
         assert texts(bank) == ["Told in between."]
 
 
-@pytest.mark.parametrize("value", ["x", 5, [1], {"id": 1}, {"ranges": [[1]]}, None])
+WHOLE = {
+    "id": 1, "when": 5.0, "file": "a.json", "kinds": ["chatgpt"], "namespace": None, "new": 1, "known": 0,
+    "ranges": [[1, 1]], "done": True, "ended": 6.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x", 5, [1], {"id": 1}, {"ranges": [[1]]}, None, WHOLE | {"new": "x"}, WHOLE | {"when": []}, WHOLE | {"kinds": 5}],
+)
 def test_records_that_are_none_are_passed_over(tmp_path: Path, value: object) -> None:
     with open_bank(tmp_path / "bank") as bank:
         bank.store.registry.set_meta("imports", {"ids": [1, "x"], "last": "x"})

@@ -36,7 +36,8 @@ def of_ana(client: httpx.Client) -> int:
 LOOKS = [
     MEMORIES, f"{MEMORIES}?pinned=true", f"{MEMORIES}?text=parrot", f"{MEMORIES}?conversation=birds",
     "/membank/search?q=parrot+called",
-    "/membank/conversations", "/membank/changes", "/membank/namespaces", "/membank/export", "/membank/stats",
+    "/membank/topics", "/membank/conversations", "/membank/changes",
+    "/membank/namespaces", "/membank/export", "/membank/stats",
 ]  # fmt: skip
 
 

@@ -189,6 +189,17 @@ def test_conversations_namespaces_and_figures(client: httpx.Client) -> None:
     assert (elsewhere["namespace"], elsewhere["memories"]) == ("theirs", 1)
 
 
+def test_topics_are_told_and_searched_in(client: httpx.Client) -> None:
+    for place in ("Porto", "Lisbon", "Braga", "Faro", "Coimbra", "Evora", "Viseu", "Aveiro"):
+        client.post(MEMORIES, json={"text": f"The garden in {place} has tomatoes and roses."})
+    found = answer(client.get("/membank/topics"), 200, "Topics")["topics"]
+    assert sum(topic["memories"] for topic in found) > 8
+    garden = next(topic for topic in found if "garden" in topic["example"]["text"])
+    among = client.get("/membank/search", params={"q": "Note about socks", "topic": garden["id"], "limit": 50})
+    assert all("garden" in one["text"] for one in answer(among, 200, "Found")["memories"])
+    assert answer(client.get("/membank/search", params={"q": "x", "topic": "zeppelins"}), 400, "Error")
+
+
 def test_an_export_can_be_imported(client: httpx.Client, bank: MemBank, tmp_path: Any) -> None:
     answered = client.get("/membank/export")
     assert answered.headers["content-type"].startswith("application/x-ndjson")
