@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-from membank_llama.core.errors import ModelError
+from membank_llama.core.errors import BankError, ModelError
 
 from ..bank import MemBank
 from .forwarded import error_to_json, run
@@ -34,7 +34,7 @@ from .frames import (
     send,
     takes_more,
 )
-from .holder_call import READY
+from .holder_call import GIVE_UP, READY
 from .meeting_point import PROTOCOL, is_this_users, leave, listen
 from .shared_values import from_json, to_json
 
@@ -222,6 +222,9 @@ class HandsServer:
         if name == READY:
             return {"result": None}
         try:
+            if name == GIVE_UP:
+                # only a shared bank is served
+                return {"result": bool(bank.give_up())}  # type: ignore[attr-defined]
             given = from_json(asked["given"])
             return {"result": to_json(run(bank, str(name), given, tell if listens else None))}
         except Exception as exc:  # noqa: BLE001  whatever it is, it is the caller's to see
@@ -269,3 +272,12 @@ class HandsServer:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()
+
+
+def listening(path: Path) -> HandsServer | None:
+    """What serves others; None where nothing can listen: the bank can be used here all the same."""
+    try:
+        return HandsServer(path)
+    except (OSError, BankError, RuntimeError) as exc:
+        logger.warning("%s is not shared with other processes: nothing can listen for them (%s)", path, exc)
+        return None
