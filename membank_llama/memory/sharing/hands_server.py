@@ -16,15 +16,16 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any
+from typing import Any, Protocol
 
+from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import BankError, ModelError
 
-from ..bank import MemBank
-from .forwarded import error_to_json, run
+from .forwarded import checked_call, error_to_json
 from .frames import (
     FRAME_SECONDS,
     MOST_BYTES_OF_A_GREETING,
@@ -51,6 +52,15 @@ LAST_SECONDS = 1.0
 """How long a client may take to take something while others wait."""
 
 
+class HeldBank(Protocol):
+    """A bank that is served."""
+
+    adapter: ModelAdapter | None
+
+    def hand(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any: ...
+    def give_up(self) -> bool: ...
+
+
 class HandsServer:
     """Of one bank, whose lock this process holds.
 
@@ -63,7 +73,7 @@ class HandsServer:
         self._pid = os.getpid()
         self._socket, self.point = listen(bank, MOST_CONNECTIONS)
         self._woken, self._wake = socket.socketpair()
-        self._bank: weakref.ref[MemBank] | None = None
+        self._bank: weakref.ref[HeldBank] | None = None
         self._is_open = threading.Event()
         self._closing = False
         self._guard = threading.Lock()
@@ -84,7 +94,7 @@ class HandsServer:
         # a thread within native code must not outlive the interpreter
         atexit.register(self.close)
 
-    def serve(self, bank: MemBank) -> None:
+    def serve(self, bank: HeldBank) -> None:
         """Serve this bank from now on; it is not kept alive by that."""
         self._bank = weakref.ref(bank)
         self._is_open.set()
@@ -205,7 +215,7 @@ class HandsServer:
         except FrameTooLongError as exc:
             send(line, {"error": error_to_json(exc)}, patience)
 
-    def _result(self, line: socket.socket, bank: MemBank, asked: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, line: socket.socket, bank: HeldBank, asked: dict[str, Any]) -> dict[str, Any]:
         listens = bool(asked.get("progress"))
 
         def tell(label: str, done: int, total: int) -> None:
@@ -223,10 +233,9 @@ class HandsServer:
             return {"result": None}
         try:
             if name == GIVE_UP:
-                # only a shared bank is served
-                return {"result": bool(bank.give_up())}  # type: ignore[attr-defined]
-            given = from_json(asked["given"])
-            return {"result": to_json(run(bank, str(name), given, tell if listens else None))}
+                return {"result": bank.give_up()}
+            given = checked_call(str(name), from_json(asked["given"]), tell if listens else None)
+            return {"result": to_json(bank.hand(str(name), (), given))}
         except Exception as exc:  # noqa: BLE001  whatever it is, it is the caller's to see
             unable = isinstance(exc, ModelError) and bank.adapter is None
             return {"error": error_to_json(exc), "unable": unable}

@@ -30,7 +30,7 @@ from ..bank import MemBank
 from ..bank_undo import BATCH_SIZE
 from ..ingest_results import IngestResult
 from ..transcript_file import ChatTranscript
-from .forwarded import FORWARDED, arguments_of, run
+from .forwarded import FORWARDED, arguments_of, checked_call
 from .handed_transcripts import HandedTranscripts
 from .hands_server import HandsServer, listening
 from .holder_call import GIVE_UP, READY, HolderGoneError, HolderUnableError, call_holder, nobody_let_in, patience_with
@@ -222,7 +222,8 @@ class SharedBank(MemBank):
         while True:
             with self._writes.one():
                 if self.holds or self._take_over():
-                    return run(self, name, {key: from_json(value) for key, value in passed.items()}, progress)
+                    own = {key: from_json(value) for key, value in passed.items()}
+                    return FORWARDED[name](self, **checked_call(name, own, progress))
             began = time.monotonic()
             try:
                 return call_holder(self.path, name, passed, progress)
@@ -290,7 +291,7 @@ class SharedBank(MemBank):
             server.close()
         try:
             with self._writes.none(GIVING_UP_SECONDS), self._changing:
-                if not self._ended:
+                if self.holds and not self._ended:
                     self._step_back()
                 return not self.holds
         except TimeoutError:
