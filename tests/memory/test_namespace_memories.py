@@ -10,6 +10,7 @@ import pytest
 from support.banks import open_bank
 
 from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MemoryNotFoundError
+from membank_llama.core.provenance import NAMES
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.namespace_memories import NamespaceMemories
@@ -80,6 +81,28 @@ def test_conditions_must_all_hold(bank: MemBank, conditions: dict[str, object], 
     assert len(leafed(mine, 3, **conditions)) == count
     if "ids" not in conditions:
         assert mine.count(**conditions) == count
+
+
+def test_what_somebody_said_is_told_from_what_else_is_there(tmp_path: Path) -> None:
+    roles = ("user", "Human", "assistant", "AI", "tool", "Function", "note", "system")
+    metas: tuple[dict[str, object], ...] = (
+        {}, {"part": 1}, {"part": None}, {"provenance": "import"}, {"provenance": "model"}, {"provenance": "none"},
+        {"provenance": 4}, {"provenance": "person", "part": 2},
+    )  # fmt: skip
+    items = [
+        NewMemory(f"{role} {place} {source}.", meta, role=role, source=source)
+        for role in roles
+        for place, meta in enumerate(metas)
+        for source in (None, "a.md")
+    ]
+    with open_bank(tmp_path / "bank") as opened:
+        opened.ingest_many(items)
+        mine = NamespaceMemories(opened, "default")
+        for name, kind in NAMES.items():
+            wanted = {memory.id for memory in opened.memories() if memory.provenance == kind}
+            assert set(leafed(mine, 500, provenance=name)) == wanted and mine.count(provenance=name) == len(wanted)
+        with pytest.raises(InvalidQueryError, match="provenance"):
+            mine.page(10, provenance="nobody")
 
 
 def test_a_conversation_is_found_by_its_index(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:

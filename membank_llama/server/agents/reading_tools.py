@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any
 
 from membank_llama.core.errors import InvalidInputError
@@ -41,12 +42,14 @@ class AgentCall:
         client: what the agent's program calls itself.
         recalls: the last recalls of the namespace for chats, where there are any, as ``/membank/why`` tells them.
         writable: whether tools that change something are there.
+        zone: whose days are told; None for this machine's.
     """
 
     memories: NamespaceMemories
     client: str = "agent"
     recalls: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     writable: bool = True
+    zone: tzinfo | None = None
 
 
 def tell_search(call: AgentCall, given: Given) -> ToolAnswer:
@@ -66,7 +69,7 @@ def tell_search(call: AgentCall, given: Given) -> ToolAnswer:
         for one in fits.memories:
             one["relevant"] = False
     fields = {"note": note, "memories": fits.memories, "left_out": fits.left_out}
-    return ToolAnswer(fields, lines_under(note, lines_for_models(fits.memories), fits.left_out))
+    return ToolAnswer(fields, lines_under(note, lines_for_models(fits.memories, call.zone), fits.left_out))
 
 
 def tell_recent(call: AgentCall, given: Given) -> ToolAnswer:
@@ -81,7 +84,7 @@ def tell_recent(call: AgentCall, given: Given) -> ToolAnswer:
     fields = {"note": NOTE, "memories": fits.memories, "left_out": fits.left_out}
     if behind is not None:
         fields["cursor"] = behind
-    lines = lines_for_models(fits.memories)
+    lines = lines_for_models(fits.memories, call.zone)
     head = f"{NOTE} The newest first." if lines else "Nothing is remembered yet."
     return ToolAnswer(fields, lines_under(head, lines, more=f"(older ones: cursor {behind})" if behind else ""))
 
@@ -105,7 +108,7 @@ def tell_show(call: AgentCall, given: Given) -> ToolAnswer:
     }  # fmt: skip
     if end < len(text):
         fields["next_offset"] = end
-    lines = lines_for_models([fields["memory"]])
+    lines = lines_for_models([fields["memory"]], call.zone)
     lines += [f"before it was corrected: {one['text']}" for one in fields["history"]]
     more = f"(goes on: offset {end})" if end < len(text) else ""
     return ToolAnswer(fields, lines_under(NOTE, lines, more=more))
