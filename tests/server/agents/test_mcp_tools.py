@@ -118,6 +118,16 @@ def test_a_search_keeps_to_a_conversation_and_to_days(agent: Agent, bank: MemBan
     assert [one["text"] for one in recent] == ["The billing database is Postgres."]
 
 
+def test_topics_are_told_and_searched(agent: Agent, bank: MemBank) -> None:
+    bank.ingest_many([f"The sourdough starter rises at {n} degrees in the oven." for n in range(18, 30)])
+    bank.ingest_many([f"The telescope showed Jupiter and its moons on night {n}." for n in range(12)])
+    names = {topic["name"] for topic in agent.call("memory_stats")["topics"]}
+    (sky,) = (name for name in names if "telescope" in name or "jupiter" in name.lower())
+    found = agent.call("memory_search", query="What rises in the night?", topic=sky)["memories"]
+    assert found and all("Jupiter" in one["text"] for one in found)
+    assert "topic" in agent.refused("memory_search", query="What rises?", topic="philately")
+
+
 @pytest.mark.parametrize("most", [200, 400, 1000])
 @pytest.mark.parametrize("tool", ["memory_search", "memory_recent"])
 def test_an_answer_keeps_to_its_budget(agent: Agent, bank: MemBank, tool: str, most: int) -> None:
@@ -237,6 +247,7 @@ def test_numbers_of_the_namespace_alone(bank: MemBank) -> None:
     with agent_here(server_of(bank).sdk_server) as agent:
         stats = agent.call("memory_stats")
     newest = stats.pop("newest_at")
+    assert sum(topic["memories"] for topic in stats.pop("topics")) == 2
     assert time.time() - newest < 60
     assert stats == {
         "memories": 2, "pinned": 1, "conversations": 1, "namespace": "default", "encoder": "words alone",
