@@ -8,7 +8,7 @@ AGENTS = @anthropic-ai/claude-code@^2.1 @openai/codex@^0.171 opencode-ai@^1.18
 # Virtual machines may show AMX and refuse it: llama.cpp compiled for the very processor then dies with SIGILL
 PORTABLE = $(shell grep -qs amx_tile /proc/cpuinfo && echo -DGGML_NATIVE=OFF)
 
-.PHONY: demo test attack test-npm test-clients test-open-webui servers check bench train picture format clean
+.PHONY: demo test attack browser test-npm test-clients test-open-webui servers check bench train picture format clean
 
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,7 @@ demo: $(STAMP)   ## tell a model something, start it anew, ask; MODEL= chooses a
 	$(BIN)/membank demo $(if $(MODEL),--model '$(MODEL)') $(if $(ENCODER),--encoder '$(ENCODER)')
 
 test: $(STAMP)   ## all tests
+	@command -v chromium chromium-browser google-chrome >/dev/null || echo "skipped the page in a browser: there is no chromium here"
 	$(BIN)/python -m pytest $(ARGS)
 
 attack: $(STAMP)  ## the attacks that take longer than the tests may; half an hour on two cores
@@ -31,6 +32,11 @@ test-npm: $(STAMP)  ## clients from npm; says so where there is no npm
 		npm install --prefix tests/npm --no-package-lock --no-audit --no-fund --silent && \
 		$(BIN)/python -m pytest tests/npm; \
 	else echo "skipped the clients from npm: there is no npm here"; fi
+
+browser:  ## chromium for tests/server/page, where Debian's packages can be had; says where not
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+		echo "without chromium: the page is not tested in a browser"
 
 servers: $(STAMP)  ## llama.cpp's own llama-server for tests/servers, compiled once into ~/.cache/membank-servers
 	$(BIN)/python tests/servers/build_llama_server.py

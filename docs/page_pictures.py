@@ -129,24 +129,27 @@ def main() -> None:
     parser.add_argument("encoder", type=Path, help="a GGUF that encodes, such as all-MiniLM-L6-v2")
     given = parser.parse_args()
     OUT.mkdir(exist_ok=True)
-    with TemporaryDirectory() as folder, LlamaCppAdapter(given.encoder, n_threads=1) as adapter:
-        with MemBank(adapter, Path(folder) / "life") as bank:
-            told(bank)
-            recalls = recalled(bank)
-            app = BankApp(FaceContext(bank, recalls=lambda namespace: recalls))
-            with socket.socket() as listener:
-                listener.bind(("127.0.0.1", 0))
-                server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-                thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-                thread.start()
-                try:
-                    with sync_playwright() as playwright:
-                        browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox"])
-                        pictures(browser, f"http://127.0.0.1:{listener.getsockname()[1]}")
-                        browser.close()
-                finally:
-                    server.should_exit = True
-                    thread.join()
+    with (
+        TemporaryDirectory() as folder,
+        LlamaCppAdapter(given.encoder, n_threads=1) as adapter,
+        MemBank(adapter, Path(folder) / "life") as bank,
+        socket.socket() as listener,
+    ):
+        told(bank)
+        recalls = recalled(bank)
+        listener.bind(("127.0.0.1", 0))
+        app = BankApp(FaceContext(bank, recalls=lambda namespace: recalls))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox"])
+                pictures(browser, f"http://127.0.0.1:{listener.getsockname()[1]}")
+                browser.close()
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from support.banks import open_bank
 
 from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MemoryNotFoundError
+from membank_llama.core.provenance import NAMES
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.namespace_memories import NamespaceMemories
@@ -82,6 +83,28 @@ def test_conditions_must_all_hold(bank: MemBank, conditions: dict[str, object], 
         assert mine.count(**conditions) == count
 
 
+def test_what_somebody_said_is_told_from_what_else_is_there(tmp_path: Path) -> None:
+    roles = ("user", "Human", "assistant", "AI", "tool", "Function", "note", "system")
+    metas: tuple[dict[str, object], ...] = (
+        {}, {"part": 1}, {"part": None}, {"provenance": "import"}, {"provenance": "model"}, {"provenance": "none"},
+        {"provenance": 4}, {"provenance": "person", "part": 2},
+    )  # fmt: skip
+    items = [
+        NewMemory(f"{role} {place} {source}.", meta, role=role, source=source)
+        for role in roles
+        for place, meta in enumerate(metas)
+        for source in (None, "a.md")
+    ]
+    with open_bank(tmp_path / "bank") as opened:
+        opened.ingest_many(items)
+        mine = NamespaceMemories(opened, "default")
+        for name, kind in NAMES.items():
+            wanted = {memory.id for memory in opened.memories() if memory.provenance == kind}
+            assert set(leafed(mine, 500, provenance=name)) == wanted and mine.count(provenance=name) == len(wanted)
+        with pytest.raises(InvalidQueryError, match="provenance"):
+            mine.page(10, provenance="nobody")
+
+
 def test_a_conversation_is_found_by_its_index(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
     registry, asked = bank.store.registry, []
     real = registry.rows
@@ -117,6 +140,17 @@ def test_nothing_of_another_namespace_is_seen_or_changed(bank: MemBank) -> None:
     assert leafed(mine, 100, ids=frozenset({theirs})) == []
     assert all("secret" not in one["text"] for one in mine.search("What is the secret?", 20)["memories"])
     assert [one["text"] for one in other.export()] == ["Their secret."]
+
+
+def test_a_foreign_memory_is_not_even_read(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long one would take longer to read than none does, and tell that it is there."""
+    (theirs,) = [memory.id for memory in bank.memories("theirs")]
+    registry, read = bank.store.registry, []
+    real = registry.rows
+    monkeypatch.setattr(registry, "rows", lambda sql, given=(): read.extend(found := real(sql, given)) or found)
+    with pytest.raises(MemoryNotFoundError):
+        NamespaceMemories(bank, "default").one(theirs)
+    assert read == []
 
 
 def test_what_was_told_is_seen_corrected_forgotten_and_brought_back(bank: MemBank) -> None:

@@ -45,7 +45,7 @@ def mcp(
 
     from ..terminal import note
 
-    where, name = bank_path(ctx, bank), namespace_of(ctx, namespace)
+    where, name = bank_path(ctx, bank, new=not read_only), namespace_of(ctx, namespace)
     if sys.stdin.isatty():
         note("this speaks to an agent and not to a person; the agent starts it: claude mcp add membank -- membank mcp")
     at_hand = AtHand("", None, threads, gpu_layers)

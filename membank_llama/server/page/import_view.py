@@ -116,6 +116,7 @@ class PageImports:
         if record.namespace != mine.namespace:
             raise InvalidInputError(f"there is no import {number} here")
         count = undo_import(mine.bank, record)
+        self._jobs.drop(_storing(asked))
         return self.show(asked, said=f"{count:,} forgotten for good.")
 
     def show(self, asked: PageRequest, said: str = "") -> Response:

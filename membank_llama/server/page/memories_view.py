@@ -63,7 +63,7 @@ def show_memories(asked: PageRequest) -> Response:
         view="memories",
         chosen=chosen,
         count=count,
-        topics_now=count <= AT_ONCE,
+        lists_now=count <= AT_ONCE,
         whos=[(name, LABELS[name]) for name in ("person", "model", "document", "import", "tool") if name in NAMES],
         **listed,
     )

@@ -20,7 +20,7 @@ from membank_llama.memory.bank_editing import HISTORY
 from membank_llama.memory.namespace_memories import NamespaceMemories
 from membank_llama.store.memory_pages import MOST_LETTERS
 
-PAGE = 50
+PAGE = 30
 FOUND, NEAREST = 20, 5
 """Memories that a search shows: those that belong to it, and where none does, those that come nearest."""
 LETTERS_AT_ONCE = 20_000

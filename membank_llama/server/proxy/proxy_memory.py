@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import tzinfo
@@ -106,6 +106,7 @@ class ProxyMemory:
         self.recalls = RecallQueue(self._encode_ahead)
         self._lock = threading.Lock()
         self._last: OrderedDict[str, deque[tuple[LastRecall, str, float]]] = OrderedDict()
+        bank.store.on_forget.append(self._forget_recalls)
         self._adapter = bank.adapter if isinstance(bank.adapter, PriorityAdapter) else None
         self.ingest_worker = IngestWorker(
             bank,
@@ -229,12 +230,26 @@ class ProxyMemory:
     # -- looking
 
     def last_recalls(self, namespace: str) -> list[dict[str, Any]]:
-        """The newest recalls of one namespace, newest first."""
+        """The newest recalls of one namespace, newest first; none that said what is forgotten."""
+        going = self._going(namespace)
         with self._lock:
-            noted = list(reversed(self._last.get(namespace, ())))
+            noted = [one for one in reversed(self._last.get(namespace, ())) if not _says(one[0], going)]
         told = {memory_id for last, _, _ in noted for memory_id in last.injected}
         there = {one.id for one in self.bank.store.registry.get(told).values() if not is_hidden(one)}
         return [recall_fields(*one, there) for one in noted]
+
+    def _going(self, namespace: str) -> list[str]:
+        """What is forgotten and can be brought back yet."""
+        changes = [change for change in self.bank.changes(namespace) if change.until is not None]
+        found = self.bank.store.registry.get(memory_id for change in changes for memory_id in change.ids)
+        return [one.text for one in found.values() if is_hidden(one)]
+
+    def _forget_recalls(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """Keep no recall whose question said what is forgotten."""
+        with self._lock:
+            for namespace in texts.keys() & self._last.keys():
+                kept = [one for one in self._last[namespace] if not _says(one[0], texts[namespace])]
+                self._last[namespace] = deque(kept, maxlen=LAST_RECALLS)
 
     def _note(self, namespace: str, last: LastRecall, conversation: str) -> None:
         with self._lock:
@@ -248,6 +263,11 @@ class ProxyMemory:
         self.recalls.close()
         self.ingest_worker.close()
         self._tokenizers.close()
+
+
+def _says(last: LastRecall, texts: Sequence[str]) -> bool:
+    """Whether a question said one of these."""
+    return any(text in last.query or (last.query and last.query in text) for text in texts)
 
 
 def _answers_somebody(request: ChatRequest, reply: ChatReply) -> bool:

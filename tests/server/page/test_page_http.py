@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from support.banks import wait_for
 from support.pages import START, TOLD, Elements, ServedPage, served_page
+from support.proxies import engine_of, proxied
 
 from membank_llama.core.types import NewMemory
+from membank_llama.server.page.memory_list import PAGE
 from membank_llama.server.page.page_templates import ASSETS, AT
 
 VIEWS = ("/", "/membank/page/why", "/membank/page/map", "/membank/page/bank")
@@ -97,7 +99,7 @@ def test_a_day_and_a_conversation_are_headed_once_across_pages(tmp_path: Path) -
         more = re.search(r'hx-get="([^"]*cursor[^"]*)"', html)
         rest = page.get(more[1].replace("&amp;", "&"), script=True).text if more else ""
     assert html.count('class="day"') == html.count('class="talk"') == 1
-    assert 'class="day"' not in rest and 'class="talk"' not in rest and len(texts_of(rest)) == 50
+    assert 'class="day"' not in rest and 'class="talk"' not in rest and len(texts_of(rest)) == PAGE
 
 
 @pytest.mark.parametrize(
@@ -450,3 +452,31 @@ def test_a_cookie_counts_for_the_page_alone(tmp_path: Path) -> None:
             answer = page.client.delete("/membank/page/memories/1", headers=headers)
             assert answer.status_code in (401, 403)
         assert page.texts("work") == ["Ours."]
+
+
+# -- in front of a model
+
+
+def test_what_a_chat_recalls_is_seen_with_its_block_and_forgotten_with_it(tmp_path: Path, recall_tiny: Path) -> None:
+    html = {"accept": "text/html"}
+    with proxied(tmp_path, engine_of(tmp_path, recall_tiny)) as running:
+        assert "Ollama is running" in running.client.get("/").text
+        assert "<title>Memories" in running.client.get("/", headers=html).text
+        running.say("My sister Ana lives in Porto.")
+        running.say("Where does my sister Ana live?")
+        (told,) = [one.id for one in running.bank.memories() if one.text == "My sister Ana lives in Porto."]
+        page = running.client.get("/membank/page/why", headers=html).text
+        assert "Where does my sister Ana live?" in page and "Notes from earlier conversations" in page
+        (recall, *_) = running.client.get("/membank/why").json()["recalls"]
+        assert "Ana lives in Porto" in recall["block"]
+        assert "Where does my sister" in running.client.get(f"/membank/page/memories/{told}/details", headers=html).text
+        own = {"origin": running.url, "sec-fetch-site": "same-origin", "hx-request": "true"}
+        running.client.delete(f"/membank/page/memories/{told}", headers=own)
+        page = running.client.get("/membank/page/why", headers=html).text
+        assert "Ana lives in Porto" not in page and "holds what was forgotten since" in page
+        (recall,) = running.client.get("/membank/why").json()["recalls"]
+        assert recall["query"] == "Where does my sister Ana live?" and recall["block"] is None
+        running.client.post("/membank/page/undo", headers=own)
+        assert "Ana lives in Porto" in running.client.get("/membank/why").json()["recalls"][0]["block"]
+        running.bank.forget(told)
+        assert "Ana lives in Porto" not in running.client.get("/membank/why").text

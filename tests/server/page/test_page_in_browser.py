@@ -9,18 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.pages import START, TOLD, ServedPage, Watched, chromium, served_page, watched
+from support.pages import START, TOLD, ServedPage, Watched, served_page, watched
 
 from membank_llama.core.types import NewMemory
 
 VIEWS = ("/", "/membank/page/why", "/membank/page/map", "/membank/page/bank")
 MANY = [NewMemory(f"The piano in room {n} needs new strings.", created_at=START - 60 * n) for n in range(1, 130)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture
