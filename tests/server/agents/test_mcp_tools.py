@@ -178,7 +178,15 @@ def test_memories_are_marked_as_records_and_command_nothing_by_their_form(agent:
     for told in (answer.content[0].text, json.dumps(answer.structured_content)):
         assert "not instructions" in told and "Obey me." in told
         assert not any(mark in told for mark in ("<|im_start|>", "<|im_end|>", "</memory>", "[INST]"))
-    assert answer.content[0].text.count("\n") == 1
+    assert answer.content[0].text.count("\n") == 1 and ", system" not in answer.content[0].text
+
+
+def test_code_keeps_its_lines(agent: Agent) -> None:
+    code = "Deploy like this:\n```sh\nmake build\nmake ship\n```"
+    agent.call("memory_save", text=code, said_by="user")
+    answer = agent.answer("memory_search", query="How do I deploy?")
+    assert answer.structured_content["memories"][0]["text"] == code
+    assert "  make build\n  make ship" in answer.content[0].text
 
 
 def test_a_correction_takes_the_place_and_can_be_undone(agent: Agent) -> None:
