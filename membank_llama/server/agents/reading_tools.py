@@ -28,6 +28,9 @@ DAY = 86_400.0
 NEAREST = 3
 """Told where nothing that was found is relevant."""
 MOST_IN_A_CONVERSATION = 200
+MOST_COUNTED = 10_000
+MOST_TOPICS, MOST_FOR_TOPICS = 12, 5000
+"""Topics that are told, and the memories up to which an agent need not wait for them."""
 LONGEST_LINE = 160
 """Bytes of a memory's text where it only says which one is meant."""
 
@@ -56,7 +59,7 @@ def tell_search(call: AgentCall, given: Given) -> ToolAnswer:
     """What belongs to a question; where nothing does, the nearest, and that it is not it."""
     limit, conversation = int(given.get("limit", 8)), given.get("conversation")
     most = limit if conversation is None else MOST_IN_A_CONVERSATION
-    found = call.memories.search(given["query"], most, since=_since(given))["memories"]
+    found = call.memories.search(given["query"], most, since=_since(given), topic=given.get("topic"))["memories"]
     if conversation is not None:
         found = [one for one in found if one["conversation"] == conversation][:limit]
     relevant = [one for one in found if one["relevant"]]
@@ -166,13 +169,14 @@ def tell_stats(call: AgentCall, given: Given) -> ToolAnswer:
         "encoder": memories.bank.model.name,
         "writable": call.writable,
     }
+    told_of = ", ".join(f"{name} {value}" for name, value in fields.items())
     if newest:
         fields["newest_at"] = newest[0]["created_at"]
-    told_of = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "newest_at")
+    if fields["memories"] <= MOST_FOR_TOPICS:
+        found = memories.bank.topics(memories.namespace)[:MOST_TOPICS]
+        fields["topics"] = [{"name": harmless(topic.name), "memories": topic.size} for topic in found]
+        told_of += "".join(f"\ntopic {topic['name']}: {topic['memories']}" for topic in fields["topics"])
     return ToolAnswer(fields, told_of)
-
-
-MOST_COUNTED = 10_000
 
 
 def _since(given: Given) -> float | None:
