@@ -10,6 +10,7 @@ one of `--bank`, which is only looked at. Somebody types texts of the bank: a se
 
 from __future__ import annotations
 
+import html
 import http.client
 import random
 import re
@@ -32,8 +33,9 @@ SHOWN, FOUND = 50, 20
 TYPED = 24
 """Letters of a text that are typed."""
 HTML = {"Accept": "text/html"}
-VIEWS: tuple[tuple[str, tuple[str, ...]], ...] = (("first view of the page", ("/",)),)
-"""Views of the page, each with all that a browser asks for until it stands there; left out where there is no page."""
+FRAGMENT = {**HTML, "HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
+_ASSETS = re.compile(r'(?:href|src)="(/[^"]*/static/[^"]+)"')
+_LATER = re.compile(r'hx-get="([^"]+)" hx-trigger="load"')
 
 
 def filled(path: Path, count: int) -> None:
@@ -132,28 +134,41 @@ def rest(connection: http.client.HTTPConnection, mine: NamespaceMemories, reques
     ]
     figures = {}
     for name, paths, calls in asking:
-        asked(connection, paths[0]), calls[0]()
+        asked(connection, paths[0])
+        calls[0]()
         figures[name] = alternating([lambda path=path: asked(connection, path) for path in paths], calls)
     return figures
 
 
-def page(connection: http.client.HTTPConnection, requests: int) -> dict[str, dict[str, float]]:
-    """Views of the page, with what each of them weighs."""
+def timed(connection: http.client.HTTPConnection, paths: Sequence[str], requests: int) -> list[float]:
+    """Seconds until all of these are there, one after the other, so many times."""
+    times = []
+    for _ in range(requests):
+        start = time.perf_counter()
+        for path in paths:
+            asked(connection, path, FRAGMENT if path.startswith("/membank/") else HTML)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def page(connection: http.client.HTTPConnection, texts: Sequence[str], requests: int) -> dict[str, dict[str, float]]:
+    """The page: what a browser asks for until it stands there, what it asks for then, and search as one types."""
+    try:
+        shown = asked(connection, "/", HTML).decode("utf-8")
+    except RuntimeError as exc:
+        CONSOLE.print(f"the page is left out: {exc}")
+        return {}
+    assets = list(dict.fromkeys(_ASSETS.findall(shown)))
+    later = [html.unescape(path) for path in _LATER.findall(shown)]
+    steps = [f"/membank/page/memories?q={quote(step)}" for step in typed(texts, requests, random.Random(8))]
+    asking = [("the page's first view", timed(connection, ["/", *assets], requests))]
+    asking += [(f"then {path.partition('?')[0]}", timed(connection, [path], requests)) for path in later]
+    asking += [("the page's search as one types", [timed(connection, [step], 1)[0] for step in steps])]
     figures = {}
-    for name, paths in VIEWS:
-        try:
-            weight = sum(len(asked(connection, path, HTML)) for path in paths)
-        except RuntimeError as exc:
-            CONSOLE.print(f"{name} is left out: {exc}")
-            continue
-        times = []
-        for _ in range(requests):
-            start = time.perf_counter()
-            for path in paths:
-                asked(connection, path, HTML)
-            times.append(time.perf_counter() - start)
+    for name, times in asking:
         p50, p95 = percentiles(times)
-        figures[name] = {"http_p50": p50, "http_p95": p95, "bytes": weight}
+        figures[name] = {"http_p50": p50, "http_p95": p95}
+    figures["the page's first view"]["bytes"] = sum(len(asked(connection, path, HTML)) for path in ("/", *assets))
     return figures
 
 
@@ -171,7 +186,9 @@ def main() -> None:
             asked(connection, "/membank/search?q=good+morning")
             CONSOLE.print(f"first search of all: {1000 * (time.perf_counter() - start):,.0f} ms")
             mine = NamespaceMemories(bank, "default")
-            figures = {**rest(connection, mine, options.requests), **page(connection, options.requests)}
+            figures = rest(connection, mine, options.requests)
+            texts = [one["text"] for one in mine.page(500)["memories"]]
+            figures |= page(connection, texts, options.requests)
             count = bank.count()
     shown = [
         (name, *(f"{one[key]:.1f}" if key in one else "" for key in ("http_p50", "http_p95", "here_p50", "here_p95")))

@@ -122,6 +122,20 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}"
 
 
+_UNDONE = {
+    "forget": "what was forgotten is there again",
+    "correct": "it says again what it said before",
+    "pin": "no longer pinned",
+    "unpin": "pinned again",
+    "import": "what was imported is gone",
+}
+
+
+def undone(kind: str) -> str:
+    """What became of a change of this kind that was taken back."""
+    return _UNDONE.get(kind, f"taken back: {kind}")
+
+
 def can_ask() -> bool:
     """Whether somebody is there to see a question and to answer it."""
     return sys.stdin.isatty() and err.is_terminal

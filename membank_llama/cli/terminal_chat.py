@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.text import Text
 
 from membank_llama.core.errors import InvalidInputError, MembankError
+from membank_llama.memory.bank_undo import GRACE_SECONDS
 from membank_llama.memory.sharing.shared_bank import SharedBank
 
 from . import terminal, why_view
@@ -44,6 +45,7 @@ HELP = {
     "/why": ("[all]", "what the last message put into the prompt, and what was held back; all: every score"),
     "/correct": ("ID TEXT", "say better what a memory says"),
     "/forget": ("ID|last", "forget a memory, or the last turn, and the replies that only repeat it"),
+    "/undo": ("", "take back what was forgotten a moment ago, a correction, or a pin"),
     "/pin": ("ID", "keep a memory past its expiry"),
     "/new": ("", "start another conversation"),
     "/resume": ("[CHAT]", "go on with an earlier conversation; without a name, what there is"),
@@ -86,6 +88,7 @@ class Chat:
             "/why": self._why,
             "/correct": self._correct,
             "/forget": self._forget,
+            "/undo": self._undo,
             "/pin": self._pin,
             "/new": self._new,
             "/resume": self._resume,
@@ -287,12 +290,18 @@ class Chat:
             self._dim(f"with it goes what repeats it: {said[: terminal.LONGEST]}")
             ids.append(reply.id)
             texts.append(reply.text)
-        count = self.memory.bank.forget(ids)
+        self.memory.bank.hide(ids, GRACE_SECONDS)
         self.conversation.unsay(*texts)
         if self._bank is not None:
             scrub(self._bank, texts)
         self.memory.last = None
-        self._dim(f"{terminal.counted(count, 'memory')} forgotten")
+        forgotten = terminal.counted(len(ids), "memory")
+        self._dim(f"{forgotten} forgotten; /undo brings back what it said, for {GRACE_SECONDS:.0f} s")
+
+    def _undo(self, _: str) -> None:
+        undone = self.memory.bank.undo(namespace=self.memory.options.namespace)
+        numbers = ", ".join(map(str, undone.ids))
+        self._dim(f"{terminal.undone(undone.kind)} · {numbers}" if numbers else terminal.undone(undone.kind))
 
     def _pin(self, what: str) -> None:
         memory_id = _id(what, "/pin ID")

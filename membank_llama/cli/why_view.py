@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -99,7 +100,7 @@ def whole_why(rows: Sequence[Row], text_of: Callable[[int], str], width: int) ->
         style = "" if row["relevant"] else "dim"
         parts.append(Text(f"{row['memory_id']}  ", style) + plain(text_of(row["memory_id"]), style, LONGEST // 2))
         scores = f"   {levels} · words {row['lexical_score']:.1f} · score {row['fused_score']:+.2f}"
-        parts += [Text(scores, "dim"), Text("   ") + outcome(row)]
+        parts += [Text(scores, "dim"), Padding(outcome(row), (0, 0, 0, 3))]
     return Group(*parts)
 
 

@@ -123,6 +123,14 @@ class BankUndo(BankEditing):
         self._schedule()
         return change
 
+    def select(
+        self, *, namespace: str | None = None, conversation: str | None = None, before: float | None = None
+    ) -> list[int]:
+        """Ids of the memories that fit every condition given, without what is on its way out."""
+        found = super().select(namespace=namespace, conversation=conversation, before=before)
+        hidden = {one for change in self._kept_changes() for one in change.was if change.kind == "forget"}
+        return [one for one in found if one not in hidden or not is_hidden(self.get(one))]
+
     def changes(self, namespace: str | None = None) -> list[Change]:
         """What was done and can be undone, the newest first; of one namespace, or of all."""
         now = time.time()

@@ -193,9 +193,9 @@ class NamespaceMemories:
 
     def _own(self, memory_id: int) -> Memory:
         """A memory of this namespace that is there."""
-        memory = self.bank.get(memory_id)
-        if memory.namespace != self.namespace or is_hidden(memory):
-            # the same words as for one that never was: nobody learns what others have
+        # of another namespace no row is read, and the same is said as of what never was: nobody learns what others have
+        memory = self.bank.store.registry.get([memory_id], self.namespace).get(memory_id)
+        if memory is None or is_hidden(memory):
             raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.bank.path}; membank recall shows ids")
         return memory
 

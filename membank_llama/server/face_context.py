@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from starlette.concurrency import run_in_threadpool
 
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.namespace_memories import NamespaceMemories
@@ -12,6 +15,11 @@ from membank_llama.memory.namespace_memories import NamespaceMemories
 from .asgi import NAMESPACE, Scope
 from .body_budget import BodyBudget
 from .proxy.namespace_auth import Caller, zone_of
+
+MOST_AT_ONCE = 8
+"""Of what a bank is asked at the same time, so that chats beside it are answered."""
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 CALLER, MOUNT = "membank.caller", "membank.mount"
 """Of a scope, beside `NAMESPACE`: who asks, and the path that the namespace was named by (``/ns/work``), or nothing."""
@@ -36,6 +44,13 @@ class FaceContext:
     facts: Callable[[], Mapping[str, Any]] = dict
     recalls: Callable[[str], list[dict[str, Any]]] = _no_recalls
     body_budget: BodyBudget = field(default_factory=BodyBudget)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE), init=False, repr=False)
+
+    async def in_thread(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do what blocks in a thread, no more than a few such at once; the rest waits its turn."""
+        async with self._turns:
+            return await run_in_threadpool(work, *args, **kwargs)
+
     opens: Callable[[str], bool] | None = None
 
     @property

@@ -182,11 +182,12 @@ class Registry(BankDatabase):
         db.execute(f"UPDATE memories SET {columns} WHERE id = ?", (*values, memory_id))
         return True
 
-    def get(self, ids: Iterable[int]) -> dict[int, Memory]:
-        """Memories by id; ids that do not exist are left out."""
+    def get(self, ids: Iterable[int], namespace: str | None = None) -> dict[int, Memory]:
+        """Memories by id, of one namespace or of all; ids that do not exist are left out."""
+        own, given = ("", []) if namespace is None else (" AND namespace = ?", [namespace])
         found: dict[int, Memory] = {}
         for marks, piece in chunks(ids):
-            rows = self.rows(f"SELECT {COLUMNS} FROM memories WHERE id IN ({marks})", piece)
+            rows = self.rows(f"SELECT {COLUMNS} FROM memories WHERE id IN ({marks}){own}", [*piece, *given])
             found.update((memory.id, memory) for memory in memories_of(rows))
         return found
 

@@ -133,6 +133,16 @@ def test_a_new_model_gets_a_bank_of_its_own(home: Home, tmp_path: Path, tiny_ggu
         assert [memory.text for memory in bank.memories()] == ["The lamp is green."]
 
 
+def test_a_copy_is_restored_as_the_default_bank(home: Home, tmp_path: Path) -> None:
+    toy = home.bank("recall-tiny", "Ana lives in Porto.", 1e9)
+    assert home("backup", tmp_path / "copies").code == 0
+    (copy,) = (path for path in (tmp_path / "copies").rglob("bank.sqlite"))
+    assert home("restore", copy.parent).code == 0
+    with MemBank(None, home.folder / "default", read_only=True) as bank:
+        assert bank.count() == 1
+    assert (toy / "bank.sqlite").is_file()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the data directory is not named by the environment there")
 def test_what_the_toy_was_told_is_there_for_every_command(tmp_path: Path, recall_tiny: Path) -> None:
     data = {"XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)}
@@ -144,3 +154,5 @@ def test_what_the_toy_was_told_is_there_for_every_command(tmp_path: Path, recall
     more = membank("ingest", tmp_path / "note.txt", "--threads", 1, **data)
     assert more.code == 0, more.err
     assert "recall-tiny" in more.err.replace("\n", "")
+    # what agents tell goes where a server would look for it
+    assert "using the bank" not in membank("mcp", **data).err

@@ -183,10 +183,13 @@ def test_slash_commands(chat: Chat, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert bank.history(4)[0]["text"] == "The heron stands in the canal."
     assert "1 memory forgotten" in shown("/forget 4")
     assert "nothing was asked yet" in shown("/why")
-    assert bank.stats()["memories"] == 2
+    assert bank.count() == 2
+    assert "there again · 4" in shown("/undo") and bank.count() == 3
+    assert "says again what it said before" in shown("/undo") and bank.count() == 3
+    assert "1 memory forgotten" in shown("/forget 5") and bank.count() == 2
     assert "2 memories forgotten" in shown("/forget last")
     assert "the last turn added nothing" in shown("/forget last")
-    assert bank.stats()["memories"] == 0
+    assert bank.count() == 0
     assert chat.conversation.messages == []
     assert "another conversation" in shown("/new")
 

@@ -142,6 +142,17 @@ def test_nothing_of_another_namespace_is_seen_or_changed(bank: MemBank) -> None:
     assert [one["text"] for one in other.export()] == ["Their secret."]
 
 
+def test_a_foreign_memory_is_not_even_read(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long one would take longer to read than none does, and tell that it is there."""
+    (theirs,) = [memory.id for memory in bank.memories("theirs")]
+    registry, read = bank.store.registry, []
+    real = registry.rows
+    monkeypatch.setattr(registry, "rows", lambda sql, given=(): read.extend(found := real(sql, given)) or found)
+    with pytest.raises(MemoryNotFoundError):
+        NamespaceMemories(bank, "default").one(theirs)
+    assert read == []
+
+
 def test_what_was_told_is_seen_corrected_forgotten_and_brought_back(bank: MemBank) -> None:
     mine = NamespaceMemories(bank, "default")
     told = mine.create("My canoe is green.", conversation="boats")

@@ -20,7 +20,8 @@ import uvicorn
 @contextmanager
 def serve(app: Any, *, lifespan: str = "off", http: Any = "h11") -> Iterator[str]:
     """Serve an ASGI app, over h11 as `membank serve` does; gives its base URL, without a slash at the end."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+    # asyncio sends at once only where the protocol is named; else every answer waits 40 ms for the client's word
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(

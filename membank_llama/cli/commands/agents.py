@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -42,7 +43,11 @@ def mcp(
     from membank_llama.server.agents.late_bank import LateBank
     from membank_llama.server.agents.mcp_stdio import speak_over_stdio
 
-    where, name = bank_path(ctx, bank), namespace_of(ctx, namespace)
+    from ..terminal import note
+
+    where, name = bank_path(ctx, bank, new=not read_only), namespace_of(ctx, namespace)
+    if sys.stdin.isatty():
+        note("this speaks to an agent and not to a person; the agent starts it: claude mcp add membank -- membank mcp")
     at_hand = AtHand("", None, threads, gpu_layers)
     late = LateBank(partial(_opened, where, encoder, at_hand, name, read_only))
     speak_over_stdio(late, name, writable=not read_only)

@@ -70,7 +70,7 @@ def restore(
     if not source.is_dir():
         raise InvalidInputError(f"there is no directory {source}; name one that membank backup made")
     with terminal.progress_bar() as progress:
-        made = restore_backup(source, bank_path(ctx, bank), force=force, progress=progress)
+        made = restore_backup(source, bank_path(ctx, bank, new=True), force=force, progress=progress)
     if as_json:
         aside = None if made.set_aside is None else str(made.set_aside)
         terminal.echo_json(

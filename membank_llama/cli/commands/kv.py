@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SHOWN, MODEL_SHOWN = 48, 24
 """Characters shown of what a piece ends with, and of a model's name."""
 
+HEADINGS = ("used", "namespace", "model", "tokens", "size")
+
 
 @dataclass(frozen=True)
 class PieceRow:
@@ -71,19 +73,25 @@ def pieces_table(rows: Sequence[PieceRow], width: int) -> RenderableType:
         lines: list[Text] = []
         for used, namespace, model, tokens, size, ends in told:
             lines.append(Text.assemble(f"{used}  {tokens} tokens  {size}  ", namespace))
-            lines.append(Text.assemble("  ", model, f": {ends}", style="dim"))
+            lines.append(Text.assemble("  ", model, f": {_tail(ends, width - len(model) - 4)}", style="dim"))
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(*lines)
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False, expand=True)
-    for name in ("used", "namespace", "model"):
+    for name in HEADINGS[:3]:
         table.add_column(name, overflow="ellipsis", no_wrap=True)
-    for name in ("tokens", "size"):
+    for name in HEADINGS[3:]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("ends with", no_wrap=True, overflow="ellipsis", ratio=1)
+    taken = sum(2 + max(len(one[n]) for one in [HEADINGS, *told]) for n in range(len(HEADINGS)))
     for one in told:
-        table.add_row(*one)
+        table.add_row(*one[:-1], _tail(one[-1], width - taken))
     return table
+
+
+def _tail(text: str, room: int) -> str:
+    """The end of a text: it tells two conversations that begin alike apart."""
+    return text if len(text) <= room else f"…{text[len(text) - max(0, room - 1) :]}"
 
 
 def gc(ctx: typer.Context, kv: KVOption = None, bank: BankOption = None, as_json: JsonOption = False) -> None:

@@ -28,14 +28,6 @@ from .options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-_DONE = {
-    "forget": "what was forgotten is there again",
-    "correct": "it says again what it said before",
-    "pin": "no longer pinned",
-    "unpin": "pinned again",
-    "import": "what was imported is gone",
-}
-
 
 def listing(
     ctx: typer.Context,
@@ -152,7 +144,7 @@ def undo(
         terminal.echo_json(change_fields(undone), 2)
         return
     ids = ", ".join(map(str, undone.ids[:10])) + (" …" if len(undone.ids) > 10 else "")
-    terminal.done(_DONE.get(undone.kind, f"taken back: {undone.kind}"), f" · {ids}" if ids else "")
+    terminal.done(terminal.undone(undone.kind), f" · {ids}" if ids else "")
 
 
 def _list_changes(where: Path, space: str | None, as_json: bool) -> None:

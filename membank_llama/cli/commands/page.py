@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
+import threading
+import webbrowser
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +15,7 @@ import typer
 
 from membank_llama.core.errors import MembankError
 
-from .bank_opening import must_exist, open_bank
+from .bank_opening import must_exist, open_bank, prepare
 from .encoders import encoder_for
 from .options import BankOption, EncoderOption, NamespaceOption, ThreadsOption, bank_path, named_namespace
 
@@ -56,6 +58,10 @@ def page(
         if adapter is not None:
             stack.enter_context(adapter)
         opened = stack.enter_context(open_bank(where, adapter))
+        # the first search need not wait for the index to be read, nor the page for that
+        warming = threading.Thread(target=_warm, args=(opened, name), daemon=True, name="membank-warm")
+        stack.callback(warming.join)
+        warming.start()
 
         def ready(address: str) -> None:
             shown = address + ("/" if name is None else f"/ns/{name}/")
@@ -65,6 +71,11 @@ def page(
                 _open_browser(shown)
 
         serve_until_stopped(BankApp(FaceContext(opened, partial(_facts, opened))), HOST, port, ready)
+
+
+def _warm(bank: MemBank, name: str | None) -> None:
+    with suppress(MembankError):
+        prepare(bank, name or "default")
 
 
 def _encoder(where: Path, ref: str | None, threads: int | None) -> ModelAdapter | None:
@@ -100,9 +111,6 @@ def _encoded_by(bank: MemBank) -> str:
 
 def _open_browser(address: str) -> None:
     """In a thread, as some browsers are waited for; and none that would take the terminal over."""
-    import threading
-    import webbrowser
-
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True, name="membank-browser").start()

@@ -60,19 +60,20 @@ def arguments_of(name: str, bank: MemBank, args: tuple[Any, ...], kwargs: Mappin
     return given
 
 
-def run(bank: MemBank, name: str, given: Mapping[str, Any], progress: Progress | None) -> Any:
-    """Call a method in the process that holds the bank.
+def checked_call(name: str, given: Mapping[str, Any], progress: Progress | None) -> dict[str, Any]:
+    """The arguments of a call that came from another process, with what is told of its progress.
 
     Raises:
         InvalidInputError: this version has no such method.
     """
-    method = FORWARDED.get(name)
-    if method is None:
+    if name not in FORWARDED:
         raise InvalidInputError(
-            f"the process that holds {bank.path} does not know {name[:40]!r}: it runs another version of "
-            "membank-llama. Close it and try again"
+            f"the process that holds the bank does not know {name[:40]!r}: it runs another version of membank-llama. "
+            "Close it and try again"
         )
-    return method(bank, **given, **({"progress": progress} if reports(name) else {}))
+    if "progress" in given:
+        raise InvalidInputError("progress is told and not given")
+    return {**given, **({"progress": progress} if reports(name) else {})}
 
 
 def error_to_json(exc: Exception) -> list[str]:

@@ -16,15 +16,16 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any
+from typing import Any, Protocol
 
-from membank_llama.core.errors import ModelError
+from membank_llama.adapters.base import ModelAdapter
+from membank_llama.core.errors import BankError, ModelError
 
-from ..bank import MemBank
-from .forwarded import error_to_json, run
+from .forwarded import checked_call, error_to_json
 from .frames import (
     FRAME_SECONDS,
     MOST_BYTES_OF_A_GREETING,
@@ -34,7 +35,7 @@ from .frames import (
     send,
     takes_more,
 )
-from .holder_call import READY
+from .holder_call import GIVE_UP, READY
 from .meeting_point import PROTOCOL, is_this_users, leave, listen
 from .shared_values import from_json, to_json
 
@@ -51,6 +52,15 @@ LAST_SECONDS = 1.0
 """How long a client may take to take something while others wait."""
 
 
+class HeldBank(Protocol):
+    """A bank that is served."""
+
+    adapter: ModelAdapter | None
+
+    def hand(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any: ...
+    def give_up(self) -> bool: ...
+
+
 class HandsServer:
     """Of one bank, whose lock this process holds.
 
@@ -63,7 +73,7 @@ class HandsServer:
         self._pid = os.getpid()
         self._socket, self.point = listen(bank, MOST_CONNECTIONS)
         self._woken, self._wake = socket.socketpair()
-        self._bank: weakref.ref[MemBank] | None = None
+        self._bank: weakref.ref[HeldBank] | None = None
         self._is_open = threading.Event()
         self._closing = False
         self._guard = threading.Lock()
@@ -84,7 +94,7 @@ class HandsServer:
         # a thread within native code must not outlive the interpreter
         atexit.register(self.close)
 
-    def serve(self, bank: MemBank) -> None:
+    def serve(self, bank: HeldBank) -> None:
         """Serve this bank from now on; it is not kept alive by that."""
         self._bank = weakref.ref(bank)
         self._is_open.set()
@@ -205,7 +215,7 @@ class HandsServer:
         except FrameTooLongError as exc:
             send(line, {"error": error_to_json(exc)}, patience)
 
-    def _result(self, line: socket.socket, bank: MemBank, asked: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, line: socket.socket, bank: HeldBank, asked: dict[str, Any]) -> dict[str, Any]:
         listens = bool(asked.get("progress"))
 
         def tell(label: str, done: int, total: int) -> None:
@@ -222,8 +232,10 @@ class HandsServer:
         if name == READY:
             return {"result": None}
         try:
-            given = from_json(asked["given"])
-            return {"result": to_json(run(bank, str(name), given, tell if listens else None))}
+            if name == GIVE_UP:
+                return {"result": bank.give_up()}
+            given = checked_call(str(name), from_json(asked["given"]), tell if listens else None)
+            return {"result": to_json(bank.hand(str(name), (), given))}
         except Exception as exc:  # noqa: BLE001  whatever it is, it is the caller's to see
             unable = isinstance(exc, ModelError) and bank.adapter is None
             return {"error": error_to_json(exc), "unable": unable}
@@ -269,3 +281,12 @@ class HandsServer:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()
+
+
+def listening(path: Path) -> HandsServer | None:
+    """What serves others; None where nothing can listen: the bank can be used here all the same."""
+    try:
+        return HandsServer(path)
+    except (OSError, BankError, RuntimeError) as exc:
+        logger.warning("%s is not shared with other processes: nothing can listen for them (%s)", path, exc)
+        return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from membank_llama.core.errors import BankLockedError, InvalidInputError, MembankError
 from membank_llama.core.types import Progress
+from membank_llama.store.lock import WriterLock
 
 from .forwarded import error_from_json
 from .frames import MOST_BYTES_OF_A_GREETING, FrameTooLongError, SilentLineError, receive, send
@@ -19,8 +20,15 @@ from .shared_values import from_json
 GREETING_SECONDS = 10.0
 """How long a holder may take until it greets."""
 
+CHANGING_SECONDS = 30.0
+"""How long the holder may take to open the bank, or to close it, while others wait."""
+SILENT_SECONDS = 0.5
+"""The same where the holder's note does not say that it serves others: it may just be writing it."""
+
 READY = "ready"
 """What is asked to wait until the holder has opened the bank."""
+GIVE_UP = "give up"
+"""What is asked of a holder by whoever has to hold the bank itself; the answer is whether it made way."""
 
 
 class HolderGoneError(MembankError):
@@ -83,3 +91,16 @@ def _greet(line: socket.socket, point: MeetingPoint, bank: Path) -> None:
 def _tell(progress: Progress | None, told: Any) -> None:
     if progress is not None:
         progress(*told)
+
+
+def patience_with(path: Path) -> float:
+    """How long a holder that does not answer may be changing places with another one."""
+    return CHANGING_SECONDS if WriterLock(path).is_shared() else SILENT_SECONDS
+
+
+def nobody_let_in(path: Path, holder: str) -> str:
+    """What to say of a bank whose holder serves nobody."""
+    return (
+        f"{path} is being written by {holder}, which lets nobody else in. Close it there, or open the bank here with "
+        "read_only=True (membank recall, why, stats and export do so by themselves)"
+    )

@@ -156,7 +156,7 @@ def find(bank: Path, *, unix: bool = HAS_UNIX_SOCKETS) -> MeetingPoint | None:
 def _is_ours(path: Path, bank: Path) -> bool:
     """Whether a path is that of a socket of this user's, in the bank or in a private directory made for it."""
     found = path.lstat()
-    if path.name != HANDS_SOCKET or not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+    if path.name != HANDS_SOCKET or not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
         return False
     return path.parent == bank or _is_private(path.parent)
 
@@ -164,7 +164,7 @@ def _is_ours(path: Path, bank: Path) -> bool:
 def _is_private(directory: Path) -> bool:
     held = directory.lstat()
     named = directory.is_absolute() and _PRIVATE_NAME.fullmatch(directory.name) is not None
-    return named and stat.S_ISDIR(held.st_mode) and held.st_uid == os.getuid() and stat.S_IMODE(held.st_mode) == 0o700
+    return named and stat.S_ISDIR(held.st_mode) and held.st_uid == os.geteuid() and stat.S_IMODE(held.st_mode) == 0o700
 
 
 def leave(bank: Path, point: MeetingPoint) -> None:
@@ -192,4 +192,4 @@ def is_this_users(line: socket.socket) -> bool:
     if not hasattr(socket, "SO_PEERCRED") or line.family != socket.AF_UNIX:
         return True
     user = struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[1]
-    return bool(user == os.getuid())
+    return bool(user == os.geteuid())

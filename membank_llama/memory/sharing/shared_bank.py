@@ -8,23 +8,16 @@ to a holder that ended is handed to the next one, and writing the same twice sto
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 from membank_llama.adapters.base import ModelAdapter
-from membank_llama.core.errors import (
-    BankError,
-    BankLockedError,
-    BankNotFoundError,
-    InvalidInputError,
-    MemoryNotFoundError,
-)
+from membank_llama.core.errors import BankLockedError, BankNotFoundError, InvalidInputError, MemoryNotFoundError
 from membank_llama.core.types import NewMemory, Progress
 from membank_llama.core.validation import check_memories
 from membank_llama.store.bank_files import check_database_is_there, check_files, make_bank_directory
@@ -35,29 +28,26 @@ from membank_llama.store.store import Store
 
 from ..bank import MemBank
 from ..bank_undo import BATCH_SIZE
-from ..chat_transcripts import ChatTranscripts
 from ..ingest_results import IngestResult
 from ..transcript_file import ChatTranscript
-from .forwarded import FORWARDED, arguments_of, reports
-from .hands_server import HandsServer
-from .holder_call import READY, HolderGoneError, HolderUnableError, call_holder
-from .shared_values import from_json, to_json
-
-logger = logging.getLogger("membank_llama")
+from .forwarded import FORWARDED, arguments_of, checked_call
+from .handed_transcripts import HandedTranscripts
+from .hands_server import HandsServer, listening
+from .holder_call import GIVE_UP, READY, HolderGoneError, HolderUnableError, call_holder, nobody_let_in, patience_with
+from .local_writes import LocalWrites
+from .shared_values import from_json, handed_batches, to_json
 
 Encoder: TypeAlias = ModelAdapter | Callable[[], ModelAdapter] | None
 """What encodes, or what opens it once it is needed; None where nothing does."""
 
 _T = TypeVar("_T")
 
-CHANGING_SECONDS = 30.0
-"""How long the holder may take to open the bank, or to close it, while others wait."""
-SILENT_SECONDS = 0.5
-"""The same where the holder's note does not say that it serves others: it may just be writing it."""
 UNABLE_SECONDS = 10.0
 """How long to wait for a holder to end that has no model to encode with."""
-MOST_BYTES_AT_ONCE = 8 << 20
-"""Of text, in what is handed over at once."""
+GIVING_UP_SECONDS = 5.0
+"""How long what is being written here may take where another process wants to hold the bank."""
+OUT_SECONDS = 1.0
+"""For so long whoever gave the bank up does not take it again."""
 
 
 class SharedBank(MemBank):
@@ -66,6 +56,7 @@ class SharedBank(MemBank):
     Args:
         lock: of the bank, held; None where another process holds it.
         server: that serves others while this process holds it; None where nothing can.
+        stays: whether it stays the holder when another process would be it.
     """
 
     def __init__(
@@ -75,13 +66,17 @@ class SharedBank(MemBank):
         *,
         lock: WriterLock | None,
         server: HandsServer | None = None,
+        stays: bool = False,
         **options: Any,
     ) -> None:
         adapter = encoder if isinstance(encoder, ModelAdapter) else None
         self._open_encoder = None if isinstance(encoder, ModelAdapter) else encoder
         self._lock = lock
         self._server: HandsServer | None = None
+        self._stays = stays
+        self._out_until = 0.0
         self._changing = threading.RLock()
+        self._writes = LocalWrites()
         self._ended = False
         self._waited_in_vain = False
         super().__init__(adapter, path, read_only=lock is None, **options)
@@ -109,7 +104,14 @@ class SharedBank(MemBank):
     def _take(self, store: Store) -> None:
         super()._take(store)
         if store.read_only:
-            self.chats = HandedTranscripts(self)
+            this = weakref.ref(self)
+
+            def keep(chat: ChatTranscript) -> None:
+                bank = this()
+                if bank is not None:
+                    bank.hand("save_chat", (chat,), {})
+
+            self.chats = HandedTranscripts(self.path, store.registry, keep)
 
     def _open_hidden(self) -> None:
         if self.holds:
@@ -144,8 +146,9 @@ class SharedBank(MemBank):
         Raises:
             BankLockedError: something is to be written `beside`, and another process holds the bank.
         """
-        if self.holds:
-            return super().ingest_many(items, batch_size=batch_size, progress=progress, beside=beside)
+        with self._writes.one():
+            if self.holds:
+                return super().ingest_many(items, batch_size=batch_size, progress=progress, beside=beside)
         self._store.registry.check_open()
         if batch_size < 1:
             raise InvalidInputError(f"batch_size is {batch_size}; use 1 or more")
@@ -153,7 +156,7 @@ class SharedBank(MemBank):
             raise BankLockedError(f"{self.path} is held by {self.holder}, and only there can more be written beside")
         total = len(items) if isinstance(items, Sequence) else 0
         results: list[IngestResult] = []
-        for batch in _batches(items, batch_size):
+        for batch in handed_batches(items, batch_size):
             check_memories(batch, self.max_text_bytes)
             results += self._hand("ingest_many", {"items": batch, "batch_size": batch_size}, None)
             if progress is not None:
@@ -162,23 +165,22 @@ class SharedBank(MemBank):
 
     def correct(self, memory_id: int, text: str) -> IngestResult:
         """As `MemBank.correct`."""
-        if self.holds:
-            return super().correct(memory_id, text)
+        with self._writes.one():
+            if self.holds:
+                return super().correct(memory_id, text)
         old = self.get(memory_id)
         try:
-            corrected: IngestResult = self._hand("correct", {"memory_id": memory_id, "text": text}, None)
+            return cast(IngestResult, self._hand("correct", {"memory_id": memory_id, "text": text}, None))
         except MemoryNotFoundError:
             known = self._store.registry.holding(old.namespace, [text]).get(text)
             if known is None or old.text not in [version["text"] for version in self.history(known)]:
                 raise
             # a holder did so and ended before it could say so
             return self.ingest_many([NewMemory(text, role=old.role, namespace=old.namespace)])[0]
-        return corrected
 
     def run_where_held(self, work: Callable[..., _T], *args: Any) -> _T:
         """As `MemBank.run_where_held`; what is handed to another process is named in `FORWARDED`."""
-        result: _T = self.hand(work.__name__, args, {})
-        return result
+        return cast(_T, self.hand(work.__name__, args, {}))
 
     def reencode(self, adapter: ModelAdapter | None = None, progress: Progress | None = None) -> int:
         """As `MemBank.reencode`, by whoever holds the bank.
@@ -186,12 +188,13 @@ class SharedBank(MemBank):
         Raises:
             BankLockedError: that is another process.
         """
-        if not self.holds and not self._take_over():
-            raise BankLockedError(
-                f"{self.path} is held by {self.holder}, and its memories are moved to another model only by the "
-                "process that holds it. Close it there, then try again"
-            )
-        return super().reencode(adapter, progress)
+        with self._writes.one():
+            if self.holds or self._take_over():
+                return super().reencode(adapter, progress)
+        raise BankLockedError(
+            f"{self.path} is held by {self.holder}, and its memories are moved to another model only by the process "
+            "that holds it. Close it there, then try again"
+        )
 
     def close(self) -> None:
         """As `MemBank.close`; what others have begun is finished first."""
@@ -206,21 +209,21 @@ class SharedBank(MemBank):
 
     def hand(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call one of the `FORWARDED` methods where the bank is held, here or elsewhere."""
-        if self.holds:
-            return FORWARDED[name](self, *args, **kwargs)
+        with self._writes.one():
+            if self.holds:
+                return FORWARDED[name](self, *args, **kwargs)
         self._store.registry.check_open()
         given = arguments_of(name, self, args, kwargs)
-        progress = given.pop("progress", None)
-        return self._hand(name, given, progress)
+        return self._hand(name, given, given.pop("progress", None))
 
     def _hand(self, name: str, given: Mapping[str, Any], progress: Progress | None) -> Any:
         passed = {key: to_json(value) for key, value in given.items()}
-        gone = unable = 0.0
-        pause = 0.005
+        gone, unable, pause = 0.0, 0.0, 0.005
         while True:
-            if self.holds or self._take_over():
-                own = {key: from_json(value) for key, value in passed.items()}
-                return FORWARDED[name](self, **own, **({"progress": progress} if reports(name) else {}))
+            with self._writes.one():
+                if self.holds or self._take_over():
+                    own = {key: from_json(value) for key, value in passed.items()}
+                    return FORWARDED[name](self, **checked_call(name, own, progress))
             began = time.monotonic()
             try:
                 return call_holder(self.path, name, passed, progress)
@@ -228,8 +231,8 @@ class SharedBank(MemBank):
                 now = time.monotonic()
                 # one that worked on it for long and then ended is another one
                 gone = gone if gone and now - began < 1 else now
-                if now - gone > _patience(self.path):
-                    raise BankLockedError(_unshared(self.path, self.holder)) from exc
+                if now - gone > patience_with(self.path) and now > self._out_until:
+                    raise BankLockedError(nobody_let_in(self.path, self.holder)) from exc
             except HolderUnableError as exc:
                 unable = unable or time.monotonic()
                 could = (self.adapter or self._open_encoder) is not None
@@ -245,7 +248,7 @@ class SharedBank(MemBank):
     def _take_over(self) -> bool:
         """Become the holder where there is none; returns whether this process is it now."""
         with self._changing:
-            if self.holds or self._ended:
+            if self.holds or self._ended or time.monotonic() < self._out_until:
                 return self.holds
             lock = WriterLock(self.path, shares=True)
             try:
@@ -275,6 +278,46 @@ class SharedBank(MemBank):
         self._calibrator.soon()
         return True
 
+    def give_up(self) -> bool:
+        """Let another process hold the bank that wants to, between two writes; returns whether it may.
+
+        This one goes on as one of the others. Those who are reading go on with what they read from.
+        """
+        with self._changing:
+            if self._stays or self._ended or not self.holds:
+                return False
+            server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        try:
+            with self._writes.none(GIVING_UP_SECONDS), self._changing:
+                if self.holds and not self._ended:
+                    self._step_back()
+                return not self.holds
+        except TimeoutError:
+            again = listening(self.path)
+            if again is not None:
+                self._let_in(again)
+            return False
+
+    def _step_back(self) -> None:
+        old, lock = self._store, self._lock
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        store = Store(self.path, self._card, read_only=True)
+        self._stack.callback(store.close)
+        old.worker.close()
+        with old.write_lock:
+            old.indexes.save()
+            # what it reads may be behind from now on, and is saved over nothing
+            old.read_only = old.registry.read_only = True
+        self._lock, self._out_until = None, time.monotonic() + OUT_SECONDS
+        self._take(store)
+        self.use(self.adapter)
+        if lock is not None:
+            lock.release()
+
 
 def _handed(name: str) -> Callable[..., Any]:
     """The method of `MemBank` of this name, called where the bank is held."""
@@ -291,20 +334,6 @@ for _name in FORWARDED:
         setattr(SharedBank, _name, _handed(_name))
 
 
-class HandedTranscripts(ChatTranscripts):
-    """The chats of a bank that another process holds: read here, kept there."""
-
-    def __init__(self, bank: SharedBank) -> None:
-        super().__init__(bank.path, bank.store.registry)
-        self._shared = weakref.ref(bank)
-
-    def save(self, chat: ChatTranscript) -> None:
-        """As `ChatTranscripts.save`."""
-        bank = self._shared()
-        if bank is not None:
-            bank.hand("save_chat", (chat,), {})
-
-
 def open_shared(encoder: Encoder, path: str | Path, *, join: bool = True, **options: Any) -> MemBank:
     """A bank that other processes of the same person may have open as well, and all of them write.
 
@@ -312,11 +341,11 @@ def open_shared(encoder: Encoder, path: str | Path, *, join: bool = True, **opti
 
     Args:
         encoder: encodes texts, or opens what does once it is needed, which it is not where the holder encodes.
-        join: False to be the holder or nothing.
-        options: those of `MemBank`.
+        join: False to be the holder and to stay it; another one makes way, but for what is opened to be repaired.
+        options: those of `MemBank`, `read_only` left out.
 
     Raises:
-        BankLockedError: another process holds it and serves nobody, or `join` is false.
+        BankLockedError: another process holds it and serves nobody, or makes no way where `join` is false.
         BankNotFoundError, …: as `MemBank`.
     """
     bank = Path(path)
@@ -331,17 +360,22 @@ def open_shared(encoder: Encoder, path: str | Path, *, join: bool = True, **opti
         lock = WriterLock(bank, shares=True)
         try:
             lock.acquire()
-        except BankLockedError:
-            if not join:
+        except BankLockedError as exc:
+            locked = exc
+            if not join and (options.get("repair") or not lock.is_shared()):
                 raise
         else:
-            return _held(encoder, bank, lock, options)
+            return _held(encoder, bank, lock, {**options, "stays": not join})
         try:
+            if not join:
+                if call_holder(bank, GIVE_UP, {}):
+                    continue
+                raise locked
             call_holder(bank, READY, {})
             return SharedBank(encoder, bank, lock=None, **options)
         except (HolderGoneError, BankNotFoundError) as exc:
-            if time.monotonic() - began > _patience(bank):
-                raise BankLockedError(_unshared(bank, lock.holder())) from exc
+            if time.monotonic() - began > patience_with(bank):
+                raise BankLockedError(nobody_let_in(bank, lock.holder())) from exc
         time.sleep(pause)
         pause = min(0.1, 2 * pause)
 
@@ -358,40 +392,3 @@ def _held(encoder: Encoder, path: Path, lock: WriterLock, options: Mapping[str, 
             server.close()
         lock.release()
         raise
-
-
-def listening(path: Path) -> HandsServer | None:
-    """What serves others; None where nothing can listen: the bank can be used here all the same."""
-    try:
-        return HandsServer(path)
-    except (OSError, BankError, RuntimeError) as exc:
-        logger.warning("%s is not shared with other processes: nothing can listen for them (%s)", path, exc)
-        return None
-
-
-def _patience(path: Path) -> float:
-    """How long a holder that does not answer may be changing places with another one."""
-    return CHANGING_SECONDS if WriterLock(path).is_shared() else SILENT_SECONDS
-
-
-def _unshared(path: Path, holder: str) -> str:
-    return (
-        f"{path} is being written by {holder}, which lets nobody else in. Close it there, or open the bank here with "
-        "read_only=True (membank recall, why, stats and export do so by themselves)"
-    )
-
-
-def _batches(items: Iterable[str | NewMemory], most: int) -> Iterable[list[NewMemory]]:
-    """The items in batches that can be handed over at once."""
-    batch: list[NewMemory] = []
-    size = 0
-    for item in items:
-        new = item if isinstance(item, NewMemory) else NewMemory(item)
-        length = len(new.text) if isinstance(new.text, str) else 0
-        if batch and (len(batch) == most or size + length > MOST_BYTES_AT_ONCE):
-            yield batch
-            batch, size = [], 0
-        batch.append(new)
-        size += length
-    if batch:
-        yield batch

@@ -26,6 +26,8 @@ _KINDS = (Block, Change, ChatTranscript, ImportRecord, IngestResult, Memory, New
 VALUES: dict[str, type] = {kind.__name__: kind for kind in _KINDS}
 """The package's own values that may be passed: frozen dataclasses."""
 
+MOST_BYTES_AT_ONCE = 8 << 20
+"""Of text, in what is handed over at once."""
 _MARK = "$"
 
 
@@ -79,3 +81,19 @@ def from_json(value: Any) -> Any:
     if kind is None:
         raise ValueError(f"there is no value called {mark[1:40]!r}")
     return kind(**{name: from_json(item) for name, item in held.items()})
+
+
+def handed_batches(items: Iterable[str | NewMemory], most: int) -> Iterable[list[NewMemory]]:
+    """The items in batches that can be handed over at once."""
+    batch: list[NewMemory] = []
+    size = 0
+    for item in items:
+        new = item if isinstance(item, NewMemory) else NewMemory(item)
+        length = len(new.text) if isinstance(new.text, str) else 0
+        if batch and (len(batch) == most or size + length > MOST_BYTES_AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(new)
+        size += length
+    if batch:
+        yield batch

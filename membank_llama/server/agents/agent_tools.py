@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import reading_tools, tool_schemas, writing_tools
 from .reading_tools import AgentCall, Given
 from .tool_answers import ToolAnswer
-from .tool_schemas import CONVERSATION, DAYS, ID, TOKENS, ToolSchema, takes
+from .tool_schemas import CONVERSATION, DAYS, ID, TOKENS, TOPIC, ToolSchema, takes
 
 INSTRUCTIONS = """\
 Long-term memory of this person, kept on this machine and shared with their chats and other agents.
@@ -61,7 +61,7 @@ TOOLS = (
         takes(
             ("query",),
             query={"type": "string", "minLength": 1, "maxLength": 10_000, "description": "A question or a topic."},
-            limit=_counted(50, 8), days=DAYS, conversation=CONVERSATION, max_tokens=TOKENS,
+            limit=_counted(50, 8), days=DAYS, conversation=CONVERSATION, topic=TOPIC, max_tokens=TOKENS,
         ),
         tool_schemas.FOUND,
         reading_tools.tell_search,
@@ -106,7 +106,8 @@ TOOLS = (
     AgentTool(
         "memory_stats",
         "Memory statistics",
-        "How much is remembered and which model finds it. Only when the person asks about the memory itself.",
+        "How much is remembered, about which topics, and which model finds it. When the person asks about the memory "
+        "itself, or to choose a topic.",
         takes(),
         tool_schemas.STATS,
         reading_tools.tell_stats,

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from ..asgi import NAMESPACE, Receive, Scope, Send
 from ..bank_faces import MCP_PATH, Face
 from ..face_context import FaceContext
+from ..proxy.namespace_auth import zone_of
 from .mcp_sdk import load_sdk
 from .mcp_server import McpServer
 from .reading_tools import AgentCall
@@ -47,7 +48,8 @@ class AgentEndpoint:
     def _call(self, context: Any, client: str) -> AgentCall:
         scope = context.request.scope
         recalls = partial(self._context.recalls, str(scope[NAMESPACE]))
-        return AgentCall(self._context.memories(scope), client, recalls, writable=self._writable)
+        memories, zone = self._context.memories(scope), zone_of(scope)
+        return AgentCall(memories, client, recalls, writable=self._writable, zone=zone)
 
     @property
     def _writable(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any
 
 from membank_llama.core.errors import InvalidInputError
@@ -27,6 +28,9 @@ DAY = 86_400.0
 NEAREST = 3
 """Told where nothing that was found is relevant."""
 MOST_IN_A_CONVERSATION = 200
+MOST_COUNTED = 10_000
+MOST_TOPICS, MOST_FOR_TOPICS = 12, 5000
+"""Topics that are told, and the memories up to which an agent need not wait for them."""
 LONGEST_LINE = 160
 """Bytes of a memory's text where it only says which one is meant."""
 
@@ -41,19 +45,21 @@ class AgentCall:
         client: what the agent's program calls itself.
         recalls: the last recalls of the namespace for chats, where there are any, as ``/membank/why`` tells them.
         writable: whether tools that change something are there.
+        zone: whose days are told; None for this machine's.
     """
 
     memories: NamespaceMemories
     client: str = "agent"
     recalls: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     writable: bool = True
+    zone: tzinfo | None = None
 
 
 def tell_search(call: AgentCall, given: Given) -> ToolAnswer:
     """What belongs to a question; where nothing does, the nearest, and that it is not it."""
     limit, conversation = int(given.get("limit", 8)), given.get("conversation")
     most = limit if conversation is None else MOST_IN_A_CONVERSATION
-    found = call.memories.search(given["query"], most, since=_since(given))["memories"]
+    found = call.memories.search(given["query"], most, since=_since(given), topic=given.get("topic"))["memories"]
     if conversation is not None:
         found = [one for one in found if one["conversation"] == conversation][:limit]
     relevant = [one for one in found if one["relevant"]]
@@ -66,7 +72,7 @@ def tell_search(call: AgentCall, given: Given) -> ToolAnswer:
         for one in fits.memories:
             one["relevant"] = False
     fields = {"note": note, "memories": fits.memories, "left_out": fits.left_out}
-    return ToolAnswer(fields, lines_under(note, lines_for_models(fits.memories), fits.left_out))
+    return ToolAnswer(fields, lines_under(note, lines_for_models(fits.memories, call.zone), fits.left_out))
 
 
 def tell_recent(call: AgentCall, given: Given) -> ToolAnswer:
@@ -81,7 +87,7 @@ def tell_recent(call: AgentCall, given: Given) -> ToolAnswer:
     fields = {"note": NOTE, "memories": fits.memories, "left_out": fits.left_out}
     if behind is not None:
         fields["cursor"] = behind
-    lines = lines_for_models(fits.memories)
+    lines = lines_for_models(fits.memories, call.zone)
     head = f"{NOTE} The newest first." if lines else "Nothing is remembered yet."
     return ToolAnswer(fields, lines_under(head, lines, more=f"(older ones: cursor {behind})" if behind else ""))
 
@@ -105,7 +111,7 @@ def tell_show(call: AgentCall, given: Given) -> ToolAnswer:
     }  # fmt: skip
     if end < len(text):
         fields["next_offset"] = end
-    lines = lines_for_models([fields["memory"]])
+    lines = lines_for_models([fields["memory"]], call.zone)
     lines += [f"before it was corrected: {one['text']}" for one in fields["history"]]
     more = f"(goes on: offset {end})" if end < len(text) else ""
     return ToolAnswer(fields, lines_under(NOTE, lines, more=more))
@@ -163,13 +169,14 @@ def tell_stats(call: AgentCall, given: Given) -> ToolAnswer:
         "encoder": memories.bank.model.name,
         "writable": call.writable,
     }
+    told_of = ", ".join(f"{name} {value}" for name, value in fields.items())
     if newest:
         fields["newest_at"] = newest[0]["created_at"]
-    told_of = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "newest_at")
+    if fields["memories"] <= MOST_FOR_TOPICS:
+        found = memories.bank.topics(memories.namespace)[:MOST_TOPICS]
+        fields["topics"] = [{"name": harmless(topic.name), "memories": topic.size} for topic in found]
+        told_of += "".join(f"\ntopic {topic['name']}: {topic['memories']}" for topic in fields["topics"])
     return ToolAnswer(fields, told_of)
-
-
-MOST_COUNTED = 10_000
 
 
 def _since(given: Given) -> float | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from membank_llama.core.control_tokens import COMMON, FORMS
 from membank_llama.core.days import days_of
-from membank_llama.memory.block_lines import day_in_words, on_one_line, replaced_among
+from membank_llama.memory.block_lines import day_in_words, replaced_among, shown_role, shown_text
 from membank_llama.memory.prompt_block import Excerpt, Neutraliser
 
 BYTES_OF_A_TOKEN = 3
@@ -48,10 +48,10 @@ class FittedMemories:
 
 def told(memory: Mapping[str, Any], text: str | None = None, **more: Any) -> dict[str, Any]:
     """A memory in its one shape without what says nothing to an agent; `text`: a part of its text, which is marked."""
-    fields = {name: memory[name] for name in _ALWAYS}
+    fields = {name: memory[name] for name in _ALWAYS} | {"role": harmless(memory["role"])}
     fields["created_at"] = int(memory["created_at"])
     fields["text"] = harmless(memory["text"] if text is None else text)
-    fields |= {name: memory[name] for name in _WHERE_SAID if memory[name]}
+    fields |= {name: harmless(memory[name]) for name in _WHERE_SAID if memory[name]}
     if memory["pinned"]:
         fields["pinned"] = True
     if text is not None:
@@ -70,13 +70,15 @@ def fitted(memories: Iterable[Mapping[str, Any]], tokens: int, *, in_order: bool
     for memory in memories:
         passage = memory.get("passage")
         fields = told(memory, f"… {passage.strip()} …" if passage else None)
-        if answer_bytes(fields) > room and not taken:
+        size = answer_bytes(fields)
+        if size > room and not taken:
             fields = _clipped(memory, fields, room)
-        if (in_order and left_out) or answer_bytes(fields) > room:
+            size = answer_bytes(fields)
+        if (in_order and left_out) or size > room:
             left_out += 1
             continue
         taken.append(fields)
-        room -= answer_bytes(fields)
+        room -= size
     return FittedMemories(taken, left_out)
 
 
@@ -110,11 +112,11 @@ def lines_for_models(memories: Sequence[Mapping[str, Any]], zone: tzinfo | None 
         since = day_in_words(day, today)
         marks = [
             f"{day or 'undated'}{f' ({since})' if since else ''}",
-            str(memory["role"]),
+            shown_role(str(memory["role"])),
             *(["pinned"] if memory.get("pinned") else []),
             *([f"no longer so, see {memories[outdated[place]]['id']}"] if place in outdated else []),
         ]
-        lines.append(f"[{memory['id']}] {', '.join(marks)}: {on_one_line(str(memory['text']))}")
+        lines.append(f"[{memory['id']}] {', '.join(mark for mark in marks if mark)}: {shown_text(str(memory['text']))}")
     return lines
 
 

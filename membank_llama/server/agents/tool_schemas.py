@@ -9,6 +9,12 @@ ToolSchema = dict[str, Any]
 TOKENS = {"type": "integer", "minimum": 200, "maximum": 20_000, "default": 1000, "description": "Most tokens answered."}
 ID = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "description": "Id of a memory, as a search shows it."}
 CONVERSATION = {"type": "string", "minLength": 1, "maxLength": 200, "description": "Of this conversation only."}
+TOPIC = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 200,
+    "description": "Of this topic only; memory_stats has them.",
+}
 DAYS = {
     "type": "number", "exclusiveMinimum": 0, "maximum": 100_000, "description": "Told in the last so many days only."
 }  # fmt: skip
@@ -74,6 +80,7 @@ STATS = gives(
     ("memories", "pinned", "conversations", "namespace"),
     memories=_WHOLE, pinned=_WHOLE, conversations=_WHOLE, namespace=_TEXT, encoder=_TEXT, newest_at=_NUMBER,
     writable=_YES_OR_NO,
+    topics={"type": "array", "items": gives(("name", "memories"), name=_TEXT, memories=_WHOLE)},
 )  # fmt: skip
 SAVED = gives(
     ("id", "is_new", "provenance"), id=_WHOLE, is_new=_YES_OR_NO, provenance=_TEXT, pinned=_YES_OR_NO

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -148,7 +147,7 @@ async def answered(
         if request.method not in LOOKING and not is_of_own_page(request.scope):
             raise WireError(403, "another page asked for this change; nothing was changed")
         body = await receive(request)
-        return await run_in_threadpool(handler, asked, body)
+        return await context.in_thread(handler, asked, body)
     except (WireError, MembankError) as exc:
         return _refused(asked, exc)
 

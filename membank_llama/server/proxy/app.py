@@ -26,7 +26,7 @@ from ..asgi import (
     with_body,
 )
 from ..bank_app import faces_of
-from ..bank_faces import BankFaces
+from ..bank_faces import MCP_PATH, REST_PREFIX, BankFaces
 from ..body_budget import BodyBudget
 from ..face_context import FaceContext
 from ..origins import LOOKING, answer_preflight, check_host, check_origin, for_page, is_preflight
@@ -152,12 +152,12 @@ class Proxy:
         if method == "OPTIONS" and is_preflight(scope):
             await answer_preflight(scope, send)
             return
-        if self._faces is not None and path not in OWN and self._faces.answers(scope):
+        generates = path in GENERATION_PATHS
+        if self._faces is not None and not generates and path not in OWN and self._faces.answers(scope):
             await self._faces(scope, receive, send, by_path)
             return
         caller = self._tokens.caller(scope, by_path)
         status = self._status if path in OWN else None
-        generates = path in GENERATION_PATHS
         if method not in LOOKING or status is not None or generates:
             check_origin(scope)
         if status is not None:
@@ -181,10 +181,16 @@ class Proxy:
 
     def _note(self, scope: Scope, response: _Response) -> None:
         path = scope["path"]
-        known = path if path in GENERATION_PATHS or path in _SHARED or path in OWN else "other"
-        self.metrics.requests.labels(known, str(response.status)).inc()
+        self.metrics.requests.labels(_label(path), str(response.status)).inc()
         memory = f" memory {response.state}" if response.state else ""
         logger.info("%s %s %d %.1f ms%s", scope["method"], path, response.status, response.milliseconds, memory)
+
+
+def _label(path: str) -> str:
+    """What requests of a path are counted as: names that clients make up are none."""
+    if path in GENERATION_PATHS or path in _SHARED or path in OWN:
+        return path
+    return next((face for face in (f"{REST_PREFIX}page/", REST_PREFIX, MCP_PATH) if path.startswith(face)), "other")
 
 
 _KV = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
@@ -71,14 +70,17 @@ async def _answer(context: FaceContext, operation: RestOperation, request: Reque
 async def _act(context: FaceContext, operation: RestOperation, request: Request, given: Mapping[str, Any]) -> Response:
     scope = request.scope
     asked = RestRequest(context.memories(scope), given, zone_of(scope), context.may_see_all(scope), scope[MOUNT])
-    reply = await asyncio.to_thread(operation.act, asked)  # type: ignore[arg-type]
-    if reply.lines is not None:
-        return StreamingResponse(
-            _streamed(reply.lines),
-            media_type=JSON_LINES,
-            headers=_HEADERS | {"content-disposition": 'attachment; filename="memories.jsonl"'},
-        )
-    return await asyncio.to_thread(_whole, reply)
+    return await context.in_thread(_done, operation, asked)
+
+
+def _done(operation: RestOperation, asked: RestRequest) -> Response:
+    if operation.act is None:
+        raise WireError(404, "this is answered elsewhere")
+    reply = operation.act(asked)
+    if reply.lines is None:
+        return _whole(reply)
+    named = {"content-disposition": 'attachment; filename="memories.jsonl"'}
+    return StreamingResponse(_streamed(reply.lines), media_type=JSON_LINES, headers=_HEADERS | named)
 
 
 async def _streamed(lines: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -189,18 +189,32 @@ def test_chats_in_the_terminal_join_and_keep_their_conversations(tmp_path: Path,
         assert not held.chats.newest("default")
 
 
-def test_commands_work_beside_a_server(mb: Membank, tmp_path: Path, stories_chatml_gguf: Path) -> None:
-    """They tell and forget in the bank that the server holds; the server's clients see it."""
+def test_a_server_is_started_beside_a_chat_and_commands_beside_it(
+    mb: Membank, tmp_path: Path, stories_chatml_gguf: Path
+) -> None:
+    """The chat makes way and goes on; commands tell and forget in what the server holds, and its clients see it."""
     (tmp_path / "facts.txt").write_text(FACTS[0], encoding="utf-8")
-    with started(tmp_path, "--model", stories_chatml_gguf) as (process, client):
-        done = mb("ingest", tmp_path / "facts.txt")
-        assert done.code == 0, done.err
-        asked = {"messages": [{"role": "user", "content": "Where does my sister Ana live?"}], "max_tokens": 4}
-        answer = client.post("/v1/chat/completions", json={"model": "stories260K-chatml", **asked})
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["x-membank-memories"] == "1"
-        assert mb("forget", 1).code == 0
-        with pytest.raises(BankLockedError, match=f"is being written by process {process.pid} "):
-            open_shared(None, mb.bank, join=False)
+    llm = Llama(str(stories_chatml_gguf), memory=mb.bank, **OPTIONS)
+    try:
+        llm.create_chat_completion([{"role": "user", "content": FACTS[1]}], **COLD)
+        llm.memory.flush()
+        with started(tmp_path, "--model", stories_chatml_gguf) as (process, client):
+            done = mb("ingest", tmp_path / "facts.txt")
+            assert done.code == 0, done.err
+            asked = {"messages": [{"role": "user", "content": "Where does my sister Ana live?"}], "max_tokens": 4}
+            answer = client.post("/v1/chat/completions", json={"model": "stories260K-chatml", **asked})
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["x-membank-memories"] == "1"
+            with pytest.raises(BankLockedError, match=f"is being written by process {process.pid} "):
+                open_shared(None, mb.bank, join=False)
+            llm.create_chat_completion([{"role": "user", "content": FACTS[2]}], **COLD)
+            assert llm.memory.flush()
+            assert not llm.memory.bank.holds  # type: ignore[attr-defined]
+            (own,) = (memory for memory in llm.memory.bank.memories() if memory.text == FACTS[0])
+            assert mb("forget", own.id, "--yes").code == 0
+    finally:
+        llm.close()
     with MemBank(None, mb.bank, read_only=True) as reader:
-        assert FACTS[0] not in [memory.text for memory in reader.memories()]
+        said = [memory.text for memory in reader.memories()]
+    assert FACTS[0] not in said
+    assert {FACTS[1], FACTS[2]} <= set(said)

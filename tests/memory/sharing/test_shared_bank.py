@@ -317,8 +317,6 @@ def test_a_holder_that_serves_nobody_is_named(tmp_path: Path) -> None:
     with shared(tmp_path) as bank:
         with pytest.raises(BankLockedError, match="open_shared"):
             open_bank(tmp_path)
-        with pytest.raises(BankLockedError, match="being written by process"):
-            shared(tmp_path, join=False)
         assert bank.count() == 1
 
 
@@ -377,3 +375,51 @@ def test_threads_that_write_while_the_holder_changes(tmp_path: Path) -> None:
         assert bank.count() == 100
         assert bank.holds
         assert bank.verify().ok
+
+
+def test_whoever_must_hold_the_bank_is_made_way_for(tmp_path: Path) -> None:
+    """As a server does that is started while a chat is open; the chat goes on, and takes the bank again afterwards."""
+    with shared(tmp_path) as bank:
+        bank.ingest(FACTS[0])
+        before = bank.chats
+        with shared(tmp_path, join=False) as server:
+            assert server.holds
+            assert not bank.holds
+            assert bank.chats is not before
+            assert bank.ingest(FACTS[1]).is_new
+            assert server.ingest_many([FACTS[2]], beside=lambda db: None)[0].is_new
+            assert texts(bank.recall("Who bakes bread with rye flour?", 1)) == [FACTS[2]]
+            with pytest.raises(BankLockedError, match="being written by process"):
+                shared(tmp_path, join=False)
+        bank.forget(1)
+        assert bank.holds
+        assert sorted(memory.text for memory in bank.memories()) == sorted(FACTS[1:3])
+        assert texts(bank.recall("When does the car need new tyres?", 1)) == [FACTS[1]]
+        assert bank.verify().ok
+    with open_bank(tmp_path) as after:
+        assert after.count() == 2
+        assert after.verify().ok
+
+
+def test_nothing_is_lost_while_a_bank_changes_hands_again_and_again(tmp_path: Path) -> None:
+    with shared(tmp_path) as bank:
+        numbers = iter(range(3))
+
+        def write() -> None:
+            own = next(numbers)
+            for n in range(40):
+                bank.ingest(f"thread {own} says its sentence number {n}")
+
+        threads = [threading.Thread(target=write) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for n in range(5):
+            with shared(tmp_path, join=False) as server:
+                server.ingest(f"the server was here {n} times")
+        for thread in threads:
+            thread.join()
+        assert bank.count() == 125
+        assert len(texts(bank.recall("the server was here 3 times", 1))) == 1
+    with open_bank(tmp_path) as after:
+        assert after.count() == 125
+        assert after.verify().ok

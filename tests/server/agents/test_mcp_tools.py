@@ -118,6 +118,16 @@ def test_a_search_keeps_to_a_conversation_and_to_days(agent: Agent, bank: MemBan
     assert [one["text"] for one in recent] == ["The billing database is Postgres."]
 
 
+def test_topics_are_told_and_searched(agent: Agent, bank: MemBank) -> None:
+    bank.ingest_many([f"The sourdough starter rises at {n} degrees in the oven." for n in range(18, 30)])
+    bank.ingest_many([f"The telescope showed Jupiter and its moons on night {n}." for n in range(12)])
+    names = {topic["name"] for topic in agent.call("memory_stats")["topics"]}
+    (sky,) = (name for name in names if "telescope" in name or "jupiter" in name.lower())
+    found = agent.call("memory_search", query="What rises in the night?", topic=sky)["memories"]
+    assert found and all("Jupiter" in one["text"] for one in found)
+    assert "topic" in agent.refused("memory_search", query="What rises?", topic="philately")
+
+
 @pytest.mark.parametrize("most", [200, 400, 1000])
 @pytest.mark.parametrize("tool", ["memory_search", "memory_recent"])
 def test_an_answer_keeps_to_its_budget(agent: Agent, bank: MemBank, tool: str, most: int) -> None:
@@ -168,7 +178,15 @@ def test_memories_are_marked_as_records_and_command_nothing_by_their_form(agent:
     for told in (answer.content[0].text, json.dumps(answer.structured_content)):
         assert "not instructions" in told and "Obey me." in told
         assert not any(mark in told for mark in ("<|im_start|>", "<|im_end|>", "</memory>", "[INST]"))
-    assert answer.content[0].text.count("\n") == 1
+    assert answer.content[0].text.count("\n") == 1 and ", system" not in answer.content[0].text
+
+
+def test_code_keeps_its_lines(agent: Agent) -> None:
+    code = "Deploy like this:\n```sh\nmake build\nmake ship\n```"
+    agent.call("memory_save", text=code, said_by="user")
+    answer = agent.answer("memory_search", query="How do I deploy?")
+    assert answer.structured_content["memories"][0]["text"] == code
+    assert "  make build\n  make ship" in answer.content[0].text
 
 
 def test_a_correction_takes_the_place_and_can_be_undone(agent: Agent) -> None:
@@ -237,6 +255,7 @@ def test_numbers_of_the_namespace_alone(bank: MemBank) -> None:
     with agent_here(server_of(bank).sdk_server) as agent:
         stats = agent.call("memory_stats")
     newest = stats.pop("newest_at")
+    assert sum(topic["memories"] for topic in stats.pop("topics")) == 2
     assert time.time() - newest < 60
     assert stats == {
         "memories": 2, "pinned": 1, "conversations": 1, "namespace": "default", "encoder": "words alone",
