@@ -246,6 +246,18 @@ def test_the_list_goes_on_as_one_scrolls(tmp_path: Path, browser: Any) -> None:
         assert texts == [memory.text for memory in MANY]
 
 
+def test_what_others_tell_meanwhile_is_offered(shown: ServedPage, seen: Watched) -> None:
+    page = seen.page
+    page.get_by_text("Add a memory").click()
+    page.get_by_label("What should be remembered?").fill("Told on the page.")
+    page.get_by_role("button", name="Remember").click()
+    article(page, "Told on the page.").wait_for()
+    shown.bank.ingest("Told in a chat.")
+    page.get_by_text("1 new memory: show").click()
+    article(page, "Told in a chat.").wait_for()
+    assert page.locator("#fresh").inner_text() == ""
+
+
 def test_questions_and_live_recalls(tmp_path: Path, browser: Any) -> None:
     recalls: list[dict[str, Any]] = []
     with (
