@@ -31,6 +31,8 @@ _ONE = re.compile(r"membank://memory/(\d{1,18})")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 LONGEST_NAME, LONGEST_COMPLAINT = 40, 200
 RESOURCE_TOKENS = 4000
+BEGIN_SECONDS = 0.05
+"""What the SDK may take to hand a request over, and an answer."""
 
 OpenCall = Callable[[Any, str], AgentCall]
 """Whose memories a request is for, of the SDK's context and the client's name; may wait, and may raise MembankError."""
@@ -52,6 +54,7 @@ class McpServer:
         self._types = load_sdk("mcp_types")
         self._open_call = open_call
         self._executor = executor
+        self._running: set[asyncio.Future[Any]] = set()
         self._tools = {tool.name: tool for tool in tools_for(writable)}
         checker = load_sdk("jsonschema").Draft202012Validator
         self._checkers = {tool.name: checker(tool.takes) for tool in self._tools.values()}
@@ -92,6 +95,13 @@ class McpServer:
     async def _list_tools(self, context: Any, params: Any) -> Any:
         return self._listed
 
+    async def settled(self) -> None:
+        """Once all that was asked for so far is answered."""
+        await asyncio.sleep(BEGIN_SECONDS)
+        while self._running:
+            await asyncio.wait(list(self._running))
+        await asyncio.sleep(BEGIN_SECONDS)
+
     async def _call_tool(self, context: Any, params: Any) -> Any:
         tool = self._tools.get(params.name)
         if tool is None:
@@ -117,7 +127,10 @@ class McpServer:
         return tool.run(self._open_call(context, client_name(context)), given)
 
     async def _on_thread(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        doing = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        self._running.add(doing)
+        doing.add_done_callback(self._running.discard)
+        return await doing
 
     def _complaint(self, tool: AgentTool, given: Mapping[str, Any]) -> str:
         """What is wrong with what a tool was given; empty where nothing is."""
