@@ -1,4 +1,4 @@
-"""One browser for all that is tested of the page."""
+"""A browser for a file of tests of the page: its loop is not left running for others (support/pages.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from support.pages import chromium
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with chromium() as opened:
         yield opened
