@@ -13,7 +13,14 @@ from typing import Any
 from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
 from membank_llama.core.types import Memory
 from membank_llama.recall.query import RecallResult
-from membank_llama.store.memory_pages import MemoryFilter, conversations_of, count_fitting, read_page
+from membank_llama.store.memory_pages import (
+    MemoryFilter,
+    conversations_of,
+    count_fitting,
+    count_newer,
+    newest_id,
+    read_page,
+)
 
 from .bank import MemBank
 from .bank_editing import versions_of
@@ -56,6 +63,14 @@ class NamespaceMemories:
     def count(self, **conditions: Any) -> int:
         """How many memories fit."""
         return count_fitting(self.bank.store.registry, MemoryFilter(namespace=self.namespace, **conditions))
+
+    def newest(self) -> int:
+        """The id of what came last; 0 where there is nothing."""
+        return newest_id(self.bank.store.registry, self.namespace)
+
+    def newer(self, memory_id: int) -> int:
+        """How many memories came after one."""
+        return count_newer(self.bank.store.registry, self.namespace, memory_id)
 
     def search(self, query: str, limit: int = 10, **options: Any) -> dict[str, Any]:
         """What belongs to a question, the best first, each with whether it is relevant and why; options of `recall`.

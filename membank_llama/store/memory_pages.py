@@ -137,6 +137,17 @@ def count_fitting(registry: Registry, chosen: MemoryFilter) -> int:
     return int(registry.scalar(f"SELECT count(*) FROM memories WHERE {where}", given))
 
 
+def newest_id(registry: Registry, namespace: str) -> int:
+    """The id of what a namespace was told last as something new; 0 where it holds nothing."""
+    return int(registry.scalar("SELECT coalesce(max(id), 0) FROM memories WHERE namespace = ?", (namespace,)))
+
+
+def count_newer(registry: Registry, namespace: str, memory_id: int) -> int:
+    """How many memories came after one."""
+    sql = f"SELECT count(*) FROM memories WHERE namespace = ? AND id > ? AND {_LIVES}"
+    return int(registry.scalar(sql, (namespace, memory_id, time.time())))
+
+
 def conversations_of(registry: Registry, namespace: str, limit: int = 100) -> list[ConversationSummary]:
     """The conversations of a namespace, the one used last first."""
     rows = registry.rows(

@@ -20,8 +20,8 @@ from membank_llama.memory.block_lines import replaced_among
 from ..face_context import FaceContext
 from .map_view import AT_ONCE
 from .memory_list import LABELS, DayNames, ListFilter, MemoryLister, day_names, shown_memory
-from .page_requests import PageRequest, page_route
-from .page_templates import redirected
+from .page_requests import MOST_ID, PageRequest, page_route
+from .page_templates import nothing_new, redirected
 
 MOST_CHOSEN = 1000
 """Memories that are pinned or forgotten with one press."""
@@ -30,11 +30,22 @@ _ID = "/membank/page/memories/{memory_id:int}"
 
 def memories_routes(context: FaceContext) -> list[Route]:
     """What the view is made of."""
+    warmed: set[str] = set()
+
+    def first(asked: PageRequest) -> Response:
+        response = show_memories(asked)
+        if asked.mine.namespace not in warmed:
+            # the first search reads the graphs: it is done while the page is looked at
+            warmed.add(asked.mine.namespace)
+            response.background = BackgroundTask(_warmed, asked)
+        return response
+
     return [
-        page_route(context, "/", show_memories),
+        page_route(context, "/", first),
         page_route(context, "/membank/page/memories", list_found),
         page_route(context, "/membank/page/memories", add_memory, "POST"),
         page_route(context, "/membank/page/letters", list_letters),
+        page_route(context, "/membank/page/fresh", show_fresh),
         page_route(context, "/membank/page/conversations", list_talks),
         page_route(context, "/membank/page/topics", topic_choices),
         page_route(context, "/membank/page/chosen", change_chosen, "POST"),
@@ -57,19 +68,19 @@ def show_memories(asked: PageRequest) -> Response:
     """The whole view."""
     chosen = ListFilter.of(asked.query)
     listed, count = _listed(asked, chosen), asked.mine.bank.count(asked.mine.namespace)
-    response = asked.show(
+    return asked.show(
         "memories.html",
         title="Memories",
         view="memories",
         chosen=chosen,
         count=count,
         lists_now=count <= AT_ONCE,
+        since=asked.mine.newest(),
+        fresh=0,
+        oob=False,
         whos=[(name, LABELS[name]) for name in ("person", "model", "document", "import", "tool") if name in NAMES],
         **listed,
     )
-    # the first search reads the graphs: it is done while the page is looked at
-    response.background = BackgroundTask(_warmed, asked)
-    return response
 
 
 def list_found(asked: PageRequest) -> Response:
@@ -97,6 +108,16 @@ def _listed(asked: PageRequest, chosen: ListFilter) -> dict[str, Any]:
     if chosen.q:
         return {"found": lister.search(), "rows": [], "more": ""}
     return {"found": None, **lister.page(asked.query.get("cursor"), asked.query.get("after", ""))}
+
+
+def show_fresh(asked: PageRequest) -> Response:
+    """That somebody else told something meanwhile, if so."""
+    try:
+        since, shown = (min(int(asked.query.get(name, "0")), MOST_ID) for name in ("since", "shown"))
+    except ValueError as exc:
+        raise InvalidInputError("since and shown are whole numbers") from exc
+    count = asked.mine.newer(since)
+    return nothing_new() if count == shown else asked.show("fresh.html", since=since, fresh=count, oob=False)
 
 
 def list_letters(asked: PageRequest) -> Response:
@@ -171,7 +192,7 @@ def add_memory(asked: PageRequest) -> Response:
     if not asked.by_script:
         return redirected(f"{asked.at}/")
     said = "Remembered." if told["is_new"] else "That was known already."
-    return asked.show("added.html", one=shown_memory(told, _days(asked)), said=said, is_new=told["is_new"])
+    return _changed(asked, "added.html", one=shown_memory(told, _days(asked)), said=said, is_new=told["is_new"])
 
 
 def _when(asked: PageRequest) -> dict[str, float]:
@@ -224,7 +245,7 @@ def change_chosen(asked: PageRequest) -> Response:
         asked.mine.one(memory_id)
     days = _days(asked)
     changed = [shown_memory(asked.mine.pin(memory_id, action == "pin"), days) for memory_id in ids]
-    return asked.show("chosen.html", back=[(one["id"], one) for one in changed], said=f"{len(ids)} {action}ned.")
+    return _changed(asked, "chosen.html", back=[(one["id"], one) for one in changed], said=f"{len(ids)} {action}ned.")
 
 
 def _forgotten(asked: PageRequest, ids: Sequence[int]) -> Response:
@@ -258,7 +279,7 @@ def _taken_back(asked: PageRequest, change_id: str | None) -> Response:
     for place, memory_id in zip(_places(change, done["ids"]), done["ids"], strict=True):
         with suppress(MemoryNotFoundError):
             back.append((place, shown_memory(mine.one(memory_id), days)))
-    return asked.show("chosen.html", back=back, said="Taken back.")
+    return _changed(asked, "chosen.html", back=back, said="Taken back.")
 
 
 def _places(change: Change | None, ids: Sequence[int]) -> Sequence[int]:
@@ -286,7 +307,12 @@ def _topic_ids(asked: PageRequest, chosen: ListFilter) -> frozenset[int] | None:
 
 
 def _shown(asked: PageRequest, memory: dict[str, Any], said: str = "", change: str | None = None) -> Response:
-    return asked.show("memory.html", one=shown_memory(memory, _days(asked)), said=said, change=change)
+    return _changed(asked, "memory.html", one=shown_memory(memory, _days(asked)), said=said, change=change)
+
+
+def _changed(asked: PageRequest, template: str, **values: Any) -> Response:
+    """What became of a change, which is no news to whoever asked for it."""
+    return asked.show(template, since=asked.mine.newest(), fresh=0, oob=True, **values)
 
 
 def _warmed(asked: PageRequest) -> None:

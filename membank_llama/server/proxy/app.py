@@ -152,12 +152,12 @@ class Proxy:
         if method == "OPTIONS" and is_preflight(scope):
             await answer_preflight(scope, send)
             return
-        if self._faces is not None and path not in OWN and self._faces.answers(scope):
+        generates = path in GENERATION_PATHS
+        if self._faces is not None and not generates and path not in OWN and self._faces.answers(scope):
             await self._faces(scope, receive, send, by_path)
             return
         caller = self._tokens.caller(scope, by_path)
         status = self._status if path in OWN else None
-        generates = path in GENERATION_PATHS
         if method not in LOOKING or status is not None or generates:
             check_origin(scope)
         if status is not None:

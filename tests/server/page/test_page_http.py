@@ -304,6 +304,7 @@ def test_a_history_is_previewed_stored_and_undone(shown: ServedPage) -> None:
         f"/membank/page/memories/{10**30}", f"/membank/page/memories/{2**63}/details", "/membank/page/memories/0",
         "/membank/page/letters?q=a&without=99999999999999999999,x,-1", "/membank/page/why/newer?after=nan",
         "/membank/page/why/newer?after=x", "/membank/page/why?q=%00", "/membank/page/map?now=1",
+        "/membank/page/fresh?since=x", "/membank/page/fresh?since=99999999999999999999&shown=1",
         "/membank/page/nothing", "/?cursor=x&after=%20", "/membank/page/static/..%2Fpage_templates.py",
     ],
 )  # fmt: skip

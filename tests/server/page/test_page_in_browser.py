@@ -142,6 +142,12 @@ def test_every_key_does_what_the_list_of_keys_says(shown: ServedPage, seen: Watc
     page.keyboard.press("u")
     page.wait_for_selector(f"article#m{ids[1]}")
     assert len(shown.texts()) == len(TOLD)
+    page.keyboard.press("j")
+    page.keyboard.press("Backspace")
+    page.get_by_role("button", name="Undo").wait_for()
+    assert len(shown.texts()) == len(TOLD) - 1
+    page.keyboard.press("u")
+    page.locator(".toast", has_text="Taken back").last.wait_for()
     page.keyboard.press("?")
     assert page.locator("#help").evaluate("one => one.open")
     page.keyboard.press("Escape")
@@ -240,6 +246,18 @@ def test_the_list_goes_on_as_one_scrolls(tmp_path: Path, browser: Any) -> None:
         assert texts == [memory.text for memory in MANY]
 
 
+def test_what_others_tell_meanwhile_is_offered(shown: ServedPage, seen: Watched) -> None:
+    page = seen.page
+    page.get_by_text("Add a memory").click()
+    page.get_by_label("What should be remembered?").fill("Told on the page.")
+    page.get_by_role("button", name="Remember").click()
+    article(page, "Told on the page.").wait_for()
+    shown.bank.ingest("Told in a chat.")
+    page.get_by_text("1 new memory: show").click()
+    article(page, "Told in a chat.").wait_for()
+    assert page.locator("#fresh").inner_text() == ""
+
+
 def test_questions_and_live_recalls(tmp_path: Path, browser: Any) -> None:
     recalls: list[dict[str, Any]] = []
     with (
@@ -329,15 +347,13 @@ def test_the_theme_is_chosen_and_kept(shown: ServedPage, seen: Watched) -> None:
     page.get_by_role("button", name="Close", exact=True).click()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_telephone_shows_all_of_it(shown: ServedPage, browser: Any, theme: str) -> None:
+def test_a_telephone_shows_all_of_it(shown: ServedPage, browser: Any) -> None:
     shown.bank.ingest("x" * 300 + " " + "wide " * 100, conversation="y" * 150, source="z" * 200)
-    options = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": theme}
+    options = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
     with watched(browser, shown.url, **options) as found:
-        for view in (*VIEWS, "/?q=Ana", "/membank/page/why?q=What+is+Ana+allergic+to%3F"):
+        for view in ("/membank/page/why?q=What+is+Ana+allergic+to%3F", *VIEWS[1:], "/?q=Ana", "/"):
             found.page.goto(shown.url + view)
             assert found.page.evaluate("document.documentElement.scrollWidth") <= 360, view
-        found.page.goto(f"{shown.url}/")
         article(found.page, "wifi").get_by_role("button", name="Pin").tap()
         article(found.page, "wifi").get_by_role("button", name="Unpin").wait_for()
 

@@ -232,6 +232,8 @@
     e: () => press("e"),
     p: () => press("p"),
     Delete: () => press("Delete"),
+    // where keyboards have no Delete
+    Backspace: () => { if (document.activeElement.matches("article.memory")) press("Delete"); },
     Enter: () => press("Enter"),
     x: (event) => { const box = current() && $(".pick", current()); if (box) { box.checked = !box.checked; pickUpTo(box, event.shiftKey); } },
     X: (event) => KEYS.x(event),
