@@ -1,7 +1,7 @@
 """`McpServer`: the tools and two resources behind the protocol, whatever carries it.
 
 Whatever goes wrong in a tool is its answer, marked as an error, and says what to do: an agent reads it and tries again.
-The bank is asked on threads, never on the event loop.
+The bank is asked on threads, and on the event loop only where nobody but the one agent waits for that.
 """
 
 from __future__ import annotations
@@ -45,15 +45,24 @@ class McpServer:
         open_call: finds the memories of a request, on a thread.
         writable: whether tools that change something are offered.
         executor: where the bank is asked; None for the event loop's own threads.
+        alone: whether nobody else waits and the bank is open: then what is quick is asked without a thread between.
 
     Raises:
         MissingExtraError: the SDK is not installed.
     """
 
-    def __init__(self, open_call: OpenCall, *, writable: bool = True, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        open_call: OpenCall,
+        *,
+        writable: bool = True,
+        executor: Executor | None = None,
+        alone: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._types = load_sdk("mcp_types")
         self._open_call = open_call
         self._executor = executor
+        self._alone = alone
         self._running: set[asyncio.Future[Any]] = set()
         self._tools = {tool.name: tool for tool in tools_for(writable)}
         checker = load_sdk("jsonschema").Draft202012Validator
@@ -111,7 +120,9 @@ class McpServer:
         if complaint:
             return self._failed(complaint)
         try:
-            answer = await self._on_thread(partial(self._answer, tool, context, given))
+            work = partial(self._answer, tool, context, given)
+            at_once = tool.is_quick and "topic" not in given and self._alone()
+            answer = work() if at_once else await self._on_thread(work)
         except MemoryNotFoundError as exc:
             return self._failed(f"{outward(exc).partition(';')[0]}; memory_search and memory_recent show ids")
         except (MembankError, WireError) as exc:

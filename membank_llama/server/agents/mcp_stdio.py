@@ -34,7 +34,7 @@ def speak_over_stdio(bank: LateBank, namespace: str, *, writable: bool = True) -
     def open_call(context: Any, client: str) -> AgentCall:
         return AgentCall(NamespaceMemories(bank.get(), namespace), client, writable=writable)
 
-    server = McpServer(open_call, writable=writable, executor=threads)
+    server = McpServer(open_call, writable=writable, executor=threads, alone=lambda: bank.is_open)
     try:
         asyncio.run(_speak(server, bank.start))
     finally:
