@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,10 @@ from support.places import MODELS, ROOT
 
 # what is noted of model files is no business of the user's, nor of an earlier run
 os.environ["MEMBANK_CACHE"] = tempfile.mkdtemp(prefix="membank-cache-")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # as where a shell runs them in the background; the programs under test would not listen to Ctrl-C either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _model(name: str) -> Path:

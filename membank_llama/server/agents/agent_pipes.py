@@ -11,7 +11,7 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from io import FileIO
 
@@ -19,10 +19,15 @@ LONGEST_LINE_BYTES = 8 << 20
 
 
 class AgentInput:
-    """Lines of an agent."""
+    """Lines of an agent.
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    Args:
+        settled: waited for behind the last line, before it is said that there are no more.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, settled: Callable[[], Awaitable[None]]) -> None:
         self._reader = reader
+        self._settled = settled
 
     def __aiter__(self) -> AgentInput:
         return self
@@ -34,6 +39,7 @@ class AgentInput:
             # longer than any message: what is left of it is no JSON, which the agent is told
             return "a line too long"
         if not line:
+            await self._settled()
             raise StopAsyncIteration
         return line.decode("utf-8", "replace")
 
@@ -55,8 +61,14 @@ class AgentOutput:
 
 
 @asynccontextmanager
-async def agent_pipes() -> AsyncIterator[tuple[AgentInput, AgentOutput] | tuple[None, None]]:
-    """Both, for as long as this lasts; None where the event loop cannot wait for them."""
+async def agent_pipes(
+    settled: Callable[[], Awaitable[None]],
+) -> AsyncIterator[tuple[AgentInput, AgentOutput] | tuple[None, None]]:
+    """Both, for as long as this lasts; None where the event loop cannot wait for them.
+
+    Args:
+        settled: comes back when all that was asked for is done.
+    """
     if sys.platform == "win32" or not (_is_pipe(0) and _is_pipe(1)):
         yield None, None
         return
@@ -70,7 +82,7 @@ async def agent_pipes() -> AsyncIterator[tuple[AgentInput, AgentOutput] | tuple[
             lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), outgoing
         )
         stack.callback(sink.close)
-        yield AgentInput(reader), AgentOutput(asyncio.StreamWriter(sink, protocol, None, loop))
+        yield AgentInput(reader, settled), AgentOutput(asyncio.StreamWriter(sink, protocol, None, loop))
 
 
 def _is_pipe(number: int) -> bool:

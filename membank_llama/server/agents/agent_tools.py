@@ -34,6 +34,7 @@ class AgentTool:
         reads: it changes nothing.
         destroys: what it changes was something before.
         repeatable: to call it twice does what once does.
+        is_quick: it takes milliseconds.
     """
 
     name: str
@@ -45,6 +46,7 @@ class AgentTool:
     reads: bool = True
     destroys: bool = False
     repeatable: bool = True
+    is_quick: bool = False
 
 
 def _counted(most: int, default: int) -> ToolSchema:
@@ -65,6 +67,7 @@ TOOLS = (
         ),
         tool_schemas.FOUND,
         reading_tools.tell_search,
+        is_quick=True,
     ),
     AgentTool(
         "memory_recent",

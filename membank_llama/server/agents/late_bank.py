@@ -36,6 +36,12 @@ class LateBank:
     def _open(self) -> MemBank:
         return self._stack.enter_context(self._open_it())
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is there."""
+        opening = self._opening
+        return opening is not None and opening.done() and opening.exception() is None
+
     def get(self) -> MemBank:
         """The bank, once it is open.
 

@@ -1,7 +1,7 @@
 """`McpServer`: the tools and two resources behind the protocol, whatever carries it.
 
 Whatever goes wrong in a tool is its answer, marked as an error, and says what to do: an agent reads it and tries again.
-The bank is asked on threads, never on the event loop.
+The bank is asked on threads, and on the event loop only where nobody but the one agent waits for that.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _ONE = re.compile(r"membank://memory/(\d{1,18})")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 LONGEST_NAME, LONGEST_COMPLAINT = 40, 200
 RESOURCE_TOKENS = 4000
+BEGIN_SECONDS = 0.05
+"""What the SDK may take to hand a request over, and an answer."""
 
 OpenCall = Callable[[Any, str], AgentCall]
 """Whose memories a request is for, of the SDK's context and the client's name; may wait, and may raise MembankError."""
@@ -43,15 +45,25 @@ class McpServer:
         open_call: finds the memories of a request, on a thread.
         writable: whether tools that change something are offered.
         executor: where the bank is asked; None for the event loop's own threads.
+        alone: whether nobody else waits and the bank is open: then what is quick is asked without a thread between.
 
     Raises:
         MissingExtraError: the SDK is not installed.
     """
 
-    def __init__(self, open_call: OpenCall, *, writable: bool = True, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        open_call: OpenCall,
+        *,
+        writable: bool = True,
+        executor: Executor | None = None,
+        alone: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._types = load_sdk("mcp_types")
         self._open_call = open_call
         self._executor = executor
+        self._alone = alone
+        self._running: set[asyncio.Future[Any]] = set()
         self._tools = {tool.name: tool for tool in tools_for(writable)}
         checker = load_sdk("jsonschema").Draft202012Validator
         self._checkers = {tool.name: checker(tool.takes) for tool in self._tools.values()}
@@ -92,6 +104,13 @@ class McpServer:
     async def _list_tools(self, context: Any, params: Any) -> Any:
         return self._listed
 
+    async def settled(self) -> None:
+        """Once all that was asked for so far is answered."""
+        await asyncio.sleep(BEGIN_SECONDS)
+        while self._running:
+            await asyncio.wait(list(self._running))
+        await asyncio.sleep(BEGIN_SECONDS)
+
     async def _call_tool(self, context: Any, params: Any) -> Any:
         tool = self._tools.get(params.name)
         if tool is None:
@@ -101,7 +120,9 @@ class McpServer:
         if complaint:
             return self._failed(complaint)
         try:
-            answer = await self._on_thread(partial(self._answer, tool, context, given))
+            work = partial(self._answer, tool, context, given)
+            at_once = tool.is_quick and "topic" not in given and self._alone()
+            answer = work() if at_once else await self._on_thread(work)
         except MemoryNotFoundError as exc:
             return self._failed(f"{outward(exc).partition(';')[0]}; memory_search and memory_recent show ids")
         except (MembankError, WireError) as exc:
@@ -117,7 +138,10 @@ class McpServer:
         return tool.run(self._open_call(context, client_name(context)), given)
 
     async def _on_thread(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        doing = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        self._running.add(doing)
+        doing.add_done_callback(self._running.discard)
+        return await doing
 
     def _complaint(self, tool: AgentTool, given: Mapping[str, Any]) -> str:
         """What is wrong with what a tool was given; empty where nothing is."""

@@ -34,7 +34,7 @@ def speak_over_stdio(bank: LateBank, namespace: str, *, writable: bool = True) -
     def open_call(context: Any, client: str) -> AgentCall:
         return AgentCall(NamespaceMemories(bank.get(), namespace), client, writable=writable)
 
-    server = McpServer(open_call, writable=writable, executor=threads).sdk_server
+    server = McpServer(open_call, writable=writable, executor=threads, alone=lambda: bank.is_open)
     try:
         asyncio.run(_speak(server, bank.start))
     finally:
@@ -43,14 +43,15 @@ def speak_over_stdio(bank: LateBank, namespace: str, *, writable: bool = True) -
         bank.close()
 
 
-async def _speak(server: Any, begin: Callable[[], Any]) -> None:
+async def _speak(server: McpServer, begin: Callable[[], Any]) -> None:
     speaking = asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError, AttributeError):
             asyncio.get_running_loop().add_signal_handler(number, speaking.cancel)  # type: ignore[union-attr]
     with suppress(asyncio.CancelledError):
-        async with agent_pipes() as (own_input, own_output):
+        async with agent_pipes(server.settled) as (own_input, own_output):
             transport = load_sdk("mcp.server.stdio").stdio_server(own_input, own_output)
             async with transport as (incoming, outgoing):
                 begin()
-                await server.run(incoming, outgoing, server.create_initialization_options())
+                spoken = server.sdk_server
+                await spoken.run(incoming, outgoing, spoken.create_initialization_options())

@@ -125,7 +125,7 @@ def test_standard_output_holds_the_protocol_alone(tmp_path: Path, minilm_gguf: P
     # what was asked for is done also where the agent hangs up at once
     raw.tell(calling(4, "memory_save", text=PORT, said_by="agent"))
     out, errors = raw.end()
-    assert raw.process.returncode == 0 and all(json.loads(line)["id"] == 4 for line in out.splitlines())
+    assert raw.process.returncode == 0 and [json.loads(line)["id"] for line in out.splitlines()] == [4]
     assert "Traceback" not in errors
     assert texts(tmp_path / "bank", "work") == [ANA, PORT]
 
