@@ -28,7 +28,7 @@ from membank_llama.memory.imports.import_report import ReasonCount
 from membank_llama.memory.imports.import_run import ImportOutcome, plan_for, run_import, sort_out
 
 from ..face_context import FaceContext
-from .memory_list import day_names
+from .memory_list import DayNames, day_names
 from .page_jobs import PageJobs
 from .page_requests import PageRequest, answered, page_route
 
@@ -162,7 +162,7 @@ def _previewed(bank: MemBank, namespace: str, path: Path, progress: Progress) ->
     return {"plan": plan, "new": len(sort_out(bank, plan.memories, progress).new)}
 
 
-def _shown(result: Mapping[str, Any], days: Any) -> dict[str, Any]:
+def _shown(result: Mapping[str, Any], days: DayNames) -> dict[str, Any]:
     plan: ImportPlan = result["plan"]
     return {
         "file": plan.file,
@@ -173,8 +173,8 @@ def _shown(result: Mapping[str, Any], days: Any) -> dict[str, Any]:
                 "title": kind.title,
                 "conversations": kind.conversations,
                 "messages": kind.messages,
-                "first": "" if kind.first is None else days.date(kind.first),
-                "last": "" if kind.last is None else days.date(kind.last),
+                "first": "" if kind.first is None else days.day(kind.first),
+                "last": "" if kind.last is None else days.day(kind.last),
             }
             for kind in plan.kinds.values()
         ],

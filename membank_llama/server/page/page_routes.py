@@ -19,13 +19,14 @@ from .import_view import PageImports, import_routes
 from .map_view import map_routes
 from .memories_view import memories_routes
 from .page_jobs import PageJobs
-from .page_templates import ASSETS, AT, asset
+from .page_templates import ASSETS, AT, asset, compile_first
 from .recalls_view import why_routes
 from .sign_in import SIGN_OUT, sign_in_routes
 
 
 def page_routes(context: FaceContext) -> Face:
     """The page at `/` and what it loads."""
+    compile_first()
     jobs = PageJobs()
     imports = PageImports(context, jobs)
     routes = [
