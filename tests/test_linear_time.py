@@ -89,7 +89,11 @@ def modules() -> list[tuple[str, ModuleType]]:
     found = []
     for info in pkgutil.walk_packages(membank_llama.__path__, "membank_llama."):
         name = info.name.removeprefix("membank_llama.")
-        if name.split(".")[0] not in NOT_FROM_OUTSIDE and name not in ("__main__", "adapters.huggingface"):
+        if name.split(".")[0] not in NOT_FROM_OUTSIDE and name not in (
+            "__main__",
+            "adapters.huggingface",
+            "server.agents.mcp_sdk",
+        ):
             found.append((name, importlib.import_module(info.name)))
     return found
 
