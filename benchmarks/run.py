@@ -26,6 +26,16 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
         ("benchmarks/recall.py", ["--full"] if full else ["--n", size], []),
         ("benchmarks/stalls.py", ["--full"] if full else ["--n", "2000"], []),
         ("benchmarks/sharing.py", ["--full"] if full else [], []),
+        ("benchmarks/faces.py", ["--n", "100000", "--requests", "100"] if full else ["--n", size], []),
+        ("benchmarks/page_latency.py", ["--memories", "100000" if full else size], []),
+        ("benchmarks/mcp_latency.py", [], []),
+        (
+            "benchmarks/imports.py",
+            ["--encoder", str(encoder), "--messages", "50000" if full else "500"],
+            [encoder],
+        ),
+        ("benchmarks/backup.py", ["--memories", "100000" if full else size], []),
+        ("benchmarks/topics.py", ["--encoder", str(encoder), "--data", str(data)], [encoder, data]),
         ("models/eval_recall_tiny.py", [] if full else ["--count", "100", "--rounds", "4"], []),
         ("benchmarks/prompt_cache.py", [str(chat), "--encoder", str(encoder)], [chat, encoder]),
         ("benchmarks/memory.py", ["--full"] if full else ["--n", size], []),
@@ -58,7 +68,7 @@ def plan(models: Path, data: Path, full: bool) -> list[tuple[str, list[str], lis
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="the sizes of docs/benchmarks.md; takes twenty minutes")
+    parser.add_argument("--full", action="store_true", help="the sizes of docs/benchmarks.md; takes an hour or two")
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "locomo-dev.json")
     parser.add_argument("--json", type=Path, help="a directory for the figures as JSON")
