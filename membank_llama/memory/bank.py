@@ -38,7 +38,7 @@ from membank_llama.store.store import Store
 from .bank_editing import correction_of
 from .bank_maintenance import card_of
 from .bank_topics import BankTopics
-from .bank_undo import BATCH_SIZE, HIDDEN, BankUndo, is_hidden
+from .bank_undo import HIDDEN, BankUndo, is_hidden
 from .chat_transcripts import chats_of
 from .ingest_results import IngestResult, Integration
 from .prompt_block import Neutraliser, build_block, excerpted
@@ -47,6 +47,8 @@ from .text_splitting import passages_of_texts
 logger = logging.getLogger("membank_llama")
 
 MAX_TEXT_BYTES = 64 * 1024
+BATCH_SIZE = 32
+"""Memories that are encoded and committed at a time."""
 CHARACTERS_A_TOKEN = 4
 INTEGRATE_TOKENS = 512
 WEIGHTS = "weights"
@@ -203,6 +205,9 @@ class MemBank(BankTopics, BankUndo):
         if batch:
             commit(beside)
         return results
+
+    def _stored_as(self, item: NewMemory) -> int:
+        return self.ingest_many([item])[0].memory_id
 
     def _ingest_batch(self, batch: list[NewMemory], beside: Callable[[Database], None] | None) -> list[IngestResult]:
         start = time.perf_counter()

@@ -13,22 +13,18 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from membank_llama.core.errors import BankError, InvalidInputError, MemoryNotFoundError
 from membank_llama.core.provenance import KEY
-from membank_llama.core.types import Memory, NewMemory, Progress
-from membank_llama.store.database import Database
+from membank_llama.core.types import Memory, NewMemory
 
 from .bank_editing import HISTORY, BankEditing, versions_of
-from .ingest_results import IngestResult
 
 logger = logging.getLogger("membank_llama")
 
-BATCH_SIZE = 32
-"""Memories that are encoded and committed at a time."""
 GRACE_SECONDS = 10.0
 """How long what is hidden can be brought back, where nothing else is said."""
 LONGEST_GRACE = 86_400.0
@@ -299,23 +295,16 @@ class BankUndo(BankEditing):
             pinned=corrected.pinned,
             expires_at=corrected.expires_at,
         )
-        (stored,) = self.ingest_many([earlier])
+        stored = self._stored_as(earlier)
         if change.was:
             # it was there before the correction, which only gave it a history
             self._store.registry.set_metadata(corrected.id, _with_history(corrected.metadata, []))
         else:
             self._store.remove([corrected.id])
-        return (stored.memory_id,)
+        return (stored,)
 
-    def ingest_many(
-        self,
-        items: Iterable[str | NewMemory],
-        *,
-        batch_size: int = BATCH_SIZE,
-        progress: Progress | None = None,
-        beside: Callable[[Database], None] | None = None,
-    ) -> list[IngestResult]:
-        """See `MemBank`."""
+    def _stored_as(self, item: NewMemory) -> int:
+        """The id of a memory that is stored now."""
         raise NotImplementedError
 
 

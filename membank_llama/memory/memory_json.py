@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from membank_llama.core.types import Memory
+from membank_llama.recall.topic_finder import Topic
 
 
 def memory_fields(memory: Memory) -> dict[str, Any]:
@@ -24,4 +25,17 @@ def memory_fields(memory: Memory) -> dict[str, Any]:
         "pinned": memory.pinned,
         "expires_at": memory.expires_at,
         "text_hash": memory.text_hash,
+    }
+
+
+def topic_fields(topic: Topic, example: str) -> dict[str, Any]:
+    """A topic as JSON-able fields; `example`: the text of its typical memory."""
+    return {
+        "id": topic.id,
+        "name": topic.name,
+        "words": list(topic.words),
+        "memories": topic.size,
+        "oldest": topic.oldest,
+        "newest": topic.newest,
+        "example": {"id": topic.example, "text": example},
     }

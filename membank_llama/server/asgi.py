@@ -173,6 +173,16 @@ async def live(receive: Receive, send: Send, close: Callable[[], Awaitable[None]
             return
 
 
+async def is_request(scope: Scope, receive: Receive, send: Send, close: Callable[[], Awaitable[None]]) -> bool:
+    """Whether this is a request over HTTP. A server's lifespan, whose end closes the app, and other protocols are
+    answered here."""
+    if scope["type"] == "lifespan":
+        await live(receive, send, close)
+    elif scope["type"] != "http":
+        await send({"type": "websocket.close", "code": 1000})
+    return bool(scope["type"] == "http")
+
+
 @dataclass(frozen=True)
 class Whose:
     """Whose request it is, and whether what is evaluated for it may be kept on disk."""

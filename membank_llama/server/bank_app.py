@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .agents.mcp_routes import mcp_routes
-from .asgi import ClientGoneError, Message, Receive, Scope, Send, WireError, live, send_error
+from .asgi import ClientGoneError, Message, Receive, Scope, Send, WireError, is_request, send_error
 from .bank_faces import BankFaces
 from .face_context import FaceContext
 from .origins import answer_preflight, check_host, for_page, is_preflight
@@ -42,11 +42,7 @@ class BankApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "lifespan":
-            await live(receive, send, self.close)
-            return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1000})
+        if not await is_request(scope, receive, send, self.close):
             return
         answer = _Started(for_page(scope, send))
         try:

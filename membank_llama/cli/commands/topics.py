@@ -44,13 +44,6 @@ def topics(
 
 
 def _fields(bank: MemBank, topic: Topic) -> dict[str, Any]:
-    return {
-        "id": topic.id,
-        "name": topic.name,
-        "words": list(topic.words),
-        "memories": topic.size,
-        "oldest": topic.oldest,
-        "newest": topic.newest,
-        "example": {"id": topic.example, "text": bank.get(topic.example).text},
-        "ids": list(topic.ids),
-    }
+    from membank_llama.memory.memory_json import topic_fields
+
+    return {**topic_fields(topic, bank.get(topic.example).text), "ids": list(topic.ids)}

@@ -26,8 +26,7 @@ from membank_llama.store.lock import WriterLock
 from membank_llama.store.memory_writer import ModelCard
 from membank_llama.store.store import Store
 
-from ..bank import MemBank
-from ..bank_undo import BATCH_SIZE
+from ..bank import BATCH_SIZE, MemBank
 from ..ingest_results import IngestResult
 from ..transcript_file import ChatTranscript
 from .forwarded import FORWARDED, arguments_of, checked_call

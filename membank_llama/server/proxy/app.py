@@ -20,7 +20,7 @@ from ..asgi import (
     Scope,
     Send,
     WireError,
-    live,
+    is_request,
     read_json,
     send_error,
     with_body,
@@ -128,11 +128,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "lifespan":
-            await live(receive, send, self.close)
-            return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1000})
+        if not await is_request(scope, receive, send, self.close):
             return
         response = _Response(for_page(scope, send))
         try:

@@ -16,7 +16,7 @@ from membank_llama.core.days import FIRST_SECOND, LAST_SECOND, parse_instant
 from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import Memory
 from membank_llama.memory.bank_undo import GRACE_SECONDS
-from membank_llama.memory.memory_json import memory_fields
+from membank_llama.memory.memory_json import memory_fields, topic_fields
 from membank_llama.memory.namespace_memories import NamespaceMemories, change_fields
 
 from ..asgi import WireError
@@ -104,23 +104,8 @@ def list_topics(asked: RestRequest) -> RestReply:
     mine = asked.mine
     found = mine.bank.topics(mine.namespace)
     known = mine.bank.store.registry.get(topic.example for topic in found)
-    return RestReply(
-        {
-            "topics": [
-                {
-                    "id": topic.id,
-                    "name": topic.name,
-                    "words": list(topic.words),
-                    "memories": topic.size,
-                    "oldest": topic.oldest,
-                    "newest": topic.newest,
-                    "example": {"id": topic.example, "text": known[topic.example].text},
-                }
-                for topic in found
-                if topic.example in known
-            ]
-        }
-    )
+    told = [topic_fields(topic, known[topic.example].text) for topic in found if topic.example in known]
+    return RestReply({"topics": told})
 
 
 def list_conversations(asked: RestRequest) -> RestReply:
