@@ -29,6 +29,12 @@ BACKGROUND = 50
 """Memories that words are thought to be said in elsewhere, as often as people say them, beside those of the bank."""
 LEAST_RATIO = 1.5
 """How many times as often as elsewhere a word is said in a topic that it names."""
+NAMELESS = STOP_WORDS | {
+    "behind", "beside", "within", "without", "among", "along", "across", "around", "upon", "toward", "towards",
+    "beneath", "near", "since", "though", "although", "whether", "unless", "onto", "instead", "perhaps", "already", "almost",
+    "always", "never", "often", "sometimes",
+}  # fmt: skip
+"""Words of grammar, which name nothing where too few memories are there to show how common they are."""
 WEAK = 0.3
 """A third word is left out of the name where it says less than this share of what the first one does."""
 
@@ -146,7 +152,7 @@ def _stems(plain: Mapping[str, str], left_out: Collection[str]) -> dict[str, str
     kept = {
         word: same
         for word, same in plain.items()
-        if same not in STOP_WORDS and same not in left_out and not same.isdigit()
+        if same not in NAMELESS and same not in left_out and not same.isdigit()
     }
     spaced_words = sorted({same for same in kept.values() if not RUN.match(same)})
     filed = dict(zip(spaced_words, words_of_texts(spaced_words), strict=True))
