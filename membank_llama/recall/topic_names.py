@@ -31,8 +31,8 @@ LEAST_RATIO = 1.5
 """How many times as often as elsewhere a word is said in a topic that it names."""
 NAMELESS = STOP_WORDS | {
     "behind", "beside", "within", "without", "among", "along", "across", "around", "upon", "toward", "towards",
-    "beneath", "near", "since", "though", "although", "whether", "unless", "onto", "instead", "perhaps", "already", "almost",
-    "always", "never", "often", "sometimes",
+    "beneath", "near", "since", "though", "although", "whether", "unless", "onto", "instead", "perhaps", "already",
+    "almost", "always", "never", "often", "sometimes",
 }  # fmt: skip
 """Words of grammar, which name nothing where too few memories are there to show how common they are."""
 WEAK = 0.3
