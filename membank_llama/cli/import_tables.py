@@ -13,16 +13,9 @@ from membank_llama.memory.imports.import_records import ImportRecord
 from membank_llama.memory.imports.import_report import ReasonCount
 
 from . import terminal
+from .terminal import FIXED, NUMBER, plain_table
 
-_NUMBER, _LINE = {"justify": "right", "no_wrap": True}, {"no_wrap": True}
 _NAMES: dict[str, Any] = {"overflow": "fold", "ratio": 1}
-
-
-def _table(*columns: tuple[str, Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name, options in columns:
-        table.add_column(name, **options)
-    return table
 
 
 def _day(seconds: float | None) -> str:
@@ -31,8 +24,8 @@ def _day(seconds: float | None) -> str:
 
 def plan_table(plan: ImportPlan) -> Table:
     """How much there is of each kind, and of which time."""
-    table = _table(
-        ("from", _LINE), ("conversations", _NUMBER), ("messages", _NUMBER), ("first", _LINE), ("last", _LINE)
+    table = plain_table(
+        ("from", FIXED), ("conversations", NUMBER), ("messages", NUMBER), ("first", FIXED), ("last", FIXED)
     )  # fmt: skip
     for kind in plan.kinds.values():
         conversations = f"{kind.conversations:,}" if kind.conversations else "–"
@@ -42,7 +35,7 @@ def plan_table(plan: ImportPlan) -> Table:
 
 def tally_table(heading: str, tallies: Mapping[str, ReasonCount]) -> Table:
     """Reasons with how often, and examples."""
-    table = _table((heading, {"overflow": "fold"}), ("", _NUMBER), ("for example", _NAMES))
+    table = plain_table((heading, {"overflow": "fold"}), ("", NUMBER), ("for example", _NAMES))
     for reason, one in tallies.items():
         table.add_row(terminal.visible(reason), f"{one.count:,}", terminal.plain(_examples(one), "dim"))
     return table
@@ -61,7 +54,9 @@ def tally_notes(heading: str, tallies: Mapping[str, ReasonCount]) -> None:
 
 def records_table(records: Sequence[ImportRecord]) -> Table:
     """Imports that can be undone."""
-    table = _table(("id", _NUMBER), ("when", _LINE), ("from", _LINE), ("file", _NAMES), ("new", _NUMBER), ("", _LINE))
+    table = plain_table(
+        ("id", NUMBER), ("when", FIXED), ("from", FIXED), ("file", _NAMES), ("new", NUMBER), ("", FIXED)
+    )
     for record in records:
         table.add_row(
             str(record.id),

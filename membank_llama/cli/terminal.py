@@ -127,7 +127,6 @@ _UNDONE = {
     "correct": "it says again what it said before",
     "pin": "no longer pinned",
     "unpin": "pinned again",
-    "import": "what was imported is gone",
 }
 
 

@@ -35,7 +35,7 @@ class BankEditing(BankMaintenance):
         """
         found = self._store.registry.get([memory_id]).get(memory_id)
         if found is None:
-            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
+            raise not_there(memory_id, self.path)
         return found
 
     def history(self, memory_id: int) -> list[dict[str, Any]]:
@@ -108,7 +108,12 @@ class BankEditing(BankMaintenance):
             MemoryNotFoundError: there is none with this id.
         """
         if not self._store.registry.set_pinned(memory_id, pinned):
-            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.path}; membank recall shows ids")
+            raise not_there(memory_id, self.path)
+
+
+def not_there(memory_id: int, bank: Path) -> MemoryNotFoundError:
+    """What to say of an id that no memory has."""
+    return MemoryNotFoundError(f"there is no memory {memory_id} in {bank}; membank recall shows ids")
 
 
 def correction_of(old: Memory, text: str) -> NewMemory:

@@ -41,7 +41,7 @@ class Change:
 
     Args:
         id: names it for `undo`.
-        kind: ``forget``, ``correct``, ``pin``, ``unpin`` or ``import``.
+        kind: ``forget``, ``correct``, ``pin`` or ``unpin``.
         at: when, seconds since 1970.
         namespace: whose memories; None for those of several.
         ids: of the memories that are there now.
@@ -124,8 +124,9 @@ class BankUndo(BankEditing):
     ) -> list[int]:
         """Ids of the memories that fit every condition given, without what is on its way out."""
         found = super().select(namespace=namespace, conversation=conversation, before=before)
-        hidden = {one for change in self._kept_changes() for one in change.was if change.kind == "forget"}
-        return [one for one in found if one not in hidden or not is_hidden(self.get(one))]
+        going = {one for change in self._kept_changes() for one in change.was if change.kind == "forget"}
+        hidden = {one.id for one in self._store.registry.get(going).values() if is_hidden(one)}
+        return [one for one in found if one not in hidden]
 
     def changes(self, namespace: str | None = None) -> list[Change]:
         """What was done and can be undone, the newest first; of one namespace, or of all."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import tzinfo
 from typing import Any
 
-from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
+from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import Memory
 from membank_llama.recall.query import RecallResult
 from membank_llama.store.memory_pages import (
@@ -23,7 +23,7 @@ from membank_llama.store.memory_pages import (
 )
 
 from .bank import MemBank
-from .bank_editing import versions_of
+from .bank_editing import not_there, versions_of
 from .bank_undo import GRACE_SECONDS, Change, is_hidden
 from .memory_json import memory_fields
 
@@ -80,7 +80,7 @@ class NamespaceMemories:
         """
         options.setdefault("zone", self.zone)
         found = self.bank.recall(query, limit, namespace=self.namespace, **options)
-        known = self.bank.store.registry.get(result.memory_id for result in found)
+        known = self.known(result.memory_id for result in found)
         return {
             "query": query,
             "memories": [
@@ -89,6 +89,19 @@ class NamespaceMemories:
                 if result.memory_id in known
             ],
         }
+
+    def known(self, ids: Iterable[int]) -> dict[int, Memory]:
+        """Those of some ids that there are memories of."""
+        found = self.bank.store.registry.get(ids, self.namespace)
+        return {memory_id: memory for memory_id, memory in found.items() if not is_hidden(memory)}
+
+    def plain(self, memory_id: int) -> dict[str, Any]:
+        """The fields of a memory alone; `one` also reads the chats of the bank.
+
+        Raises:
+            MemoryNotFoundError: there is none of this id in this namespace.
+        """
+        return memory_fields(self._own(memory_id))
 
     def one(self, memory_id: int) -> dict[str, Any]:
         """A memory, what it said before, and where it was used.
@@ -147,7 +160,7 @@ class NamespaceMemories:
         """
         self._own(memory_id)
         self.bank.pin(memory_id, pinned)
-        return memory_fields(self._own(memory_id))
+        return self.plain(memory_id)
 
     def forgettable(self, ids: Iterable[int] | None = None, *, repeats: bool = True, **conditions: Any) -> list[Memory]:
         """What would go if these were forgotten: memories by id or all that fit the conditions, and with `repeats` the
@@ -209,9 +222,9 @@ class NamespaceMemories:
     def _own(self, memory_id: int) -> Memory:
         """A memory of this namespace that is there."""
         # of another namespace no row is read, and the same is said as of what never was: nobody learns what others have
-        memory = self.bank.store.registry.get([memory_id], self.namespace).get(memory_id)
-        if memory is None or is_hidden(memory):
-            raise MemoryNotFoundError(f"there is no memory {memory_id} in {self.bank.path}; membank recall shows ids")
+        memory = self.known([memory_id]).get(memory_id)
+        if memory is None:
+            raise not_there(memory_id, self.bank.path)
         return memory
 
 

@@ -113,6 +113,11 @@ def finish(bank: MemBank, new: int, progress: Progress | None) -> None:
         prepare(bank)
 
 
+def encoder_name(bank: MemBank) -> str:
+    """What encodes for a bank, as it is shown."""
+    return f"none ({bank.model.name} is gone)" if bank.adapter is None else bank.adapter.name
+
+
 def prepare(bank: MemBank, namespace: str = "default") -> None:
     """Do now what the first recall would wait for: load the index, learn what unrelated texts look like."""
     bank.recall("good morning", 1, namespace=namespace)

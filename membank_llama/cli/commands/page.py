@@ -15,7 +15,7 @@ import typer
 
 from membank_llama.core.errors import MembankError
 
-from .bank_opening import must_exist, open_bank, prepare
+from .bank_opening import encoder_name, must_exist, open_bank, prepare
 from .encoders import encoder_for
 from .options import BankOption, EncoderOption, NamespaceOption, ThreadsOption, bank_path, named_namespace
 
@@ -66,7 +66,7 @@ def page(
         def ready(address: str) -> None:
             shown = address + ("/" if name is None else f"/ns/{name}/")
             rows = [("page", shown), ("bank", f"{where} · {terminal.counted(opened.count(), 'memory')}")]
-            terminal.err.print(terminal.facts_table([*rows, ("encoder", _encoded_by(opened))]))
+            terminal.err.print(terminal.facts_table([*rows, ("encoder", encoder_name(opened))]))
             if browser and terminal.err.is_terminal:
                 _open_browser(shown)
 
@@ -102,11 +102,7 @@ def _encoder(where: Path, ref: str | None, threads: int | None) -> ModelAdapter 
 
 
 def _facts(bank: MemBank) -> dict[str, Any]:
-    return {"engine": "none", "encoder": _encoded_by(bank), "encoder_id": bank.model.id}
-
-
-def _encoded_by(bank: MemBank) -> str:
-    return f"none ({bank.model.name} is gone)" if bank.adapter is None else bank.adapter.name
+    return {"engine": "none", "encoder": encoder_name(bank), "encoder_id": bank.model.id}
 
 
 def _open_browser(address: str) -> None:

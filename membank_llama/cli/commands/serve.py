@@ -17,7 +17,7 @@ from membank_llama.core.errors import InvalidInputError, MembankError
 from membank_llama.core.logs import JsonLines, TextLines
 from membank_llama.kv.kv_types import KV_TYPES
 
-from .bank_opening import prepare
+from .bank_opening import encoder_name, prepare
 from .completion import model_names
 from .options import (
     BankOption,
@@ -232,9 +232,7 @@ def _facts(behind: Any, bank: MemBank | None) -> dict[str, Any]:
         counts = behind.kv_store.counts
         facts["kv_state"] = f"{counts.restored_tokens:,} tokens restored, {counts.kept_tokens:,} kept"
     if bank is not None:
-        adapter = bank.adapter
-        name = f"none ({bank.model.name} is gone)" if adapter is None else adapter.name
-        facts |= {"encoder": name, "encoder_id": bank.model.id}
+        facts |= {"encoder": encoder_name(bank), "encoder_id": bank.model.id}
     return facts
 
 

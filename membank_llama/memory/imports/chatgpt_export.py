@@ -19,6 +19,8 @@ from .imported_conversation import (
     ImportedMessage,
     dict_field,
     list_field,
+    readable,
+    said_in,
     text_field,
 )
 from .message_tree import shown_branch
@@ -44,10 +46,7 @@ def is_chatgpt(entry: Any) -> bool:
 
 def read_chatgpt(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:
     """Conversations of an export."""
-    for entry in entries:
-        if not is_chatgpt(entry):
-            report.leave_out(UNREADABLE, name)
-            continue
+    for entry in readable(entries, is_chatgpt, name, report):
         title = text_field(entry, "title")
         key = text_field(entry, "conversation_id", "id")
         began = told_at(entry.get("create_time"), report, title or key)
@@ -55,7 +54,7 @@ def read_chatgpt(entries: Sequence[Any], name: str, report: ImportReport) -> Ite
         branch = shown_branch(nodes, entry.get("current_node"), _parent, _time)
         report.leave_out(BRANCHES, title, sum(map(_says, nodes.values())) - sum(map(_says, branch)))
         messages = (_message(node.get("message"), title or key, report) for node in branch if isinstance(node, dict))
-        yield ImportedConversation(key, title, tuple(one for one in messages if one is not None), began)
+        yield ImportedConversation(key, title, said_in(messages), began)
 
 
 def _parent(node: Any) -> Any:

@@ -11,7 +11,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .import_report import ATTACHED, BRANCHES, THINKING, TOOLS, UNREADABLE, ImportReport
-from .imported_conversation import MODEL, PERSON, ImportedConversation, ImportedMessage, list_field, text_field
+from .imported_conversation import (
+    MODEL,
+    PERSON,
+    ImportedConversation,
+    ImportedMessage,
+    list_field,
+    readable,
+    said_in,
+    text_field,
+)
 from .message_tree import shown_branch
 from .told_times import told_at
 
@@ -28,15 +37,12 @@ def is_claude(entry: Any) -> bool:
 
 def read_claude(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:
     """Conversations of an export."""
-    for entry in entries:
-        if not is_claude(entry):
-            report.leave_out(UNREADABLE, name)
-            continue
+    for entry in readable(entries, is_claude, name, report):
         title, key = text_field(entry, "name", "title"), text_field(entry, "uuid", "id")
         began = told_at(entry.get("created_at"), report, title or key)
         said = _shown(entry, title or key, report)
         messages = (_message(message, title or key, report) for message in said)
-        yield ImportedConversation(key, title, tuple(one for one in messages if one is not None), began)
+        yield ImportedConversation(key, title, said_in(messages), began)
 
 
 def _shown(entry: dict[str, Any], where: str, report: ImportReport) -> list[Any]:

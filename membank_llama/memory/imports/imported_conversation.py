@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .import_report import ImportReport
+from .import_report import UNREADABLE, ImportReport
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,20 @@ ConversationReader: TypeAlias = Callable[[Sequence[Any], str, ImportReport], Ite
 """Reads entries of an export; given the name of its file."""
 
 PERSON, MODEL = "user", "assistant"
+
+
+def readable(entries: Iterable[Any], fits: Callable[[Any], bool], name: str, report: ImportReport) -> Iterator[Any]:
+    """Those of some entries that are of a format; of the others the report says that they were left out."""
+    for entry in entries:
+        if fits(entry):
+            yield entry
+        else:
+            report.leave_out(UNREADABLE, name)
+
+
+def said_in(messages: Iterable[ImportedMessage | None]) -> tuple[ImportedMessage, ...]:
+    """The messages of a conversation that were read."""
+    return tuple(message for message in messages if message is not None)
 
 
 def text_field(entry: Any, *names: str) -> str:

@@ -18,6 +18,8 @@ from .imported_conversation import (
     ImportedMessage,
     dict_field,
     list_field,
+    readable,
+    said_in,
     text_field,
 )
 from .told_times import told_at
@@ -35,15 +37,12 @@ def is_lm_studio(entry: Any) -> bool:
 
 def read_lm_studio(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:
     """The conversation in a file."""
-    for entry in entries:
-        if not is_lm_studio(entry):
-            report.leave_out(UNREADABLE, name)
-            continue
+    for entry in readable(entries, is_lm_studio, name, report):
         key = text_field(entry, "id") or name.rpartition("/")[2].removesuffix(_SUFFIX).removesuffix(".json")
         title = text_field(entry, "name", "title")
         began = told_at(entry.get("createdAt"), report, title or key)
         messages = (_message(message, title or key, report) for message in entry["messages"])
-        yield ImportedConversation(key, title, tuple(one for one in messages if one is not None), began)
+        yield ImportedConversation(key, title, said_in(messages), began)
 
 
 def _message(message: dict[str, Any], where: str, report: ImportReport) -> ImportedMessage | None:

@@ -19,6 +19,7 @@ from .imported_conversation import (
     ImportedMessage,
     dict_field,
     list_field,
+    readable,
     text_field,
 )
 from .message_tree import shown_branch
@@ -45,10 +46,7 @@ def _chat(entry: Any) -> dict[str, Any]:
 
 def read_open_webui(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:
     """Chats of an export."""
-    for entry in entries:
-        if not is_open_webui(entry):
-            report.leave_out(UNREADABLE, name)
-            continue
+    for entry in readable(entries, is_open_webui, name, report):
         chat = _chat(entry)
         title = text_field(entry, "title") or text_field(chat, "title")
         key = text_field(entry, "id") or text_field(chat, "id")

@@ -9,6 +9,7 @@ from datetime import tzinfo
 from typing import Any
 
 from membank_llama.core.errors import InvalidInputError
+from membank_llama.core.types import Memory
 from membank_llama.memory.block_lines import on_one_line
 from membank_llama.memory.namespace_memories import NamespaceMemories
 
@@ -124,13 +125,14 @@ def tell_why(call: AgentCall, given: Given) -> ToolAnswer:
         last = next(iter(call.recalls()), None)
         if last is None:
             raise InvalidInputError("no chat has recalled anything yet; give the query to explain")
-        return _judged(call, str(last["query"]), [_as_judged(call, row) for row in last["memories"]], last["injected"])
+        known = call.memories.known(row["id"] for row in last["memories"])
+        found = [_as_judged(row, known.get(row["id"])) for row in last["memories"]]
+        return _judged(call, str(last["query"]), found, last["injected"])
     found = call.memories.search(query, int(given.get("limit", 5)))["memories"]
     return _judged(call, query, found)
 
 
-def _as_judged(call: AgentCall, row: Mapping[str, Any]) -> dict[str, Any]:
-    known = call.memories.bank.store.registry.get([row["id"]]).get(row["id"])
+def _as_judged(row: Mapping[str, Any], known: Memory | None) -> dict[str, Any]:
     return {**row, "text": "(forgotten since)" if known is None else known.text, "score": row["fused"]}
 
 

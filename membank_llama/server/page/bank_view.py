@@ -32,7 +32,7 @@ _FILES = {
     "tokens": "states of tokens",
     "index": "search graphs",
 }
-_KINDS = {"forget": "forgotten", "correct": "corrected", "pin": "pinned", "unpin": "unpinned", "import": "imported"}
+_KINDS = {"forget": "forgotten", "correct": "corrected", "pin": "pinned", "unpin": "unpinned"}
 
 
 def bank_routes(context: FaceContext, jobs: PageJobs, imports: PageImports) -> list[Route]:

@@ -70,7 +70,7 @@ def _drawn(asked: PageRequest) -> dict[str, Any]:
 
 def show_card(asked: PageRequest) -> Response:
     """The memory of a point."""
-    return asked.show("map_card.html", one=shown_memory(asked.mine.one(asked.memory_id), day_names(asked.zone)))
+    return asked.show("map_card.html", one=shown_memory(asked.mine.plain(asked.memory_id), day_names(asked.zone)))
 
 
 def _groups(drawn: TopicMap, colours: dict[str, int]) -> list[dict[str, Any]]:

@@ -142,12 +142,12 @@ def topic_choices(asked: PageRequest) -> Response:
 
 def show_memory(asked: PageRequest) -> Response:
     """One memory."""
-    return _shown(asked, asked.mine.one(asked.memory_id))
+    return _shown(asked, asked.mine.plain(asked.memory_id))
 
 
 def edit_memory(asked: PageRequest) -> Response:
     """One memory, to be written anew."""
-    return asked.show("memory_edit.html", one=shown_memory(asked.mine.one(asked.memory_id), _days(asked)))
+    return asked.show("memory_edit.html", one=shown_memory(asked.mine.plain(asked.memory_id), _days(asked)))
 
 
 def show_details(asked: PageRequest) -> Response:
@@ -173,7 +173,7 @@ def _replaced_by(asked: PageRequest, one: dict[str, Any], days: DayNames) -> dic
         places = {result.memory_id: place for place, result in enumerate(near)}
         newer = replaced_among(near).get(places.get(one["id"], -1))
         if newer is not None:
-            return shown_memory(mine.one(near[newer].memory_id), days)
+            return shown_memory(mine.plain(near[newer].memory_id), days)
     return None
 
 
@@ -209,7 +209,7 @@ def _when(asked: PageRequest) -> dict[str, float]:
 def correct_memory(asked: PageRequest) -> Response:
     """Say better what a memory says."""
     mine, text = asked.mine, asked.form.get("text", "")
-    old = mine.one(asked.memory_id)
+    old = mine.plain(asked.memory_id)
     if text.replace("\r\n", "\n").strip() == old["text"].replace("\r\n", "\n").strip():
         return _shown(asked, old)
     corrected = mine.correct(asked.memory_id, text)
@@ -242,7 +242,7 @@ def change_chosen(asked: PageRequest) -> Response:
     if action not in ("pin", "unpin"):
         raise InvalidInputError("memories are pinned, unpinned or forgotten")
     for memory_id in ids:
-        asked.mine.one(memory_id)
+        asked.mine.plain(memory_id)
     days = _days(asked)
     changed = [shown_memory(asked.mine.pin(memory_id, action == "pin"), days) for memory_id in ids]
     return _changed(asked, "chosen.html", back=[(one["id"], one) for one in changed], said=f"{len(ids)} {action}ned.")
@@ -278,7 +278,7 @@ def _taken_back(asked: PageRequest, change_id: str | None) -> Response:
     back = []
     for place, memory_id in zip(_places(change, done["ids"]), done["ids"], strict=True):
         with suppress(MemoryNotFoundError):
-            back.append((place, shown_memory(mine.one(memory_id), days)))
+            back.append((place, shown_memory(mine.plain(memory_id), days)))
     return _changed(asked, "chosen.html", back=back, said="Taken back.")
 
 

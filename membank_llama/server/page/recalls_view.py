@@ -6,7 +6,6 @@ chat's. Bars are drawn on the server.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +14,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from membank_llama.core.types import Memory
-from membank_llama.memory.bank_undo import is_hidden
 from membank_llama.memory.memory_json import memory_fields
 from membank_llama.memory.prompt_injection import LastRecall, MemoryOptions, PromptInjector
 
@@ -29,7 +27,6 @@ from .page_templates import nothing_new
 CONTEXT = 4096
 """Tokens of context that a question of one's own is asked in."""
 LEAST_SIGNAL = 0.005
-_EVIDENCE = re.compile(r"evidence (-?[\d.]+) of (-?[\d.]+)")
 _NAMES = {
     "dense": "meaning",
     "nearby_dense": "meaning nearby",
@@ -101,11 +98,7 @@ def _told(asked: PageRequest, recalls: Iterable[Mapping[str, Any]]) -> list[dict
     """Recalls as the template wants them; memories that are gone are told without a text."""
     recalls = list(recalls)
     ids = {row["id"] for one in recalls for row in one["memories"]} | {i for one in recalls for i in one["injected"]}
-    known = {
-        memory.id: memory
-        for memory in asked.mine.bank.store.registry.get(ids).values()
-        if memory.namespace == asked.mine.namespace and not is_hidden(memory)
-    }
+    known = asked.mine.known(ids)
     days = day_names(asked.zone)
     return [_one_told(one, known, days) for one in recalls]
 
@@ -158,9 +151,8 @@ def _outcome(row: Mapping[str, Any], recall: Mapping[str, Any], injected: bool) 
     if injected:
         return "In the prompt"
     if not row["relevant"]:
-        found = _EVIDENCE.search(row["reason"])
-        short = float(found[2]) - float(found[1]) if found else 0.0
-        return f"Held back by the gate, {short:.1f} short" if short > 0 else "Held back by the gate"
+        short = row["enough"] - row["evidence"]
+        return f"Held back by the gate, {short:.1f} short" if round(short, 1) > 0 else "Held back by the gate"
     why = recall["skipped"].get(str(row["id"]), "")
     return f"Left out: {why}" if why else "Relevant"
 

@@ -103,7 +103,7 @@ def read_memory(asked: RestRequest) -> RestReply:
 def list_topics(asked: RestRequest) -> RestReply:
     mine = asked.mine
     found = mine.bank.topics(mine.namespace)
-    known = mine.bank.store.registry.get(topic.example for topic in found)
+    known = mine.known(topic.example for topic in found)
     told = [topic_fields(topic, known[topic.example].text) for topic in found if topic.example in known]
     return RestReply({"topics": told})
 

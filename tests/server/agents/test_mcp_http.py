@@ -93,6 +93,11 @@ def test_what_an_agent_saves_is_in_the_next_chat_and_why_is_told(tmp_path: Path)
         saved = agent.call("memory_search", query="Where does Ana live?")["memories"][0]["id"]
         used = agent.call("memory_show", id=saved)["used"]
         assert [use["query"] for use in used] == ["Where does my sister Ana live?"]
+        # what is on its way out is told by no tool, as it is in no recall
+        agent.call("memory_forget", ids=[saved])
+        assert [one["text"] for one in agent.call("memory_why")["memories"] if one["id"] == saved] == [
+            "(forgotten since)"
+        ]
 
 
 def test_a_page_from_elsewhere_and_a_name_of_elsewhere_are_refused(url: str, bank: MemBank) -> None:
