@@ -18,9 +18,9 @@ from .imported_conversation import (
     ImportedConversation,
     ImportedMessage,
     dict_field,
+    entries_read,
     list_field,
-    readable,
-    said_in,
+    messages_read,
     text_field,
 )
 from .message_tree import shown_branch
@@ -46,7 +46,7 @@ def is_chatgpt(entry: Any) -> bool:
 
 def read_chatgpt(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:
     """Conversations of an export."""
-    for entry in readable(entries, is_chatgpt, name, report):
+    for entry in entries_read(entries, is_chatgpt, name, report):
         title = text_field(entry, "title")
         key = text_field(entry, "conversation_id", "id")
         began = told_at(entry.get("create_time"), report, title or key)
@@ -54,7 +54,7 @@ def read_chatgpt(entries: Sequence[Any], name: str, report: ImportReport) -> Ite
         branch = shown_branch(nodes, entry.get("current_node"), _parent, _time)
         report.leave_out(BRANCHES, title, sum(map(_says, nodes.values())) - sum(map(_says, branch)))
         messages = (_message(node.get("message"), title or key, report) for node in branch if isinstance(node, dict))
-        yield ImportedConversation(key, title, said_in(messages), began)
+        yield ImportedConversation(key, title, messages_read(messages), began)
 
 
 def _parent(node: Any) -> Any:

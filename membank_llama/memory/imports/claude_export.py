@@ -16,9 +16,9 @@ from .imported_conversation import (
     PERSON,
     ImportedConversation,
     ImportedMessage,
+    entries_read,
     list_field,
-    readable,
-    said_in,
+    messages_read,
     text_field,
 )
 from .message_tree import shown_branch
@@ -37,12 +37,12 @@ def is_claude(entry: Any) -> bool:
 
 def read_claude(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:
     """Conversations of an export."""
-    for entry in readable(entries, is_claude, name, report):
+    for entry in entries_read(entries, is_claude, name, report):
         title, key = text_field(entry, "name", "title"), text_field(entry, "uuid", "id")
         began = told_at(entry.get("created_at"), report, title or key)
         said = _shown(entry, title or key, report)
         messages = (_message(message, title or key, report) for message in said)
-        yield ImportedConversation(key, title, said_in(messages), began)
+        yield ImportedConversation(key, title, messages_read(messages), began)
 
 
 def _shown(entry: dict[str, Any], where: str, report: ImportReport) -> list[Any]:

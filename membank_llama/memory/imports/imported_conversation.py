@@ -40,7 +40,7 @@ ConversationReader: TypeAlias = Callable[[Sequence[Any], str, ImportReport], Ite
 PERSON, MODEL = "user", "assistant"
 
 
-def readable(entries: Iterable[Any], fits: Callable[[Any], bool], name: str, report: ImportReport) -> Iterator[Any]:
+def entries_read(entries: Iterable[Any], fits: Callable[[Any], bool], name: str, report: ImportReport) -> Iterator[Any]:
     """Those of some entries that are of a format; of the others the report says that they were left out."""
     for entry in entries:
         if fits(entry):
@@ -49,7 +49,7 @@ def readable(entries: Iterable[Any], fits: Callable[[Any], bool], name: str, rep
             report.leave_out(UNREADABLE, name)
 
 
-def said_in(messages: Iterable[ImportedMessage | None]) -> tuple[ImportedMessage, ...]:
+def messages_read(messages: Iterable[ImportedMessage | None]) -> tuple[ImportedMessage, ...]:
     """The messages of a conversation that were read."""
     return tuple(message for message in messages if message is not None)
 

@@ -17,9 +17,9 @@ from .imported_conversation import (
     ImportedConversation,
     ImportedMessage,
     dict_field,
+    entries_read,
     list_field,
-    readable,
-    said_in,
+    messages_read,
     text_field,
 )
 from .told_times import told_at
@@ -37,12 +37,12 @@ def is_lm_studio(entry: Any) -> bool:
 
 def read_lm_studio(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:
     """The conversation in a file."""
-    for entry in readable(entries, is_lm_studio, name, report):
+    for entry in entries_read(entries, is_lm_studio, name, report):
         key = text_field(entry, "id") or name.rpartition("/")[2].removesuffix(_SUFFIX).removesuffix(".json")
         title = text_field(entry, "name", "title")
         began = told_at(entry.get("createdAt"), report, title or key)
         messages = (_message(message, title or key, report) for message in entry["messages"])
-        yield ImportedConversation(key, title, said_in(messages), began)
+        yield ImportedConversation(key, title, messages_read(messages), began)
 
 
 def _message(message: dict[str, Any], where: str, report: ImportReport) -> ImportedMessage | None:

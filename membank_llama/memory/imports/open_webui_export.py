@@ -18,8 +18,8 @@ from .imported_conversation import (
     ImportedConversation,
     ImportedMessage,
     dict_field,
+    entries_read,
     list_field,
-    readable,
     text_field,
 )
 from .message_tree import shown_branch
@@ -46,7 +46,7 @@ def _chat(entry: Any) -> dict[str, Any]:
 
 def read_open_webui(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:
     """Chats of an export."""
-    for entry in readable(entries, is_open_webui, name, report):
+    for entry in entries_read(entries, is_open_webui, name, report):
         chat = _chat(entry)
         title = text_field(entry, "title") or text_field(chat, "title")
         key = text_field(entry, "id") or text_field(chat, "id")
