@@ -10,12 +10,12 @@ import importlib
 import inspect
 import pkgutil
 import re
-import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
+from support.growth import QUICK, grows_with_the_square, processor_seconds
 
 import membank_llama
 from membank_llama.core.thoughts import ThoughtStream, without_thoughts
@@ -31,10 +31,6 @@ from membank_llama.server.proxy.client_request import ChatRequest, RequestShape
 from membank_llama.server.proxy.tokenizers import COMMON_CONTROLS, EstimatedTokenizer
 
 SIZE = 100_000
-QUICK = 0.1
-"""Seconds for `SIZE` that need no second look."""
-GROWTH = 3.2
-"""By how much the time may grow where the text doubles; 2 is linear, 4 is quadratic."""
 
 ATOMS = (
     "a", "A", "1", " ", "\n", "\n ", "\t", ".", "…", "。", "!?", '."', "'", "’s", "-", "_", ":", "://", "/",
@@ -185,27 +181,26 @@ def _called(count: int) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": "", "tool_calls": [call] * count}, *results]
 
 
-def seconds(function: Callable[[str], Any], text: str) -> float:
-    begun = time.process_time()
-    try:
-        function(text)
-    except Exception as exc:  # refusing a text is an answer, if a quick one
-        assert not isinstance(exc, RecursionError | MemoryError)
-    return time.process_time() - begun
+def tried(function: Callable[[str], Any], atom: str) -> Callable[[int], None]:
+    """`function` with a text of so many characters."""
+
+    def work(size: int) -> None:
+        try:
+            function((atom * (size // len(atom) + 1))[:size])
+        except Exception as exc:  # refusing a text is an answer, if a quick one
+            assert not isinstance(exc, RecursionError | MemoryError)
+
+    return work
 
 
 def assert_linear(name: str, function: Callable[[str], Any], *, all_of_it: bool, size: int = SIZE) -> None:
     """`all_of_it`: every text in its whole length; else in that alone where a quarter of it is not quick enough."""
     for atom in ATOMS:
-        text = (atom * (size // len(atom) + 1))[:size]
-        if not all_of_it and seconds(function, text[: size // 4]) < QUICK / 8:
+        work = tried(function, atom)
+        if not all_of_it and processor_seconds(work, size // 4) < QUICK / 8:
             continue
-        for _ in range(5):
-            whole = seconds(function, text)
-            if whole < QUICK or whole < GROWTH * seconds(function, text[: size // 2]):
-                break
-        else:
-            pytest.fail(f"{name} takes {whole:.2f} s for {size:,} characters of {atom!r}, and grows with the square")
+        if grows_with_the_square(work, size):
+            pytest.fail(f"the time of {name} grows with the square of the text, {size:,} characters of {atom!r}")
 
 
 thoroughly = pytest.mark.parametrize(
@@ -219,13 +214,13 @@ def test_patterns(name: str, all_of_it: bool) -> None:
     pattern = dict(patterns())[name]
     is_bytes = isinstance(pattern.pattern, bytes)
 
-    def tried(text: str) -> None:
+    def searched(text: str) -> None:
         given: Any = text.encode("utf-8", "surrogatepass") if is_bytes else text
         pattern.fullmatch(given)
         if name not in WHOLE:
             sum(1 for _ in pattern.finditer(given))
 
-    assert_linear(name, tried, all_of_it=all_of_it, size=BOUNDED.get(name, SIZE))
+    assert_linear(name, searched, all_of_it=all_of_it, size=BOUNDED.get(name, SIZE))
 
 
 @thoroughly
@@ -244,5 +239,5 @@ def test_patterns_for_whole_texts_are_used_so(name: str) -> None:
 
 def test_a_quadratic_one_would_be_found() -> None:
     quadratic = re.compile(r"<memory>.*?</memory>", re.DOTALL)
-    with pytest.raises(pytest.fail.Exception, match="grows with the square"):
+    with pytest.raises(pytest.fail.Exception, match="with the square of the text"):
         assert_linear("quadratic", lambda text: quadratic.sub("", text), all_of_it=False)

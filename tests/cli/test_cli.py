@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -53,15 +52,11 @@ def memories(path: Path) -> list[str]:
 # -- help
 
 
-def test_help_is_quick_and_names_every_command() -> None:
-    start = time.perf_counter()
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     shown = membank("--help")
-    spent = time.perf_counter() - start
     assert shown.code == 0
     assert all(f" {name} " in shown.out for name in COMMANDS)
     assert "demo-tell" not in shown.out
-    # 0.2 s on an idle machine; what matters is that llama.cpp is not loaded
-    assert spent < 5
     code = "import sys, membank_llama.cli.app; sys.exit('llama_cpp' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0
 

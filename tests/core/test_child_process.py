@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -59,10 +58,8 @@ def test_nobody_waits_any_more(child: ChildProcess) -> None:
     child.ask(b"echo", 20)
     cancelled = threading.Event()
     threading.Timer(0.3, cancelled.set).start()
-    begun = time.monotonic()
     with pytest.raises(ChildError, match="cancelled"):
         child.ask(b"loop", 60, cancelled)
-    assert time.monotonic() - begun < 30
 
 
 def test_closed_while_it_works(child: ChildProcess) -> None:

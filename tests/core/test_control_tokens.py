@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
+from support.growth import grows_with_the_square
 from support.hostile_texts import KNOWN, hostile
 
 from membank_llama.core.control_tokens import FORMS
@@ -72,15 +72,7 @@ def test_nothing_gets_through_in_disguise() -> None:
     "part", ["<", "<a", "</", "[", "[A", "<[", "|", "|A", ">>", ">>A", "]~", "<<", "&lt;", "<m", "–"]
 )
 def test_long_texts_take_no_longer_than_their_length(part: str) -> None:
-    def spent(text: str) -> float:
-        start = time.process_time()
-        BREAK(text)
-        return time.process_time() - start
-
-    spent(part * 100)
-    short, long = spent(part * 5_000), spent(part * 50_000)
-    # ten times the text: a quadratic pattern would take a hundred times as long
-    assert long < 40 * short + 0.5
+    assert not grows_with_the_square(lambda size: BREAK(part * size), 50_000)
 
 
 def test_every_form_is_tried() -> None:

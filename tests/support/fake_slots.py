@@ -26,14 +26,14 @@ class FakeSlots:
 
     Args:
         refuses: a status for whatever is done with slots, by action.
-        late: seconds that it takes for it, by action.
+        late: actions that are not answered for as long as they stand here.
         forgetful: it finds nothing of a slot that was restored.
         windowed: its files hold the last words alone.
     """
 
     def __init__(self, slots: int = 2) -> None:
         self.refuses: dict[str, int] = {}
-        self.late: dict[str, float] = {}
+        self.late: set[str] = set()
         self.forgetful = False
         self.windowed = False
         self.model = "/m.gguf"
@@ -77,7 +77,8 @@ class FakeSlots:
         if not path.startswith("/slots"):
             return 404, {}
         action = parse_qs(scope["query_string"].decode()).get("action", ["look"])[0]
-        await asyncio.sleep(self.late.get(action, 0))
+        while action in self.late:
+            await asyncio.sleep(0.01)
         if action == "look":
             self.looks += 1
         else:

