@@ -322,7 +322,7 @@ def test_threads_recall_beside_a_writing_thread(bank: MemBank) -> None:
     for thread in threads:
         thread.start()
     end, count = time.monotonic() + 3, 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or (min(asked) <= 10 and not failures):
         told = bank.ingest_many(numbered(16, start=count))
         count += 16
         bank.forget(told[0].memory_id)

@@ -67,12 +67,12 @@ def test_one_without_end_is_not_waited_for(announced: int | str) -> None:
 
 
 def test_drops_keep_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_budget, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(body_budget, "BODY_SECONDS", 1.0)
     with pytest.raises(WireError) as told:
-        run(lambda: taken(BodyBudget(), given(*[b" "] * 10_000, every=0.05)))
+        run(lambda: taken(BodyBudget(), given(*[b" "] * 10_000, every=0.15)))
     assert told.value.status == 408
     # as slow, but of a size that takes its time
-    assert len(run(lambda: taken(BodyBudget(), given(*[bytes(10_000)] * 10, every=0.05)))) == 100_000
+    assert len(run(lambda: taken(BodyBudget(), given(*[bytes(10_000)] * 10, every=0.15)))) == 100_000
 
 
 def test_many_at_once_are_told_to_come_again() -> None:

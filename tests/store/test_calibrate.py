@@ -238,7 +238,7 @@ def test_what_is_told_and_forgotten_meanwhile_is_right(tmp_path: Path, monkeypat
                 bank.forget(ids.pop(rng.randrange(len(ids))))
             else:
                 ids.append(bank.ingest(f"told meanwhile {n}").memory_id)
-        assert n > 10
+        assert n > 2
         assert bank.stats()["axes"] is not None
         assert bank.verify().ok, bank.verify().problems
         for memory in bank.memories():

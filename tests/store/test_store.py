@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.banks import DIM, card, numbered, open_bank, open_store, python, unit_vectors
+from support.banks import DIM, card, numbered, open_bank, open_store, python, unit_vectors, wait_for
 
 from membank_llama.core.errors import (
     BankCorruptError,
@@ -340,6 +340,7 @@ def test_threads_read_beside_the_writing_one(store: Store) -> None:
         store.add(numbered(16, start=first), vectors[first : first + 16])
         store.remove([first - 1])
         time.sleep(max(0, (end - time.monotonic()) / 100))
+    wait_for(lambda: reads[0] > 10 or failures)
     done.set()
     for thread in threads:
         thread.join()

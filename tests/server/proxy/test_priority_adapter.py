@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -24,18 +22,23 @@ def test_it_is_the_adapter_inside() -> None:
 
 
 def test_what_is_learned_waits_while_a_recall_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priority_adapter, "PATIENCE_SECONDS", 0.2)
     adapter = PriorityAdapter(MockAdapter(64))
-    asked: list[float] = []
+    asked: list[None] = []
+    for_ever = False
 
     def busy() -> bool:
-        asked.append(time.monotonic())
-        return True
+        asked.append(None)
+        return for_ever or len(asked) < 5
 
     adapter.is_busy = busy
     adapter.encode("a question does not")
     adapter.encode_batch(["nor", "do these"])
     assert asked == []
+    monkeypatch.setattr(priority_adapter, "PATIENCE_SECONDS", 200.0)
     with adapter.in_background():
-        adapter.encode_batch(["this", "and this"])
-    assert len(asked) > 4
+        adapter.encode_batch(["this"])
+        assert len(asked) == 5
+        monkeypatch.setattr(priority_adapter, "PATIENCE_SECONDS", 0.1)
+        for_ever = True
+        adapter.encode_batch(["and this", "and that"])
+    assert len(asked) > 6

@@ -49,11 +49,11 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 def test_what_stands_before_it_is_no_part_of_its_deadline(queue: RecallQueue) -> None:
     def work(late: threading.Event) -> str:
-        time.sleep(1.2)
+        time.sleep(0.5)
         return threading.current_thread().name
 
     async def ask() -> list[str]:
-        return await asyncio.gather(*(queue.run(work, 2.0) for _ in range(3)))
+        return await asyncio.gather(*(queue.run(work, 3.0) for _ in range(8)))
 
     names = asyncio.run(ask())
     assert len(set(names)) == 1, "one after the other"

@@ -123,8 +123,13 @@ def test_a_new_client_comes_in_where_the_descriptors_are_few(tmp_path: Path) -> 
         process.communicate(timeout=30)
 
 
+async def slower(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.sleep(1.5)
+    await patient(scope, receive, send)
+
+
 def test_an_answer_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uvicorn_config, "HEAD_SECONDS", 0.3)
-    with serve(patient, http=uvicorn_config.PunctualProtocol) as url, httpx.Client(base_url=url, timeout=10) as client:
+    monkeypatch.setattr(uvicorn_config, "HEAD_SECONDS", 1.0)
+    with serve(slower, http=uvicorn_config.PunctualProtocol) as url, httpx.Client(base_url=url, timeout=10) as client:
         assert client.get("/").text == "at last"
         assert client.post("/", content=b"x").text == "at last"
