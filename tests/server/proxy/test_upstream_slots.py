@@ -236,7 +236,7 @@ def test_a_model_that_looks_back_only_so_far_is_left_alone(tmp_path: Path) -> No
         assert front.ask(talk(3))["cache_n"] == 0
         assert not server.actions("restore")
         time.sleep(0.5)
-        assert all(not server.files[file] for _, file in server.actions("save")[saved:])
+        eventually(lambda: all(not server.files[file] for _, file in server.actions("save")[saved:]))
 
 
 @pytest.mark.parametrize(
