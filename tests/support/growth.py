@@ -15,7 +15,7 @@ STEP = 8
 LIMIT = 22.0
 QUICK = 0.1
 """Seconds that need no second look."""
-TRIES = 4
+TRIES = 3
 
 
 def processor_seconds(work: Callable[[int], object], size: int) -> float:
