@@ -105,10 +105,9 @@ class SharedBank(MemBank):
         if store.read_only:
             this = weakref.ref(self)
 
-            def keep(chat: ChatTranscript) -> None:
+            def keep(chat: ChatTranscript, seen: float | None) -> bool:
                 bank = this()
-                if bank is not None:
-                    bank.hand("save_chat", (chat,), {})
+                return bank is None or bool(bank.hand("save_chat", (chat, seen), {}))
 
             self.chats = HandedTranscripts(self.path, store.registry, keep)
 
