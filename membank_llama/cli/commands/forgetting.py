@@ -81,6 +81,7 @@ def _let_go(bank: MemBank, memories: Sequence[Memory]) -> bool:
     """Hide what was agreed upon for as long as it can be brought back; whether it was left to go."""
     from membank_llama.memory.bank_undo import GRACE_SECONDS, is_hidden
 
+    from .. import terminal
     from ..status_line import StatusLine
 
     ids = [memory.id for memory in memories]
@@ -94,8 +95,10 @@ def _let_go(bank: MemBank, memories: Sequence[Memory]) -> bool:
     except KeyboardInterrupt:
         with suppress(InvalidInputError):
             bank.undo(change.id)
-        return False
-    # brought back in another terminal, or gone with a process that held the bank
+            return False
+        if not bank.exists(ids):
+            terminal.note("too late: they went for good with the process that held the bank, which has closed it")
+    # brought back in another terminal, or gone
     return all(is_hidden(memory) for memory in bank.store.registry.get(ids).values())
 
 
