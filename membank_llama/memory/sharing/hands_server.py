@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import BankError, ModelError
+from membank_llama.store.lock import WriterLock
 
 from .forwarded import checked_call, error_to_json
 from .frames import (
@@ -283,10 +284,12 @@ class HandsServer:
                 thread.join()
 
 
-def listening(path: Path) -> HandsServer | None:
-    """What serves others; None where nothing can listen: the bank can be used here all the same."""
+def listening(path: Path, lock: WriterLock) -> HandsServer | None:
+    """What serves others; None where nothing can listen: the bank can be used here all the same, and nobody waits to be
+    let in."""
     try:
         return HandsServer(path)
     except (OSError, BankError, RuntimeError) as exc:
         logger.warning("%s is not shared with other processes: nothing can listen for them (%s)", path, exc)
+        lock.serves_nobody()
         return None
