@@ -15,7 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -268,7 +268,17 @@ class BankDatabase:
 
             db.conn.backup(other, pages=max(1, piece // size), progress=told)
 
+    def _fold(self) -> None:
+        """Leave nothing in the log: SQLite does so where the last connection closes, which may be a reader's."""
+        if self.read_only or self._closed or self._in_use is None:
+            return
+        with suppress(BankError):
+            # nobody is waited for
+            self.rows("PRAGMA busy_timeout = 0")
+            self.checkpoint()
+
     def close(self) -> None:
+        self._fold()
         with self._guard:
             self._closed = True
             connections = list(self._connections)

@@ -16,6 +16,7 @@ from membank_llama.core.errors import BankLockedError
 from membank_llama.memory.sharing import meeting_point, shared_bank
 from membank_llama.memory.sharing.holder_call import SILENT_SECONDS, patience_with
 from membank_llama.memory.sharing.shared_bank import SharedBank
+from membank_llama.store.bank_files import size_of
 
 MADE_WAY = """
     import sys
@@ -102,3 +103,27 @@ def test_what_is_hidden_is_finished_by_whoever_holds_the_bank_next(tmp_path: Pat
             assert server.count() == 2
             bank.hide([2], 1000)
     assert not files_with(tmp_path, FACTS[1].encode())
+
+
+READER = """
+    import sys
+    from membank_llama import open_shared
+    with open_shared(None, sys.argv[1]) as bank:
+        print(bank.count(), flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_nothing_is_left_in_the_log_where_the_last_to_close_only_read(tmp_path: Path) -> None:
+    """A copy of the bank could not be opened on a disk that is only read."""
+    bank = shared(tmp_path)
+    bank.ingest(FACTS[0])
+    with python(READER, tmp_path) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "1\n"
+        bank.ingest(FACTS[1])
+        bank.close()
+        reader.communicate("\n")
+    assert not size_of(tmp_path / "bank.sqlite-wal")
+    with open_bank(tmp_path, read_only=True) as after:
+        assert after.count() == 2
