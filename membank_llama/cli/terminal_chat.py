@@ -30,7 +30,7 @@ from membank_llama.memory.sharing.shared_bank import SharedBank
 
 from . import terminal, why_view
 from .chat_session import ChatSession, SessionReply
-from .last_recall import history_file, recall_rows, save_recall, scrub
+from .last_recall import history_file, recall_rows, save_recall
 from .status_line import StatusLine
 
 PROMPT = "› "
@@ -300,8 +300,6 @@ class Chat:
             texts.append(reply.text)
         self.memory.bank.hide(ids, GRACE_SECONDS)
         self.conversation.unsay(*texts)
-        if self._bank is not None:
-            scrub(self._bank, texts)
         self.memory.last = None
         forgotten = terminal.counted(len(ids), "memory")
         self._dim(f"{forgotten} forgotten; /undo brings back what it said, for {GRACE_SECONDS:.0f} s")

@@ -44,7 +44,6 @@ def forget(
     [dim]membank forget --before 90d --namespace work[/dim]
     """
     from .. import terminal
-    from ..last_recall import scrub
 
     where = bank_path(ctx, bank, sure=True)
     conditions = {
@@ -73,7 +72,6 @@ def forget(
             terminal.done(f"{terminal.counted(len(gone), 'memory')} brought back")
             return
         opened.forget([memory.id for memory in gone])
-        scrub(where, [memory.text for memory in gone])
     terminal.done(f"{terminal.counted(len(gone), 'memory')} forgotten")
 
 
