@@ -169,7 +169,8 @@ class HandsServer:
                 with line:
                     if is_this_users(line):
                         self._answer(line)
-            except OSError as exc:
+            except (OSError, FrameTooLongError) as exc:
+                # the thread lives: it is counted on for the next one
                 logger.debug("a process that uses %s was not answered: %s", self._path, exc)
             finally:
                 with self._guard:
