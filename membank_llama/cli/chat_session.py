@@ -40,12 +40,14 @@ class ReplyOptions:
 
 @dataclass(frozen=True)
 class SessionReply:
-    """One reply: its text, why it ended, how many turns were let go for it, and what was recalled."""
+    """One reply: its text, why it ended, how many turns were let go for it, what was recalled, and whether another chat
+    has gone on with the same conversation, so that this one has had another name since."""
 
     text: str
     ended: Literal["stop", "length", "stopped"]
     dropped_turns: int
     recalled: LastRecall | None
+    parted: bool = False
 
 
 class ChatSession:
@@ -63,6 +65,9 @@ class ChatSession:
         self.unkept: str | None = None
         """Why the newest try to keep the transcript failed."""
         self._begun = 0.0
+        self._kept_at: float | None = None
+        self._parted = False
+        self._told_in = ""
         self._tag = tag_of((getattr(llm, "metadata", None) or {}).get("tokenizer.chat_template"))
         self._before: set[int] = set()
         self._told: dict[int, str] = {}
@@ -93,9 +98,19 @@ class ChatSession:
         self.messages = [{"role": "system", "content": system}] if system else []
         self._begun, self._told = time.time(), {}
         if self.memory is not None:
-            name = f"chat-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
-            # a name of its own: the default one would change with the first message, which may be let go
-            self.memory.options = replace(self.memory.options, conversation=name)
+            self._name_anew()
+            self._told_in = self.memory.conversation
+
+    def _name_anew(self) -> None:
+        name = f"chat-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        # a name of its own: the default one would change with the first message, which may be let go
+        self.memory.options = replace(self.memory.options, conversation=name)
+        self._kept_at = None
+
+    def _part(self) -> None:
+        """Another chat has gone on with this conversation: what is said here is another one from now on."""
+        self._name_anew()
+        self._parted = True
 
     def go_on(self, chat: ChatTranscript) -> None:
         """Go on with a chat that was left: the same messages, with the same memories in them. A system message that
@@ -107,6 +122,7 @@ class ChatSession:
         if system:
             self.messages = [{"role": "system", "content": system}, *self.said]
         self._begun, self.unkept = chat.begun, None
+        self._kept_at, self._told_in = chat.used, chat.name
         # what was said before is nothing that the last turn added
         self._before = self._own_ids()
         self._told = {}
@@ -128,8 +144,11 @@ class ChatSession:
             self.memory.kept_blocks(self.messages),
         )
         try:
-            self.memory.bank.chats.save(chat)
-            self.unkept = None
+            chats = self.memory.bank.chats
+            if not chats.save(chat, self._kept_at):
+                self._part()
+                chats.save(chat := replace(chat, name=self.memory.conversation))
+            self._kept_at, self.unkept = chat.used, None
         except BankError as exc:
             self.unkept = str(exc)
 
@@ -158,6 +177,8 @@ class ChatSession:
         if self.memory is not None:
             self.memory.flush()
             self._notice_forgotten()
+            self._notice_others()
+            self._told_in = self.memory.conversation
             self._before = self._own_ids()
             self.memory.last = None
         self.messages.append({"role": "user", "content": text})
@@ -184,7 +205,9 @@ class ChatSession:
             raise
         self._keep_reply("".join(said))
         self.keep()
-        return SessionReply("".join(said), ended, dropped, self.memory.last if self.memory is not None else None)
+        recalled = self.memory.last if self.memory is not None else None
+        parted, self._parted = self._parted, False
+        return SessionReply("".join(said), ended, dropped, recalled, parted)
 
     def _stream(
         self, show: Callable[[str], None], stopped: Callable[[], bool], show_thought: Callable[[str], None]
@@ -283,13 +306,19 @@ class ChatSession:
     # -- forgetting
 
     def _own_ids(self) -> set[int]:
-        options = self.memory.options
-        return set(self.memory.bank.select(namespace=options.namespace, conversation=options.conversation))
+        return set(self.memory.bank.select(namespace=self.memory.options.namespace, conversation=self._told_in))
 
     def last_ids(self) -> list[int]:
         """Ids of what the last turn added to the bank."""
         self.memory.flush()
         return sorted(self._own_ids() - self._before)
+
+    def _notice_others(self) -> None:
+        """Part before something is said to a conversation with which another chat has gone on."""
+        if self._kept_at is not None:
+            used = self.memory.bank.chats.used(self.memory.conversation)
+            if used not in (None, self._kept_at):
+                self._part()
 
     def _notice_forgotten(self) -> None:
         """Take back what another program has had forgotten since, as if it were said here to forget it."""

@@ -1,7 +1,7 @@
 """What the terminal leaves in a bank's directory: the last recall, for `why`, and the chat's input history.
 
 Both are made mode 0600. The last recall holds scores and ids, never the text of a memory, so that nothing outlives
-`forget`; and `scrub` takes forgotten texts out of the history and drops the last recall with them.
+`forget`, which takes out of both what holds a forgotten text (memory/typed_lines.py).
 """
 
 from __future__ import annotations
@@ -100,33 +100,3 @@ def history_file(bank: Path) -> Path:
     except OSError as exc:
         raise BankStorageError(f"cannot keep the chat's history in {path}: {exc.strerror or exc}") from exc
     return path
-
-
-def scrub(bank: Path, texts: Iterable[str]) -> None:
-    """Take these texts out of the history, and drop the last recall, whose question may be one of them.
-
-    Raises:
-        BankStorageError: they stay in the history; the message names the file.
-    """
-    path = bank / HISTORY
-    try:
-        (bank / LAST_RECALL).unlink(missing_ok=True)
-        gone = {text.strip() for text in texts}
-        if gone and path.exists():
-            _scrub(path, gone)
-    except (OSError, BankError) as exc:
-        raise BankStorageError(
-            f"the memory is forgotten, but what was typed is still in {path} or {LAST_RECALL} ({exc}); delete them"
-        ) from exc
-
-
-def _scrub(path: Path, gone: set[str]) -> None:
-    # prompt_toolkit's format: "# when", then the lines of the entry, each behind a "+", then a blank line
-    kept: list[str] = []
-    with os.fdopen(open_plain(path, os.O_RDONLY), encoding="utf-8", errors="replace") as file:
-        text = file.read()
-    for block in text.split("\n\n"):
-        lines = block.split("\n")
-        if "\n".join(line[1:] for line in lines if line.startswith("+")).strip() not in gone:
-            kept.append(block)
-    write_whole(path, ("\n\n".join(kept).rstrip("\n") + "\n").encode())

@@ -30,7 +30,7 @@ from membank_llama.memory.sharing.shared_bank import SharedBank
 
 from . import terminal, why_view
 from .chat_session import ChatSession, SessionReply
-from .last_recall import history_file, recall_rows, save_recall, scrub
+from .last_recall import history_file, recall_rows, save_recall
 from .status_line import StatusLine
 
 PROMPT = "› "
@@ -38,7 +38,7 @@ RECALLED = 5
 CHATS_LISTED = 10
 TURNS_SHOWN = 3
 """Of a chat that is gone on with."""
-GO_ON = "membank chat --resume"
+GO_ON = "membank chat"
 
 HELP = {
     "/recall": ("QUERY", "what the bank holds about something"),
@@ -73,7 +73,7 @@ class Chat:
     Args:
         conversation: with or without memory.
         bank: the bank's directory, for the history and the last recall; None without memory.
-        go_on: the command that goes on with a chat that was left.
+        go_on: the command that chats here, by which this chat can be gone on with.
     """
 
     def __init__(self, conversation: ChatSession, bank: Path | None, go_on: str = GO_ON) -> None:
@@ -121,7 +121,13 @@ class Chat:
             self._dim(f"{terminal.counted(count, 'memory')} kept")
             if self.conversation.is_kept:
                 # to be copied: a terminal may break the line, this does not
-                self._notes.print(Text(f"go on with this chat: {self._go_on}", "dim"), soft_wrap=True)
+                self._notes.print(Text(f"go on with this chat: {self._again()}", "dim"), soft_wrap=True)
+
+    def _again(self) -> str:
+        """The command that goes on with this chat; by its name where another one was used since."""
+        newest = self.memory.bank.chats.newest(self.memory.options.namespace)
+        own = self.memory.conversation
+        return f"{self._go_on} " + ("--resume" if newest and newest[0].name == own else f"--conversation {own}")
 
     def _show_last(self) -> None:
         """The last turns of the chat that is gone on with, dim."""
@@ -200,6 +206,8 @@ class Chat:
             parts.append(f"{terminal.counted(self.memory.unsaved, 'turn')} not remembered yet: {self.memory.failure}")
         if self.memory is not None and self.conversation.unkept:
             parts.append(f"this chat is not kept: {self.conversation.unkept}")
+        if reply.parted:
+            parts.append(f"another chat goes on with this conversation; this one is {self.memory.conversation} now")
         if reply.dropped_turns:
             turns = terminal.counted(reply.dropped_turns, "turn")
             parts.append(f"the oldest {turns} left the context{'' if self.memory is None else ', not the memory'}")
@@ -292,8 +300,6 @@ class Chat:
             texts.append(reply.text)
         self.memory.bank.hide(ids, GRACE_SECONDS)
         self.conversation.unsay(*texts)
-        if self._bank is not None:
-            scrub(self._bank, texts)
         self.memory.last = None
         forgotten = terminal.counted(len(ids), "memory")
         self._dim(f"{forgotten} forgotten; /undo brings back what it said, for {GRACE_SECONDS:.0f} s")

@@ -43,6 +43,7 @@ from .chat_transcripts import chats_of
 from .ingest_results import IngestResult, Integration
 from .prompt_block import Neutraliser, build_block, excerpted
 from .text_splitting import passages_of_texts
+from .typed_lines import forget_typed
 
 logger = logging.getLogger("membank_llama")
 
@@ -116,7 +117,7 @@ class MemBank(BankTopics, BankUndo):
     def _take(self, store: Store) -> None:
         """Work on this store from now on."""
         self._store = store
-        store.on_forget.append(partial(forget_pieces, self.path))
+        store.on_forget += [partial(forget_pieces, self.path), partial(forget_typed, self.path)]
         self.chats = chats_of(store)
         self._topics = TopicFinder(store)
 

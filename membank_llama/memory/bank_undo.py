@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,13 +22,15 @@ from membank_llama.core.errors import BankError, InvalidInputError, MemoryNotFou
 from membank_llama.core.provenance import KEY
 from membank_llama.core.types import Memory, NewMemory
 
-from .bank_editing import HISTORY, BankEditing, versions_of
+from .bank_editing import HISTORY, BankEditing, not_there, versions_of
 
 logger = logging.getLogger("membank_llama")
 
 GRACE_SECONDS = 10.0
 """How long what is hidden can be brought back, where nothing else is said."""
 LONGEST_GRACE = 86_400.0
+AGAIN_SECONDS = 60.0
+"""After so long what could not be overwritten is tried once more."""
 HIDDEN = 0.0
 """The expiry of a memory that is on its way out."""
 CHANGES = "changes"
@@ -83,6 +86,9 @@ class Change:
         )
 
 
+_FINAL = "what is forgotten goes for good when its seconds are up, or the process that holds the bank closes it"
+
+
 def is_hidden(memory: Memory) -> bool:
     """Whether a memory is on its way out."""
     return memory.expires_at == HIDDEN and not memory.pinned
@@ -92,6 +98,17 @@ class BankUndo(BankEditing):
     """What is done with a way back; `MemBank` opens what is named here."""
 
     _timer: threading.Timer | None = None
+
+    def get(self, memory_id: int) -> Memory:
+        """One memory.
+
+        Raises:
+            MemoryNotFoundError: there is none with this id, or it is on its way out.
+        """
+        found = super().get(memory_id)
+        if is_hidden(found):
+            raise not_there(memory_id, self.path)
+        return found
 
     def hide(self, ids: Iterable[int], seconds: float = GRACE_SECONDS) -> Change:
         """Forget memories with a way back: gone at once, and for good after so many seconds.
@@ -150,13 +167,12 @@ class BankUndo(BankEditing):
             known = self.changes(namespace)
             found = next((one for one in known if change_id in (None, one.id)), None)
             if found is None:
-                raise InvalidInputError(
-                    "there is nothing that could be undone"
-                    if change_id is None
-                    else f"there is no change {change_id} that could be undone; what is forgotten goes for good in time"
-                )
+                wanted = "nothing" if change_id is None else f"no change {change_id}"
+                raise InvalidInputError(f"there is {wanted} that could be undone; {_FINAL}")
             again = _UNDO[found.kind](self, found)
             self._drop_changes({found.id})
+        if found.kind == "forget" and not again:
+            raise InvalidInputError(f"what was forgotten is gone and cannot be brought back: {_FINAL}")
         return replace(found, ids=again)
 
     def pin(self, memory_id: int, pinned: bool = True) -> None:
@@ -233,14 +249,14 @@ class BankUndo(BankEditing):
             self._drop_changes({change.id for change in due})
         return count
 
-    def _schedule(self) -> None:
+    def _schedule(self, soonest: float = 0.0) -> None:
         """Finish what is hidden in time; a bank that nobody holds any more is not kept alive for it."""
         pending = [change.until for change in self._kept_changes() if change.until is not None]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if pending:
-            self._timer = threading.Timer(max(0.0, min(pending) - time.time()), _finish, (weakref.ref(self),))
+            self._timer = threading.Timer(max(soonest, min(pending) - time.time()), _finish, (weakref.ref(self),))
             self._timer.daemon = True
             self._timer.start()
 
@@ -273,7 +289,9 @@ class BankUndo(BankEditing):
         return tuple(self._set_lifetimes(change.was))
 
     def _unpin(self, change: Change) -> tuple[int, ...]:
-        return tuple(one for one in change.ids if self._store.registry.set_pinned(one, change.kind == "unpin"))
+        found = self._store.registry.get(change.ids)
+        there = [one.id for one in found.values() if not is_hidden(one)]
+        return tuple(one for one in there if self._store.registry.set_pinned(one, change.kind == "unpin"))
 
     def _uncorrect(self, change: Change) -> tuple[int, ...]:
         """What was said before takes the place of a correction, as it was told then."""
@@ -330,4 +348,6 @@ def _finish(bank: weakref.ref[BankUndo]) -> None:
         held.finish_hidden()
         held._schedule()
     except BankError as exc:
-        logger.warning("what was forgotten is overwritten when the bank is closed: %s", exc)
+        logger.warning("what was forgotten is overwritten in a minute, or when the bank is closed: %s", exc)
+        with suppress(BankError):
+            held._schedule(AGAIN_SECONDS)

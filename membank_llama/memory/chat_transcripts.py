@@ -88,8 +88,22 @@ class ChatTranscripts:
             )
         return chat
 
-    def save(self, chat: ChatTranscript) -> None:
+    def used(self, name: str) -> float | None:
+        """When a chat was used last; None where it is not kept, or cannot be read."""
+        path = chat_file(self._bank, name)
+        try:
+            return read_transcript(path).used if path.exists() else None
+        except BankError:
+            return None
+
+    def save(self, chat: ChatTranscript, seen: float | None = None) -> bool:
         """Keep a chat as it stands now; one in which nothing is said any more is deleted.
+
+        Args:
+            seen: when the chat was used that this one goes on with; None where nobody else can have gone on with it.
+
+        Returns:
+            False where another program has gone on with it since: what that one has kept is left as it is.
 
         Raises:
             BankStorageError: it could not be written; what was kept before is there still.
@@ -97,15 +111,19 @@ class ChatTranscripts:
         path = chat_file(self._bank, chat.name)
         with self._lock, _on_disk(f"cannot keep this chat in {path}"):
             self._remove_drafts()
+            # the very same may come again, from one whose holder was killed before it could answer
+            if seen is not None and self.used(chat.name) not in (None, seen, chat.used):
+                return False
             chat = self._without_forgotten(chat)
             if not chat.turns:
                 remove(path)
-                return
+                return True
             is_new = not path.exists()
             self._write(path, chat)
         if is_new:
             for old in self.newest(chat.namespace)[MOST_KEPT:]:
                 remove(chat_file(self._bank, old.name))
+        return True
 
     def forget(self, texts: Mapping[str, Sequence[str]]) -> None:
         """Take turns that hold these texts, given by namespace, out of every chat (see `removal.Listener`).

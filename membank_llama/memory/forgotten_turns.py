@@ -66,6 +66,13 @@ def compared_texts(texts: Iterable[str]) -> set[str]:
     return {compared_text(text) for text in texts} - {""}
 
 
+def which_hold(texts: Iterable[str], said: Sequence[str]) -> list[bool]:
+    """Of things that were said, each whether it holds one of some texts."""
+    compared = [compared_text(one) for one in said]
+    near = _held(compared_texts(texts), "\n".join(compared))
+    return [bool(_held(near, one)) for one in compared]
+
+
 def _held(texts: Iterable[str], said: str) -> list[str]:
     """Those of some texts that are in what was said."""
     words = set(said.split())

@@ -150,7 +150,12 @@ class NamespaceMemories:
         """
         self._own(memory_id)
         stored = self.bank.correct(memory_id, text)
-        return self.one(stored.memory_id) | {"replaces": memory_id, "change": self._newest_change("correct")}
+        mine = (
+            one.id
+            for one in self.bank.changes(self.namespace)
+            if (one.kind, one.ids) == ("correct", (stored.memory_id,))
+        )
+        return self.one(stored.memory_id) | {"replaces": memory_id, "change": next(mine, None)}
 
     def pin(self, memory_id: int, pinned: bool = True) -> dict[str, Any]:
         """Keep a memory past its expiry, or no longer.
@@ -173,10 +178,7 @@ class NamespaceMemories:
         given = {name: value for name, value in conditions.items() if value is not None}
         if (ids is None) == (not given):
             raise InvalidInputError("name either ids or conditions: nothing was forgotten")
-        if ids is not None:
-            chosen = [self._own(memory_id) for memory_id in dict.fromkeys(ids)]
-        else:
-            chosen = self._all_fitting(given)
+        chosen = self._all_fitting(given) if ids is None else self._own_all(ids)
         again = self.bank.repeats([one.id for one in chosen]) if repeats and chosen else []
         return [*chosen, *(one for one in again if one.namespace == self.namespace and not is_hidden(one))]
 
@@ -201,7 +203,7 @@ class NamespaceMemories:
         Raises:
             MemoryNotFoundError, InvalidInputError: see `MemBank.hide`.
         """
-        return self.bank.hide([self._own(memory_id).id for memory_id in dict.fromkeys(ids)], seconds)
+        return self.bank.hide([one.id for one in self._own_all(ids)], seconds)
 
     def changes(self) -> list[dict[str, Any]]:
         """What can be undone, the newest first."""
@@ -215,17 +217,19 @@ class NamespaceMemories:
         """
         return change_fields(self.bank.undo(change_id, namespace=self.namespace))
 
-    def _newest_change(self, kind: str) -> str | None:
-        newest = next(iter(self.bank.changes(self.namespace)), None)
-        return newest.id if newest is not None and newest.kind == kind else None
-
     def _own(self, memory_id: int) -> Memory:
         """A memory of this namespace that is there."""
+        return self._own_all([memory_id])[0]
+
+    def _own_all(self, ids: Iterable[int]) -> list[Memory]:
+        """Memories of this namespace that are there, each once."""
+        wanted = list(dict.fromkeys(ids))
         # of another namespace no row is read, and the same is said as of what never was: nobody learns what others have
-        memory = self.known([memory_id]).get(memory_id)
-        if memory is None:
-            raise not_there(memory_id, self.bank.path)
-        return memory
+        known = self.known(wanted)
+        for memory_id in wanted:
+            if memory_id not in known:
+                raise not_there(memory_id, self.bank.path)
+        return [known[memory_id] for memory_id in wanted]
 
 
 def judged_fields(result: RecallResult) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -33,6 +34,7 @@ from membank_llama.core.errors import (
 )
 
 from .bank_files import open_plain, sync_directory
+from .file_in_use import FileInUse
 
 BUSY_SECONDS = 10.0
 CHUNK = 500
@@ -107,6 +109,7 @@ class BankDatabase:
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._write = threading.RLock()
+        self._in_use: FileInUse | None = None
         self._closed = False
         if not read_only and not path.exists():
             # made before SQLite opens it, so that it and its -wal are private from the first byte
@@ -135,6 +138,8 @@ class BankDatabase:
             self._local.connection = connection
             with self._guard:
                 self._connections.add(connection)
+                if self._in_use is None:
+                    self._in_use = FileInUse(self.path)
         return connection
 
     @contextmanager
@@ -231,6 +236,17 @@ class BankDatabase:
             row = db.execute(sql, params).fetchone()
         return None if row is None else row[0]
 
+    @contextmanager
+    def reading(self) -> Iterator[FileIO]:
+        """The file itself, from its beginning. Opened and closed in another way it takes the locks of SQLite along."""
+        self._connection()
+        with self._guard:
+            in_use = self._in_use
+        if in_use is None:
+            raise BankClosedError(f"{self.path.parent} is closed; open the bank again")
+        with in_use.read() as file:
+            yield file
+
     def checkpoint(self) -> bool:
         """Fold the write-ahead log into the database file and empty it; false where a reader kept it from that."""
         if self.read_only:
@@ -252,13 +268,26 @@ class BankDatabase:
 
             db.conn.backup(other, pages=max(1, piece // size), progress=told)
 
+    def _fold(self) -> None:
+        """Leave nothing in the log: SQLite does so where the last connection closes, which may be a reader's."""
+        if self.read_only or self._closed or self._in_use is None:
+            return
+        with suppress(BankError):
+            # nobody is waited for
+            self.rows("PRAGMA busy_timeout = 0")
+            self.checkpoint()
+
     def close(self) -> None:
+        self._fold()
         with self._guard:
             self._closed = True
             connections = list(self._connections)
             self._connections.clear()
+            in_use, self._in_use = self._in_use, None
         for connection in connections:
             connection.close()
+        if in_use is not None:
+            in_use.leave()
 
 
 def _in_transaction(db: sqlite_utils.Database) -> bool:

@@ -93,7 +93,13 @@ class WriterLock:
             return
         self._held = held
 
-    def _write_note(self) -> None:
+    def serves_nobody(self) -> None:
+        """Say in the note that whoever holds it lets nobody else in after all: others need not wait for it."""
+        self._shares = False
+        with suppress(OSError, MembankError):
+            write_private(self._note, self._said())
+
+    def _said(self) -> bytes:
         note = {
             "pid": os.getpid(),
             "program": " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]).strip() or "python",
@@ -101,8 +107,11 @@ class WriterLock:
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
             "shares": self._shares,
         }
+        return json.dumps(note).encode()
+
+    def _write_note(self) -> None:
         try:
-            write_private(self._note, json.dumps(note).encode())
+            write_private(self._note, self._said())
         except BankFormatError:
             self._let_go()
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from io import FileIO
 from typing import NamedTuple, Protocol
 
 from membank_llama.core.errors import BankStorageError
@@ -168,23 +168,25 @@ def is_left(registry: Registry, traces: Sequence[Trace]) -> bool:
     leaves behind where it moves rows between pages. Its log must be empty."""
     if len(traces) > MOST_SEARCHED:
         return True
-    found = _counts(registry.path, [trace.data for trace in traces]) if traces else []
+    if not traces:
+        return False
+    with registry.reading() as file:
+        found = _counts(file, [trace.data for trace in traces])
     return any(count > _living(registry, trace) for count, trace in zip(found, traces, strict=True) if count)
 
 
-def _counts(path: Path, needles: Sequence[bytes]) -> list[int]:
+def _counts(file: FileIO, needles: Sequence[bytes]) -> list[int]:
     """How often a file holds each of some short texts. It is read and not mapped: it may be cut meanwhile."""
     counts, kept = [0] * len(needles), max(map(len, needles)) - 1
     buffer, held = bytearray(kept + PIECE), 0
-    with path.open("rb", buffering=0) as file:
-        while read := file.readinto(memoryview(buffer)[held : held + PIECE]):
-            end = held + read
-            held = min(kept, end)
-            begin = end - held
-            for at, needle in enumerate(needles):
-                # what lies in the end alone is counted again with what comes behind it
-                counts[at] += buffer.count(needle, 0, end) - buffer.count(needle, begin, end)
-            buffer[:held] = buffer[begin:end]
+    while read := file.readinto(memoryview(buffer)[held : held + PIECE]):
+        end = held + read
+        held = min(kept, end)
+        begin = end - held
+        for at, needle in enumerate(needles):
+            # what lies in the end alone is counted again with what comes behind it
+            counts[at] += buffer.count(needle, 0, end) - buffer.count(needle, begin, end)
+        buffer[:held] = buffer[begin:end]
     return [count + buffer.count(needle, 0, held) for count, needle in zip(counts, needles, strict=True)]
 
 

@@ -10,6 +10,9 @@ from support.banks import open_bank
 from support.terminals import membank
 
 from membank_llama.memory.bank import MemBank
+from membank_llama.memory.bank_undo import Change
+from membank_llama.memory.sharing.forwarded import FORWARDED
+from membank_llama.memory.sharing.shared_bank import open_shared
 
 needs_pty = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
 
@@ -84,4 +87,25 @@ def test_nothing_is_asked_with_yes_and_ctrl_d_is_no(bank: Path) -> None:
         assert seen.code == 1 and "nothing was forgotten" in seen.screen and "Traceback" not in seen.screen
     seen = in_terminal("forget", "1", "--yes", "--bank", bank)
     assert seen.code == 0 and "[y/N]" not in seen.screen
+    assert count(bank) == 12
+
+
+@needs_pty
+def test_what_went_with_the_process_that_held_the_bank_is_not_said_to_be_back(
+    bank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from support.pty_runs import in_terminal
+
+    def hide(held: MemBank, ids: list[int], seconds: float) -> Change:
+        """And close at once, as far as what is hidden can tell."""
+        change = MemBank.hide(held, ids, seconds)
+        assert held.finish_hidden(all_of_it=True) == 1
+        return change
+
+    monkeypatch.setitem(FORWARDED, "hide", hide)  # type: ignore[arg-type]
+    with open_shared(None, bank):
+        seen = in_terminal(
+            "forget", "1", "--bank", bank, waits_for="[y/N]", typed="y\n", then=[("Ctrl-C brings it back", "\x03")]
+        )
+    assert "too late" in seen.screen and "1 memory forgotten" in seen.screen, seen
     assert count(bank) == 12

@@ -6,17 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from prompt_toolkit.history import FileHistory
 from support.banks import FACTS, files_with, open_bank
 
 from membank_llama.cli.last_recall import (
-    HISTORY,
     LAST_RECALL,
-    history_file,
     load_recall,
     recall_rows,
     save_recall,
-    scrub,
 )
 
 
@@ -46,27 +42,3 @@ def test_a_damaged_record_is_none(tmp_path: Path, content: str) -> None:
 def test_a_directory_that_cannot_be_written_to_is_let_be(tmp_path: Path) -> None:
     save_recall(tmp_path / "missing", "?", [], tokens=None, recall_ms=0.0, program="test")
     assert not (tmp_path / "missing").exists()
-
-
-def test_scrub_takes_a_forgotten_text_out_of_the_history(tmp_path: Path) -> None:
-    path = history_file(tmp_path)
-    if sys.platform != "win32":
-        assert path.stat().st_mode & 0o777 == 0o600
-    history = FileHistory(str(path))
-    for entry in ("My code is 4719.", "two\nlines", "/quit", "My code is 4719.", "no code here"):
-        history.store_string(entry)
-    (tmp_path / LAST_RECALL).write_text("{}", encoding="utf-8")
-    scrub(tmp_path, ["My code is 4719.", "two\nlines"])
-    assert not (tmp_path / LAST_RECALL).exists()
-    kept = list(FileHistory(str(path)).load_history_strings())
-    assert kept == ["no code here", "/quit"]
-    FileHistory(str(path)).store_string("and it goes on")
-    assert next(iter(FileHistory(str(path)).load_history_strings())) == "and it goes on"
-    assert files_with(tmp_path, b"4719") == []
-    if sys.platform != "win32":
-        assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_scrub_without_a_history_is_nothing(tmp_path: Path) -> None:
-    scrub(tmp_path, ["anything"])
-    assert not (tmp_path / HISTORY).exists()

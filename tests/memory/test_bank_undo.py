@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support.banks import open_bank
+from support.banks import open_bank, wait_for
 
-from membank_llama.core.errors import InvalidInputError, MemoryNotFoundError
+from membank_llama.core.errors import BankStorageError, InvalidInputError, MemoryNotFoundError
 from membank_llama.core.types import NewMemory
+from membank_llama.memory import bank_undo
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.bank_undo import CHANGES
 from membank_llama.memory.namespace_memories import NamespaceMemories
@@ -53,10 +54,7 @@ def test_what_is_hidden_is_gone_and_can_be_brought_back(told: Path) -> None:
 def test_what_is_hidden_goes_for_good_when_its_time_is_up(told: Path) -> None:
     with open_bank(told) as bank:
         change = bank.hide([1], 0.2)
-        until = time.monotonic() + 20
-        while holds(told, "canoe is green") and time.monotonic() < until:
-            time.sleep(0.05)
-        assert not holds(told, "canoe is green")
+        wait_for(lambda: not holds(told, "canoe is green"))
         with pytest.raises(InvalidInputError, match="no change"):
             bank.undo(change.id)
         assert texts(bank) == {"The kayak is blue."}
@@ -109,6 +107,60 @@ def test_what_is_told_again_meanwhile_stays(told: Path) -> None:
         assert "The canoe is green." in texts(bank)
     with open_bank(told) as bank:
         assert "The canoe is green." in texts(bank)
+
+
+def test_what_is_on_its_way_out_is_nothing_to_change(told: Path) -> None:
+    """A correction would take the forgotten text over into its history, and a pin would bring it back."""
+    with open_bank(told) as bank:
+        bank.pin(2, False)
+        unpinned = bank.changes()[0]
+        change = bank.hide([1, 2], 1000)
+        for act in (
+            lambda: bank.get(1),
+            lambda: bank.pin(1),
+            lambda: bank.correct(1, "The canoe is red."),
+            lambda: bank.history(1),
+        ):
+            with pytest.raises(MemoryNotFoundError, match="no memory 1 in"):
+                act()
+        assert bank.undo(unpinned.id).ids == ()
+        assert texts(bank) == set()
+        assert bank.undo(change.id).ids == (1, 2)
+    with open_bank(told) as bank:
+        corrected = bank.correct(1, "The canoe is red.")
+        correction = bank.changes()[0]
+        bank.hide([corrected.memory_id], 1000)
+        with pytest.raises(MemoryNotFoundError):
+            bank.undo(correction.id)
+        assert texts(bank) == {"The kayak is blue."}
+    assert not holds(told, "canoe is")
+
+
+def test_what_has_gone_meanwhile_is_not_said_to_be_brought_back(told: Path) -> None:
+    with open_bank(told) as bank:
+        bank.pin(1)
+        bank.hide([1], 1000)
+        bank.forget(1)
+        with pytest.raises(InvalidInputError, match="cannot be brought back"):
+            bank.undo()
+        assert [one.kind for one in bank.changes()] == ["pin"]
+
+
+def test_what_could_not_be_overwritten_is_tried_again(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a backup reads the bank for long just then."""
+    refused = []
+
+    def refuse(bank: MemBank, **_: bool) -> int:
+        refused.append(1)
+        raise BankStorageError("another process reads it for long")
+
+    monkeypatch.setattr(bank_undo, "AGAIN_SECONDS", 0.01)
+    with open_bank(told) as bank:
+        with monkeypatch.context() as refusing:
+            refusing.setattr(MemBank, "finish_hidden", refuse)
+            bank.hide([1], 0)
+            wait_for(lambda: len(refused) > 1)
+        wait_for(lambda: not holds(told, "canoe is green"))
 
 
 def test_nothing_is_hidden_where_one_of_them_is_not_there(told: Path) -> None:

@@ -13,6 +13,7 @@ from membank_llama.core.errors import InvalidInputError, InvalidQueryError, Memo
 from membank_llama.core.provenance import NAMES
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
+from membank_llama.memory.ingest_results import IngestResult
 from membank_llama.memory.namespace_memories import NamespaceMemories
 
 DAY = 86_400.0
@@ -169,6 +170,22 @@ def test_what_was_told_is_seen_corrected_forgotten_and_brought_back(bank: MemBan
     mine.undo(corrected["change"])
     assert [one["text"] for one in mine.page(1)["memories"]] == ["My canoe is green."]
     json.dumps([mine.page(), mine.search("canoe"), mine.conversations(), mine.changes()])
+
+
+def test_a_correction_names_its_own_change(bank: MemBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not what another hand has done since."""
+    mine, real = NamespaceMemories(bank, "default"), bank.correct
+    first, second = (mine.create(text)["id"] for text in ("My canoe is green.", "My kayak is blue."))
+
+    def correct(memory_id: int, text: str) -> IngestResult:
+        stored = real(memory_id, text)
+        real(second, "My kayak is white.")
+        return stored
+
+    monkeypatch.setattr(bank, "correct", correct)
+    corrected = mine.correct(first, "My canoe is red.")
+    (again,) = mine.undo(corrected["change"])["ids"]
+    assert mine.plain(again)["text"] == "My canoe is green."
 
 
 def test_what_would_be_forgotten_is_said_first(bank: MemBank) -> None:

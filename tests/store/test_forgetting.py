@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,8 @@ def test_a_text_is_found_wherever_it_lies_in_the_file(tmp_path: Path, monkeypatc
     for _ in range(200):
         parts = [rng.choice([*needles, bytes(rng.choices(b"abcxyz.", k=rng.randrange(1, 40)))]) for _ in range(30)]
         (tmp_path / "file").write_bytes(data := b"|".join(parts))
-        assert removal._counts(tmp_path / "file", needles) == [data.count(needle) for needle in needles]
+        with FileIO(tmp_path / "file") as file:
+            assert removal._counts(file, needles) == [data.count(needle) for needle in needles]
 
 
 KILLED = """
@@ -246,3 +248,32 @@ def test_the_command_keeps_its_word(tmp_path: Path) -> None:
     done = membank("--bank", tmp_path, "forget", secret, "--yes")
     assert done.code == 0, done.err
     assert left(tmp_path, WORDS) == []
+
+
+BESIDE = """
+import sqlite3, sys
+beside = sqlite3.connect(sys.argv[1])
+print(beside.execute("SELECT count(*) FROM memories").fetchone()[0])
+beside.close()
+"""
+
+
+def test_another_program_that_closes_the_database_takes_nothing_along(tmp_path: Path) -> None:
+    """What is looked for in the file must not cost SQLite its locks: the log would be deleted while it is written."""
+    with open_bank(tmp_path) as bank, open_bank(tmp_path, read_only=True) as reader:
+        bank.ingest_many(numbered(3))
+        bank.forget(1)
+        with python(BESIDE, tmp_path / "bank.sqlite") as process:
+            assert process.communicate()[0] == "2\n"
+        bank.ingest("told after that")
+        assert reader.count() == 3
+        bank.forget(2)
+        reader.close()
+        with python(BESIDE, tmp_path / "bank.sqlite") as process:
+            assert process.communicate()[0] == "2\n"
+        bank.ingest("and after that")
+        with open_bank(tmp_path, read_only=True) as after:
+            assert after.count() == 3
+    descriptors = Path("/proc/self/fd")
+    opened = [os.path.realpath(one) for one in descriptors.iterdir()] if descriptors.exists() else []
+    assert str(tmp_path / "bank.sqlite") not in opened

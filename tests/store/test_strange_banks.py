@@ -19,8 +19,9 @@ from support.terminals import Membank
 
 from membank_llama.adapters.served import same_address
 from membank_llama.cli.commands.served_encoders import AtHand, serving_encoder
-from membank_llama.cli.last_recall import history_file, load_recall, scrub
+from membank_llama.cli.last_recall import history_file, load_recall
 from membank_llama.core.errors import BankCorruptError, BankFormatError, BankStorageError
+from membank_llama.memory.typed_lines import forget_typed
 from membank_llama.store.schema import LAZY, MIGRATIONS, VERSION
 from membank_llama.store.schema_check import expected_schema
 
@@ -190,8 +191,8 @@ def test_a_linked_history_is_neither_read_nor_written(tmp_path: Path, bank: Path
         (bank / name).symlink_to(target)
     with pytest.raises(BankFormatError, match="no plain file"):
         history_file(bank)
-    with pytest.raises(BankStorageError, match="is still in"):
-        scrub(bank, ["precious"])
+    with pytest.raises(BankStorageError, match="nothing was forgotten"):
+        forget_typed(bank, {"default": ["precious"]})
     assert load_recall(bank) is None
     assert target.read_text() == PRECIOUS
 

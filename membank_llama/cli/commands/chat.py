@@ -131,12 +131,12 @@ def _wanted_chat(bank: Path | None, namespace: str, name: str | None) -> str:
 
 
 def _again(ctx: typer.Context, model: str | None, bank: Path | None, namespace: str | None, context: int | None) -> str:
-    """The command that goes on with this chat."""
+    """The command that chats here again."""
     own, name = bank or settings(ctx).bank, named_namespace(ctx, namespace)
     words = [*([] if model is None else [model]), *([] if own is None else ["--bank", str(own)])]
     words += [] if name is None else ["--namespace", name]
     words += [] if context is None else ["--ctx", str(context)]
-    return shlex.join(["membank", "chat", *words, "--resume"])
+    return shlex.join(["membank", "chat", *words])
 
 
 @contextmanager

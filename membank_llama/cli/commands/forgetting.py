@@ -44,7 +44,6 @@ def forget(
     [dim]membank forget --before 90d --namespace work[/dim]
     """
     from .. import terminal
-    from ..last_recall import scrub
 
     where = bank_path(ctx, bank, sure=True)
     conditions = {
@@ -73,7 +72,6 @@ def forget(
             terminal.done(f"{terminal.counted(len(gone), 'memory')} brought back")
             return
         opened.forget([memory.id for memory in gone])
-        scrub(where, [memory.text for memory in gone])
     terminal.done(f"{terminal.counted(len(gone), 'memory')} forgotten")
 
 
@@ -81,6 +79,7 @@ def _let_go(bank: MemBank, memories: Sequence[Memory]) -> bool:
     """Hide what was agreed upon for as long as it can be brought back; whether it was left to go."""
     from membank_llama.memory.bank_undo import GRACE_SECONDS, is_hidden
 
+    from .. import terminal
     from ..status_line import StatusLine
 
     ids = [memory.id for memory in memories]
@@ -94,8 +93,10 @@ def _let_go(bank: MemBank, memories: Sequence[Memory]) -> bool:
     except KeyboardInterrupt:
         with suppress(InvalidInputError):
             bank.undo(change.id)
-        return False
-    # brought back in another terminal, or gone with a process that held the bank
+            return False
+        if not bank.exists(ids):
+            terminal.note("too late: they went for good with the process that held the bank, which has closed it")
+    # brought back in another terminal, or gone
     return all(is_hidden(memory) for memory in bank.store.registry.get(ids).values())
 
 

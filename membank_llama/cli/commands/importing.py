@@ -204,7 +204,6 @@ def _undo(where: Path, number: str | None, *, yes: bool, as_json: bool) -> None:
     from membank_llama.memory.imports.import_records import brought, import_record, undo_import
 
     from .. import terminal
-    from ..last_recall import scrub
 
     if number is not None and not number.isdecimal():
         raise InvalidInputError(f"--undo takes the id of an import, not {number!r}; membank import --list shows them")
@@ -216,9 +215,7 @@ def _undo(where: Path, number: str | None, *, yes: bool, as_json: bool) -> None:
             many = terminal.counted(len(found.ids), "memory")
             terminal.err.print(f"This forgets {many} for good, which came from {terminal.visible(record.file)}.")
             typer.confirm("Go on?", abort=True, err=True)
-        texts = [memory.text for memory in opened.store.registry.get(found.ids).values()]
         count = undo_import(opened, record)
-    scrub(where, texts)
     if as_json:
         terminal.echo_json({"undone": record.id, "forgotten": count, "kept": len(found.told_since)})
         return

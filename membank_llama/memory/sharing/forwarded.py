@@ -20,9 +20,9 @@ from ..imports.import_run import import_batch
 from ..transcript_file import ChatTranscript
 
 
-def save_chat(bank: MemBank, chat: ChatTranscript) -> None:
+def save_chat(bank: MemBank, chat: ChatTranscript, seen: float | None) -> bool:
     """Keep the transcript of a chat."""
-    bank.chats.save(chat)
+    return bank.chats.save(chat, seen)
 
 
 FORWARDED: Mapping[str, Callable[..., Any]] = {

@@ -18,10 +18,10 @@ class HandedTranscripts(ChatTranscripts):
         hand: has the holder keep one.
     """
 
-    def __init__(self, bank: Path, registry: Registry, hand: Callable[[ChatTranscript], None]) -> None:
+    def __init__(self, bank: Path, registry: Registry, hand: Callable[[ChatTranscript, float | None], bool]) -> None:
         super().__init__(bank, registry)
         self._hand = hand
 
-    def save(self, chat: ChatTranscript) -> None:
+    def save(self, chat: ChatTranscript, seen: float | None = None) -> bool:
         """As `ChatTranscripts.save`."""
-        self._hand(chat)
+        return self._hand(chat, seen)

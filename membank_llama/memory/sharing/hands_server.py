@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from membank_llama.adapters.base import ModelAdapter
 from membank_llama.core.errors import BankError, ModelError
+from membank_llama.store.lock import WriterLock
 
 from .forwarded import checked_call, error_to_json
 from .frames import (
@@ -168,7 +169,8 @@ class HandsServer:
                 with line:
                     if is_this_users(line):
                         self._answer(line)
-            except OSError as exc:
+            except (OSError, FrameTooLongError) as exc:
+                # the thread lives: it is counted on for the next one
                 logger.debug("a process that uses %s was not answered: %s", self._path, exc)
             finally:
                 with self._guard:
@@ -283,10 +285,12 @@ class HandsServer:
                 thread.join()
 
 
-def listening(path: Path) -> HandsServer | None:
-    """What serves others; None where nothing can listen: the bank can be used here all the same."""
+def listening(path: Path, lock: WriterLock) -> HandsServer | None:
+    """What serves others; None where nothing can listen: the bank can be used here all the same, and nobody waits to be
+    let in."""
     try:
         return HandsServer(path)
     except (OSError, BankError, RuntimeError) as exc:
         logger.warning("%s is not shared with other processes: nothing can listen for them (%s)", path, exc)
+        lock.serves_nobody()
         return None

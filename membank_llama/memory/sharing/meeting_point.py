@@ -106,7 +106,11 @@ def _unix_socket(bank: Path, key: bytes) -> tuple[socket.socket, MeetingPoint]:
         except OSError:
             # too long, or the file system has no sockets
             path = Path(tempfile.mkdtemp(prefix=_PRIVATE)) / HANDS_SOCKET
-            _bind_private(made, path)
+            try:
+                _bind_private(made, path)
+            except BaseException:
+                path.parent.rmdir()
+                raise
     except BaseException:
         made.close()
         raise

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
@@ -105,10 +106,9 @@ class SharedBank(MemBank):
         if store.read_only:
             this = weakref.ref(self)
 
-            def keep(chat: ChatTranscript) -> None:
+            def keep(chat: ChatTranscript, seen: float | None) -> bool:
                 bank = this()
-                if bank is not None:
-                    bank.hand("save_chat", (chat,), {})
+                return bank is None or bool(bank.hand("save_chat", (chat, seen), {}))
 
             self.chats = HandedTranscripts(self.path, store.registry, keep)
 
@@ -256,7 +256,7 @@ class SharedBank(MemBank):
                 return False
             server: HandsServer | None = None
             try:
-                server = listening(self.path)
+                server = listening(self.path, lock)
                 card = None if self.adapter is None else self._card
                 store = Store(self.path, card, lock=lock)
             except BaseException:
@@ -289,21 +289,24 @@ class SharedBank(MemBank):
         if server is not None:
             server.close()
         try:
-            with self._writes.none(GIVING_UP_SECONDS), self._changing:
+            with suppress(TimeoutError), self._writes.none(GIVING_UP_SECONDS), self._changing:
                 if self.holds and not self._ended:
                     self._step_back()
-                return not self.holds
-        except TimeoutError:
-            again = listening(self.path)
-            if again is not None:
-                self._let_in(again)
-            return False
+        finally:
+            self._serve_on()
+        return not self.holds
+
+    def _serve_on(self) -> None:
+        """Let others in again, where this process holds the bank still."""
+        with self._changing:
+            if self._lock is None or self._ended:
+                return
+            server = listening(self.path, self._lock)
+            if server is not None:
+                self._let_in(server)
 
     def _step_back(self) -> None:
         old, lock = self._store, self._lock
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
         store = Store(self.path, self._card, read_only=True)
         self._stack.callback(store.close)
         old.worker.close()
@@ -312,6 +315,9 @@ class SharedBank(MemBank):
             # what it reads may be behind from now on, and is saved over nothing
             old.read_only = old.registry.read_only = True
         self._lock, self._out_until = None, time.monotonic() + OUT_SECONDS
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         self._take(store)
         self.use(self.adapter)
         if lock is not None:
@@ -383,7 +389,7 @@ def _held(encoder: Encoder, path: Path, lock: WriterLock, options: Mapping[str, 
     """The bank of a process that has just got its lock."""
     server: HandsServer | None = None
     try:
-        server = listening(path)
+        server = listening(path, lock)
         opened = encoder if encoder is None or isinstance(encoder, ModelAdapter) else encoder()
         return SharedBank(opened, path, lock=lock, server=server, **options)
     except BaseException:

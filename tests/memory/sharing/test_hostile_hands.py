@@ -44,7 +44,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def held(tmp_path: Path, impatient: None) -> Iterator[SharedBank]:
+def held(tmp_path: Path) -> Iterator[SharedBank]:
     with shared(tmp_path / "bank") as bank:
         bank.ingest(FACTS[0])
         yield bank
@@ -88,6 +88,7 @@ NONSENSE = (
 )
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("data", NONSENSE, ids=range(len(NONSENSE)))
 def test_nonsense_ends_its_own_connection_alone(held: SharedBank, data: bytes) -> None:
     with there(held).connect(5) as line:
@@ -125,6 +126,7 @@ def test_calls_that_make_no_sense_are_errors(held: SharedBank, asked: Any) -> No
     assert still_serves(held)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_thousand_connections_keep_nobody_out(held: SharedBank) -> None:
     point = there(held)
     with ExitStack() as stack:
@@ -148,6 +150,7 @@ def test_whoever_does_not_know_the_key_is_told_nothing(held: SharedBank) -> None
     assert held.count() == 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_one_who_does_not_listen_holds_nobody_up(held: SharedBank) -> None:
     """It asks for long work and its progress, reads nothing, and the work gets done."""
     held.ingest_many(f"text number {n}" for n in range(200))
@@ -175,15 +178,27 @@ def test_what_is_too_long_is_refused_before_it_is_sent(held: SharedBank, monkeyp
         assert other.ingest("short").is_new
 
 
+def test_an_answer_that_is_too_long_even_to_be_refused_costs_no_thread(
+    held: SharedBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proven(held) as line, monkeypatch.context() as narrow:
+        narrow.setattr(frames, "MOST_BYTES_A_FRAME", 16)
+        line.sendall(struct.pack(">I", 30) + b'{"call":"ready-not","given":0}')
+        with pytest.raises(frames.BrokenLineError):
+            receive(line, 1024, seconds=5)
+    for _ in range(2):
+        assert still_serves(held)
+
+
 def test_a_holder_that_is_stopped_is_told_from_one_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holder_call, "GREETING_SECONDS", 0.3)
     with python(HOLD, tmp_path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         bank = shared(tmp_path)
         holder.send_signal(signal.SIGSTOP)
         try:
-            with pytest.raises(BankLockedError, match="does not answer"):
+            with monkeypatch.context() as impatient, pytest.raises(BankLockedError, match="does not answer"):
+                impatient.setattr(holder_call, "GREETING_SECONDS", 0.3)
                 bank.ingest(FACTS[1])
         finally:
             holder.send_signal(signal.SIGCONT)
