@@ -6,12 +6,16 @@ provenance is `import`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timezone
 from typing import Any
 
 from membank_llama.core.provenance import KEY
 from membank_llama.core.types import NewMemory
+from membank_llama.memory.bank import MAX_TEXT_BYTES
+from membank_llama.memory.text_splitting import clean_text, split_passages
 
 from .import_report import UNREADABLE, ImportReport
 from .imported_conversation import PERSON, dict_field, list_field, text_field
@@ -39,6 +43,16 @@ def memory_list(document: Any) -> list[Any]:
 
 def _when(entry: dict[str, Any]) -> Any:
     return next((entry[key] for key in ("created_at", "createdAt", "timestamp") if entry.get(key)), None)
+
+
+def storable(memories: Iterable[NewMemory]) -> Iterator[NewMemory]:
+    """Memories without what cannot be stored; one that is too long in passages."""
+    for memory in memories:
+        text, conversation = clean_text(memory.text), memory.conversation and clean_text(memory.conversation)
+        metadata = json.loads(clean_text(json.dumps(dict(memory.metadata or {}), ensure_ascii=False)))
+        too_long = len(text.encode("utf-8")) > MAX_TEXT_BYTES
+        for passage in split_passages(text) if too_long else [text]:
+            yield replace(memory, text=passage, conversation=conversation, metadata=metadata)
 
 
 def read_memory_list(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[NewMemory]:

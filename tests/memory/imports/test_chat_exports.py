@@ -100,6 +100,27 @@ def test_of_a_message_the_parts_that_are_text_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mark", "shown"),
+    [
+        ('entity\ue202["city","Porto","a city in Portugal"]', "Porto"),
+        ("entity\ue202[1", ""),
+        ('entity\ue202["city"]', ""),
+        ("url\ue202the map\ue202https://example.org", "the map"),
+        ("navlist\ue202More\ue202turn0news1", ""),
+        ('image_group\ue202{"query":["canoe"]}', ""),
+    ],
+)
+def test_a_name_that_chatgpt_marks_stays_in_its_sentence(mark: str, shown: str) -> None:
+    reply = gpt_message("assistant", f"You saw \ue200{mark}\ue201 from the green canoe.")
+    assert said(planned([gpt_chat([reply])]).memories) == [("assistant", f"You saw {shown} from the green canoe.")]
+
+
+def test_a_mark_that_never_ends_takes_no_words_with_it() -> None:
+    reply = gpt_message("assistant", "The canoe\ue200cite is green, and it leaks.")
+    assert said(planned([gpt_chat([reply])]).memories) == [("assistant", "The canoecite is green, and it leaks.")]
+
+
+@pytest.mark.parametrize(
     "chat",
     [
         {"mapping": {}},
@@ -301,6 +322,10 @@ def test_lm_studio_reads_the_version_that_is_shown() -> None:
     assert plan.memories[0].metadata == {"conversation_id": "1735000000000"}
     counts = {reason: one.count for reason, one in plan.report.left_out.items()}
     assert counts == {reasons.BRANCHES: 1, reasons.THINKING: 1, reasons.TOOLS: 1, reasons.ATTACHED: 1}
+
+
+def test_a_chat_of_lm_studio_in_which_nothing_was_said_is_one() -> None:
+    assert found(lm_studio() | {"messages": []})[0].kind == "lm-studio"
 
 
 @pytest.mark.parametrize("selected", [-1, 9, True, "1", None])
