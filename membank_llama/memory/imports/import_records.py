@@ -104,11 +104,12 @@ def note_import(bank: MemBank, record: ImportRecord) -> None:
 
 
 def brought(bank: MemBank, record: ImportRecord) -> Brought:
-    """What is there of an import. A memory that was told again after it is whoever's told it."""
+    """What is there of an import. A memory that was told again since it began is whoever's told it: a long one has
+    people talking beside it."""
     ids: list[int] = []
     since: list[int] = []
     for memory in _memories(bank, record):
-        told_since = memory.created_at > record.ended and memory.created_at > memory.first_told_at
+        told_since = memory.created_at > record.when and memory.created_at > memory.first_told_at
         (since if told_since else ids).append(memory.id)
     return Brought(tuple(ids), tuple(since))
 
