@@ -52,7 +52,12 @@ def find_exports(where: str, report: ImportReport) -> Iterator[FoundExport]:
     if where == STDIN:
         data = sys.stdin.buffer.read()
         found = exports_of_bytes(data, "standard input", report)
-        yield from found or [_lines_of(decoded_text(data, "standard input"), "standard input")]
+        if not found:
+            text = decoded_text(data, "standard input")
+            if text.lstrip()[:1] in ("{", "[") and (damage := json_damage(text.split("\n", 1)[0])):
+                raise InvalidInputError(_broken("standard input", damage))
+            found = [_lines_of(text, "standard input")]
+        yield from found
         return
     root = Path(where).expanduser()
     if root.is_dir():
@@ -71,11 +76,14 @@ def _nothing_known(path: Path) -> str:
     if what == EMPTY_FILE:
         return f"{path} is empty"
     if what == BROKEN_JSON:
-        where = json_damage(decoded_text(read_bytes(path), str(path)))
-        return f"{path} breaks off or is damaged ({where}); download it, or export it, once more"
+        return _broken(str(path), json_damage(decoded_text(read_bytes(path), str(path))) or "")
     if what.endswith(UNMARKED):
         return f"{path} is {what.removeprefix('files that are ')}; save it as UTF-8"
     return f"cannot tell what {path} is. What can be imported: {KNOWN}. Plain text is taken in with membank ingest"
+
+
+def _broken(where: str, damage: str) -> str:
+    return f"{where} breaks off or is damaged ({damage}); download it, or export it, once more"
 
 
 def _what_else(path: Path) -> str:

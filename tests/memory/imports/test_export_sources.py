@@ -244,3 +244,5 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert given(CHATGPT.encode()) == ["My canoe is green. ☂"]
     assert given(zipped(tmp_path / "a.zip", a_json=CLAUDE).read_bytes()) == ["My kayak is red."]
     assert given(b'{"text": "a line"}\n') == ["a line"]
+    with pytest.raises(InvalidInputError, match="standard input breaks off"):
+        given(CHATGPT.encode()[:-9])
