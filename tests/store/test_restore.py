@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,23 @@ def test_over_a_bank_only_by_force_and_the_old_one_is_kept(tmp_path: Path, backu
     assert held(made.set_aside) == [*FACTS, "Told after the backup."]
     again = restore_backup(backup, bank, force=True)
     assert again.set_aside not in (None, made.set_aside)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links there are for administrators")
+@pytest.mark.parametrize("there", ["bank", "empty", "nothing"])
+def test_a_link_to_another_disk_stays_one(tmp_path: Path, backup: Path, there: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if there == "bank":
+        (tmp_path / "bank").rename(disk / "bank")
+    elif there == "empty":
+        (disk / "bank").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(disk / "bank")
+    made = restore_backup(backup, link, force=True)
+    assert made.path == (disk / "bank").resolve() and link.is_symlink()
+    assert held(link) == list(FACTS)
+    assert (made.set_aside is not None) == (there == "bank")
 
 
 def test_a_damaged_backup_changes_nothing(tmp_path: Path, backup: Path) -> None:

@@ -69,9 +69,9 @@ def restore_backup(backup: Path, bank: Path, *, force: bool = False, progress: P
         BankStorageError: the system refused.
     """
     note = _note_of_whole(backup)
-    bank = bank.absolute()
-    inside = bank.resolve(), backup.resolve()
-    if inside[0].is_relative_to(inside[1]) or inside[1].is_relative_to(inside[0]):
+    # a link to another disk stays one: the bank is made where it leads to
+    bank, source = bank.resolve(), backup.resolve()
+    if bank.is_relative_to(source) or source.is_relative_to(bank):
         raise InvalidInputError(f"{bank} and {backup} lie in each other; name another directory with --bank")
     occupied = _is_occupied(bank)
     if occupied and not force:
