@@ -65,9 +65,8 @@ def _parent(node: Any) -> Any:
     return node.get("parent") if isinstance(node, dict) else None
 
 
-def _time(node: Any) -> float:
-    when = dict_field(node, "message").get("create_time")
-    return float(when) if isinstance(when, int | float) and abs(when) < 1e30 else 0.0
+def _time(node: Any) -> Any:
+    return dict_field(node, "message").get("create_time")
 
 
 def _says(node: Any) -> bool:
