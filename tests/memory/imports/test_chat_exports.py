@@ -23,6 +23,7 @@ from support.exports import (
 
 from membank_llama.core.provenance import Provenance, provenance_of
 from membank_llama.memory.imports import import_report as reasons
+from membank_llama.memory.imports.conversation_memories import UNTIMED
 from membank_llama.memory.imports.export_sources import find_exports
 from membank_llama.memory.imports.import_report import ImportReport
 from membank_llama.memory.imports.told_times import BAD_TIME
@@ -359,6 +360,12 @@ def test_what_was_typed_into_ollama_run(tmp_path: Path) -> None:
     assert [(m.role, m.text, m.source) for m in export.memories] == [("user", "My canoe is green.", "ollama")]
     assert export.memories[0].created_at == path.stat().st_mtime
     assert report.left_out["commands of the program"].count == 2
+
+
+def test_a_chat_that_says_no_time_is_named() -> None:
+    messages = [{"role": "user", "content": "My canoe is green."}]
+    assert planned(messages, "chat.json").report.remarks[UNTIMED].examples == ["chat.json"]
+    assert not planned([messages[0] | {"timestamp": BEGAN}], "chat.json").report.remarks
 
 
 def test_plain_lists_of_messages() -> None:
