@@ -82,7 +82,7 @@ def parse_document(text: str) -> Any:
         return None
     try:
         return _loaded(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return _lines(text.split("\n"))
 
 
@@ -90,16 +90,18 @@ def json_damage(text: str) -> str | None:
     """What is wrong with a document of JSON; None of one that is whole, and of several behind each other."""
     try:
         _loaded(text)
-    except json.JSONDecodeError as error:
-        return None if error.msg == "Extra data" else str(error)
-    except RecursionError:
-        return "nested too deeply"
+    except ValueError as error:
+        several = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
+        return None if several else str(error)
     return None
 
 
 def _loaded(text: str) -> Any:
-    # what Python writes for a number that is none is not JSON, and could not be stored
-    return json.loads(text, parse_constant=lambda _: None)
+    try:
+        # what Python writes for a number that is none is not JSON, and could not be stored
+        return json.loads(text, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _lines(lines: Sequence[str]) -> list[Any] | None:
@@ -109,7 +111,7 @@ def _lines(lines: Sequence[str]) -> list[Any] | None:
             continue
         try:
             documents.append(_loaded(line))
-        except (ValueError, RecursionError):
+        except ValueError:
             return None
         if not any(chats.is_entry(documents[-1]) for chats in CHATS):
             return None
