@@ -66,7 +66,8 @@ def run_import(
     check_memories(plan.memories, bank.max_text_bytes)
     sorted_out = sort_out(bank, plan.memories, progress)
     new, known = sorted_out.new, len(plan.memories) - len(sorted_out.new)
-    record = replace(begin_record(bank, plan.file, tuple(plan.kinds), namespace), known=known)
+    record = begin_record(bank, plan.file, tuple(plan.kinds), namespace, plan.memories)
+    record = replace(record, known=known)
     for start in range(0, len(new), BATCH):
         record = bank.run_where_held(import_batch, record, new[start : start + BATCH])
         if progress is not None:

@@ -214,6 +214,26 @@ def test_an_import_that_was_killed_is_gone_on_with_and_undone_as_one(tmp_path: P
         assert texts(bank) == ["Told in between."]
 
 
+def test_another_export_of_the_same_name_is_another_import(tmp_path: Path) -> None:
+    mine = export(tmp_path / "conversations.json", *(f"canoe {n}" for n in range(130)))
+    (tmp_path / "other").mkdir()
+    other = export(tmp_path / "other" / "conversations.json", "A kayak.", key="k2")
+
+    def broken_off(label: str, done: int, total: int) -> None:
+        if label == LABEL:
+            raise KeyboardInterrupt
+
+    with open_bank(tmp_path / "bank") as bank:
+        with pytest.raises(KeyboardInterrupt):
+            import_history(bank, str(mine), progress=broken_off)
+        import_history(bank, str(other))
+        assert [(record.done, record.new) for record in import_records(bank)] == [(False, 64), (True, 1)]
+        import_history(bank, str(mine))
+        assert [(record.done, record.new) for record in import_records(bank)] == [(True, 130), (True, 1)]
+        assert undo_import(bank, import_record(bank, 1)) == 130
+        assert texts(bank) == ["A kayak."]
+
+
 WHOLE = {
     "id": 1, "when": 5.0, "file": "a.json", "kinds": ["chatgpt"], "namespace": None, "new": 1, "known": 0,
     "ranges": [[1, 1]], "done": True, "ended": 6.0,
