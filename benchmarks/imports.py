@@ -57,7 +57,7 @@ class Import:
 
     def __init__(self, bank: MemBank) -> None:
         self.bank = bank
-        self.record: ImportRecord = begin_record(bank, "conversations.json", ("chatgpt",), None)
+        self.record: ImportRecord = begin_record(bank, "conversations.json", ("chatgpt",), None, ())
 
     def store(self, items: list[NewMemory]) -> None:
         for start in range(0, len(items), BATCH):

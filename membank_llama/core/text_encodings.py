@@ -15,6 +15,7 @@ _MARKS = (
 )
 _UNMARKED = {(False, True): "UTF-16LE", (True, False): "UTF-16BE"}
 _SAMPLE = 64
+UNMARKED = "without the mark that says so, as far as can be told"
 
 
 def marked_encoding(data: bytes) -> str | None:
@@ -58,5 +59,5 @@ def what_it_is(data: bytes) -> str:
     even, odd = data[:_SAMPLE:2], data[1:_SAMPLE:2]
     empty = (bool(even) and not any(even), bool(odd) and not any(odd))
     if empty in _UNMARKED and len(data) % 2 == 0:
-        return f"{_UNMARKED[empty]} without the mark that says so, as far as can be told"
+        return f"{_UNMARKED[empty]} {UNMARKED}"
     return f"not a text file (byte 0x00 at offset {data.find(0)})"

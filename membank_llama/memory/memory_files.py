@@ -20,7 +20,7 @@ from membank_llama.core.errors import EmptyTextError, InvalidInputError, Invalid
 from membank_llama.core.text_encodings import decoded_text, is_binary, marked_encoding, what_it_is
 from membank_llama.core.types import DEFAULT_NAMESPACE, NewMemory
 
-from .text_splitting import MAX_CHARS, UNSTORABLE, split_passages
+from .text_splitting import MAX_CHARS, UNSTORABLE, clean_text, split_passages
 
 PassedOver: TypeAlias = Callable[[str, str], None]
 """Told of a file that is not read: its name in its directory, and why."""
@@ -28,6 +28,7 @@ PassedOver: TypeAlias = Callable[[str, str], None]
 Taken: TypeAlias = Callable[[Path, str], bool]
 """Whether somebody else reads a file, of this name in its directory."""
 
+NOT_READABLE = "not readable"
 HEAD = 8192
 """Bytes by which a file is known to be text or not."""
 _TIMES = {"created_at": LAST_TOLD, "expires_at": LAST_SECOND}
@@ -57,7 +58,7 @@ def read_items(
     Any other file is text and is cut into passages, each with the file's name as `source` and its number,
     from 0, as `metadata["part"]`. A directory is read with all below it, sorted by path, without hidden and
     binary files; names are then relative to it. `passed_over` is told of each of those, and then of what is not UTF-8
-    too, which is an error without it. Files that `taken` says yes to are left to whoever asks.
+    or cannot be read too, which is an error without it. Files that `taken` says yes to are left to whoever asks.
 
     Raises:
         InvalidTextError: not UTF-8, or not text at all; with the path and the byte.
@@ -75,7 +76,7 @@ def read_items(
     if root.is_dir():
         yield from _below(root, defaults, max_chars, jsonl, passed_over, taken)
     elif not (taken and taken(root, root.name)):
-        yield from _memories_of_file(root, replace(defaults, source=root.name), max_chars, jsonl, False)
+        yield from _memories_of_file(root, replace(defaults, source=clean_text(root.name)), max_chars, jsonl, False)
 
 
 def _below(
@@ -87,11 +88,15 @@ def _below(
     taken: Taken | None,
 ) -> Iterator[NewMemory]:
     for file in files_below(root, passed_over):
-        name = file.relative_to(root).as_posix()
+        name = name_below(root, file)
         if taken and taken(file, name):
             continue
         try:
             yield from _memories_of_file(file, replace(defaults, source=name), max_chars, jsonl, True)
+        except UnreadableFileError:
+            if passed_over is None:
+                raise
+            passed_over(name, NOT_READABLE)
         except InvalidTextError as error:
             if passed_over is not None and not _holds_lines(file, jsonl):
                 passed_over(name, reason_of(error, file))
@@ -101,6 +106,10 @@ def _below(
 
 class _NotTextError(InvalidTextError):
     """A file is binary."""
+
+
+class UnreadableFileError(InvalidInputError):
+    """The system does not give a file out."""
 
 
 def reason_of(error: InvalidInputError, file: Path) -> str:
@@ -122,15 +131,17 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     """All of a file, or its beginning.
 
     Raises:
-        InvalidInputError: it cannot be read.
+        UnreadableFileError: it cannot be read.
     """
     try:
         with path.open("rb") as file:
             return file.read(-1 if most is None else most)
     except OSError as error:
-        raise InvalidInputError(
-            f"{path} cannot be read: {error.strerror or error}; check the path, its owner and mode"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableFileError:
+    return UnreadableFileError(f"{path} cannot be read: {error.strerror or error}; check the path, its owner and mode")
 
 
 def _memories_of_file(
@@ -225,16 +236,31 @@ def _time(value: Any, key: str, where: str) -> float:
         ) from error
 
 
+def name_below(root: Path, path: Path) -> str:
+    """What to call a file in a directory; a name in no encoding too."""
+    return clean_text(path.relative_to(root).as_posix())
+
+
 def files_below(root: Path, passed_over: PassedOver | None = None) -> Iterator[Path]:
-    """The files to read below a directory, sorted by path; told of those that are hidden or no files."""
+    """The files to read below a directory, sorted by path; told of those that are hidden, none, or out of reach.
+
+    Raises:
+        UnreadableFileError: the directory itself cannot be read.
+    """
     found = []
 
     def pass_over(folder: str, name: str, why: str) -> None:
         if passed_over is not None:
             slash = "/" if name.endswith("/") else ""
-            passed_over(Path(folder, name).relative_to(root).as_posix() + slash, why)
+            passed_over(name_below(root, Path(folder, name)) + slash, why)
 
-    for folder, folders, files in os.walk(root):
+    def locked(error: OSError) -> None:
+        where = Path(error.filename)
+        if where == root:
+            raise _unreadable(root, error) from error
+        pass_over(str(where.parent), f"{where.name}/", NOT_READABLE)
+
+    for folder, folders, files in os.walk(root, onerror=locked):
         for name in sorted(one for one in folders if one.startswith(".")):
             pass_over(folder, f"{name}/", "hidden")
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -242,8 +268,17 @@ def files_below(root: Path, passed_over: PassedOver | None = None) -> Iterator[P
             pass_over(folder, name, "hidden")
         found += [Path(folder, name) for name in files if not name.startswith(".")]
     for file in sorted(found):
-        # what is no regular file (a socket, a dangling link) holds nothing to read
-        if file.is_file():
+        why = _why_not(file)
+        if why is None:
             yield file
         else:
-            pass_over(str(file.parent), file.name, "no regular file")
+            pass_over(str(file.parent), file.name, why)
+
+
+def _why_not(file: Path) -> str | None:
+    try:
+        # what is no regular file (a socket, a dangling link) holds nothing to read
+        return None if file.is_file() else "no regular file"
+    except OSError:
+        # in a directory that may be listed and not entered
+        return NOT_READABLE

@@ -213,6 +213,8 @@ class TopicFinder:
         """The topics of some groups, largest first, and which of them each line belongs to."""
         members = [np.flatnonzero(groups.of == group) for group in range(int(groups.of.max(initial=-1)) + 1)]
         members = sorted((lines_ for lines_ in members if told[lines_].any()), key=lambda one: (-len(one), one[0]))
+        # a memory beside others is about nothing that they share
+        members = [lines_ for lines_ in members if len(lines_) > 1] or members
         of = np.full(len(lines), -1, np.intp)
         for place, own in enumerate(members):
             of[own] = place

@@ -15,6 +15,7 @@ from support.banks import files_with, open_bank, wait_for
 from support.exports import BEGAN, claude_chat, claude_message, gpt_chat, gpt_message
 from support.terminals import Membank, environment, membank
 
+from membank_llama.cli import terminal
 from membank_llama.core.errors import BankError
 from membank_llama.memory.bank import MemBank
 
@@ -84,9 +85,12 @@ def test_undo_asks_in_a_terminal(mb: Membank, chats: Path, recall_tiny: Path, mo
 
     assert mb("import", chats, "--model", recall_tiny, "--threads", 1).code == 0
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    monkeypatch.setattr(terminal.err, "_force_terminal", True)
     asked = mb("import", "--undo")
     assert asked.code == 1
-    assert "This forgets 3 memories for good" in asked.err
+    told = asked.err.replace("\n", " ")
+    assert "Forget 3 memories for good, which came from conversations.json?" in told
+    assert "nothing was forgotten" in told
     assert len(memories(mb.bank)) == 3
     assert mb("import", "--undo", "--yes").code == 0
     assert memories(mb.bank) == []

@@ -143,6 +143,20 @@ def test_a_few_memories_are_one_topic_or_two(tmp_path: Path, count: int) -> None
         assert len(bank.topic_map().points) == count
 
 
+def test_one_memory_beside_others_is_no_topic(minilm_gguf: Path, tmp_path: Path) -> None:
+    told = [
+        "My sister Ana lives in Porto.", "The boiler was serviced in March.", "I play the violin in an orchestra.",
+        "My dog is called Rex and he is seven.", "I am allergic to peanuts.", "My car is a blue Fiat Panda.",
+        "We travel to Crete in June.", "My boss is called Marta.", "The violin concert is in May.",
+        "Rex needs his vaccination in April.", "Ana has a daughter called Inês.", "The Fiat needs new tyres.",
+    ]  # fmt: skip
+    with LlamaCppAdapter(minilm_gguf, n_threads=1) as adapter, MemBank(adapter, tmp_path / "bank") as bank:
+        bank.ingest_many(told)
+        assert [topic.size > 1 for topic in bank.topics()] == [True]
+        bank.ingest("The only one.", namespace="alone")
+        assert [topic.size for topic in bank.topics("alone")] == [1]
+
+
 def test_nothing_but_questions_is_no_topic_while_they_are_few(tmp_path: Path) -> None:
     with open_bank(tmp_path / "bank") as bank:
         bank.ingest_many(["What time is it?", "Who won?", "Thanks!"])

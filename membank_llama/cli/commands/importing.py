@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,10 +82,16 @@ def import_command(
 
 
 def _read(place: str) -> Findings:
+    from membank_llama.memory.imports.export_sources import STDIN
     from membank_llama.memory.imports.import_plan import read_place
 
+    from .. import terminal
+
     try:
-        return read_place(place)
+        if place == STDIN:
+            return read_place(place)
+        with terminal.err.status("reading", spinner_style=terminal.ACCENT):
+            return read_place(place)
     except InvalidInputError as error:
         if _NOTHING in str(error):
             raise
@@ -211,10 +216,11 @@ def _undo(where: Path, number: str | None, *, yes: bool, as_json: bool) -> None:
     with open_bank(where) as opened:
         record = import_record(opened, None if number is None else int(number))
         found = brought(opened, record)
-        if not yes and sys.stdin.isatty():
-            many = terminal.counted(len(found.ids), "memory")
-            terminal.err.print(f"This forgets {many} for good, which came from {terminal.visible(record.file)}.")
-            typer.confirm("Go on?", abort=True, err=True)
+        many = terminal.counted(len(found.ids), "memory")
+        question = f"Forget {many} for good, which came from {terminal.visible(record.file)}?"
+        if not yes and terminal.can_ask() and not terminal.confirmed(question):
+            terminal.note("nothing was forgotten")
+            raise typer.Exit(1)
         count = undo_import(opened, record)
     if as_json:
         terminal.echo_json({"undone": record.id, "forgotten": count, "kept": len(found.told_since)})

@@ -64,8 +64,8 @@ def _read_place(path: str, role: str, namespace: str, read: IngestSources) -> tu
 
     def taken(file: Path, name: str) -> bool:
         # lines of memories are read as they are
-        found = [] if file.suffix.lower() == ".jsonl" else look(file, name, report)
-        exports.extend(found)
+        found = None if file.suffix.lower() == ".jsonl" else look(file, name, report)
+        exports.extend(found or ())
         return bool(found)
 
     def passed_over(name: str, why: str) -> None:

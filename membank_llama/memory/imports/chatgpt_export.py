@@ -7,8 +7,10 @@ passed between the model and its tools, thoughts, and the custom instructions th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .import_report import ATTACHED, BRANCHES, HIDDEN, SYSTEM, THINKING, TOOLS, UNREADABLE, ImportReport
@@ -35,8 +37,10 @@ _REASONS = {
     "code": TOOLS,
 }
 _SPOKEN = "audio_transcription"
-_CITATION = re.compile("\ue200[^\ue200\ue201]*\ue201?|【\\d{1,4}(?::\\d{1,4})?†[^【】]{0,200}】")
-"""Marks of sources, which the page shows as links."""
+_MARK = re.compile(
+    "\ue200([a-z_]*)\ue202?([^\ue200\ue201]*)\ue201|[\ue200-\ue202]|【\\d{1,4}(?::\\d{1,4})?†[^【】]{0,200}】"
+)
+"""What the page shows as a link: a source, or a name in the text with what it is, behind a kind."""
 
 
 def is_chatgpt(entry: Any) -> bool:
@@ -61,9 +65,8 @@ def _parent(node: Any) -> Any:
     return node.get("parent") if isinstance(node, dict) else None
 
 
-def _time(node: Any) -> float:
-    when = dict_field(node, "message").get("create_time")
-    return float(when) if isinstance(when, int | float) and abs(when) < 1e30 else 0.0
+def _time(node: Any) -> Any:
+    return dict_field(node, "message").get("create_time")
 
 
 def _says(node: Any) -> bool:
@@ -118,4 +121,14 @@ def _text(content: dict[str, Any], where: str, report: ImportReport) -> str:
             said.append(part["text"])
         elif part:
             report.leave_out(ATTACHED, where)
-    return _CITATION.sub("", "\n".join(one for one in said if one.strip())).strip()
+    return _MARK.sub(_shown_of, "\n".join(one for one in said if one.strip())).strip()
+
+
+def _shown_of(mark: re.Match[str]) -> str:
+    """The words of a mark that are a part of the sentence: of `entity["city", "Porto", …]` the name, of a link its
+    text."""
+    if mark[1] == "entity":
+        with suppress(ValueError, RecursionError):
+            said = json.loads(mark[2])
+            return said[1] if isinstance(said, list) and len(said) > 1 and isinstance(said[1], str) else ""
+    return mark[2].partition("\ue202")[0] if mark[1] == "url" else ""

@@ -57,7 +57,7 @@ def _shown(entry: dict[str, Any], where: str, report: ImportReport) -> list[Any]
         nodes,
         entry.get("current_leaf_message_uuid"),
         lambda node: node.get("parent_message_uuid"),
-        lambda node: float(order[node["uuid"]]),
+        lambda node: order[node["uuid"]],
     )
     report.leave_out(BRANCHES, where, len(messages) - len(branch))
     return branch

@@ -21,6 +21,7 @@ from .import_report import EVASIONS, ORDERS, ImportReport
 from .imported_conversation import MODEL, ImportedConversation, ImportedMessage
 
 LONGEST_NAME, KEY_SHOWN = 120, 8
+UNTIMED = "chats that say no time: that of the import is taken"
 _APART = 1e-6
 """Seconds between messages whose times are not known."""
 
@@ -57,12 +58,13 @@ def kept_memories(
     name: str,
     namespace: str,
     report: ImportReport,
-    otherwise: float | None = None,
 ) -> Iterator[NewMemory]:
-    """What of a conversation is remembered. `otherwise`: the time of what says none, nor its conversation."""
+    """What of a conversation is remembered."""
     metadata = {CONVERSATION_ID: key_of(conversation)}
     before: ImportedMessage | None = None
-    when = otherwise if conversation.when is None else conversation.when
+    when = conversation.when
+    if when is None:
+        report.remark(UNTIMED, name)
     for message in conversation.messages:
         said = _plain(message)
         if said.said_at is not None:

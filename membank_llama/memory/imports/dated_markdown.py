@@ -15,7 +15,7 @@ from .told_times import told_at
 MARKDOWN = (".md", ".markdown", ".mdx")
 _FENCE = "---"
 _MOST_LINES = 200
-_FIELD = re.compile(r"(date|created|created_at|created-at|day):[ \t]{0,20}['\"]?([^'\"#]{1,60})", re.IGNORECASE)
+_FIELD = re.compile(r"(date|created|created_at|created-at|day):[ \t]{0,20}['\"\[]{0,4}([^'\"#\]]{1,60})", re.IGNORECASE)
 _NAMED = re.compile(r"(?<!\d)(\d{4})([-_./]?)(\d\d)\2(\d\d)(?!\d)")
 UNDATED = "notes that say no day: that of their last change is taken"
 

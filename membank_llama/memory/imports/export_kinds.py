@@ -14,7 +14,7 @@ from .claude_export import is_claude, read_claude
 from .import_report import ImportReport
 from .imported_conversation import ConversationReader, ImportedConversation, list_field
 from .lm_studio_export import is_lm_studio, read_lm_studio
-from .memory_exports import ENGRAM, MEM0, is_engram, memory_list, read_engram, read_memory_list
+from .memory_exports import ENGRAM, MEM0, is_engram, memory_list, read_engram, read_memory_list, storable
 from .message_list_export import is_message_list, read_message_lists
 from .open_webui_export import is_open_webui, read_open_webui
 
@@ -60,13 +60,13 @@ KNOWN = (
 def read_document(document: Any, name: str, report: ImportReport) -> FoundExport | None:
     """What a parsed document holds; None where it is of no program that is known."""
     if is_engram(document):
-        return FoundExport(ENGRAM, name, memories=tuple(read_engram(document, name, report)))
+        return FoundExport(ENGRAM, name, memories=tuple(storable(read_engram(document, name, report))))
     entries = _entries(document)
     for chats in CHATS:
         if any(map(chats.is_entry, entries)):
             return FoundExport(chats.kind, name, conversations=tuple(chats.read(entries, name, report)))
     if listed := memory_list(document):
-        return FoundExport(MEM0, name, memories=tuple(read_memory_list(listed, name, report)))
+        return FoundExport(MEM0, name, memories=tuple(storable(read_memory_list(listed, name, report))))
     return None
 
 
@@ -81,9 +81,27 @@ def parse_document(text: str) -> Any:
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return _loaded(text)
+    except ValueError:
         return _lines(text.split("\n"))
+
+
+def json_damage(text: str) -> str | None:
+    """What is wrong with a document of JSON; None of one that is whole, and of several behind each other."""
+    try:
+        _loaded(text)
+    except ValueError as error:
+        several = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
+        return None if several else str(error)
+    return None
+
+
+def _loaded(text: str) -> Any:
+    try:
+        # what Python writes for a number that is none is not JSON, and could not be stored
+        return json.loads(text, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _lines(lines: Sequence[str]) -> list[Any] | None:
@@ -92,8 +110,8 @@ def _lines(lines: Sequence[str]) -> list[Any] | None:
         if not line.strip():
             continue
         try:
-            documents.append(json.loads(line))
-        except (ValueError, RecursionError):
+            documents.append(_loaded(line))
+        except ValueError:
             return None
         if not any(chats.is_entry(documents[-1]) for chats in CHATS):
             return None

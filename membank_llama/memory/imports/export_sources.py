@@ -8,15 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from membank_llama.core.errors import InvalidInputError, InvalidTextError
-from membank_llama.core.text_encodings import beginning_of, decoded_text, is_binary, what_it_is
+from membank_llama.core.text_encodings import UNMARKED, beginning_of, decoded_text, is_binary, what_it_is
 from membank_llama.core.types import NewMemory
 from membank_llama.memory.import_export import parse_lines
-from membank_llama.memory.memory_files import HEAD, files_below, read_bytes, reason_of
+from membank_llama.memory.memory_files import (
+    HEAD,
+    NOT_READABLE,
+    UnreadableFileError,
+    files_below,
+    name_below,
+    read_bytes,
+    reason_of,
+)
+from membank_llama.memory.text_splitting import clean_text
 from membank_llama.store.foreign_tables import MAGIC
 
 from .dated_markdown import MARKDOWN, has_date, read_dated_note
 from .export_archive import MAGIC_BYTES, MOST_BYTES, archive_texts
-from .export_kinds import KNOWN, FoundExport, parse_document, read_document
+from .export_kinds import KNOWN, FoundExport, json_damage, parse_document, read_document
 from .import_report import ImportReport
 from .ollama_history import (
     OLLAMA,
@@ -28,7 +37,9 @@ from .ollama_history import (
 
 STDIN = "-"
 _LINES = (".jsonl", ".ndjson")
-UNREADABLE_FILE = "files that cannot be read"
+DAMAGED_FILE = "files that cannot be read"
+EMPTY_FILE = "files that are empty"
+BROKEN_JSON = "files of JSON that break off or are damaged"
 _UNKNOWN = "files of no program that is known"
 
 
@@ -41,18 +52,54 @@ def find_exports(where: str, report: ImportReport) -> Iterator[FoundExport]:
     if where == STDIN:
         data = sys.stdin.buffer.read()
         found = exports_of_bytes(data, "standard input", report)
-        yield from found or [_lines_of(decoded_text(data, "standard input"), "standard input")]
+        if not found:
+            text = decoded_text(data, "standard input")
+            if text.lstrip()[:1] in ("{", "[") and (damage := json_damage(text.split("\n", 1)[0])):
+                raise InvalidInputError(_broken("standard input", damage))
+            found = [_lines_of(text, "standard input")]
+        yield from found
         return
     root = Path(where).expanduser()
     if root.is_dir():
         yield from _below(root, report)
         return
-    found = export_in_file(root, root.name, report) or _note_in_file(root, root.name, report, alone=True)
+    name = clean_text(root.name)
+    found = export_in_file(root, name, report) or _note_in_file(root, name, report, alone=True)
     if not found:
-        raise InvalidInputError(
-            f"cannot tell what {root} is. What can be imported: {KNOWN}. Plain text is taken in with membank ingest"
-        )
+        raise InvalidInputError(_nothing_known(root))
     yield from found
+
+
+def _nothing_known(path: Path) -> str:
+    """What to say of a file that is named and nothing that is known."""
+    what = _what_else(path)
+    if what == EMPTY_FILE:
+        return f"{path} is empty"
+    if what == BROKEN_JSON:
+        return _broken(str(path), json_damage(decoded_text(read_bytes(path), str(path))) or "")
+    if what.endswith(UNMARKED):
+        return f"{path} is {what.removeprefix('files that are ')}; save it as UTF-8"
+    return f"cannot tell what {path} is. What can be imported: {KNOWN}. Plain text is taken in with membank ingest"
+
+
+def _broken(where: str, damage: str) -> str:
+    return f"{where} breaks off or is damaged ({damage}); download it, or export it, once more"
+
+
+def _what_else(path: Path) -> str:
+    """Why nothing is taken of a file in which nothing known was found.
+
+    Raises:
+        UnreadableFileError, InvalidTextError: it cannot be read.
+    """
+    head = read_bytes(path, HEAD)
+    if not head:
+        return EMPTY_FILE
+    if is_binary(head):
+        return f"files that are {what_it_is(head).partition(' (')[0]}"
+    if path.suffix.lower() == ".json" and json_damage(decoded_text(read_bytes(path), str(path))):
+        return BROKEN_JSON
+    return _UNKNOWN
 
 
 def _below(root: Path, report: ImportReport) -> Iterator[FoundExport]:
@@ -60,31 +107,33 @@ def _below(root: Path, report: ImportReport) -> Iterator[FoundExport]:
         report.leave_out(f"files that are {why}", name)
 
     for path in files_below(root, passed):
-        name = path.relative_to(root).as_posix()
+        name = name_below(root, path)
         try:
             found = exports_below(path, name, report)
+            if found is None:
+                continue
             found = found or _note_in_file(path, name, report, alone=False)
+            if not found:
+                report.leave_out(_what_else(path), name)
+        except UnreadableFileError:
+            passed(name, NOT_READABLE)
+            continue
         except InvalidTextError as error:
             passed(name, reason_of(error, path))
             continue
-        if not found:
-            head = read_bytes(path, HEAD)
-            if is_binary(head):
-                passed(name, what_it_is(head).partition(" (")[0])
-            else:
-                report.leave_out(_UNKNOWN, name)
         yield from found
 
 
-def exports_below(path: Path, name: str, report: ImportReport) -> list[FoundExport]:
-    """`export_in_file` of a file in a directory: one that cannot be read is left out by name."""
+def exports_below(path: Path, name: str, report: ImportReport) -> list[FoundExport] | None:
+    """`export_in_file` of a file in a directory; None of a damaged one, which is left out by name. What is no text, or
+    out of reach, is for whoever reads it next to name."""
     try:
         return export_in_file(path, name, report)
-    except InvalidTextError:
+    except (InvalidTextError, UnreadableFileError):
         return []
     except InvalidInputError as error:
-        report.leave_out(UNREADABLE_FILE, f"{name}: {str(error).removeprefix(str(path))}")
-        return []
+        report.leave_out(DAMAGED_FILE, f"{name}: {str(error).removeprefix(str(path)).strip()}")
+        return None
 
 
 def export_in_file(path: Path, name: str, report: ImportReport) -> list[FoundExport]:
@@ -126,14 +175,18 @@ def _in_archive(source: Path | io.BytesIO, name: str, report: ImportReport) -> l
     # another zip, as a document of an office program is one, leaves nothing in the report
     inside, found = ImportReport(report.now), []
     for member, data in archive_texts(source, name, inside):
-        document = parse_document(decoded_text(data, member))
+        text = decoded_text(data, member)
+        document = parse_document(text)
         one = None if document is None else read_document(document, member, inside)
         if one is None:
-            inside.leave_out(_UNKNOWN, member)
+            inside.leave_out(BROKEN_JSON if json_damage(text) else _UNKNOWN, member)
         else:
             found.append(one)
     if found:
         report.add(inside)
+    elif BROKEN_JSON in inside.left_out:
+        (first, *_) = inside.left_out[BROKEN_JSON].examples
+        raise InvalidInputError(f"{first} breaks off or is damaged; download {name}, or export it, once more")
     return found
 
 
@@ -154,6 +207,9 @@ def _note_in_file(path: Path, name: str, report: ImportReport, *, alone: bool) -
     try:
         return [_lines_of(text, name)]
     except InvalidInputError as error:
+        if suffix == ".json" and json_damage(text.split("\n", 1)[0]):
+            # one document, and not whole
+            return []
         raise type(error)(f"{name}, {error}") from error
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from membank_llama.core.types import DEFAULT_NAMESPACE, NewMemory
+from membank_llama.memory.text_splitting import clean_text
 
 from .conversation_memories import ConversationNames, kept_memories
 from .export_kinds import TITLES, FoundExport
@@ -83,7 +84,7 @@ def read_place(where: str) -> Findings:
 
 def name_of(where: str) -> str:
     """What to call a place in a record: it is named without the directories that lead there."""
-    return "standard input" if where == STDIN else Path(where).expanduser().absolute().name
+    return "standard input" if where == STDIN else clean_text(Path(where).expanduser().absolute().name)
 
 
 def plan_import(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from membank_llama.core.errors import InvalidInputError
-from membank_llama.core.types import Memory
+from membank_llama.core.types import Memory, NewMemory
 from membank_llama.memory.bank import MemBank
 from membank_llama.store.database import chunks
 from membank_llama.store.registry import Registry
@@ -79,12 +79,17 @@ def import_record(bank: MemBank, number: int | None = None) -> ImportRecord:
     return found
 
 
-def begin_record(bank: MemBank, file: str, kinds: tuple[str, ...], namespace: str | None) -> ImportRecord:
-    """A record for an import that begins; that of one of the same which was broken off."""
+def begin_record(
+    bank: MemBank, file: str, kinds: tuple[str, ...], namespace: str | None, memories: Iterable[NewMemory]
+) -> ImportRecord:
+    """A record for an import of some memories that begins; that of one of the same which was broken off."""
     records = import_records(bank)
     for record in records:
         if not record.done and (record.file, record.kinds, record.namespace) == (file, kinds, namespace):
-            return replace(record, known=0)
+            # all exports of a program are called alike: this one has what the other began with
+            begun = next(_memories(bank, record), None)
+            if begun is None or any((one.namespace, one.text) == (begun.namespace, begun.text) for one in memories):
+                return replace(record, known=0)
     newest = max(_list(bank.store.registry).last, *(record.id for record in records), 0)
     return ImportRecord(newest + 1, time.time(), file, kinds, namespace)
 
@@ -104,11 +109,12 @@ def note_import(bank: MemBank, record: ImportRecord) -> None:
 
 
 def brought(bank: MemBank, record: ImportRecord) -> Brought:
-    """What is there of an import. A memory that was told again after it is whoever's told it."""
+    """What is there of an import. A memory that was told again since it began is whoever's told it: a long one has
+    people talking beside it."""
     ids: list[int] = []
     since: list[int] = []
     for memory in _memories(bank, record):
-        told_since = memory.created_at > record.ended and memory.created_at > memory.first_told_at
+        told_since = memory.created_at > record.when and memory.created_at > memory.first_told_at
         (since if told_since else ids).append(memory.id)
     return Brought(tuple(ids), tuple(since))
 

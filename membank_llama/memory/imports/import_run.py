@@ -66,13 +66,18 @@ def run_import(
     check_memories(plan.memories, bank.max_text_bytes)
     sorted_out = sort_out(bank, plan.memories, progress)
     new, known = sorted_out.new, len(plan.memories) - len(sorted_out.new)
-    record = replace(begin_record(bank, plan.file, tuple(plan.kinds), namespace), known=known)
+    record = begin_record(bank, plan.file, tuple(plan.kinds), namespace, plan.memories)
+    record = replace(record, known=known)
     for start in range(0, len(new), BATCH):
         record = bank.run_where_held(import_batch, record, new[start : start + BATCH])
         if progress is not None:
             progress(LABEL, known + min(len(new), start + BATCH), len(plan.memories))
-    for start in range(0, len(sorted_out.again), LOOKED_UP):
-        bank.tell_again(sorted_out.again[start : start + LOOKED_UP])
+    # what names no time is told with the import, and not behind it
+    again = [
+        item if item.created_at is not None else replace(item, created_at=record.when) for item in sorted_out.again
+    ]
+    for start in range(0, len(again), LOOKED_UP):
+        bank.tell_again(again[start : start + LOOKED_UP])
     if not record.ranges:
         return ImportOutcome(0, known, None)
     record = replace(record, done=True, ended=time.time())

@@ -38,6 +38,7 @@ ConversationReader: TypeAlias = Callable[[Sequence[Any], str, ImportReport], Ite
 """Reads entries of an export; given the name of its file."""
 
 PERSON, MODEL = "user", "assistant"
+_TIMES = ("created_at", "createdAt", "create_time", "timestamp")
 
 
 def entries_read(entries: Iterable[Any], fits: Callable[[Any], bool], name: str, report: ImportReport) -> Iterator[Any]:
@@ -61,6 +62,12 @@ def text_field(entry: Any, *names: str) -> str:
         if isinstance(value, str) and value.strip():
             return value.strip()
     return ""
+
+
+def time_field(entry: Any) -> Any:
+    """When something was said, by the names that programs have for it; None where none of them says anything."""
+    named = entry if isinstance(entry, dict) else {}
+    return next((named[name] for name in _TIMES if named.get(name)), None)
 
 
 def list_field(entry: Any, name: str) -> list[Any]:

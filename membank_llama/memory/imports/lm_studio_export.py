@@ -32,7 +32,8 @@ _STEP = re.compile(r"(\d{13})-")
 def is_lm_studio(entry: Any) -> bool:
     """Whether an entry is a conversation of LM Studio's."""
     messages = list_field(entry, "messages")
-    return bool(messages) and all(isinstance(one, dict) and isinstance(one.get("versions"), list) for one in messages)
+    begun = bool(messages) or (isinstance(entry, dict) and {"messages", "createdAt"} <= entry.keys())
+    return begun and all(isinstance(one, dict) and isinstance(one.get("versions"), list) for one in messages)
 
 
 def read_lm_studio(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[ImportedConversation]:

@@ -6,15 +6,19 @@ provenance is `import`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timezone
 from typing import Any
 
 from membank_llama.core.provenance import KEY
 from membank_llama.core.types import NewMemory
+from membank_llama.memory.bank import MAX_TEXT_BYTES
+from membank_llama.memory.text_splitting import clean_text, split_passages
 
 from .import_report import UNREADABLE, ImportReport
-from .imported_conversation import PERSON, dict_field, list_field, text_field
+from .imported_conversation import PERSON, dict_field, list_field, text_field, time_field
 from .told_times import told_at
 
 MEM0, ENGRAM = "mem0", "engram"
@@ -33,12 +37,18 @@ def memory_list(document: Any) -> list[Any]:
     if any(text_field(one, "memory") for one in found):
         return found
     # a bare list of texts may be anything's; under such a name, each with its id and time, it is one of memories
-    alike = [one for one in found if text_field(one, *_TEXTS) and one.get("id") and _when(one)]
+    alike = [one for one in found if text_field(one, *_TEXTS) and one.get("id") and time_field(one)]
     return found if alike and not isinstance(document, list) else []
 
 
-def _when(entry: dict[str, Any]) -> Any:
-    return next((entry[key] for key in ("created_at", "createdAt", "timestamp") if entry.get(key)), None)
+def storable(memories: Iterable[NewMemory]) -> Iterator[NewMemory]:
+    """Memories without what cannot be stored; one that is too long in passages."""
+    for memory in memories:
+        text, conversation = clean_text(memory.text), memory.conversation and clean_text(memory.conversation)
+        metadata = json.loads(clean_text(json.dumps(dict(memory.metadata or {}), ensure_ascii=False)))
+        too_long = len(text.encode("utf-8")) > MAX_TEXT_BYTES
+        for passage in split_passages(text) if too_long else [text]:
+            yield replace(memory, text=passage, conversation=conversation, metadata=metadata)
 
 
 def read_memory_list(entries: Sequence[Any], name: str, report: ImportReport) -> Iterator[NewMemory]:
@@ -56,7 +66,7 @@ def read_memory_list(entries: Sequence[Any], name: str, report: ImportReport) ->
             _metadata(entry, ("user_id", "agent_id", "app_id", "categories")),
             role="note",
             conversation=text_field(entry, "run_id") or None,
-            created_at=told_at(_when(entry), report, text),
+            created_at=told_at(time_field(entry), report, text),
             source=MEM0,
         )
     if len(people) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .import_report import UNREADABLE, ImportReport
-from .imported_conversation import ImportedConversation, list_field, text_field
+from .imported_conversation import ImportedConversation, list_field, text_field, time_field
 from .open_webui_export import read_messages
 from .told_times import told_at
 
@@ -26,9 +26,5 @@ def read_message_lists(entries: Sequence[Any], name: str, report: ImportReport) 
         messages = entry if isinstance(entry, list) else entry["messages"]
         title = text_field(entry, "title", "name") or (name if len(entries) == 1 else f"{name} {number}")
         key = text_field(entry, "id", "uuid") or title
-        began = None if isinstance(entry, list) else next((entry[k] for k in _TIMES if entry.get(k)), None)
         said = tuple(read_messages(messages, title, report))
-        yield ImportedConversation(key, title, said, told_at(began, report, title))
-
-
-_TIMES = ("created_at", "createdAt", "create_time", "timestamp")
+        yield ImportedConversation(key, title, said, told_at(time_field(entry), report, title))

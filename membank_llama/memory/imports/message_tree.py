@@ -7,7 +7,7 @@ from typing import Any
 
 
 def shown_branch(
-    nodes: Mapping[str, Any], leaf: Any, parent_of: Callable[[Any], Any], time_of: Callable[[Any], float]
+    nodes: Mapping[str, Any], leaf: Any, parent_of: Callable[[Any], Any], time_of: Callable[[Any], Any]
 ) -> list[Any]:
     """The nodes from the root to a leaf; where there is no such leaf, to the newest of those that nothing follows."""
     if not isinstance(leaf, str) or leaf not in nodes:
@@ -23,9 +23,13 @@ def shown_branch(
 
 
 def _newest_leaf(
-    nodes: Mapping[str, Any], parent_of: Callable[[Any], Any], time_of: Callable[[Any], float]
+    nodes: Mapping[str, Any], parent_of: Callable[[Any], Any], time_of: Callable[[Any], Any]
 ) -> str | None:
     parents = {parent for node in nodes.values() if isinstance(parent := parent_of(node), str)}
     leaves = [key for key in nodes if key not in parents]
     # of equal times the last that the file names
-    return max(reversed(leaves), key=lambda key: time_of(nodes[key]), default=None)
+    return max(reversed(leaves), key=lambda key: _number(time_of(nodes[key])), default=None)
+
+
+def _number(when: Any) -> float:
+    return float(when) if isinstance(when, int | float) and abs(when) < 1e30 else 0.0

@@ -21,13 +21,13 @@ from .imported_conversation import (
     entries_read,
     list_field,
     text_field,
+    time_field,
 )
 from .message_tree import shown_branch
 from .told_times import told_at
 
 _FOLD = re.compile(r"<details\b[^<>]{0,400}>?|</details>")
 _MACHINE = re.compile(r'type="(reasoning|tool_calls|code_interpreter)"')
-_TIMES = ("timestamp", "created_at", "createdAt", "create_time")
 _LEFT_OUT = {"system": SYSTEM, "tool": TOOLS}
 
 
@@ -69,9 +69,8 @@ def _parent(node: Any) -> Any:
     return node.get("parentId") if isinstance(node, dict) else None
 
 
-def _time(node: Any) -> float:
-    when = node.get("timestamp") if isinstance(node, dict) else None
-    return float(when) if isinstance(when, int | float) and abs(when) < 1e30 else 0.0
+def _time(node: Any) -> Any:
+    return node.get("timestamp") if isinstance(node, dict) else None
 
 
 def read_messages(messages: Sequence[Any], where: str, report: ImportReport) -> Iterator[ImportedMessage]:
@@ -86,8 +85,7 @@ def read_messages(messages: Sequence[Any], where: str, report: ImportReport) -> 
         report.leave_out(ATTACHED, where, len(others) + len(list_field(message, "files")))
         text = _unfolded(text_of(content), where, report) if role == MODEL else text_of(content)
         if text.strip():
-            when = next((message[key] for key in _TIMES if message.get(key)), None)
-            yield ImportedMessage(text.strip(), role, told_at(when, report, where))
+            yield ImportedMessage(text.strip(), role, told_at(time_field(message), report, where))
 
 
 def _unfolded(text: str, where: str, report: ImportReport) -> str:

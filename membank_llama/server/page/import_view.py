@@ -7,8 +7,6 @@ the page shows, whatever it says itself.
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from ..face_context import FaceContext
 from .memory_list import DayNames, day_names
 from .page_jobs import PageJobs
 from .page_requests import PageRequest, answered, page_route
+from .upload_folders import UploadFolders, no_room
 
 MOST_UPLOADED = 1024 * 1024 * 1024
 """Bytes of a file; what is read of it is bounded by the readers."""
@@ -55,6 +54,7 @@ class PageImports:
     def __init__(self, context: FaceContext, jobs: PageJobs) -> None:
         self._context = context
         self._jobs = jobs
+        self.folders = UploadFolders()
 
     async def upload(self, request: Request) -> Response:
         """Take a file in and begin to read it."""
@@ -62,14 +62,17 @@ class PageImports:
 
     async def _received(self, request: Request) -> Path:
         """A file as it was sent, in a directory of its own."""
-        folder = Path(await run_in_threadpool(tempfile.mkdtemp, prefix="membank-import-"))
+        folder = await run_in_threadpool(self.folders.make)
         path = folder / _plain_name(request.query_params.get("name", ""))
         try:
             with path.open("wb") as file:
                 async for part in self._context.body_budget.parts(request.receive, MOST_UPLOADED):
                     await run_in_threadpool(file.write, part)
+        except OSError as exc:
+            self.folders.remove(folder)
+            raise no_room(exc) from exc
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.folders.remove(folder)
             raise
         return path
 
@@ -80,12 +83,12 @@ class PageImports:
             try:
                 return _previewed(mine.bank, mine.namespace, path, progress)
             finally:
-                shutil.rmtree(path.parent, ignore_errors=True)
+                self.folders.remove(path.parent)
 
         try:
             self._jobs.begin(_reading(asked), read)
         except InvalidInputError:
-            shutil.rmtree(path.parent, ignore_errors=True)
+            self.folders.remove(path.parent)
             raise
         self._jobs.drop(_storing(asked))
         return self.show(asked)

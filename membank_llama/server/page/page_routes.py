@@ -38,7 +38,9 @@ def page_routes(context: FaceContext) -> Face:
         *sign_in_routes(context),
         Route(f"{AT}{{name}}", _asset),
     ]
-    return Face(routes, public=frozenset({SIGN_IN, SIGN_OUT, *(f"{AT}{name}" for name in ASSETS)}))
+    return Face(
+        routes, imports.folders.live, public=frozenset({SIGN_IN, SIGN_OUT, *(f"{AT}{name}" for name in ASSETS)})
+    )
 
 
 async def _asset(request: Request) -> Response:

@@ -6,6 +6,7 @@ chats, and not `kv/`, which is derived and signed for one machine.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def _copy_that_verifies(store: Store, part: Path, progress: Progress | None) -> 
         except (BankClosedError, BankStorageError):
             raise
         except (FileNotFoundError, BankError) as exc:
-            wrong = str(exc)
+            wrong = str(exc).replace(os.fspath(part), os.fspath(store.path))
         if before.holds(cut_of(registry)):
             raise BankCorruptError(
                 f"{store.path} is damaged and was not backed up: {wrong}. Earlier backups are kept; membank verify "

@@ -80,8 +80,11 @@ class BackupDirectory:
         self.path = path
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, *, tidy: bool = False) -> Iterator[None]:
         """The directory, made where it is missing, and no second backup into it meanwhile.
+
+        Args:
+            tidy: leave no file for the lock behind, in a directory that is none of backups.
 
         Raises:
             BankLockedError: one is being made.
@@ -100,6 +103,10 @@ class BackupDirectory:
         try:
             yield
         finally:
+            if tidy:
+                # where a file that is open cannot be deleted it stays
+                with suppress(OSError):
+                    (self.path / _LOCK).unlink(missing_ok=True)
             lock.release()
 
     def clear(self) -> list[Path]:
@@ -164,8 +171,8 @@ def check_room(where: Path, needed: int) -> None:
     free = shutil.disk_usage(where).free
     if free < needed + SPARE:
         raise BankStorageError(
-            f"{needed >> 20:,} MiB are needed at {where.parent}, {free >> 20:,} MiB are free: name another disk, or "
-            "keep fewer backups"
+            f"{(needed + SPARE >> 20) + 1:,} MiB are needed at {where.parent}, of which {SPARE >> 20} are left free; "
+            f"there are {free >> 20:,}: make room, or name another disk"
         )
 
 

@@ -6,6 +6,7 @@ restored one is in the place, or, for the moment between two renames, the old on
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import suppress
@@ -68,9 +69,9 @@ def restore_backup(backup: Path, bank: Path, *, force: bool = False, progress: P
         BankStorageError: the system refused.
     """
     note = _note_of_whole(backup)
-    bank = bank.absolute()
-    inside = bank.resolve(), backup.resolve()
-    if inside[0].is_relative_to(inside[1]) or inside[1].is_relative_to(inside[0]):
+    # a link to another disk stays one: the bank is made where it leads to
+    bank, source = bank.resolve(), backup.resolve()
+    if bank.is_relative_to(source) or source.is_relative_to(bank):
         raise InvalidInputError(f"{bank} and {backup} lie in each other; name another directory with --bank")
     occupied = _is_occupied(bank)
     if occupied and not force:
@@ -79,7 +80,7 @@ def restore_backup(backup: Path, bank: Path, *, force: bool = False, progress: P
         )
     check_files(backup)
     place = BackupDirectory(bank.parent)
-    with writing_below(bank.parent), place.held():
+    with writing_below(bank.parent), place.held(tidy=True):
         place.clear()
         part = place.begin(replace(note, name=bank.name, whole=False))
         try:
@@ -129,10 +130,14 @@ def _copied(backup: Path, part: Path, progress: Progress | None) -> int:
     except BankStorageError:
         raise
     except BankError as exc:
-        raise BankCorruptError(f"{backup} is damaged and was not restored: {exc}") from exc
+        raise _damaged(backup, str(exc).replace(os.fspath(part), os.fspath(backup))) from exc
     if not report.ok:
-        raise BankCorruptError(f"{backup} is damaged and was not restored: {report.problems[0]}. Take an earlier one")
+        raise _damaged(backup, f"{report.problems[0]}.")
     return report.checked
+
+
+def _damaged(backup: Path, why: str) -> BankCorruptError:
+    return BankCorruptError(f"{backup} is damaged and was not restored; take an earlier one. What is wrong: {why}")
 
 
 def _put_in_place(part: Path, bank: Path, *, occupied: bool) -> Path | None:

@@ -53,8 +53,10 @@ def check_rows(registry: Registry) -> None:
 
 def database_problems(registry: Registry, most: int = MOST_NAMED) -> list[str]:
     """What SQLite itself finds wrong with the file: a page that is damaged may hold a row twice, or no more."""
-    found = [row[0] for row in registry.rows(f"PRAGMA integrity_check({int(most)})")]
-    return [f"database: {line}" for line in found if line != "ok"]
+    rows = registry.rows(f"PRAGMA integrity_check({int(most)})")
+    # SQLite writes all that is wrong with the pages in one row, below a line of stars
+    found = [line for row in rows for line in str(row[0]).splitlines() if line != "ok" and not line.startswith("***")]
+    return [f"database: {line}" for line in found[:most]]
 
 
 def check_database(registry: Registry) -> None:

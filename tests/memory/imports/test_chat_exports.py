@@ -23,6 +23,7 @@ from support.exports import (
 
 from membank_llama.core.provenance import Provenance, provenance_of
 from membank_llama.memory.imports import import_report as reasons
+from membank_llama.memory.imports.conversation_memories import UNTIMED
 from membank_llama.memory.imports.export_sources import find_exports
 from membank_llama.memory.imports.import_report import ImportReport
 from membank_llama.memory.imports.told_times import BAD_TIME
@@ -97,6 +98,27 @@ def test_of_a_message_the_parts_that_are_text_are_taken() -> None:
     plan = planned([gpt_chat([message, cited])])
     assert said(plan.memories) == [("user", "My canoe is green.\nand it leaks"), ("assistant", "It is green.")]
     assert plan.report.left_out[reasons.ATTACHED].count == 1
+
+
+@pytest.mark.parametrize(
+    ("mark", "shown"),
+    [
+        ('entity\ue202["city","Porto","a city in Portugal"]', "Porto"),
+        ("entity\ue202[1", ""),
+        ('entity\ue202["city"]', ""),
+        ("url\ue202the map\ue202https://example.org", "the map"),
+        ("navlist\ue202More\ue202turn0news1", ""),
+        ('image_group\ue202{"query":["canoe"]}', ""),
+    ],
+)
+def test_a_name_that_chatgpt_marks_stays_in_its_sentence(mark: str, shown: str) -> None:
+    reply = gpt_message("assistant", f"You saw \ue200{mark}\ue201 from the green canoe.")
+    assert said(planned([gpt_chat([reply])]).memories) == [("assistant", f"You saw {shown} from the green canoe.")]
+
+
+def test_a_mark_that_never_ends_takes_no_words_with_it() -> None:
+    reply = gpt_message("assistant", "The canoe\ue200cite is green, and it leaks.")
+    assert said(planned([gpt_chat([reply])]).memories) == [("assistant", "The canoecite is green, and it leaks.")]
 
 
 @pytest.mark.parametrize(
@@ -303,6 +325,10 @@ def test_lm_studio_reads_the_version_that_is_shown() -> None:
     assert counts == {reasons.BRANCHES: 1, reasons.THINKING: 1, reasons.TOOLS: 1, reasons.ATTACHED: 1}
 
 
+def test_a_chat_of_lm_studio_in_which_nothing_was_said_is_one() -> None:
+    assert found(lm_studio() | {"messages": []})[0].kind == "lm-studio"
+
+
 @pytest.mark.parametrize("selected", [-1, 9, True, "1", None])
 def test_lm_studio_selections_that_are_none(selected: Any) -> None:
     document = lm_studio()
@@ -334,6 +360,12 @@ def test_what_was_typed_into_ollama_run(tmp_path: Path) -> None:
     assert [(m.role, m.text, m.source) for m in export.memories] == [("user", "My canoe is green.", "ollama")]
     assert export.memories[0].created_at == path.stat().st_mtime
     assert report.left_out["commands of the program"].count == 2
+
+
+def test_a_chat_that_says_no_time_is_named() -> None:
+    messages = [{"role": "user", "content": "My canoe is green."}]
+    assert planned(messages, "chat.json").report.remarks[UNTIMED].examples == ["chat.json"]
+    assert not planned([messages[0] | {"timestamp": BEGAN}], "chat.json").report.remarks
 
 
 def test_plain_lists_of_messages() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ from support.exports import claude_chat, claude_message, gpt_chat, gpt_message, 
 from membank_llama.core.errors import InvalidInputError, InvalidTextError
 from membank_llama.memory.imports import export_archive
 from membank_llama.memory.imports.export_sources import find_exports
+from membank_llama.memory.imports.import_plan import read_place
 from membank_llama.memory.imports.import_report import ImportReport
+from membank_llama.memory.memory_files import NOT_READABLE, read_items
 
 CHATGPT = json.dumps([gpt_chat([gpt_message("user", "My canoe is green. ☂")])], ensure_ascii=False)
 CLAUDE = json.dumps([claude_chat([claude_message("human", "My kayak is red.")])])
@@ -128,6 +132,80 @@ def test_a_directory_names_what_it_passes_over(tmp_path: Path) -> None:
     assert left_out["files that are hidden"] == [".git/", ".hidden"]
 
 
+def out_of_reach(path: Path) -> None:
+    """A file that nobody can read, root neither."""
+    memory = Path("/proc/self/mem")
+    if memory.exists():
+        path.symlink_to(memory)
+    else:
+        path.write_text("x", encoding="utf-8")
+        path.chmod(0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are none there")
+def test_files_out_of_reach_stop_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.md", "b.json", "c.jsonl", "history", "locked/d.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        out_of_reach(tmp_path / name)
+    (tmp_path / "z.md").write_text("My canoe is green.", encoding="utf-8")
+    scan = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    texts, left_out = read(tmp_path)
+    assert texts == ["My canoe is green."]
+    assert left_out == {"files that are not readable": ["locked/", "a.md", "b.json"]}
+    passed: list[tuple[str, str]] = []
+    (item,) = read_items(tmp_path, passed_over=lambda *told: passed.append(told))
+    assert item.text == "My canoe is green."
+    assert {name for name, why in passed if why == NOT_READABLE} == {"locked/", "a.md", "b.json", "c.jsonl", "history"}
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        read(tmp_path / "locked")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_a_name_in_no_encoding_stops_nothing(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9 2021-01-02.md")
+    path.write_text("My canoe is green.", encoding="utf-8")
+    for where in (tmp_path, path):
+        findings = read_place(str(where))
+        ((memory,),) = (one.memories for one in findings.exports)
+        (item,) = read_items(where)
+        assert memory.source == item.source == "caf\ufffd 2021-01-02.md"
+        json.dumps(asdict(memory), ensure_ascii=False).encode()
+        findings.file.encode()
+
+
+@pytest.mark.parametrize("text", [f"{CHATGPT[:-9]}", json.dumps(json.loads(CHATGPT), indent=1)[:-9], CHATGPT[1:-9]])
+def test_a_document_that_breaks_off_says_so(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "conversations.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"breaks off or is damaged \(.*line \d+"):
+        read(path)
+    assert read(tmp_path) == ([], {"files of JSON that break off or are damaged": ["conversations.json"]})
+    archive = zipped(tmp_path / "a.zip", conversations_json=text)
+    with pytest.raises(InvalidInputError, match=r"a\.zip/conversations\.json breaks off"):
+        read(archive)
+    zipped(archive, conversations_json=text, more_json=CLAUDE)
+    assert read(archive)[1] == {"files of JSON that break off or are damaged": ["a.zip/conversations.json"]}
+
+
+def test_an_empty_file_and_utf_16_without_a_mark_say_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"")
+    (tmp_path / "b.json").write_bytes(CHATGPT.encode("utf-16-le"))
+    with pytest.raises(InvalidInputError, match="is empty"):
+        read(tmp_path / "a.json")
+    with pytest.raises(InvalidInputError, match="is UTF-16LE without the mark"):
+        read(tmp_path / "b.json")
+    assert set(read(tmp_path)[1]) == {
+        "files that are empty", "files that are UTF-16LE without the mark that says so, as far as can be told"
+    }  # fmt: skip
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a file there has all the bytes that it is long")
 def test_a_directory_of_a_model_store_is_not_read_through(tmp_path: Path) -> None:
     (tmp_path / "history").write_text("My canoe is green.\n", encoding="utf-8")
@@ -166,3 +244,5 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert given(CHATGPT.encode()) == ["My canoe is green. ☂"]
     assert given(zipped(tmp_path / "a.zip", a_json=CLAUDE).read_bytes()) == ["My kayak is red."]
     assert given(b'{"text": "a line"}\n') == ["a line"]
+    with pytest.raises(InvalidInputError, match="standard input breaks off"):
+        given(CHATGPT.encode()[:-9])

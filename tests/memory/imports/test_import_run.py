@@ -20,7 +20,7 @@ from membank_llama.memory.imports.import_records import (
     import_records,
     undo_import,
 )
-from membank_llama.memory.imports.import_run import import_history
+from membank_llama.memory.imports.import_run import LABEL, import_history
 
 
 class Counting(MockAdapter):
@@ -96,6 +96,19 @@ def test_what_was_told_again_since_is_whoevers_told_it(tmp_path: Path) -> None:
         assert texts(bank) == ["The canoe is green."]
 
 
+def test_what_a_person_says_while_it_runs_is_hers(tmp_path: Path) -> None:
+    path = export(tmp_path / "a.json", *(f"canoe {n}" for n in range(130)))
+
+    def progress(label: str, done: int, total: int) -> None:
+        if label == LABEL and done == 128:
+            bank.ingest("canoe 3")
+
+    with open_bank(tmp_path / "bank") as bank:
+        import_history(bank, str(path), progress=progress)
+        assert undo_import(bank, import_record(bank)) == 129
+        assert texts(bank) == ["canoe 3"]
+
+
 def test_what_was_corrected_or_forgotten_since_is_no_part_of_it(tmp_path: Path) -> None:
     with open_bank(tmp_path / "bank") as bank:
         import_history(bank, str(export(tmp_path / "a.json", "one", "two", "three")))
@@ -110,6 +123,12 @@ def test_lines_without_times_are_undone_too(tmp_path: Path) -> None:
     with open_bank(tmp_path / "bank") as bank:
         import_history(bank, str(tmp_path / "a.jsonl"))
         assert undo_import(bank, import_record(bank)) == 2
+    twice = '{"text": "one", "role": "assistant"}\n{"text": "one"}\n'
+    (tmp_path / "a.jsonl").write_text(twice, encoding="utf-8")
+    with open_bank(tmp_path / "bank") as bank:
+        import_history(bank, str(tmp_path / "a.jsonl"))
+        assert bank.get(3).role == "user"
+        assert undo_import(bank, import_record(bank)) == 1
 
 
 def test_a_later_telling_or_a_better_witness_counts(tmp_path: Path) -> None:
@@ -193,6 +212,26 @@ def test_an_import_that_was_killed_is_gone_on_with_and_undone_as_one(tmp_path: P
         assert (record.done, record.new, record.ranges) == (True, 300, ((1, 128), (130, 301)))
         assert undo_import(bank, record) == 300
         assert texts(bank) == ["Told in between."]
+
+
+def test_another_export_of_the_same_name_is_another_import(tmp_path: Path) -> None:
+    mine = export(tmp_path / "conversations.json", *(f"canoe {n}" for n in range(130)))
+    (tmp_path / "other").mkdir()
+    other = export(tmp_path / "other" / "conversations.json", "A kayak.", key="k2")
+
+    def broken_off(label: str, done: int, total: int) -> None:
+        if label == LABEL:
+            raise KeyboardInterrupt
+
+    with open_bank(tmp_path / "bank") as bank:
+        with pytest.raises(KeyboardInterrupt):
+            import_history(bank, str(mine), progress=broken_off)
+        import_history(bank, str(other))
+        assert [(record.done, record.new) for record in import_records(bank)] == [(False, 64), (True, 1)]
+        import_history(bank, str(mine))
+        assert [(record.done, record.new) for record in import_records(bank)] == [(True, 130), (True, 1)]
+        assert undo_import(bank, import_record(bank, 1)) == 130
+        assert texts(bank) == ["A kayak."]
 
 
 WHOLE = {

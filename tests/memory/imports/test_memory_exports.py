@@ -12,7 +12,10 @@ from support.exports import NOW, found, planned
 from membank_llama.core.days import parse_instant
 from membank_llama.core.provenance import Provenance, provenance_of
 from membank_llama.core.types import NewMemory
+from membank_llama.core.validation import check_memories
+from membank_llama.memory.bank import MAX_TEXT_BYTES
 from membank_llama.memory.imports.dated_markdown import UNDATED
+from membank_llama.memory.imports.export_kinds import parse_document
 from membank_llama.memory.imports.export_sources import find_exports
 from membank_llama.memory.imports.import_report import ImportReport
 
@@ -38,6 +41,29 @@ def test_mem0(document: object) -> None:
     assert sum(one.count for one in plan.report.left_out.values()) == 1
     (several,) = plan.report.remarks.values()
     assert several.examples == ["alex, sam"]
+
+
+def test_what_cannot_be_stored_as_it_is_stops_no_import() -> None:
+    broken = {
+        "id": "1",
+        "memory": "Likes\0 canoes \ud83d",
+        "run_id": "\ud83d",
+        "metadata": {"\ud83d": ["\udc00"], "n": 1},
+    }
+    plan = planned({"results": [broken, {"id": "2", "memory": "A word. " * 20_000}]}, "mem0.json")
+    first, *rest = plan.memories
+    assert (first.text, first.conversation) == ("Likes\ufffd canoes \ufffd", "\ufffd")
+    assert first.metadata == {"\ufffd": ["\ufffd"], "n": 1, "provenance": "import"}
+    assert len(rest) > 1
+    check_memories(plan.memories, MAX_TEXT_BYTES)
+    plan = planned({"observations": [{"id": 1, "title": "Paint\0", "content": "Green"}]}, "engram.json")
+    assert [memory.text for memory in plan.memories] == ["Paint\ufffd\nGreen"]
+
+
+def test_a_number_that_is_none_is_nothing() -> None:
+    document = parse_document('{"results": [{"id": 1, "memory": "Likes canoes", "metadata": {"score": NaN}}]}')
+    (memory,) = planned(document, "mem0.json").memories
+    assert memory.metadata == {"score": None, "provenance": "import"}
 
 
 def test_texts_of_a_document_that_is_no_export_are_none() -> None:
@@ -85,6 +111,7 @@ def test_markdown_with_dates(tmp_path: Path) -> None:
         "journal/2024_05_02.md": "Mended it.",
         "2024/06/03.md": "Sold it.",
         "20240504.txt": "Bought a kayak.",
+        "linked.md": '---\ncreated: "[[2024-03-03]]"\n---\nBought a rope.',
         "undated.md": "---\nno front matter here",
         "2099-01-01.md": "Not yet.",
         "1944-06-06.md": "Grandmother's diary.",
@@ -100,6 +127,7 @@ def test_markdown_with_dates(tmp_path: Path) -> None:
         "journal/2024_05_02.md": parse_instant("2024-05-02"),
         "2024/06/03.md": parse_instant("2024-06-03"),
         "20240504.txt": parse_instant("2024-05-04"),
+        "linked.md": parse_instant("2024-03-03"),
         "undated.md": 1.7e9,
         "2099-01-01.md": 1.7e9,
         "1944-06-06.md": parse_instant("1944-06-06"),
