@@ -53,8 +53,19 @@ class KVCache(ABC):
         """Have a sequence hold more of a prompt, of which it holds the first `held` tokens; how many it holds now."""
 
     @abstractmethod
-    def keep(self, namespace: str, tokens: Sequence[int], seq: int, top: TopLogits | None = None) -> int:
-        """Have what a sequence holds written, as far as it is not yet; how many tokens that is."""
+    def keep(self, namespace: str, tokens: Sequence[int], seq: int, since: str, top: TopLogits | None = None) -> int:
+        """Have what a sequence holds written, as far as it is not yet; how many tokens that is.
+
+        Args:
+            tokens: all that the sequence holds.
+            since: the store's epoch ahead of the prompt, as `begin` gives it; nothing is kept where something was
+                forgotten since, as the prompt may hold it.
+            top: the logits behind the last token, where they are known.
+        """
+
+    def may_keep(self, tokens: Sequence[int], since: str) -> bool:
+        """Whether what a sequence holds is worth keeping, and may be."""
+        return len(tokens) >= LEAST and not self.writer.is_full and self.store.epoch() == since
 
     def cells_of(self, stored: StoredPiece) -> Cells | None:
         """The cells of a piece; None where it is damaged, and then it is deleted."""

@@ -101,7 +101,7 @@ class PieceStore:
         """Put an announced piece into its file; whether it is there.
 
         Args:
-            epoch: as it was when the cells were taken; where it has moved on, the piece is given up.
+            epoch: as it was ahead of the prompt; where it has moved on, the piece is given up.
         """
         path, cells = waiting.path, waiting.waiting
         written: StoredPiece | None = None
@@ -161,6 +161,13 @@ class PieceStore:
         return freed
 
     # -- forgetting
+
+    def begin(self) -> str:
+        """The epoch, asked for ahead of a prompt: whatever is forgotten from now on moves it on."""
+        # a bank in which nothing was kept has none that could be moved; not with its parents: one that is gone stays so
+        with suppress(OSError):
+            self.root.mkdir(mode=0o700, exist_ok=True)
+        return self.epoch()
 
     def epoch(self) -> str:
         """Changes whenever something is forgotten, by whatever process."""
