@@ -27,7 +27,7 @@ from .budget import KVBudget, kv_budget
 from .counts import KVCounts
 from .cover import CoverPart, common_length, covering
 from .machine_key import machine_key
-from .overlap import ForgottenTexts
+from .overlap import REACH, ForgottenTexts, letters
 from .piece import Cells, Piece, StoredPiece, Tokens, digest_of, encode, read_piece
 from .shelf import Shelf, draft_files, nbytes_in, piece_directories, piece_files
 
@@ -308,20 +308,37 @@ def pieces_nbytes(bank: Path) -> int:
 
 
 def _holding(pieces: Sequence[StoredPiece], sought: Mapping[str, ForgottenTexts]) -> Iterator[StoredPiece]:
-    """The pieces that hold something sought, and all that were evaluated behind one of them, or behind one that is gone
-    and may have held it."""
+    """The pieces that hold something sought or a part of it, and all that were evaluated behind one of them, or behind
+    one that is gone and may have held it."""
+    by_id = {stored.piece.id: stored.piece for stored in pieces}
     tainted: set[str] = set()
-    present = {stored.piece.id for stored in pieces}
+    for piece in by_id.values():
+        forgotten = sought.get(piece.namespace)
+        if forgotten and forgotten.are_in(piece.text.decode("utf-8", "replace")):
+            tainted.add(piece.id)
+            if forgotten.stand_across(*_split(piece)):
+                tainted.update(_right_ahead(piece, by_id))
     for stored in sorted(pieces, key=lambda one: one.piece.start):
         piece = stored.piece
-        forgotten = sought.get(piece.namespace)
-        if forgotten and (
-            not tainted.isdisjoint(piece.ancestors)
-            or not present.issuperset(piece.ancestors)
-            or forgotten.are_in(piece.text.decode("utf-8", "replace"))
-        ):
+        is_clean = tainted.isdisjoint(piece.ancestors) and by_id.keys() >= set(piece.ancestors)
+        if sought.get(piece.namespace) and (piece.id in tainted or not is_clean):
             tainted.add(piece.id)
             yield stored
+
+
+def _right_ahead(piece: Piece, by_id: Mapping[str, Piece]) -> Iterator[str]:
+    """The pieces in which a text may begin that goes on in this one: of as many letters as it knows ahead of it."""
+    left = REACH
+    for one in reversed(piece.ancestors):
+        yield one
+        left -= len(letters(_split(by_id[one])[1])) if one in by_id else 0
+        if left <= 0:
+            return
+
+
+def _split(piece: Piece) -> tuple[str, str]:
+    """What is ahead of a piece, as far as it is known, and what it spells itself."""
+    return piece.text[: piece.ahead].decode("utf-8", "ignore"), piece.text[piece.ahead :].decode("utf-8", "ignore")
 
 
 def _renew(paths: Sequence[Path]) -> None:

@@ -134,6 +134,8 @@ class PrefixCache(KVCache):
     def _piece(
         self, namespace: str, held: Tokens, at: int, end: int, ancestors: Sequence[str], top: TopLogits | None
     ) -> Piece:
+        # a text that is to be found later may begin ahead of the piece
+        begin = self._reach(held, at)
         return Piece(
             namespace=namespace,
             key=self._key,
@@ -141,8 +143,8 @@ class PrefixCache(KVCache):
             start=at,
             prefix=digest_of(held[:at]),
             tokens=held[at:end].copy(),
-            # a text that is to be found later may begin ahead of the piece
-            text=self._spell(held[self._reach(held, at) : end].tolist()),
+            text=self._spell(held[begin:end].tolist()),
+            ahead=len(self._spell(held[begin:at].tolist())),
             ancestors=tuple(ancestors),
             top=top or TopLogits(),
         )
