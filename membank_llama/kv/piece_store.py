@@ -54,6 +54,7 @@ class PieceStore:
         self.counts = KVCounts()
         self._secret = machine_key() if key is None else key
         self._lock = threading.RLock()
+        self._has_told = False
         self._shelves: dict[Path, Shelf] = {}
 
     # -- finding
@@ -108,8 +109,9 @@ class PieceStore:
         try:
             if cells is not None and self._admits(path.parent, cells.nbytes):
                 written = self._write(waiting.piece, path, cells, epoch)
+                self._has_told = False
         except (OSError, BankStorageError, BankCorruptError) as exc:
-            logger.warning("a piece of KV state was not kept: %s", exc)
+            self._tell(str(exc))
         with self._lock:
             shelf = self._shelf(path.parent)
             if written is None:
@@ -135,10 +137,22 @@ class PieceStore:
         """Make room; whether there is enough."""
         # not with its parents: a bank that is gone stays gone
         self.root.mkdir(mode=0o700, exist_ok=True)
-        if self.root.is_symlink() or directory.is_symlink() or nbytes > self.budget.nbytes:
+        if self.root.is_symlink() or directory.is_symlink():
+            return False
+        if nbytes > self.budget.nbytes:
+            self._tell(f"one turn takes {nbytes / 1e6:.1f} MB, and all may take {self.budget.nbytes / 1e6:.1f} (--kv)")
             return False
         self.evict(nbytes)
-        return self.budget.admits(nbytes, self.root)
+        if self.budget.admits(nbytes, self.root):
+            return True
+        self._tell(f"the disk of {self.root} is nearly full, and what is left of it stays free")
+        return False
+
+    def _tell(self, reason: str) -> None:
+        """Say why nothing is kept: once, until something is, and not at every turn."""
+        level = logging.DEBUG if self._has_told else logging.WARNING
+        self._has_told = True
+        logger.log(level, "KV state was not kept, and is evaluated again next time: %s", reason)
 
     def evict(self, coming: int = 0) -> int:
         """Delete what was used longest ago until what is left, with so many bytes to come, is within the budget; bytes
