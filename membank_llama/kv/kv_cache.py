@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from membank_llama.core.errors import BankCorruptError
 
 from .cells import ContextCells
-from .piece import Cells, Piece, StoredPiece, TopLogits
+from .piece import Cells, Piece, StoredPiece, TopLogits, is_gone
 from .piece_store import PieceStore
 from .piece_writer import PieceWriter
 
@@ -68,12 +68,13 @@ class KVCache(ABC):
         return len(tokens) >= LEAST and not self.writer.is_full and self.store.epoch() == since
 
     def cells_of(self, stored: StoredPiece) -> Cells | None:
-        """The cells of a piece; None where it is damaged, and then it is deleted."""
+        """The cells of a piece; None where it is gone, or damaged, and then it is deleted."""
         try:
             return stored.cells()
         except BankCorruptError as exc:
-            logger.warning("%s", exc)
-            self.counts.rejected += 1
+            if not is_gone(exc):
+                logger.warning("%s", exc)
+                self.counts.rejected += 1
             self.store.drop(stored)
             return None
 

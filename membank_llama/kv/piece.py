@@ -225,6 +225,11 @@ def _mapped(path: Path) -> Cells:
     return np.frombuffer(mapped, np.uint8)
 
 
+def is_gone(exc: BankCorruptError) -> bool:
+    """Whether a piece could not be read because its file is there no more: another turn needed its room."""
+    return isinstance(exc.__cause__, FileNotFoundError)
+
+
 def _damaged(path: Path) -> BankCorruptError:
     return BankCorruptError(
         f"{path} is damaged or was not written on this machine; nothing is lost, what it held is evaluated again "

@@ -28,7 +28,7 @@ from .counts import KVCounts
 from .cover import CoverPart, common_length, covering
 from .machine_key import machine_key
 from .overlap import REACH, ForgottenTexts, letters
-from .piece import Cells, Piece, StoredPiece, Tokens, digest_of, encode, read_piece
+from .piece import Cells, Piece, StoredPiece, Tokens, digest_of, encode, is_gone, read_piece
 from .shelf import Shelf, draft_files, nbytes_in, piece_directories, piece_files
 
 logger = logging.getLogger("membank_llama")
@@ -270,8 +270,8 @@ class PieceStore:
         for path in self.files():
             try:
                 self.read(path)
-            except BankCorruptError:
-                damaged += 1
+            except BankCorruptError as exc:
+                damaged += not is_gone(exc)
                 _delete(path)
         self.evict()
         for directory in self.directories():
