@@ -37,7 +37,7 @@ class LlamaPrefix:
         self._llm = weakref.ref(llm)
         self._namespace = namespace
         self._cache = None
-        self._since, self._asker = "", ""
+        self._since, self._asker = "", namespace()
         self.counts = KVCounts()
         params = llm.context_params
         spare = int(params.n_seq_max) - 1
