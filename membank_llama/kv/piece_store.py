@@ -7,6 +7,7 @@ forgotten while a piece is on its way into a file is told by the epoch, which ev
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import hmac
 import logging
@@ -351,8 +352,10 @@ def _right_ahead(piece: Piece, by_id: Mapping[str, Piece]) -> Iterator[str]:
 
 
 def _split(piece: Piece) -> tuple[str, str]:
-    """What is ahead of a piece, as far as it is known, and what it spells itself."""
-    return piece.text[: piece.ahead].decode("utf-8", "ignore"), piece.text[piece.ahead :].decode("utf-8", "ignore")
+    """What is ahead of a piece, as far as it is known, and what it spells itself, with a letter that is of both."""
+    ahead = codecs.getincrementaldecoder("utf-8")("replace").decode(piece.text[: piece.ahead])
+    text = piece.text.decode("utf-8", "replace")
+    return ahead, text[len(ahead) :]
 
 
 def _renew(paths: Sequence[Path]) -> None:

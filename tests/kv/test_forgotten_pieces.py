@@ -15,6 +15,7 @@ from membank_llama import MemBank
 from membank_llama.adapters.hashing import WordsAdapter
 from membank_llama.core.errors import BankStorageError
 from membank_llama.kv.overlap import RUN, ForgottenTexts, letters
+from membank_llama.kv.piece import Piece, digest_of
 from membank_llama.kv.piece_store import PieceStore
 from membank_llama.memory.import_export import export_memories
 
@@ -112,6 +113,26 @@ def test_a_text_that_is_split_over_two_pieces(bank: MemBank, keep: Keep) -> None
         bank.forget(memory)
         assert names(bank) == [], cut
         memory = bank.ingest(FACT).memory_id
+
+
+@pytest.mark.parametrize("cut", range(3, 26, 2))
+def test_a_text_that_is_split_within_a_letter(bank: MemBank, cut: int) -> None:
+    """Tokens are bytes: a letter that takes three may lie in two pieces."""
+    told, store = "密码是四七一一八".encode(), PieceStore(bank.path)
+    memory = bank.ingest(told.decode()).memory_id
+    ahead = OPENING.encode() + told[:cut]
+    tokens = np.arange(40, dtype=np.int32)
+    first = Piece("default", "key", "model", 0, digest_of(tokens[:0]), tokens[:20], ahead)
+    # what is known ahead may begin within a letter too
+    known = "海".encode()[1:] + ahead
+    second = Piece(
+        "default", "key", "model", 20, digest_of(tokens[:20]), tokens[20:], known + told[cut:], (first.id,),
+        ahead=len(known),
+    )  # fmt: skip
+    for piece in (first, second):
+        assert store.write(store.announce(piece, np.zeros(8, np.uint8)), store.epoch())
+    bank.forget(memory)
+    assert names(bank) == []
 
 
 def test_what_another_said_behind_the_same_beginning_goes_with_a_part_of_it(bank: MemBank, keep: Keep) -> None:
