@@ -7,7 +7,6 @@ forgotten while a piece is on its way into a file is told by the epoch, which ev
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import hmac
 import logging
@@ -15,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,8 +26,9 @@ from . import DIRECTORY, EPOCH
 from .budget import KVBudget, kv_budget
 from .counts import KVCounts
 from .cover import CoverPart, common_length, covering
+from .forgotten_pieces import pieces_holding
 from .machine_key import machine_key
-from .overlap import REACH, ForgottenTexts, letters
+from .overlap import ForgottenTexts
 from .piece import Cells, Piece, StoredPiece, Tokens, digest_of, encode, is_gone, read_piece
 from .shelf import Shelf, draft_files, nbytes_in, piece_directories, piece_files
 
@@ -205,7 +205,7 @@ class PieceStore:
         with self._lock:
             self._move_on()
             for directory in self.directories():
-                for stored in _holding(self._all_of(directory), sought):
+                for stored in pieces_holding(self._all_of(directory), sought):
                     _delete(stored.path)
                     gone += 1
             self._shelves.clear()
@@ -320,42 +320,6 @@ def forget_pieces(bank: Path, texts: Mapping[str, Sequence[str]]) -> None:
 def pieces_nbytes(bank: Path) -> int:
     """Bytes that the pieces of a bank take on disk."""
     return nbytes_in(bank / DIRECTORY)
-
-
-def _holding(pieces: Sequence[StoredPiece], sought: Mapping[str, ForgottenTexts]) -> Iterator[StoredPiece]:
-    """The pieces that hold something sought or a part of it, and all that were evaluated behind one of them, or behind
-    one that is gone and may have held it."""
-    by_id = {stored.piece.id: stored.piece for stored in pieces}
-    tainted: set[str] = set()
-    for piece in by_id.values():
-        forgotten = sought.get(piece.namespace)
-        if forgotten and forgotten.are_in(piece.text.decode("utf-8", "replace")):
-            tainted.add(piece.id)
-            if forgotten.stand_across(*_split(piece)):
-                tainted.update(_right_ahead(piece, by_id))
-    for stored in sorted(pieces, key=lambda one: one.piece.start):
-        piece = stored.piece
-        is_clean = tainted.isdisjoint(piece.ancestors) and by_id.keys() >= set(piece.ancestors)
-        if sought.get(piece.namespace) and (piece.id in tainted or not is_clean):
-            tainted.add(piece.id)
-            yield stored
-
-
-def _right_ahead(piece: Piece, by_id: Mapping[str, Piece]) -> Iterator[str]:
-    """The pieces in which a text may begin that goes on in this one: of as many letters as it knows ahead of it."""
-    left = REACH
-    for one in reversed(piece.ancestors):
-        yield one
-        left -= len(letters(_split(by_id[one])[1])) if one in by_id else 0
-        if left <= 0:
-            return
-
-
-def _split(piece: Piece) -> tuple[str, str]:
-    """What is ahead of a piece, as far as it is known, and what it spells itself, with a letter that is of both."""
-    ahead = codecs.getincrementaldecoder("utf-8")("replace").decode(piece.text[: piece.ahead])
-    text = piece.text.decode("utf-8", "replace")
-    return ahead, text[len(ahead) :]
 
 
 def _renew(paths: Sequence[Path]) -> None:
