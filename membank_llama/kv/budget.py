@@ -13,7 +13,8 @@ from membank_llama.core.errors import InvalidInputError
 DEFAULT_BYTES = 4 << 30
 LEAST_FREE_BYTES = 1 << 30
 LEAST_FREE_SHARE = 0.05
-"""Of the disk stays free, whatever the budget says."""
+MOST_FREE_BYTES = 16 << 30
+"""Of the disk stays free, whatever the budget says: a share of it, no less than the one and no more than the other."""
 
 _SIZE = re.compile(r"\A(\d{1,9}(?:\.\d{1,3})?) ?([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -41,7 +42,7 @@ class KVBudget:
 def _spare(directory: Path) -> int:
     """Bytes of the disk that may be taken; below 0 where it is too full already."""
     disk = shutil.disk_usage(directory)
-    return disk.free - max(LEAST_FREE_BYTES, int(LEAST_FREE_SHARE * disk.total))
+    return disk.free - min(MOST_FREE_BYTES, max(LEAST_FREE_BYTES, int(LEAST_FREE_SHARE * disk.total)))
 
 
 def kv_budget(text: str | int | bool | None = None) -> KVBudget:

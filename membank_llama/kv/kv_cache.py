@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from membank_llama.core.errors import BankCorruptError
 
 from .cells import ContextCells
-from .piece import Cells, Piece, StoredPiece, TopLogits
+from .piece import Cells, Piece, StoredPiece, TopLogits, is_gone
 from .piece_store import PieceStore
 from .piece_writer import PieceWriter
 
@@ -53,16 +53,28 @@ class KVCache(ABC):
         """Have a sequence hold more of a prompt, of which it holds the first `held` tokens; how many it holds now."""
 
     @abstractmethod
-    def keep(self, namespace: str, tokens: Sequence[int], seq: int, top: TopLogits | None = None) -> int:
-        """Have what a sequence holds written, as far as it is not yet; how many tokens that is."""
+    def keep(self, namespace: str, tokens: Sequence[int], seq: int, since: str, top: TopLogits | None = None) -> int:
+        """Have what a sequence holds written, as far as it is not yet; how many tokens that is.
+
+        Args:
+            tokens: all that the sequence holds.
+            since: the store's epoch ahead of the prompt, as `begin` gives it; nothing is kept where something was
+                forgotten since, as the prompt may hold it.
+            top: the logits behind the last token, where they are known.
+        """
+
+    def may_keep(self, tokens: Sequence[int], since: str) -> bool:
+        """Whether what a sequence holds is worth keeping, and may be."""
+        return len(tokens) >= LEAST and not self.writer.is_full and self.store.epoch() == since
 
     def cells_of(self, stored: StoredPiece) -> Cells | None:
-        """The cells of a piece; None where it is damaged, and then it is deleted."""
+        """The cells of a piece; None where it is gone, or damaged, and then it is deleted."""
         try:
             return stored.cells()
         except BankCorruptError as exc:
-            logger.warning("%s", exc)
-            self.counts.rejected += 1
+            if not is_gone(exc):
+                logger.warning("%s", exc)
+                self.counts.rejected += 1
             self.store.drop(stored)
             return None
 

@@ -37,6 +37,7 @@ class LlamaPrefix:
         self._llm = weakref.ref(llm)
         self._namespace = namespace
         self._cache = None
+        self._since, self._asker = "", namespace()
         self.counts = KVCounts()
         params = llm.context_params
         spare = int(params.n_seq_max) - 1
@@ -54,6 +55,11 @@ class LlamaPrefix:
         self._cache = open_prefix_cache(store, context)
         if self._cache is not None:
             self.counts = self._cache.counts
+
+    def begin(self) -> None:
+        """A call has come; its memories are not recalled yet."""
+        if self._cache is not None:
+            self._since, self._asker = self._cache.store.begin(), self._namespace()
 
     def prepare(self, tokens: Sequence[int]) -> None:
         """Have the context hold as much of a prompt as is known; called ahead of `Llama.generate`."""
@@ -75,7 +81,8 @@ class LlamaPrefix:
         llm, cache = self._llm(), self._cache
         if llm is not None and cache is not None and llm.n_tokens > 0:
             tokens = llm.input_ids[: llm.n_tokens].tolist()
-            cache.keep(self._namespace(), tokens, _SEQ, cache.cells.top_logits() if has_logits(llm) else None)
+            top = cache.cells.top_logits() if has_logits(llm) else None
+            cache.keep(self._asker, tokens, _SEQ, self._since, top)
 
     def flush(self) -> None:
         """Return when all that was kept is in its files."""

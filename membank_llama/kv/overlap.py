@@ -54,5 +54,22 @@ class ForgottenTexts:
             return True
         if self._signs and any(signs in _signs(text) for signs in self._signs):
             return True
+        return self._has_run(plain)
+
+    def stand_across(self, ahead: str, behind: str) -> bool:
+        """Whether any of them begins in one text and goes on in the next."""
+        first, then = letters(ahead), letters(behind)
+        return (
+            any(_is_across(short, first, then) for short in self._short)
+            or any(_is_across(signs, _signs(ahead), _signs(behind)) for signs in self._signs)
+            or self._has_run(first[1 - RUN :] + then[: RUN - 1])
+        )
+
+    def _has_run(self, plain: str) -> bool:
         runs = self._runs
         return bool(runs) and any(plain[at : at + RUN] in runs for at in range(len(plain) - RUN + 1))
+
+
+def _is_across(sought: str, first: str, then: str) -> bool:
+    most = len(sought) - 1
+    return most > 0 and sought in first[-most:] + then[:most]

@@ -29,7 +29,7 @@ from membank_llama.core.plain_files import open_unfollowed
 Tokens = npt.NDArray[np.int32]
 Cells = npt.NDArray[np.uint8]
 
-FORMAT = 1
+FORMAT = 2
 _MAGIC = b"MBKVPCE1"
 _PRELUDE = struct.Struct("<8sI32s")
 _ALIGN = 64
@@ -64,6 +64,7 @@ class Piece:
         text: the bytes that they spell, control tokens and all, behind the last few ahead of them.
         ancestors: ids of the pieces that it was evaluated behind.
         top: the logits behind its last token.
+        ahead: how many bytes of the text are of tokens ahead of its own.
     """
 
     namespace: str
@@ -75,6 +76,7 @@ class Piece:
     text: bytes = b""
     ancestors: tuple[str, ...] = ()
     top: TopLogits = field(default_factory=TopLogits)
+    ahead: int = 0
 
     @property
     def end(self) -> int:
@@ -137,6 +139,7 @@ def encode(piece: Piece, cells: Cells, secret: bytes) -> Iterator[bytes | memory
             "model": piece.model,
             "start": piece.start,
             "prefix": piece.prefix.hex(),
+            "ahead": piece.ahead,
             "ancestors": piece.ancestors,
             "parts": placed,
         }
@@ -196,6 +199,7 @@ def _stored(path: Path, data: Cells, head: dict[str, Any], at: int) -> StoredPie
         prefix=bytes.fromhex(head["prefix"]),
         tokens=found["tokens"].view("<i4").astype(np.int32),
         text=found["text"].tobytes(),
+        ahead=int(head["ahead"]),
         ancestors=tuple(map(str, head["ancestors"])),
         top=TopLogits(
             found["top_ids"].view("<i4").astype(np.int32), found["top_logits"].view("<f4").astype(np.float32)
@@ -219,6 +223,11 @@ def _mapped(path: Path) -> Cells:
     except (OSError, ValueError) as exc:
         raise _damaged(path) from exc
     return np.frombuffer(mapped, np.uint8)
+
+
+def is_gone(exc: BankCorruptError) -> bool:
+    """Whether a piece could not be read because its file is there no more: another turn needed its room."""
+    return isinstance(exc.__cause__, FileNotFoundError)
 
 
 def _damaged(path: Path) -> BankCorruptError:

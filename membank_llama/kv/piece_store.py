@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,9 +26,10 @@ from . import DIRECTORY, EPOCH
 from .budget import KVBudget, kv_budget
 from .counts import KVCounts
 from .cover import CoverPart, common_length, covering
+from .forgotten_pieces import pieces_holding
 from .machine_key import machine_key
 from .overlap import ForgottenTexts
-from .piece import Cells, Piece, StoredPiece, Tokens, digest_of, encode, read_piece
+from .piece import Cells, Piece, StoredPiece, Tokens, digest_of, encode, is_gone, read_piece
 from .shelf import Shelf, draft_files, nbytes_in, piece_directories, piece_files
 
 logger = logging.getLogger("membank_llama")
@@ -54,6 +55,7 @@ class PieceStore:
         self.counts = KVCounts()
         self._secret = machine_key() if key is None else key
         self._lock = threading.RLock()
+        self._has_told = False
         self._shelves: dict[Path, Shelf] = {}
 
     # -- finding
@@ -101,15 +103,16 @@ class PieceStore:
         """Put an announced piece into its file; whether it is there.
 
         Args:
-            epoch: as it was when the cells were taken; where it has moved on, the piece is given up.
+            epoch: as it was ahead of the prompt; where it has moved on, the piece is given up.
         """
         path, cells = waiting.path, waiting.waiting
         written: StoredPiece | None = None
         try:
             if cells is not None and self._admits(path.parent, cells.nbytes):
                 written = self._write(waiting.piece, path, cells, epoch)
+                self._has_told = False
         except (OSError, BankStorageError, BankCorruptError) as exc:
-            logger.warning("a piece of KV state was not kept: %s", exc)
+            self._tell(str(exc))
         with self._lock:
             shelf = self._shelf(path.parent)
             if written is None:
@@ -135,10 +138,22 @@ class PieceStore:
         """Make room; whether there is enough."""
         # not with its parents: a bank that is gone stays gone
         self.root.mkdir(mode=0o700, exist_ok=True)
-        if self.root.is_symlink() or directory.is_symlink() or nbytes > self.budget.nbytes:
+        if self.root.is_symlink() or directory.is_symlink():
+            return False
+        if nbytes > self.budget.nbytes:
+            self._tell(f"one turn takes {nbytes / 1e6:.1f} MB, and all may take {self.budget.nbytes / 1e6:.1f} (--kv)")
             return False
         self.evict(nbytes)
-        return self.budget.admits(nbytes, self.root)
+        if self.budget.admits(nbytes, self.root):
+            return True
+        self._tell(f"the disk of {self.root} is nearly full, and what is left of it stays free")
+        return False
+
+    def _tell(self, reason: str) -> None:
+        """Say why nothing is kept: once, until something is, and not at every turn."""
+        level = logging.DEBUG if self._has_told else logging.WARNING
+        self._has_told = True
+        logger.log(level, "KV state was not kept, and is evaluated again next time: %s", reason)
 
     def evict(self, coming: int = 0) -> int:
         """Delete what was used longest ago until what is left, with so many bytes to come, is within the budget; bytes
@@ -162,6 +177,13 @@ class PieceStore:
 
     # -- forgetting
 
+    def begin(self) -> str:
+        """The epoch, asked for ahead of a prompt: whatever is forgotten from now on moves it on."""
+        # a bank in which nothing was kept has none that could be moved; not with its parents: one that is gone stays so
+        with suppress(OSError):
+            self.root.mkdir(mode=0o700, exist_ok=True)
+        return self.epoch()
+
     def epoch(self) -> str:
         """Changes whenever something is forgotten, by whatever process."""
         try:
@@ -183,7 +205,7 @@ class PieceStore:
         with self._lock:
             self._move_on()
             for directory in self.directories():
-                for stored in _holding(self._all_of(directory), sought):
+                for stored in pieces_holding(self._all_of(directory), sought):
                     _delete(stored.path)
                     gone += 1
             self._shelves.clear()
@@ -249,8 +271,8 @@ class PieceStore:
         for path in self.files():
             try:
                 self.read(path)
-            except BankCorruptError:
-                damaged += 1
+            except BankCorruptError as exc:
+                damaged += not is_gone(exc)
                 _delete(path)
         self.evict()
         for directory in self.directories():
@@ -298,23 +320,6 @@ def forget_pieces(bank: Path, texts: Mapping[str, Sequence[str]]) -> None:
 def pieces_nbytes(bank: Path) -> int:
     """Bytes that the pieces of a bank take on disk."""
     return nbytes_in(bank / DIRECTORY)
-
-
-def _holding(pieces: Sequence[StoredPiece], sought: Mapping[str, ForgottenTexts]) -> Iterator[StoredPiece]:
-    """The pieces that hold something sought, and all that were evaluated behind one of them, or behind one that is gone
-    and may have held it."""
-    tainted: set[str] = set()
-    present = {stored.piece.id for stored in pieces}
-    for stored in sorted(pieces, key=lambda one: one.piece.start):
-        piece = stored.piece
-        forgotten = sought.get(piece.namespace)
-        if forgotten and (
-            not tainted.isdisjoint(piece.ancestors)
-            or not present.issuperset(piece.ancestors)
-            or forgotten.are_in(piece.text.decode("utf-8", "replace"))
-        ):
-            tainted.add(piece.id)
-            yield stored
 
 
 def _renew(paths: Sequence[Path]) -> None:

@@ -109,17 +109,11 @@ class PrefixCache(KVCache):
         """Whether cells from a position on are all that the tokens behind `end` look at."""
         return begin == 0 or (self._window > 0 and begin <= end - self._window)
 
-    def keep(self, namespace: str, tokens: Sequence[int], seq: int, top: TopLogits | None = None) -> int:
-        """Have what a sequence holds written, as far as it is not yet; how many tokens that is.
-
-        Args:
-            tokens: all that the sequence holds.
-            top: the logits behind the last of them, where they are known.
-        """
-        held = np.array(tokens, np.int32)
-        if len(held) < LEAST or self.writer.is_full:
+    def keep(self, namespace: str, tokens: Sequence[int], seq: int, since: str, top: TopLogits | None = None) -> int:
+        """Have what a sequence holds written, as far as it is not yet; how many tokens that is."""
+        if not self.may_keep(tokens, since):
             return 0
-        epoch = self.store.epoch()
+        held = np.array(tokens, np.int32)
         parts = self.store.cover(namespace, self._key, held)
         at = parts[-1].end if parts else 0
         if len(held) - at < LEAST:
@@ -132,7 +126,7 @@ class PrefixCache(KVCache):
             cells = self.cells.take(seq, at, end)
             if cells is None:
                 break
-            self.submit(piece, cells, epoch, new=end - at)
+            self.submit(piece, cells, since, new=end - at)
             ancestors.append(piece.id)
             kept, at = kept + end - at, end
         return kept
@@ -140,6 +134,8 @@ class PrefixCache(KVCache):
     def _piece(
         self, namespace: str, held: Tokens, at: int, end: int, ancestors: Sequence[str], top: TopLogits | None
     ) -> Piece:
+        # a text that is to be found later may begin ahead of the piece
+        begin = self._reach(held, at)
         return Piece(
             namespace=namespace,
             key=self._key,
@@ -147,8 +143,8 @@ class PrefixCache(KVCache):
             start=at,
             prefix=digest_of(held[:at]),
             tokens=held[at:end].copy(),
-            # a text that is to be found later may begin ahead of the piece
-            text=self._spell(held[self._reach(held, at) : end].tolist()),
+            text=self._spell(held[begin:end].tolist()),
+            ahead=len(self._spell(held[begin:at].tolist())),
             ancestors=tuple(ancestors),
             top=top or TopLogits(),
         )

@@ -38,12 +38,11 @@ class WholeStateCache(KVCache):
         self.count_restored(stored.piece.end - held)
         return stored.piece.end
 
-    def keep(self, namespace: str, tokens: Sequence[int], seq: int, top: TopLogits | None = None) -> int:
-        """Have what a sequence holds written, where it has grown since; how many tokens that is."""
-        held = np.array(tokens, np.int32)
-        if len(held) < LEAST or self.writer.is_full:
+    def keep(self, namespace: str, tokens: Sequence[int], seq: int, since: str, top: TopLogits | None = None) -> int:
+        """Have what a sequence holds written, where it has grown enough; how many tokens that is."""
+        if not self.may_keep(tokens, since):
             return 0
-        epoch = self.store.epoch()
+        held = np.array(tokens, np.int32)
         before = self.store.longest_whole(namespace, self._key, held)
         known = 0 if before is None else before.piece.end
         least = LEAST if before is None or before.nbytes < LARGE else max(LEAST, known // GROWTH)
@@ -62,5 +61,5 @@ class WholeStateCache(KVCache):
             text=self._spell(held.tolist()),
             top=top or TopLogits(),
         )
-        self.submit(piece, state, epoch, new=len(held) - known)
+        self.submit(piece, state, since, new=len(held) - known)
         return len(held) - known

@@ -44,6 +44,7 @@ class PendingTurn:
     """A user's message that is remembered once its reply is there."""
 
     text: str
+    namespace: str
     conversation: str
     said_at: float
 
@@ -155,7 +156,8 @@ class ChatMemory:
 
     def _pending(self, text: str, key: bytes = b"") -> PendingTurn:
         conversation = f"{self._session}-{key.hex()[:8]}" if key else self._session
-        return PendingTurn(text, self.options.conversation or conversation, time.time())
+        options = self.options
+        return PendingTurn(text, options.namespace, options.conversation or conversation, time.time())
 
     # -- after a call
 
@@ -178,7 +180,7 @@ class ChatMemory:
         said = tuple(one for one in (asked, answered) if one.text.strip())
         if said:
             partial = partial and said[-1] is answered
-            self._writer.add(NewTurns(self.options.namespace, turn.conversation, said, partial))
+            self._writer.add(NewTurns(turn.namespace, turn.conversation, said, partial))
 
     @property
     def unsaved(self) -> int:

@@ -145,6 +145,7 @@ class RememberingLlama(SafeLlama):
         if self._calls.inside:
             return super().create_completion(*args, **kwargs)
         with self._calls.turn():
+            self._begin()
             call = _COMPLETION.bind(self, *args, **kwargs).arguments
             # an infill has no user who asks
             turn: PendingTurn | None = None
@@ -174,6 +175,7 @@ class RememberingLlama(SafeLlama):
         if self._calls.inside:
             return super().create_chat_completion(*args, **kwargs)
         with self._calls.turn():
+            self._begin()
             call = _CHAT.bind(self, *args, **kwargs).arguments
             call.pop("self")
             messages, turn = self.memory.for_messages(call.pop("messages"), call.get("max_tokens"))
@@ -189,6 +191,10 @@ class RememberingLlama(SafeLlama):
                 result["choices"][0]["finish_reason"] = "stop"
             self._learn(turn, reply)
             return result
+
+    def _begin(self) -> None:
+        if self.kv is not None:
+            self.kv.begin()
 
     @contextmanager
     def _watching(self, block: str, call: dict[str, Any]) -> Iterator[EchoWatch | None]:

@@ -24,7 +24,7 @@ from starlette.types import Send as Send
 from membank_llama.core.surrogates import repaired
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-NAMESPACE, KEEPS = "membank.namespace", "membank.keeps"
+NAMESPACE, KEPT_SINCE = "membank.namespace", "membank.kept-since"
 """Of a scope, said by the proxy and by no client: whose request it is, and whether what is evaluated for it may be kept
 on disk."""
 
@@ -185,12 +185,16 @@ async def is_request(scope: Scope, receive: Receive, send: Send, close: Callable
 
 @dataclass(frozen=True)
 class Whose:
-    """Whose request it is, and whether what is evaluated for it may be kept on disk."""
+    """Whose request it is, and whether what is evaluated for it may be kept on disk.
+
+    Args:
+        since: what is forgotten from this epoch of the KV state on may be in it; None: it may not be kept at all.
+    """
 
     namespace: str = ""
-    keeps: bool = False
+    since: str | None = None
 
 
 def whose(scope: Scope) -> Whose:
     """What the proxy has said of a request; no client can."""
-    return Whose(str(scope.get(NAMESPACE, "")), bool(scope.get(KEEPS, False)))
+    return Whose(str(scope.get(NAMESPACE, "")), scope.get(KEPT_SINCE))

@@ -134,6 +134,9 @@ def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not write(store, piece(0, 20, seed=100))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10 * GIB, 0, GIB + SIZE))
     assert write(store, piece(0, 20, seed=100))
+    # a share of a large disk is more than anybody needs
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(4000 * GIB, 0, 17 * GIB))
+    assert write(store, piece(0, 20, seed=200))
 
 
 def test_a_disk_that_is_nearly_full_takes_the_new_for_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,15 +153,44 @@ def test_a_disk_that_is_nearly_full_takes_the_new_for_the_old(tmp_path: Path, mo
     assert starts(store) == [0, 0, 20]
 
 
-def test_a_disk_that_refuses_is_no_ones_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    caplog.clear()
+    return found
+
+
+def test_a_disk_that_refuses_ends_nothing_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     store = pieces_of(tmp_path)
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    with monkeypatch.context() as patched:
+        patched.setattr("tempfile.mkstemp", refuse)
+        for seed in (0, 100, 200):
+            assert write(store, piece(0, 20, seed=seed)) is False
+        assert store.files() == []
+        (line,) = told(caplog)
+        assert "No space left" in line
+    assert write(store, piece(0, 20))
     monkeypatch.setattr("tempfile.mkstemp", refuse)
-    assert write(store, piece(0, 20)) is False
-    assert store.files() == []
+    assert write(store, piece(0, 20, seed=300)) is False
+    assert len(told(caplog)) == 1
+
+
+def test_why_nothing_is_kept_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = pieces_of(tmp_path, budget=KVBudget(SIZE - 1))
+    assert not write(small, piece(0, 20)) and not write(small, piece(0, 20))
+    (line,) = told(caplog)
+    assert "--kv" in line
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10 * GIB, 0, GIB - 1))
+    assert not write(pieces_of(tmp_path), piece(0, 20))
+    (line,) = told(caplog)
+    assert "nearly full" in line
 
 
 def test_nothing_is_left_where_the_bank_is_gone(tmp_path: Path) -> None:

@@ -105,6 +105,22 @@ def test_verify(mb: Membank, store: PieceStore) -> None:
     assert damaged.exists()
 
 
+def test_what_a_chat_deletes_meanwhile_is_not_damaged(
+    mb: Membank, store: PieceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = PieceStore.files
+
+    def files(self: PieceStore) -> list[Path]:
+        found = listed(self)
+        if found:
+            found[0].unlink()
+        return found
+
+    monkeypatch.setattr(PieceStore, "files", files)
+    assert mb("kv", "verify").code == 0
+    assert json.loads(mb("kv", "gc", "--json").out)["damaged"] == 0
+
+
 def test_gc(mb: Membank, store: PieceStore) -> None:
     damaged = store.files()[0]
     size = damaged.stat().st_size

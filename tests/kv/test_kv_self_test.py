@@ -184,6 +184,20 @@ def test_cells_that_llama_cpp_does_not_take(opened: Opened, stories_chatml_gguf:
         assert context.read(whole) == 0
 
 
+def test_a_piece_that_another_has_deleted_meanwhile_is_not_called_damaged(
+    opened: Opened, stories_chatml_gguf: Path, store: PieceStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    context, whole = opened(stories_chatml_gguf, store), story(220)
+    context.read(whole[:200])
+    context.keep(whole[:200])
+    cache = context.use(pieces_of(store.root.parent))
+    found = cache.found("default", whole, 0)
+    (path,) = store.files()
+    path.unlink()
+    assert cache.put_back(found, whole, 0, 0) == 0
+    assert cache.counts.rejected == 0 and not caplog.records
+
+
 def test_a_cache_for_a_model_without_positions(stories_chatml_gguf: Path, opened: Opened, tmp_path: Path) -> None:
     context = opened(stories_chatml_gguf)
     assert opening.open_prefix_cache(None, context.known) is None

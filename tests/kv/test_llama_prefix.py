@@ -193,6 +193,21 @@ def test_a_namespace_that_changes_from_call_to_call(open_llama: Open) -> None:
     llm.close()
 
 
+def test_a_namespace_that_changes_while_a_reply_is_open(open_llama: Open) -> None:
+    """It is the one that asked whose words are kept and remembered."""
+    llm = open_llama(memory_options=MemoryOptions(namespace="ana"))
+    bank, store = llm.memory.bank, PieceStore(llm.memory.bank.path)
+    stream = llm.create_chat_completion(said(STORY), stream=True, **COLD)
+    next(stream)
+    llm.memory.options = MemoryOptions(namespace="ben")
+    assert len(list(stream)) > 1
+    llm.kv.flush()
+    assert llm.memory.flush()
+    assert {store.glance(path).piece.namespace for path in store.files()} == {"ana"}
+    assert (bank.count("ana"), bank.count("ben")) == (2, 0)
+    llm.close()
+
+
 def test_settings_that_change_the_numbers(open_llama: Open, stories_chatml_gguf: Path) -> None:
     """What the context was made with, and what the model was loaded with."""
     first = open_llama()

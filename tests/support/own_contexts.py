@@ -119,7 +119,7 @@ class OwnContext:
     def keep(self, tokens: Sequence[int], namespace: str = "default") -> int:
         """Keep what sequence 0 holds, in files; how many tokens of it are new."""
         assert self.cache is not None
-        kept = self.cache.keep(namespace, tokens, 0, self.cells.top_logits())
+        kept = self.cache.keep(namespace, tokens, 0, self.cache.store.begin(), self.cells.top_logits())
         self.cache.writer.flush()
         return kept
 

@@ -107,6 +107,8 @@ def gc(ctx: typer.Context, kv: KVOption = None, bank: BankOption = None, as_json
 
 def verify(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = False) -> None:
     """Check every byte that is kept; exit with 1 where something is wrong."""
+    from membank_llama.kv.piece import is_gone
+
     from .. import terminal
 
     store, problems, checked = _store(bank_path(ctx, bank)), [], 0
@@ -117,7 +119,8 @@ def verify(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = Fa
             try:
                 store.read(path)
             except BankCorruptError as exc:
-                problems.append(str(exc))
+                if not is_gone(exc):
+                    problems.append(str(exc))
             progress("checking", checked, len(files))
     report_check(checked, problems, "piece", as_json=as_json)
 

@@ -6,12 +6,13 @@ goes on as it came.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
 
-from ..asgi import KEEPS, NAMESPACE, ASGIApp, Message, Receive, Scope, Send, header, with_body
+from ..asgi import KEPT_SINCE, NAMESPACE, ASGIApp, Message, Receive, Scope, Send, header, with_body
 from .auxiliary_requests import is_marked
 from .chat_requests import open_request
 from .client_request import ChatReply, ChatRequest
@@ -45,6 +46,7 @@ class ChatHandler:
         self._habits = RequestHabits()
         self._slots = slots
         self._contexts = ContextLengths(backend)
+        self._kv_store = getattr(backend, "kv_store", None)
         memory.context_of = self._contexts.of
         memory.context_follows = bool(getattr(backend, "context_follows", False))
 
@@ -89,7 +91,9 @@ class ChatHandler:
     async def _with_memory(
         self, scope: Scope, receive: Receive, send: Send, body: bytes, request: ChatRequest, namespace: str
     ) -> None:
-        scope[KEEPS] = True
+        if self._kv_store is not None:
+            # ahead of the recall: what is forgotten behind it may stand in the prompt
+            scope[KEPT_SINCE] = await asyncio.to_thread(self._kv_store.begin)
         turn = None if self._slots is None or request.counts else self._slots.begin(namespace)
         injected = await self._memory.recall(request, namespace, zone_of(scope))
         self._metrics.remembered.labels(injected.state).inc()

@@ -305,12 +305,16 @@ class GenerationContext:
         """Evaluate one token more."""
         self._decode([token])
 
-    def keep(self) -> None:
-        """Have what the newest prompt and its answer came to written, where there is a place for it."""
+    def keep(self, since: str = "") -> None:
+        """Have what the newest prompt and its answer came to written, where there is a place for it.
+
+        Args:
+            since: the KV store's epoch ahead of the prompt; the default where nothing was ever forgotten.
+        """
         if self._kv is not None and self.ctx is not None:
             current = self._sequences.current
             top = self._kv.cells.top_logits() if self._knows_logits else None
-            self._kv.keep(self.namespace, current.tokens, current.seq, top)
+            self._kv.keep(self.namespace, current.tokens, current.seq, since, top)
 
     def _decode(self, tokens: Sequence[int]) -> None:
         current = self._sequences.current

@@ -146,8 +146,8 @@ def _work(ask: GenerationRequest, asker: Whose) -> Any:
                 yield from _counted(write_answer(native, ask.plan(native, cancelled), cancelled, tally), tally)
             finally:
                 # the answer is out: nobody waits for this
-                if asker.keeps:
-                    native.keep()
+                if asker.since is not None:
+                    native.keep(asker.since)
 
         return work
 
