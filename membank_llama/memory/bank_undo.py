@@ -129,13 +129,19 @@ class BankUndo(BankEditing):
         return [one for one in found if one not in hidden]
 
     def changes(self, namespace: str | None = None) -> list[Change]:
-        """What was done and can be undone, the newest first; of one namespace, or of all."""
+        """What was done and can be undone, the newest first; of one namespace, or of all.
+
+        What was done to memories that are gone, or on their way out, is not among it.
+        """
         now = time.time()
-        return [
+        kept = [
             change
             for change in reversed(list(self._kept_changes()))
             if (change.until is None or change.until > now) and namespace in (None, change.namespace)
         ]
+        there = self._store.registry.get(one for change in kept if change.until is None for one in change.ids)
+        gone = {one for change in kept for one in change.ids if one not in there or is_hidden(there[one])}
+        return [change for change in kept if change.until is not None or not gone.issuperset(change.ids)]
 
     def undo(self, change_id: str | None = None, *, namespace: str | None = None) -> Change:
         """Take back a change, or the newest one.

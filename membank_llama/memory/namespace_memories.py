@@ -150,7 +150,7 @@ class NamespaceMemories:
         """
         self._own(memory_id)
         stored = self.bank.correct(memory_id, text)
-        return self.one(stored.memory_id) | {"replaces": memory_id, "change": self._newest_change("correct")}
+        return self.one(stored.memory_id) | {"replaces": memory_id, "change": self._correction(stored.memory_id)}
 
     def pin(self, memory_id: int, pinned: bool = True) -> dict[str, Any]:
         """Keep a memory past its expiry, or no longer.
@@ -215,9 +215,10 @@ class NamespaceMemories:
         """
         return change_fields(self.bank.undo(change_id, namespace=self.namespace))
 
-    def _newest_change(self, kind: str) -> str | None:
-        newest = next(iter(self.bank.changes(self.namespace)), None)
-        return newest.id if newest is not None and newest.kind == kind else None
+    def _correction(self, memory_id: int) -> str | None:
+        """The change that a memory came from."""
+        found = (one.id for one in self.bank.changes(self.namespace) if one.kind == "correct" and memory_id in one.ids)
+        return next(found, None)
 
     def _own(self, memory_id: int) -> Memory:
         """A memory of this namespace that is there."""
