@@ -66,6 +66,26 @@ def test_a_memory_is_edited_in_its_place(shown: ServedPage, seen: Watched) -> No
     assert "The boiler was serviced in March." in shown.texts()
 
 
+def test_an_edit_of_what_was_changed_elsewhere_keeps_what_was_written_until_it_is_left(
+    shown: ServedPage, seen: Watched
+) -> None:
+    page = seen.page
+    article(page, "The boiler").hover()
+    article(page, "The boiler").get_by_role("button", name="Edit").click()
+    area = page.locator("form.editing textarea")
+    area.fill("The boiler was serviced in May.")
+    (boiler,) = [memory.id for memory in shown.bank.memories() if "boiler" in memory.text]
+    shown.bank.correct(boiler, "The boiler was serviced in June.")
+    area.press("Enter")
+    page.locator(".toast", has_text="What you wrote is not saved.").wait_for()
+    assert area.input_value() == "The boiler was serviced in May."
+    area.press("Escape")
+    page.locator(f"#m{boiler}.gone").wait_for(state="attached")
+    assert page.locator("form.editing").count() == 0 and article(page, "boiler").count() == 0
+    # the browser itself says that there was none
+    seen.troubles.clear()
+
+
 def test_a_memory_is_forgotten_and_brought_back_into_its_place(shown: ServedPage, seen: Watched) -> None:
     page = seen.page
     before = page.locator("article.memory .text").all_inner_texts()
