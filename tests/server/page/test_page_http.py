@@ -12,6 +12,7 @@ from support.banks import wait_for
 from support.pages import START, TOLD, Elements, ServedPage, served_page
 from support.proxies import engine_of, proxied
 
+from membank_llama.cli.terminal import stats_facts
 from membank_llama.core.types import NewMemory
 from membank_llama.server.page.memory_list import PAGE
 from membank_llama.server.page.page_templates import ASSETS, AT
@@ -207,6 +208,12 @@ def test_the_last_changes_are_listed_and_undone(shown: ServedPage) -> None:
     assert undo and "pinned" in html
     shown.send("POST", undo[1])
     assert not shown.bank.get(boiler).pinned
+
+
+def test_sizes_are_said_as_in_the_terminal(still: ServedPage) -> None:
+    facts = dict(stats_facts(still.bank.stats()))
+    total = facts["on disk"].partition(":")[0]
+    assert f"<dt>On disk</dt><dd>{total}</dd>" in still.get("/membank/page/bank").text
 
 
 # -- why
