@@ -128,6 +128,10 @@ class BankUndo(BankEditing):
         hidden = {one.id for one in self._store.registry.get(going).values() if is_hidden(one)}
         return [one for one in found if one not in hidden]
 
+    def repeats(self, ids: Iterable[int]) -> list[Memory]:
+        """The model's replies that only repeat these memories, without what is on its way out."""
+        return [one for one in super().repeats(ids) if not is_hidden(one)]
+
     def changes(self, namespace: str | None = None) -> list[Change]:
         """What was done and can be undone, the newest first; of one namespace, or of all.
 

@@ -173,12 +173,8 @@ class NamespaceMemories:
         given = {name: value for name, value in conditions.items() if value is not None}
         if (ids is None) == (not given):
             raise InvalidInputError("name either ids or conditions: nothing was forgotten")
-        if ids is not None:
-            chosen = [self._own(memory_id) for memory_id in dict.fromkeys(ids)]
-        else:
-            chosen = self._all_fitting(given)
-        again = self.bank.repeats([one.id for one in chosen]) if repeats and chosen else []
-        return [*chosen, *(one for one in again if one.namespace == self.namespace and not is_hidden(one))]
+        chosen = self._all_fitting(given) if ids is None else self._all_own(ids)
+        return [*chosen, *(self.bank.repeats([one.id for one in chosen]) if repeats else [])]
 
     def _all_fitting(self, conditions: Mapping[str, Any]) -> list[Memory]:
         chosen = MemoryFilter(namespace=self.namespace, **conditions)
@@ -201,7 +197,7 @@ class NamespaceMemories:
         Raises:
             MemoryNotFoundError, InvalidInputError: see `MemBank.hide`.
         """
-        return self.bank.hide([self._own(memory_id).id for memory_id in dict.fromkeys(ids)], seconds)
+        return self.bank.hide([one.id for one in self._all_own(ids)], seconds)
 
     def changes(self) -> list[dict[str, Any]]:
         """What can be undone, the newest first."""
@@ -222,11 +218,17 @@ class NamespaceMemories:
 
     def _own(self, memory_id: int) -> Memory:
         """A memory of this namespace that is there."""
+        return self._all_own([memory_id])[0]
+
+    def _all_own(self, ids: Iterable[int]) -> list[Memory]:
+        """Memories of this namespace, all of which are there."""
+        wanted = list(dict.fromkeys(ids))
         # of another namespace no row is read, and the same is said as of what never was: nobody learns what others have
-        memory = self.known([memory_id]).get(memory_id)
-        if memory is None:
-            raise not_there(memory_id, self.bank.path)
-        return memory
+        known = self.known(wanted)
+        for memory_id in wanted:
+            if memory_id not in known:
+                raise not_there(memory_id, self.bank.path)
+        return [known[memory_id] for memory_id in wanted]
 
 
 def judged_fields(result: RecallResult) -> dict[str, Any]:
