@@ -367,13 +367,15 @@ def test_the_theme_is_chosen_and_kept(shown: ServedPage, seen: Watched) -> None:
     page.get_by_role("button", name="Close", exact=True).click()
 
 
-def test_a_telephone_shows_all_of_it(shown: ServedPage, browser: Any) -> None:
+@pytest.mark.parametrize("width", [320, 360])
+def test_a_telephone_shows_all_of_it(shown: ServedPage, browser: Any, width: int) -> None:
+    """The narrowest is a page four times as large in a window of 1,280, too."""
     shown.bank.ingest("x" * 300 + " " + "wide " * 100, conversation="y" * 150, source="z" * 200)
-    options = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+    options = {"viewport": {"width": width, "height": 740}, "is_mobile": True, "has_touch": True}
     with watched(browser, shown.url, **options) as found:
         for view in ("/membank/page/why?q=What+is+Ana+allergic+to%3F", *VIEWS[1:], "/?q=Ana", "/"):
             found.page.goto(shown.url + view)
-            assert found.page.evaluate("document.documentElement.scrollWidth") <= 360, view
+            assert found.page.evaluate("document.documentElement.scrollWidth") <= width, view
         article(found.page, "wifi").get_by_role("button", name="Pin").tap()
         article(found.page, "wifi").get_by_role("button", name="Unpin").wait_for()
 
