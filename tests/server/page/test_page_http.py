@@ -14,6 +14,7 @@ from support.proxies import engine_of, proxied
 
 from membank_llama.cli.terminal import stats_facts
 from membank_llama.core.types import NewMemory
+from membank_llama.server.page.map_view import HEIGHT, WIDTH
 from membank_llama.server.page.memory_list import PAGE
 from membank_llama.server.page.page_templates import ASSETS, AT
 
@@ -147,6 +148,16 @@ def test_details_tell_what_it_said_before_and_what_was_said_since(shown: ServedP
     new = shown.bank.correct(id_of(shown, "My sister Ana lives in Porto."), "My sister Ana lives in Braga.").memory_id
     html = shown.get(f"/membank/page/memories/{new}/details", script=True).text
     assert "My sister Ana lives in Porto." in html and "What it said before" in html and "family" in html
+
+
+def test_every_memory_on_the_map_has_a_place_of_its_own(tmp_path: Path) -> None:
+    """Memories that share no word lie at the same place of the plane."""
+    words = ("anchor", "bread", "canoe", "dentist", "engine", "flute", "garden")
+    with served_page(tmp_path, [NewMemory(f"{word.title()}, {word}s.") for word in words]) as page:
+        points = Elements(page.get("/membank/page/map").text).all("circle")
+        places = {(one["cx"], one["cy"]) for one in points if "data-id" in one}
+        assert len(places) == len(words)
+        assert all(0 < float(x) < WIDTH and 0 < float(y) < HEIGHT for x, y in places)
 
 
 # -- changing
