@@ -261,7 +261,8 @@ def _forgotten(asked: PageRequest, ids: Sequence[int], gone: Sequence[int] = ())
     if again:
         what += ", and 1 reply that only repeats it" if again == 1 else f", and {again} replies that only repeat them"
     said = f"{what}{_without(gone)}."
-    return asked.show("forgotten.html", gone=[*going, *gone], change=change.id, said=said, seconds=int(GRACE_SECONDS))
+    values = {"gone": [*going, *gone], "change": change.id, "said": said, "seconds": int(GRACE_SECONDS)}
+    return _changed(asked, "forgotten.html", **values)
 
 
 def undo_one(asked: PageRequest) -> Response:
@@ -309,7 +310,9 @@ def _shown(asked: PageRequest, memory: dict[str, Any], said: str = "", change: s
 
 def _changed(asked: PageRequest, template: str, **values: Any) -> Response:
     """What became of a change, which is no news to whoever asked for it."""
-    return asked.show(template, since=asked.mine.newest(), fresh=0, oob=True, **values)
+    mine = asked.mine
+    count = mine.bank.count(mine.namespace)
+    return asked.show(template, since=mine.newest(), fresh=0, oob=True, count=count, **values)
 
 
 def _warmed(asked: PageRequest) -> None:

@@ -199,6 +199,17 @@ def test_what_only_repeats_a_memory_goes_with_it_and_comes_back(tmp_path: Path) 
         assert len(page.texts()) == 3
 
 
+def test_how_many_there_are_is_said_anew_with_each_change(tmp_path: Path) -> None:
+    with served_page(tmp_path, []) as page:
+        assert 'id="empty"' in page.get("/").text
+        added = page.send("POST", "/membank/page/memories", {"text": "The oven is new."}).text
+        assert 'id="total" hx-swap-oob="true">1 memory<' in added and 'hx-swap-oob="delete:#empty"' in added
+        forgotten = page.send("DELETE", "/membank/page/memories/1").text
+        assert 'id="total" hx-swap-oob="true">0 memories<' in forgotten
+        back = page.send("POST", f"/membank/page/undo/{page.bank.changes()[0].id}").text
+        assert 'id="total" hx-swap-oob="true">1 memory<' in back and 'id="empty"' not in page.get("/").text
+
+
 def test_many_are_changed_at_once(shown: ServedPage) -> None:
     ids = [memory.id for memory in shown.bank.memories()][:3]
     answer = shown.send("POST", "/membank/page/chosen", {"action": "pin", "ids": [str(one) for one in ids]})
