@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.banks import wait_for
 from support.pages import TOLD, ServedPage, served_page
 
 from membank_llama.core.errors import (
@@ -74,3 +75,26 @@ def test_an_error_has_the_same_status_as_by_rest(
     rest = shown.client.post("/membank/memories", json={"text": "The oven is new."})
     assert page.status_code == rest.status_code == status
     assert "it cannot be" in page.text and rest.json() == {"error": "it cannot be"}
+
+
+def test_what_could_not_be_imported_is_tried_again_without_being_read_anew(
+    shown: ServedPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise BankStorageError("the disk is full")
+
+    def state() -> str:
+        return shown.get("/membank/page/import", script=True).text
+
+    headers = {"origin": shown.url, "hx-request": "true", "content-type": "application/octet-stream"}
+    notes = b'{"text": "The oven is new."}\n{"text": "The sink is old."}\n'
+    shown.client.post("/membank/page/import?name=notes.jsonl", content=notes, headers=headers)
+    wait_for(lambda: "2 new memories" in state())
+    with monkeypatch.context() as broken:
+        broken.setattr(shown.bank, "ingest_many", full)
+        shown.send("POST", "/membank/page/import/store")
+        wait_for(lambda: "the disk is full" in state())
+    assert "2 new memories" in state() and "The oven is new." not in shown.texts()
+    shown.send("POST", "/membank/page/import/store")
+    wait_for(lambda: "2 memories imported" in state())
+    assert "The oven is new." in shown.texts() and "the disk is full" not in state()
