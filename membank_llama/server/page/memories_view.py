@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from membank_llama.core.days import instant_of
 from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MembankError, MemoryNotFoundError
 from membank_llama.core.provenance import NAMES
+from membank_llama.memory.bank_editing import HISTORY
 from membank_llama.memory.bank_undo import GRACE_SECONDS, Change
 from membank_llama.memory.block_lines import replaced_among
 
@@ -159,9 +161,13 @@ def show_details(asked: PageRequest) -> Response:
         history=[{**before, "at": days.whole(before.get("created_at") or 0)} for before in reversed(one["history"])],
         used=[{**use, "at": days.whole(use["at"])} for use in one["used"]],
         newer=_replaced_by(asked, one, days),
-        metadata={key: value for key, value in one["metadata"].items() if key != "history"},
+        metadata={key: _as_text(value) for key, value in one["metadata"].items() if key != HISTORY},
         expires=None if one["expires_at"] is None else days.whole(one["expires_at"]),
     )
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _replaced_by(asked: PageRequest, one: dict[str, Any], days: DayNames) -> dict[str, Any] | None:

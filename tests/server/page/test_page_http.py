@@ -150,6 +150,12 @@ def test_details_tell_what_it_said_before_and_what_was_said_since(shown: ServedP
     assert "My sister Ana lives in Porto." in html and "What it said before" in html and "family" in html
 
 
+def test_details_show_what_else_is_kept_with_a_memory(shown: ServedPage) -> None:
+    new = shown.bank.ingest("The oven is new.", {"where": {"floor": [1, None]}, "mood": "glad"}).memory_id
+    text = Elements(shown.get(f"/membank/page/memories/{new}/details", script=True).text).text
+    assert '{"floor": [1, null]}' in text and "glad" in text
+
+
 def test_every_memory_on_the_map_has_a_place_of_its_own(tmp_path: Path) -> None:
     """Memories that share no word lie at the same place of the plane."""
     words = ("anchor", "bread", "canoe", "dentist", "engine", "flute", "garden")

@@ -398,6 +398,19 @@ def test_without_scripts_one_looks_and_tells(shown: ServedPage, browser: Any) ->
         page.get_by_text("Told without scripts.").wait_for()
 
 
+def test_what_went_wrong_in_the_server_is_said(seen: Watched) -> None:
+    page = seen.page
+    answers = [("text/plain", "Internal Server Error", 500), ("application/json", '{"error": "not from there"}', 403)]
+    for kind, body, status in answers:
+        page.unroute_all()
+        page.route("**/pin", lambda route: route.fulfill(status=status, content_type=kind, body=body))  # noqa: B023
+        article(page, "The boiler").hover()
+        article(page, "The boiler").get_by_role("button", name="Pin").click()
+        page.locator(".toast", has_text="not from there" if status == 403 else "That went wrong (500)").wait_for()
+        page.locator(".toast .close").click()
+    seen.troubles.clear()
+
+
 def test_a_server_that_is_gone_is_said(tmp_path: Path, browser: Any) -> None:
     with served_page(tmp_path, TOLD) as served:
         context = browser.new_context()
