@@ -86,6 +86,17 @@ def test_an_edit_of_what_was_changed_elsewhere_keeps_what_was_written_until_it_i
     seen.troubles.clear()
 
 
+def test_a_memory_that_comes_to_say_what_another_says_is_that_one(shown: ServedPage, seen: Watched) -> None:
+    page = seen.page
+    article(page, "The boiler").hover()
+    article(page, "The boiler").get_by_role("button", name="Edit").click()
+    area = page.locator("form.editing textarea")
+    area.fill("Ana is allergic to hazelnuts.")
+    area.press("Enter")
+    article(page, "hazelnuts").get_by_text("corrected").wait_for()
+    assert article(page, "hazelnuts").count() == 1 and page.locator("article.memory").count() == len(TOLD) - 1
+
+
 def test_a_memory_is_forgotten_and_brought_back_into_its_place(shown: ServedPage, seen: Watched) -> None:
     page = seen.page
     before = page.locator("article.memory .text").all_inner_texts()
@@ -95,7 +106,8 @@ def test_a_memory_is_forgotten_and_brought_back_into_its_place(shown: ServedPage
     undo.wait_for()
     assert len(shown.texts()) == len(TOLD) - 1 and article(page, "wifi").count() == 0
     until(page, "document.querySelector('#said').textContent", "Forgotten. Undo: press u, within 10 seconds.")
-    until(page, "document.querySelector('.toast .left').textContent", "(9 s)")
+    # it counts down
+    until(page, "/^\\([0-9] s\\)$/.test(document.querySelector('.toast .left').textContent)")
     undo.click()
     article(page, "wifi").wait_for()
     assert page.locator("article.memory .text").all_inner_texts() == before and len(shown.texts()) == len(TOLD)
@@ -257,11 +269,9 @@ def test_many_are_selected_and_changed_at_once(shown: ServedPage, seen: Watched)
 def test_the_list_goes_on_as_one_scrolls(tmp_path: Path, browser: Any) -> None:
     with served_page(tmp_path, MANY) as served, watched(browser, served.url) as found:
         found.page.goto(f"{served.url}/")
-        for _ in range(40):
+        while (there := found.page.locator("article.memory").count()) < len(MANY):
             found.page.mouse.wheel(0, 4000)
-            if found.page.locator("article.memory").count() == len(MANY):
-                break
-            found.page.wait_for_timeout(50)
+            until(found.page, f"document.querySelectorAll('article.memory').length > {there}")
         texts = found.page.locator("article.memory .text").all_inner_texts()
         assert texts == [memory.text for memory in MANY]
 
