@@ -30,11 +30,11 @@ def told(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def page(bank: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def page(bank: Path, *arguments: object, cwd: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and the address that it names."""
     command = [sys.executable, "-m", "membank_llama", "--bank", str(bank), "page", "--port", "0", "--no-browser"]
     process = subprocess.Popen(
-        [*command, *map(str, arguments)], stderr=subprocess.PIPE, encoding="utf-8", env=environment()
+        [*command, *map(str, arguments)], stderr=subprocess.PIPE, encoding="utf-8", env=environment(), cwd=cwd
     )
     try:
         said = ""
@@ -66,6 +66,13 @@ def test_a_namespace_is_named_in_the_address(told: Path) -> None:
         assert address.endswith("/ns/work/")
         listed = httpx.get(f"{address}membank/memories", timeout=30).json()["memories"]
         assert [one["text"] for one in listed] == ["Elsewhere."]
+
+
+def test_nobody_is_told_where_the_bank_lies(told: Path) -> None:
+    above = told.parent.parent
+    with page(told.relative_to(above), cwd=above) as (_, address):
+        refused = httpx.get(f"{address}membank/memories/99", timeout=30)
+    assert refused.json()["error"].startswith("there is no memory 99 in a bank;")
 
 
 def test_it_works_beside_whoever_holds_the_bank(told: Path) -> None:

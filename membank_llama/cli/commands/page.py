@@ -57,7 +57,8 @@ def page(
         adapter = _encoder(where, encoder, threads)
         if adapter is not None:
             stack.enter_context(adapter)
-        opened = stack.enter_context(open_bank(where, adapter))
+        # what is answered names files without where they lie, which is told from a whole path alone
+        opened = stack.enter_context(open_bank(where.absolute(), adapter))
         # the first search need not wait for the index to be read, nor the page for that
         warming = threading.Thread(target=_warm, args=(opened, name), daemon=True, name="membank-warm")
         stack.callback(warming.join)
