@@ -150,7 +150,12 @@ class NamespaceMemories:
         """
         self._own(memory_id)
         stored = self.bank.correct(memory_id, text)
-        return self.one(stored.memory_id) | {"replaces": memory_id, "change": self._correction(stored.memory_id)}
+        mine = (
+            one.id
+            for one in self.bank.changes(self.namespace)
+            if (one.kind, one.ids) == ("correct", (stored.memory_id,))
+        )
+        return self.one(stored.memory_id) | {"replaces": memory_id, "change": next(mine, None)}
 
     def pin(self, memory_id: int, pinned: bool = True) -> dict[str, Any]:
         """Keep a memory past its expiry, or no longer.
@@ -173,7 +178,7 @@ class NamespaceMemories:
         given = {name: value for name, value in conditions.items() if value is not None}
         if (ids is None) == (not given):
             raise InvalidInputError("name either ids or conditions: nothing was forgotten")
-        chosen = self._all_fitting(given) if ids is None else self._all_own(ids)
+        chosen = self._all_fitting(given) if ids is None else self._own_all(ids)
         return [*chosen, *(self.bank.repeats([one.id for one in chosen]) if repeats else [])]
 
     def _all_fitting(self, conditions: Mapping[str, Any]) -> list[Memory]:
@@ -197,7 +202,7 @@ class NamespaceMemories:
         Raises:
             MemoryNotFoundError, InvalidInputError: see `MemBank.hide`.
         """
-        return self.bank.hide([one.id for one in self._all_own(ids)], seconds)
+        return self.bank.hide([one.id for one in self._own_all(ids)], seconds)
 
     def changes(self) -> list[dict[str, Any]]:
         """What can be undone, the newest first."""
@@ -211,17 +216,12 @@ class NamespaceMemories:
         """
         return change_fields(self.bank.undo(change_id, namespace=self.namespace))
 
-    def _correction(self, memory_id: int) -> str | None:
-        """The change that a memory came from."""
-        found = (one.id for one in self.bank.changes(self.namespace) if one.kind == "correct" and memory_id in one.ids)
-        return next(found, None)
-
     def _own(self, memory_id: int) -> Memory:
         """A memory of this namespace that is there."""
-        return self._all_own([memory_id])[0]
+        return self._own_all([memory_id])[0]
 
-    def _all_own(self, ids: Iterable[int]) -> list[Memory]:
-        """Memories of this namespace, all of which are there."""
+    def _own_all(self, ids: Iterable[int]) -> list[Memory]:
+        """Memories of this namespace that are there, each once."""
         wanted = list(dict.fromkeys(ids))
         # of another namespace no row is read, and the same is said as of what never was: nobody learns what others have
         known = self.known(wanted)

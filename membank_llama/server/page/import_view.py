@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from membank_llama.core.errors import BankStorageError, InvalidInputError
+from membank_llama.core.errors import InvalidInputError
 from membank_llama.core.types import Progress
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.imports.export_kinds import TITLES
@@ -61,20 +61,7 @@ class PageImports:
         return await answered(self._context, request, self._uploaded, self._received)
 
     async def _received(self, request: Request) -> Path:
-        """A file as it was sent, in a directory of its own.
-
-        Raises:
-            BankStorageError: there is no room for it.
-        """
-        try:
-            return await self._kept(request)
-        except OSError as exc:
-            raise BankStorageError(
-                f"the file cannot be kept while it is read: {exc.strerror or exc}; free some space where temporary "
-                "files lie, or start membank with another TMPDIR"
-            ) from exc
-
-    async def _kept(self, request: Request) -> Path:
+        """A file as it was sent, in a directory of its own."""
         folder = Path(await run_in_threadpool(tempfile.mkdtemp, prefix="membank-import-"))
         path = folder / _plain_name(request.query_params.get("name", ""))
         try:

@@ -20,7 +20,6 @@ from typing import Any
 import filelock
 
 from membank_llama._version import __version__
-from membank_llama.core.byte_sizes import size
 from membank_llama.core.errors import BankLockedError, BankStorageError, MembankError
 
 from ..bank_files import is_plain, open_plain, read_limited, sync_directory
@@ -165,7 +164,7 @@ def check_room(where: Path, needed: int) -> None:
     free = shutil.disk_usage(where).free
     if free < needed + SPARE:
         raise BankStorageError(
-            f"{size(needed + SPARE)} are needed at {where.parent}, {size(free)} are free: name another disk, or "
+            f"{needed >> 20:,} MiB are needed at {where.parent}, {free >> 20:,} MiB are free: name another disk, or "
             "keep fewer backups"
         )
 

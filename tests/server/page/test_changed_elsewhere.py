@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,10 +98,3 @@ def test_what_could_not_be_imported_is_tried_again_without_being_read_anew(
     shown.send("POST", "/membank/page/import/store")
     wait_for(lambda: "2 memories imported" in state())
     assert "The oven is new." in shown.texts() and "the disk is full" not in state()
-
-
-def test_a_file_for_which_there_is_no_room_is_said(shown: ServedPage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
-    headers = {"origin": shown.url, "hx-request": "true", "content-type": "application/octet-stream"}
-    sent = shown.client.post("/membank/page/import?name=notes.jsonl", content=b"{}", headers=headers)
-    assert sent.status_code == 503 and "the file cannot be kept while it is read" in sent.text
