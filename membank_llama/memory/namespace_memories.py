@@ -179,7 +179,8 @@ class NamespaceMemories:
         if (ids is None) == (not given):
             raise InvalidInputError("name either ids or conditions: nothing was forgotten")
         chosen = self._all_fitting(given) if ids is None else self._own_all(ids)
-        return [*chosen, *(self.bank.repeats([one.id for one in chosen]) if repeats else [])]
+        again = self.bank.repeats([one.id for one in chosen]) if repeats and chosen else []
+        return [*chosen, *(one for one in again if one.namespace == self.namespace and not is_hidden(one))]
 
     def _all_fitting(self, conditions: Mapping[str, Any]) -> list[Memory]:
         chosen = MemoryFilter(namespace=self.namespace, **conditions)
