@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MemoryNotFoundError
 from membank_llama.core.letters import folded
 from membank_llama.core.provenance import KEY, MODEL_ROLES, least
@@ -78,7 +76,7 @@ class BankEditing(BankMaintenance):
         """Those of many that some reply repeats by its words: each of them is worth a search."""
         words, places = ToldWords(told), set[int]()
         snapshot = self._store.snapshots.get(namespace)
-        replies = np.unique(snapshot.owner[snapshot.by_model]).tolist()
+        replies = sorted(set(snapshot.owner[snapshot.by_model].tolist()))
         for start in range(0, len(replies), REPLIES_READ):
             some = self._store.registry.get(replies[start : start + REPLIES_READ])
             places.update(*words.repeated_by(some.values(), self._questions_of(some, namespace)).values())

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.banks import numbered, open_bank
+from support.banks import open_bank
 
 from membank_llama import MemBank, NewMemory
 from membank_llama.core.errors import EmptyTextError, InvalidInputError, MemoryNotFoundError
-from membank_llama.memory.bank_editing import SEARCHED_FOR
 
 DAY = 86_400.0
 NOW = time.time()
@@ -170,26 +169,3 @@ def test_replies_that_only_repeat_are_found_and_others_are_not(bank: MemBank) ->
     ]
     assert [memory.id for memory in bank.repeats([ids[0]])] == [ids[3]]
     assert bank.repeats([ids[4]]) == []
-
-
-def test_replies_that_repeat_one_of_many_are_found_too(bank: MemBank) -> None:
-    sailboat = "I bought a sailboat, she is called Nordlys."
-    ids = [entry.memory_id for entry in bank.ingest_many([*numbered(SEARCHED_FOR), sailboat])]
-    turns = [
-        ("user", "What is my sailboat called?"),
-        ("assistant", "Your sailboat is called Nordlys."),
-        ("user", "And what do violins want?"),
-        ("assistant", "Violins want moist air, and no sun at all."),
-    ]
-    _, again, *_ = [
-        bank.ingest(text, role=role, conversation="c", created_at=NOW + n).memory_id
-        for n, (role, text) in enumerate(turns)
-    ]
-    bank.ingest("Your sailboat is called Nordlys, as I said.", namespace="other", role="assistant")
-    for some in (ids, ids[-1:], [*ids, ids[-1]]):
-        assert [memory.id for memory in bank.repeats(some)] == [again]
-    assert bank.repeats([*ids, again]) == []
-    hidden = bank.hide([again], 1000)
-    assert bank.repeats(ids) == []
-    bank.undo(hidden.id)
-    assert [memory.id for memory in bank.repeats(ids)] == [again]
