@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from membank_llama.core.byte_sizes import size as size
 from membank_llama.core.logs import plain_json
 from membank_llama.core.types import Memory
 from membank_llama.core.types import Progress as ProgressCallback
@@ -104,15 +105,6 @@ def day(seconds: float) -> str:
     """The time of a moment today, the date of any other."""
     full = when(seconds)
     return full[11:] if full[:10] == when(time.time())[:10] else full[:10]
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def counted(count: int, noun: str) -> str:

@@ -35,7 +35,7 @@ from membank_llama.store.memory_writer import ModelCard, tell_again
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 
-from .bank_editing import correction_of
+from .bank_editing import correction_of, not_there
 from .bank_maintenance import card_of
 from .bank_topics import BankTopics
 from .bank_undo import HIDDEN, BankUndo, is_hidden
@@ -238,16 +238,19 @@ class MemBank(BankTopics, BankUndo):
             MemoryNotFoundError: there is none with this id.
             InvalidInputError, EmptyTextError, …: the text says the same, or cannot be stored; nothing is changed.
         """
-        old = self.get(memory_id)
-        corrected = correction_of(old, text)
-        (stored,) = self.ingest_many([corrected])
-        if not stored.is_new:
-            # it was told already: that memory takes the history over
-            self._store.registry.add_metadata(stored.memory_id, corrected.metadata or {})
-        self._store.remove([memory_id])
-        known = self.get(stored.memory_id)
-        was = {} if stored.is_new else {known.id: (known.pinned, known.expires_at)}
-        self._noted("correct", [stored.memory_id], {old.namespace}, was=was)
+        with self._store.write_lock:
+            old = self.get(memory_id)
+            if is_hidden(old):
+                raise not_there(memory_id, self.path)
+            corrected = correction_of(old, text)
+            (stored,) = self.ingest_many([corrected])
+            if not stored.is_new:
+                # it was told already: that memory takes the history over
+                self._store.registry.add_metadata(stored.memory_id, corrected.metadata or {})
+            self._store.remove([memory_id])
+            known = self.get(stored.memory_id)
+            was = {} if stored.is_new else {known.id: (known.pinned, known.expires_at)}
+            self._noted("correct", [stored.memory_id], {old.namespace}, was=was)
         return stored
 
     def run_where_held(self, work: Callable[..., _T], *args: Any) -> _T:

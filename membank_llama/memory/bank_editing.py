@@ -14,12 +14,14 @@ from membank_llama.core.types import Memory, NewMemory
 from membank_llama.recall.query import RecallQuery
 
 from .bank_maintenance import BankMaintenance
-from .repeats import questions_of, repeating
+from .repeats import ToldWords, questions_of
 
 HISTORY = "history"
 """Of the metadata of what was corrected: what it said before, oldest first."""
 MOST_VERSIONS = 16
-REPLIES_SEARCHED = 24
+REPLIES_SEARCHED, REPLIES_READ = 24, 500
+SEARCHED_FOR = 64
+"""Memories of which each is searched for to find what repeats it; of more only what a reply repeats by its words."""
 
 
 class BankEditing(BankMaintenance):
@@ -51,24 +53,40 @@ class BankEditing(BankMaintenance):
 
     def repeats(self, ids: Iterable[int]) -> list[Memory]:
         """The model's replies that only repeat these memories, or some of them."""
+        told = self._store.registry.get(ids)
         found: dict[int, Memory] = {}
-        for told in self._store.registry.get(ids).values():
-            # nothing in it that could be looked for
-            with suppress(InvalidQueryError):
-                found |= self._repeating(told)
-        for memory_id in ids:
-            found.pop(memory_id, None)
-        return [found[memory_id] for memory_id in sorted(found)]
+        for namespace in {one.namespace for one in told.values()}:
+            own = [one for one in told.values() if one.namespace == namespace]
+            if len(own) > SEARCHED_FOR:
+                own = self._repeated(own, namespace)
+            for one in own:
+                # nothing in it that could be looked for
+                with suppress(InvalidQueryError):
+                    found |= self._repeating(one)
+        return [found[memory_id] for memory_id in sorted(found) if memory_id not in told]
 
     def _repeating(self, told: Memory) -> dict[int, Memory]:
         asked = RecallQuery(told.text, REPLIES_SEARCHED, namespace=told.namespace)
         found = self._engine.search(asked)
         near = self._store.registry.get({i for one in found for i in (one.memory_id, *one.duplicates)})
-        snapshot = self._store.snapshots.get(told.namespace)
-        answered = questions_of(snapshot, near)
+        again = ToldWords([told]).repeated_by(near.values(), self._questions_of(near, told.namespace))
+        return {memory_id: near[memory_id] for memory_id in again}
+
+    def _repeated(self, told: Sequence[Memory], namespace: str) -> list[Memory]:
+        """Those of many that some reply repeats by its words: each of them is worth a search."""
+        words, places = ToldWords(told), set[int]()
+        snapshot = self._store.snapshots.get(namespace)
+        replies = sorted(set(snapshot.owner[snapshot.by_model].tolist()))
+        for start in range(0, len(replies), REPLIES_READ):
+            some = self._store.registry.get(replies[start : start + REPLIES_READ])
+            places.update(*words.repeated_by(some.values(), self._questions_of(some, namespace)).values())
+        return [told[place] for place in sorted(places)]
+
+    def _questions_of(self, replies: Iterable[int], namespace: str) -> dict[int, str]:
+        """By the ids of some replies the texts that they answered."""
+        answered = questions_of(self._store.snapshots.get(namespace), replies)
         questions = self._store.registry.get(answered.values())
-        texts = {reply: questions[turn].text for reply, turn in answered.items() if turn in questions}
-        return {memory_id: near[memory_id] for memory_id in repeating(told, near.values(), texts)}
+        return {reply: questions[turn].text for reply, turn in answered.items() if turn in questions}
 
     def select(
         self, *, namespace: str | None = None, conversation: str | None = None, before: float | None = None

@@ -145,14 +145,24 @@ class BankUndo(BankEditing):
         hidden = {one.id for one in self._store.registry.get(going).values() if is_hidden(one)}
         return [one for one in found if one not in hidden]
 
+    def repeats(self, ids: Iterable[int]) -> list[Memory]:
+        """The model's replies that only repeat these memories, without what is on its way out."""
+        return [one for one in super().repeats(ids) if not is_hidden(one)]
+
     def changes(self, namespace: str | None = None) -> list[Change]:
-        """What was done and can be undone, the newest first; of one namespace, or of all."""
+        """What was done and can be undone, the newest first; of one namespace, or of all.
+
+        What was done to memories that are gone, or on their way out, is not among it.
+        """
         now = time.time()
-        return [
+        kept = [
             change
             for change in reversed(list(self._kept_changes()))
             if (change.until is None or change.until > now) and namespace in (None, change.namespace)
         ]
+        there = self._store.registry.get(one for change in kept if change.until is None for one in change.ids)
+        gone = {one for change in kept for one in change.ids if one not in there or is_hidden(there[one])}
+        return [change for change in kept if change.until is not None or not gone.issuperset(change.ids)]
 
     def undo(self, change_id: str | None = None, *, namespace: str | None = None) -> Change:
         """Take back a change, or the newest one.

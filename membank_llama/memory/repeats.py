@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import numpy as np
 
@@ -17,21 +19,37 @@ MOSTLY = 0.7
 """The share of a reply's content that stands in what was told, or in the question that it answers."""
 
 
-def repeating(told: Memory, replies: Iterable[Memory], questions: Mapping[int, str]) -> list[int]:
-    """Ids of those replies that say what was told, and little else.
+class ToldWords:
+    """The content of what was told, by which replies are known that say one of it and little else.
 
-    Args:
-        questions: by the id of a reply the text that it answered.
+    Many are looked through as quickly as one: each word leads to those that hold it.
     """
-    fact = _content(told.text)
-    found = []
-    for reply in replies:
-        said, asked = _content(reply.text), _content(questions.get(reply.id, ""))
-        if reply.provenance == Provenance.MODEL and said and (said & fact) - asked:
-            shared = said & (fact | asked)
-            if len(shared) >= MOSTLY * len(said):
-                found.append(reply.id)
-    return found
+
+    def __init__(self, told: Iterable[Memory]) -> None:
+        self._holding: defaultdict[str, list[int]] = defaultdict(list)
+        for place, one in enumerate(told):
+            for word in _content(one.text):
+                self._holding[word].append(place)
+
+    def repeated_by(self, replies: Iterable[Memory], questions: Mapping[int, str]) -> dict[int, list[int]]:
+        """By the ids of those replies that only repeat, the places of what they repeat.
+
+        Args:
+            questions: by the id of a reply the text that it answered.
+        """
+        found = {}
+        for reply in replies:
+            if reply.provenance != Provenance.MODEL:
+                continue
+            said, asked = _content(reply.text), _content(questions.get(reply.id, ""))
+            own = [self._holding[word] for word in said - asked if word in self._holding]
+            enough = MOSTLY * len(said) - len(said & asked)
+            # first whether all of them together would do
+            if own and len(own) >= enough:
+                shared = Counter(chain.from_iterable(own))
+                if places := [place for place, count in shared.items() if count >= enough]:
+                    found[reply.id] = places
+        return found
 
 
 def _content(text: str) -> set[str]:

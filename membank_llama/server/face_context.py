@@ -44,14 +44,13 @@ class FaceContext:
     facts: Callable[[], Mapping[str, Any]] = dict
     recalls: Callable[[str], list[dict[str, Any]]] = _no_recalls
     body_budget: BodyBudget = field(default_factory=BodyBudget)
+    opens: Callable[[str], bool] | None = None
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE), init=False, repr=False)
 
     async def in_thread(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Do what blocks in a thread, no more than a few such at once; the rest waits its turn."""
         async with self._turns:
             return await run_in_threadpool(work, *args, **kwargs)
-
-    opens: Callable[[str], bool] | None = None
 
     @property
     def watches(self) -> bool:

@@ -29,11 +29,11 @@ def told(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def page(bank: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def page(bank: Path, *arguments: object, cwd: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and the address that it names."""
     command = [sys.executable, "-m", "membank_llama", "--bank", str(bank), "page", "--port", "0", "--no-browser"]
     process = subprocess.Popen(
-        [*command, *map(str, arguments)], stderr=subprocess.PIPE, encoding="utf-8", env=environment()
+        [*command, *map(str, arguments)], stderr=subprocess.PIPE, encoding="utf-8", env=environment(), cwd=cwd
     )
     try:
         said = ""
@@ -67,6 +67,13 @@ def test_a_namespace_is_named_in_the_address(told: Path) -> None:
         assert [one["text"] for one in listed] == ["Elsewhere."]
 
 
+def test_nobody_is_told_where_the_bank_lies(told: Path) -> None:
+    above = told.parent.parent
+    with page(told.relative_to(above), cwd=above) as (_, address):
+        refused = httpx.get(f"{address}membank/memories/99", timeout=30)
+    assert refused.json()["error"].startswith("there is no memory 99 in a bank;")
+
+
 def test_it_works_beside_whoever_holds_the_bank(told: Path) -> None:
     with open_shared(WordsAdapter(), told) as bank, page(told) as (_, address):
         made = httpx.post(f"{address}membank/memories", json={"text": "The boiler is new."}, timeout=30)
@@ -83,3 +90,8 @@ def test_without_a_bank_it_says_what_to_do(tmp_path: Path) -> None:
     refused = membank("--bank", tmp_path / "none", "page", "--port", 0)
     assert refused.code == 1 and "there is no bank at" in refused.err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_namespace_that_no_address_can_name_is_refused(told: Path) -> None:
+    refused = membank("--bank", told, "page", "--port", 0, "--no-browser", "--namespace", "two words")
+    assert refused.code == 2 and "'two words' is no namespace" in refused.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,55 @@ def test_a_correction_to_what_was_known_leaves_that_when_undone(told: Path) -> N
         bank.undo()
         assert texts(bank) == {"The canoe is green.", "The kayak is blue."}
         assert bank.history(2) == []
+
+
+def test_of_corrections_at_the_same_time_one_is_taken(told: Path) -> None:
+    def said(colour: str) -> int | None:
+        try:
+            return bank.correct(1, f"The canoe is {colour}.").memory_id
+        except MemoryNotFoundError:
+            return None
+
+    with open_bank(told) as bank, ThreadPoolExecutor(6) as several:
+        (taken,) = [one for one in several.map(said, ("red", "grey", "white", "pink", "brown", "gold")) if one]
+        assert texts(bank) == {bank.get(taken).text, "The kayak is blue."}
+
+
+def test_what_is_on_its_way_out_is_not_corrected(told: Path) -> None:
+    with open_bank(told) as bank:
+        bank.hide([1], 1000)
+        with pytest.raises(MemoryNotFoundError):
+            bank.correct(1, "The canoe is red.")
+        bank.undo()
+        assert texts(bank) == {"The canoe is green.", "The kayak is blue."}
+
+
+def test_what_is_not_there_any_more_is_no_change_to_take_back(told: Path) -> None:
+    with open_bank(told) as bank:
+        bank.pin(1)
+        first = bank.correct(1, "The canoe is red.")
+        second = bank.correct(first.memory_id, "The canoe is yellow.")
+        assert [one.ids for one in bank.changes()] == [(second.memory_id,)]
+        hidden = bank.hide([second.memory_id], 1000)
+        assert [one.id for one in bank.changes()] == [hidden.id]
+        bank.undo()
+        assert [one.kind for one in bank.changes()] == ["correct"]
+        bank.pin(2, False)
+        bank.forget(second.memory_id)
+        assert [one.kind for one in bank.changes()] == ["unpin"]
+        bank.undo()
+        assert bank.get(2).pinned
+        with pytest.raises(InvalidInputError, match="nothing that could be undone"):
+            bank.undo()
+
+
+def test_the_change_of_a_correction_is_its_own(told: Path) -> None:
+    with open_bank(told) as bank:
+        # somebody else does something before the answer is made
+        mine = NamespaceMemories(bank, "default", uses=lambda _: bank.pin(2, False) or ())
+        corrected = mine.correct(1, "The canoe is red.")
+        assert [one.kind for one in bank.changes()] == ["unpin", "correct"]
+        assert corrected["change"] == bank.changes()[1].id
 
 
 def test_pins_are_undone_and_changes_are_of_their_namespace(told: Path) -> None:

@@ -165,8 +165,9 @@ def test_what_was_told_is_seen_corrected_forgotten_and_brought_back(bank: MemBan
     change = mine.forget([corrected["id"]])
     with pytest.raises(MemoryNotFoundError):
         mine.one(corrected["id"])
-    assert [one["id"] for one in mine.changes()] == [change.id, corrected["change"]]
+    assert [one["id"] for one in mine.changes()] == [change.id]
     mine.undo(change.id)
+    assert [one["id"] for one in mine.changes()] == [corrected["change"]]
     mine.undo(corrected["change"])
     assert [one["text"] for one in mine.page(1)["memories"]] == ["My canoe is green."]
     json.dumps([mine.page(), mine.search("canoe"), mine.conversations(), mine.changes()])

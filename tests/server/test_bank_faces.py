@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,9 @@ COOKIE = {"Cookie": f"theme=dark; {SIGN_IN_COOKIE}=s3cret"}
 RAISED = {"missing": MemoryNotFoundError, "bad": InvalidInputError, "shut": BankReadOnlyError, "gone": ClientGoneError}
 
 
+READ = threading.Event()
+
+
 async def told(request: Request) -> JSONResponse:
     caller = request.scope[CALLER]
     said = {"path": request.url.path, "namespace": request.scope[NAMESPACE], "mount": request.scope[MOUNT]}
@@ -52,8 +54,8 @@ async def raising(request: Request) -> JSONResponse:
 async def dripping(request: Request) -> StreamingResponse:
     async def lines() -> AsyncIterator[bytes]:
         yield b"one\n"
-        await asyncio.sleep(5)
-        yield b"two\n"
+        # nothing more before the first line has been read
+        yield b"two\n" if await asyncio.to_thread(READ.wait, 30) else b"nobody has read it\n"
 
     return StreamingResponse(lines())
 
@@ -235,30 +237,32 @@ def test_what_a_face_needs_is_entered_at_its_first_request_and_left_at_the_end(
             assert client.post("/mcp").status_code == 200
         assert events == ["entered", "entered"]
         with client.stream("GET", "/mcp/slow") as stream:
-            # as it comes, long before its end
-            assert next(stream.iter_lines()) == "one"
+            lines = stream.iter_lines()
+            assert next(lines) == "one"
+            READ.set()
+            assert next(lines) == "two"
     assert events == ["entered", "entered", "left"]
 
 
 def test_a_bank_is_asked_a_few_things_at_once(bank: MemBank) -> None:
     context, at_once, most = FaceContext(bank), 0, 0
-    guard = threading.Lock()
+    guard, full = threading.Lock(), threading.Barrier(MOST_AT_ONCE)
 
     def work(number: int) -> int:
         nonlocal at_once, most
         with guard:
             at_once += 1
             most = max(most, at_once)
-        time.sleep(0.01)
+        full.wait(30)
         with guard:
             at_once -= 1
         return number
 
     async def all_of_it() -> list[int]:
-        return await asyncio.gather(*(context.in_thread(work, number) for number in range(30)))
+        return await asyncio.gather(*(context.in_thread(work, number) for number in range(3 * MOST_AT_ONCE)))
 
-    assert asyncio.run(all_of_it()) == list(range(30))
-    assert 1 < most <= MOST_AT_ONCE
+    assert asyncio.run(all_of_it()) == list(range(3 * MOST_AT_ONCE))
+    assert most == MOST_AT_ONCE
 
 
 def test_answers_are_json_where_a_request_is_none(bank: MemBank, events: list[str]) -> None:

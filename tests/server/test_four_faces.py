@@ -90,7 +90,7 @@ FORGET: dict[str, Callable[[Faces, int], Any]] = {
     "mcp": lambda faces, at: faces.agent.call("memory_forget", ids=[at], confirm=True),
 }
 BRING_BACK: dict[str, Callable[[Faces], Any]] = {
-    "page": lambda faces: faces.page("POST", "/../undo"),
+    "page": lambda faces: faces.page("POST", f"/../undo/{faces.rest('GET', 'changes')['changes'][0]['id']}"),
     "rest": lambda faces: faces.rest("POST", "undo", {}),
     "mcp": lambda faces: faces.agent.call("memory_undo"),
     "terminal": lambda faces: faces.terminal("undo"),

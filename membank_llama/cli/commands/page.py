@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from membank_llama.core.errors import MembankError
+from membank_llama.core.errors import InvalidInputError, MembankError
 
 from .bank_opening import encoder_name, must_exist, open_bank, prepare
 from .encoders import encoder_for
@@ -51,13 +51,14 @@ def page(
 
     from .. import terminal
 
-    where, name = bank_path(ctx, bank), named_namespace(ctx, namespace)
+    where, name = bank_path(ctx, bank), _in_addresses(named_namespace(ctx, namespace))
     must_exist(where)
     with ExitStack() as stack:
         adapter = _encoder(where, encoder, threads)
         if adapter is not None:
             stack.enter_context(adapter)
-        opened = stack.enter_context(open_bank(where, adapter))
+        # what is answered names files without where they lie, which is told from a whole path alone
+        opened = stack.enter_context(open_bank(where.absolute(), adapter))
         # the first search need not wait for the index to be read, nor the page for that
         warming = threading.Thread(target=_warm, args=(opened, name), daemon=True, name="membank-warm")
         stack.callback(warming.join)
@@ -71,6 +72,21 @@ def page(
                 _open_browser(shown)
 
         serve_until_stopped(BankApp(FaceContext(opened, partial(_facts, opened))), HOST, port, ready)
+
+
+def _in_addresses(name: str | None) -> str | None:
+    """The namespace as addresses name it.
+
+    Raises:
+        InvalidInputError: none can.
+    """
+    from membank_llama.server.asgi import WireError
+    from membank_llama.server.proxy.namespace_auth import checked_name
+
+    try:
+        return None if name is None else checked_name(name)
+    except WireError as exc:
+        raise InvalidInputError(f"{exc}; no address can name it") from exc
 
 
 def _warm(bank: MemBank, name: str | None) -> None:

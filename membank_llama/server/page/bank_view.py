@@ -77,8 +77,6 @@ def show_bank(asked: PageRequest, jobs: PageJobs, imports: PageImports) -> Respo
 def _facts(asked: PageRequest) -> dict[str, Any]:
     stats = asked.mine.bank.stats()
     files = [(name, int(stats["bytes"][kind])) for kind, name in _FILES.items() if stats["bytes"].get(kind)]
-    if stats.get("kv_bytes"):
-        files.append(("what models have read (KV)", int(stats["kv_bytes"])))
     levels = stats["level_bytes"]
     most = max(levels.values(), default=1) or 1
     largest = max((size for _, size in files), default=1)
@@ -86,6 +84,7 @@ def _facts(asked: PageRequest) -> dict[str, Any]:
     return {
         "memories": stats["memories"],
         "bytes": sum(size for _, size in files),
+        "kv_bytes": stats["kv_bytes"],
         "files": [{"name": name, "bytes": size, "width": 100 * size / largest} for name, size in files],
         "levels": [
             {

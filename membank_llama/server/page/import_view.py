@@ -100,15 +100,20 @@ class PageImports:
             raise InvalidInputError("there is nothing to import any more; choose the file again")
         plan: ImportPlan = read.result["plan"]
         mine = asked.mine
-        self._jobs.begin(
-            _storing(asked), lambda progress: run_import(mine.bank, plan, namespace=mine.namespace, progress=progress)
-        )
-        self._jobs.drop(_reading(asked))
+
+        def store(progress: Progress) -> ImportOutcome:
+            done = run_import(mine.bank, plan, namespace=mine.namespace, progress=progress)
+            # what could not be stored stays, and can be tried again
+            self._jobs.drop(_reading(asked))
+            return done
+
+        self._jobs.begin(_storing(asked), store)
         return self.show(asked)
 
     def leave(self, asked: PageRequest) -> Response:
         """Store nothing of it."""
         self._jobs.drop(_reading(asked))
+        self._jobs.drop(_storing(asked))
         return self.show(asked)
 
     def undo(self, asked: PageRequest) -> Response:
@@ -137,7 +142,7 @@ class PageImports:
             "importing": None
             if runs is None
             else {
-                "label": runs.label,
+                "label": runs.label or ("reading" if runs is reading else "storing"),
                 "done": runs.done,
                 "total": runs.total,
                 "share": min(100.0, 100 * runs.done / runs.total) if runs.total else 0.0,

@@ -6,7 +6,8 @@ each topic's memories.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import Counter
 from typing import Any
 
 from starlette.responses import Response
@@ -52,11 +53,12 @@ def _drawn(asked: PageRequest) -> dict[str, Any]:
     mine = asked.mine
     drawn = mine.bank.topic_map(mine.namespace, most=POINTS)
     colours = {topic.id: place % COLOURS for place, topic in enumerate(drawn.topics)}
+    radius = 9 if len(drawn.points) < 150 else 6 if len(drawn.points) < 700 else 4
     return {
         "width": WIDTH,
         "height": HEIGHT,
-        "radius": 9 if len(drawn.points) < 150 else 6 if len(drawn.points) < 700 else 4,
-        "groups": _groups(drawn, colours),
+        "radius": radius,
+        "groups": _groups(drawn, colours, radius),
         "topics": [_topic(asked, topic, colours[topic.id]) for topic in drawn.topics],
         "names": [
             {"name": topic.name, "colour": colours[topic.id], **_place(*drawn.centres[topic.id])}
@@ -73,21 +75,34 @@ def show_card(asked: PageRequest) -> Response:
     return asked.show("map_card.html", one=shown_memory(asked.mine.plain(asked.memory_id), day_names(asked.zone)))
 
 
-def _groups(drawn: TopicMap, colours: dict[str, int]) -> list[dict[str, Any]]:
+def _groups(drawn: TopicMap, colours: dict[str, int], radius: int) -> list[dict[str, Any]]:
     """The points of each topic; those of none first, below the others."""
     order: list[str | None] = [None, *colours]
     by_topic: dict[str | None, list[MapPoint]] = {topic: [] for topic in order}
     for point in drawn.points:
         by_topic.setdefault(point.topic, []).append(point)
+    taken: Counter[tuple[float, float]] = Counter()
     return [
-        {"topic": topic, "colour": colours.get(topic or ""), "points": list(_placed(points))}
+        {
+            "topic": topic,
+            "colour": colours.get(topic or ""),
+            "points": [{"id": point.id, **_beside(_place(point.x, point.y), taken, radius)} for point in points],
+        }
         for topic, points in by_topic.items()
         if points
     ]
 
 
-def _placed(points: Iterable[MapPoint]) -> Iterable[dict[str, Any]]:
-    return ({"id": point.id, **_place(point.x, point.y)} for point in points)
+def _beside(place: dict[str, float], taken: Counter[tuple[float, float]], radius: int) -> dict[str, float]:
+    """The place itself, or around it where others have it already: each point can be pointed at."""
+    at = place["x"], place["y"]
+    before = taken[at]
+    taken[at] += 1
+    away, angle = 2.2 * radius * math.sqrt(before), before * math.pi * (3 - math.sqrt(5))
+    return {
+        "x": round(min(max(at[0] + away * math.cos(angle), radius), WIDTH - radius), 1),
+        "y": round(min(max(at[1] + away * math.sin(angle), radius), HEIGHT - radius), 1),
+    }
 
 
 def _place(x: float, y: float) -> dict[str, float]:

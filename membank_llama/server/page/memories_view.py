@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from membank_llama.core.days import instant_of
 from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MembankError, MemoryNotFoundError
 from membank_llama.core.provenance import NAMES
+from membank_llama.memory.bank_editing import HISTORY
 from membank_llama.memory.bank_undo import GRACE_SECONDS, Change
 from membank_llama.memory.block_lines import replaced_among
 
@@ -49,7 +51,6 @@ def memories_routes(context: FaceContext) -> list[Route]:
         page_route(context, "/membank/page/conversations", list_talks),
         page_route(context, "/membank/page/topics", topic_choices),
         page_route(context, "/membank/page/chosen", change_chosen, "POST"),
-        page_route(context, "/membank/page/undo", undo_newest, "POST"),
         page_route(context, "/membank/page/undo/{change}", undo_one, "POST"),
         page_route(context, _ID, show_memory),
         page_route(context, _ID, correct_memory, "PATCH"),
@@ -160,9 +161,13 @@ def show_details(asked: PageRequest) -> Response:
         history=[{**before, "at": days.whole(before.get("created_at") or 0)} for before in reversed(one["history"])],
         used=[{**use, "at": days.whole(use["at"])} for use in one["used"]],
         newer=_replaced_by(asked, one, days),
-        metadata={key: value for key, value in one["metadata"].items() if key != "history"},
+        metadata={key: _as_text(value) for key, value in one["metadata"].items() if key != HISTORY},
         expires=None if one["expires_at"] is None else days.whole(one["expires_at"]),
     )
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _replaced_by(asked: PageRequest, one: dict[str, Any], days: DayNames) -> dict[str, Any] | None:
@@ -237,18 +242,23 @@ def change_chosen(asked: PageRequest) -> Response:
     if not 0 < len(ids) <= MOST_CHOSEN:
         raise InvalidInputError(f"select 1 to {MOST_CHOSEN:,} memories")
     action = asked.form.get("action")
-    if action == "forget":
-        return _forgotten(asked, ids)
-    if action not in ("pin", "unpin"):
+    if action not in ("pin", "unpin", "forget"):
         raise InvalidInputError("memories are pinned, unpinned or forgotten")
-    for memory_id in ids:
-        asked.mine.plain(memory_id)
+    there = asked.mine.known(ids)
+    ids, gone = [one for one in ids if one in there], [one for one in ids if one not in there]
+    if action == "forget" and ids:
+        return _forgotten(asked, ids, gone)
     days = _days(asked)
     changed = [shown_memory(asked.mine.pin(memory_id, action == "pin"), days) for memory_id in ids]
-    return _changed(asked, "chosen.html", back=[(one["id"], one) for one in changed], said=f"{len(ids)} {action}ned.")
+    said = f"{len(ids)} {action}ned{_without(gone)}." if ids else "They were corrected or forgotten elsewhere."
+    return _changed(asked, "chosen.html", back=[(one["id"], one) for one in changed], gone=gone, said=said)
 
 
-def _forgotten(asked: PageRequest, ids: Sequence[int]) -> Response:
+def _without(gone: Sequence[int]) -> str:
+    return f", {len(gone)} {'was' if len(gone) == 1 else 'were'} there no longer" if gone else ""
+
+
+def _forgotten(asked: PageRequest, ids: Sequence[int], gone: Sequence[int] = ()) -> Response:
     mine = asked.mine
     going = [one.id for one in mine.forgettable(ids)]
     change = mine.forget(going, GRACE_SECONDS)
@@ -256,35 +266,29 @@ def _forgotten(asked: PageRequest, ids: Sequence[int]) -> Response:
     what = "Forgotten" if len(ids) == 1 else f"{len(ids)} forgotten"
     if again:
         what += ", and 1 reply that only repeats it" if again == 1 else f", and {again} replies that only repeat them"
-    return asked.show("forgotten.html", ids=going, change=change.id, said=f"{what}.", seconds=int(GRACE_SECONDS))
-
-
-def undo_newest(asked: PageRequest) -> Response:
-    """Take back the newest change."""
-    return _taken_back(asked, None)
+    said = f"{what}{_without(gone)}."
+    values = {"gone": [*going, *gone], "change": change.id, "said": said, "seconds": int(GRACE_SECONDS)}
+    return _changed(asked, "forgotten.html", **values)
 
 
 def undo_one(asked: PageRequest) -> Response:
     """Take back one change."""
-    return _taken_back(asked, str(asked.scope["path_params"]["change"]))
-
-
-def _taken_back(asked: PageRequest, change_id: str | None) -> Response:
-    mine = asked.mine
-    known = {change.id: change for change in mine.bank.changes(mine.namespace)}
-    change = next(iter(known.values()), None) if change_id is None else known.get(change_id)
-    done = mine.undo(change_id if change is None else change.id)
+    mine, change_id = asked.mine, str(asked.scope["path_params"]["change"])
+    change = next((one for one in mine.bank.changes(mine.namespace) if one.id == change_id), None)
+    if change is None:
+        raise InvalidInputError("This was taken back already, or its time is over.")
+    done = mine.undo(change.id)
     days = _days(asked)
     back = []
     for place, memory_id in zip(_places(change, done["ids"]), done["ids"], strict=True):
         with suppress(MemoryNotFoundError):
             back.append((place, shown_memory(mine.plain(memory_id), days)))
-    return _changed(asked, "chosen.html", back=back, said="Taken back.")
+    return _changed(asked, "chosen.html", back=back, gone=[], said="Taken back.")
 
 
-def _places(change: Change | None, ids: Sequence[int]) -> Sequence[int]:
+def _places(change: Change, ids: Sequence[int]) -> Sequence[int]:
     """Which memories on the page are replaced by those that an undo gave, in their order."""
-    return change.ids if change is not None and len(change.ids) == len(ids) and change.kind == "correct" else ids
+    return change.ids if len(change.ids) == len(ids) and change.kind == "correct" else ids
 
 
 # -- parts
@@ -312,7 +316,9 @@ def _shown(asked: PageRequest, memory: dict[str, Any], said: str = "", change: s
 
 def _changed(asked: PageRequest, template: str, **values: Any) -> Response:
     """What became of a change, which is no news to whoever asked for it."""
-    return asked.show(template, since=asked.mine.newest(), fresh=0, oob=True, **values)
+    mine = asked.mine
+    count = mine.bank.count(mine.namespace)
+    return asked.show(template, since=mine.newest(), fresh=0, oob=True, count=count, **values)
 
 
 def _warmed(asked: PageRequest) -> None:

@@ -19,17 +19,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from membank_llama.core.days import zone_named
-from membank_llama.core.errors import (
-    BankLockedError,
-    BankReadOnlyError,
-    InvalidInputError,
-    MembankError,
-    MemoryNotFoundError,
-    ModelError,
-)
+from membank_llama.core.errors import InvalidInputError, MembankError, MemoryNotFoundError
 from membank_llama.memory.namespace_memories import NamespaceMemories
 
 from ..asgi import NAMESPACE, Scope, WireError, header, outward
+from ..bank_faces import status_of
 from ..face_context import MOUNT, FaceContext
 from ..origins import LOOKING, is_of_own_page
 from ..proxy.namespace_auth import TIME_ZONE_HEADER
@@ -40,13 +34,6 @@ logger = logging.getLogger("membank_llama")
 ZONE_COOKIE = "membank_zone"
 """Set by the page's script: whose days are shown."""
 MOST_ID = 2**63 - 1
-_STATUS: tuple[tuple[type[MembankError], int], ...] = (
-    (MemoryNotFoundError, 404),
-    (InvalidInputError, 400),
-    (BankLockedError, 409),
-    (BankReadOnlyError, 409),
-    (ModelError, 409),
-)
 PageHandler = Callable[["PageRequest"], Response]
 Received = TypeVar("Received")
 
@@ -153,18 +140,21 @@ async def answered(
 
 
 def _refused(asked: PageRequest, exc: WireError | MembankError) -> Response:
-    status = exc.status if isinstance(exc, WireError) else _status_of(exc)
+    status = exc.status if isinstance(exc, WireError) else status_of(exc)
     if status >= 500:
         logger.warning("the page could not answer %s: %s", asked.scope["path"], exc)
-    said = outward(exc)
-    headers = exc.headers if isinstance(exc, WireError) else {}
+    said, headers = outward(exc), exc.headers if isinstance(exc, WireError) else {}
+    gone: list[int] = []
+    if isinstance(exc, MemoryNotFoundError):
+        said = "This memory is no longer there: it was corrected or forgotten elsewhere."
+        if asked.scope["method"] == "PATCH":
+            # what was written stays in its form, for whoever wants to keep it
+            said += " What you wrote is not saved."
+        elif "memory_id" in asked.scope["path_params"]:
+            gone = [int(asked.scope["path_params"]["memory_id"])]
     if asked.by_script:
-        return asked.show("trouble_toast.html", status, headers, said=said)
+        return asked.show("trouble_toast.html", status, headers, said=said, gone=gone)
     return asked.show("trouble.html", status, headers, said=said, title="That did not work", view="")
-
-
-def _status_of(exc: MembankError) -> int:
-    return next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
 
 
 def _form_of(raw: bytes) -> tuple[tuple[str, str], ...]:

@@ -17,6 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
+from membank_llama.core.byte_sizes import size
+
 from ..asgi import WireError
 
 _HERE = Path(__file__).parent
@@ -99,7 +101,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters |= {"marked": marked, "number": "{:,}".format, "bytes": bytes_in_words}
+    made.filters |= {"marked": marked, "number": "{:,}".format, "bytes": size}
     made.globals["static"] = AT
     return made
 
@@ -112,12 +114,3 @@ def marked(text: str, letters: str) -> Markup:
     return Markup("").join(
         Markup("<mark>{}</mark>").format(one) if n % 2 else escape(one) for n, one in enumerate(parts)
     )
-
-
-def bytes_in_words(count: float) -> str:
-    """1,536 as "1.5 KB"."""
-    for unit in ("bytes", "KB", "MB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} GB"

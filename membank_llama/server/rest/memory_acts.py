@@ -22,8 +22,6 @@ from membank_llama.memory.namespace_memories import NamespaceMemories, change_fi
 from ..asgi import WireError
 from .memory_schemas import CONDITIONS, MOST_SHOWN
 
-MOST_WITH_REPLIES = 500
-"""Of memories that are forgotten together, where replies that repeat them are looked for."""
 LINES_AT_ONCE = 256
 
 
@@ -196,16 +194,8 @@ def forget_memory(asked: RestRequest) -> RestReply:
 
 
 def forget_memories(asked: RestRequest) -> RestReply:
-    ids, conditions = asked.given.get("ids"), asked.some(*CONDITIONS)
-    repeats = not asked.given.get("keep_replies")
-    going = asked.mine.forgettable(ids, repeats=False, **conditions)
-    if repeats and len(going) > MOST_WITH_REPLIES:
-        raise InvalidInputError(
-            f"{len(going):,} memories: for more than {MOST_WITH_REPLIES} no replies are looked for that repeat them; "
-            'forget them in parts, or say "keep_replies": true'
-        )
-    if repeats and going:
-        going = asked.mine.forgettable([one.id for one in going])
+    ids = asked.given.get("ids")
+    going = asked.mine.forgettable(ids, repeats=not asked.given.get("keep_replies"), **asked.some(*CONDITIONS))
     return _forget(asked, going, dry_run=asked.given.get("dry_run", ids is None))
 
 

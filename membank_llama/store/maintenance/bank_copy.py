@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from membank_llama.core.byte_sizes import MEGABYTE
 from membank_llama.core.errors import BankFormatError, BankStorageError
 from membank_llama.core.types import Progress
 
@@ -155,7 +156,7 @@ def telling(total: int, progress: Progress | None) -> Copied:
         nonlocal done
         done += size
         if progress is not None:
-            progress("copying (MiB)", done >> 20, max(done, total) >> 20)
+            progress("copying (MB)", done // MEGABYTE, max(done, total) // MEGABYTE)
 
     return copied
 

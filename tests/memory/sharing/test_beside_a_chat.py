@@ -185,7 +185,7 @@ def test_chats_in_the_terminal_join_and_keep_their_conversations(tmp_path: Path,
         assert "memory 1 pinned" in resumed.err
         assert re.search(rf"held by +process {os.getpid()} ", resumed.err)
         assert 1 not in {memory.id for memory in held.memories()}
-        assert [change.kind for change in held.changes()] == ["forget", "pin"]
+        assert [change.kind for change in held.changes()] == ["forget"]
         assert held.finish_hidden(all_of_it=True) >= 1
         with pytest.raises(MemoryNotFoundError):
             held.get(1)

@@ -11,6 +11,7 @@ import pytest
 from support.bank_clients import bank_client
 from support.banks import files_with, wait_for
 
+from membank_llama.core.types import NewMemory
 from membank_llama.memory.bank import MemBank
 from membank_llama.memory.import_export import import_memories
 from membank_llama.server.rest.memory_schemas import ANSWERS
@@ -242,3 +243,12 @@ def test_where_a_memory_was_used_is_told(bank: MemBank) -> None:
     with bank_client(bank, recalls=lambda namespace: recalls) as client:
         used = answer(client.get(f"{MEMORIES}/2"), 200, "MemoryInFull")["used"]
         assert used == [{"conversation": "talk", "at": 5.0, "query": "Which socks?"}]
+
+
+def test_what_repeats_one_of_very_many_goes_with_them(client: httpx.Client, bank: MemBank) -> None:
+    many = [NewMemory(f"Shelf {n} holds box {n + 1000}.", conversation="store") for n in range(600)]
+    bank.ingest_many([*many, NewMemory("Your shelf 3 holds box 1003.", role="assistant", conversation="asked")])
+    would = answer(client.post("/membank/forget", json={"conversation": "store"}), 200, "Forgetting")
+    assert would["count"] == 601
+    kept = {"conversation": "store", "keep_replies": True}
+    assert answer(client.post("/membank/forget", json=kept), 200, "Forgetting")["count"] == 600

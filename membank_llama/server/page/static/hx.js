@@ -168,7 +168,7 @@ window.hx = (() => {
     }
     if (answer.status === 204) return;
     if (!isHtml) {
-      tell("hx:lost", element);
+      tell("hx:lost", element, { said: saidBy(answer, html) });
       return;
     }
     const template = document.createElement("template");
@@ -184,6 +184,15 @@ window.hx = (() => {
     added.filter((node) => node.isConnected).forEach(process);
     refocus(focused, added);
     tell(answer.ok ? "hx:done" : "hx:refused", element, { added });
+  }
+
+  // an error that did not come from the page's own routes
+  function saidBy(answer, text) {
+    try {
+      return JSON.parse(text).error;
+    } catch {
+      return `That went wrong (${answer.status}); the log of membank says why.`;
+    }
   }
 
   function placeElsewhere(node) {

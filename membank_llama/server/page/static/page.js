@@ -133,8 +133,8 @@
     showPicks();
   });
   document.addEventListener("hx:refused", beginAll);
-  document.addEventListener("hx:lost", () => {
-    if (!$(".toast.bad", toasts)) note("membank does not answer. Is it still running?", true);
+  document.addEventListener("hx:lost", (event) => {
+    if (!$(".toast.bad", toasts)) note(event.detail.said || "membank does not answer. Is it still running?", true);
   });
 
   function grow(area) {
