@@ -35,7 +35,7 @@ from membank_llama.store.memory_writer import ModelCard, tell_again
 from membank_llama.store.namespace_snapshot import NamespaceSnapshot
 from membank_llama.store.store import Store
 
-from .bank_editing import correction_of, not_there
+from .bank_editing import correction_of
 from .bank_maintenance import card_of
 from .bank_topics import BankTopics
 from .bank_undo import HIDDEN, BankUndo, is_hidden
@@ -240,8 +240,6 @@ class MemBank(BankTopics, BankUndo):
         """
         with self._store.write_lock:
             old = self.get(memory_id)
-            if is_hidden(old):
-                raise not_there(memory_id, self.path)
             corrected = correction_of(old, text)
             (stored,) = self.ingest_many([corrected])
             if not stored.is_new:

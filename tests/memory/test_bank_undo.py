@@ -124,14 +124,15 @@ def test_what_is_on_its_way_out_is_nothing_to_change(told: Path) -> None:
         ):
             with pytest.raises(MemoryNotFoundError, match="no memory 1 in"):
                 act()
-        assert bank.undo(unpinned.id).ids == ()
+        with pytest.raises(InvalidInputError, match="no change"):
+            bank.undo(unpinned.id)
         assert texts(bank) == set()
         assert bank.undo(change.id).ids == (1, 2)
     with open_bank(told) as bank:
         corrected = bank.correct(1, "The canoe is red.")
         correction = bank.changes()[0]
         bank.hide([corrected.memory_id], 1000)
-        with pytest.raises(MemoryNotFoundError):
+        with pytest.raises(InvalidInputError, match="no change"):
             bank.undo(correction.id)
         assert texts(bank) == {"The kayak is blue."}
     assert not holds(told, "canoe is")
@@ -144,7 +145,7 @@ def test_what_has_gone_meanwhile_is_not_said_to_be_brought_back(told: Path) -> N
         bank.forget(1)
         with pytest.raises(InvalidInputError, match="cannot be brought back"):
             bank.undo()
-        assert [one.kind for one in bank.changes()] == ["pin"]
+        assert bank.changes() == []
 
 
 def test_what_could_not_be_overwritten_is_tried_again(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:

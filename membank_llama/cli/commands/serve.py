@@ -254,7 +254,7 @@ def _bank(stack: ExitStack, where: Path, remembering: _Remembering, at_hand: AtH
     stack.callback(mover.close)
     with progress_bar() as progress:
         encoder = None if adapter is None else PriorityAdapter(adapter)
-        opened = open_shared(encoder, where, join=False, progress=progress, auto_validate_adapter=is_there)
+        opened = open_shared(encoder, where.absolute(), join=False, progress=progress, auto_validate_adapter=is_there)
         bank = stack.enter_context(opened)
         if is_there:
             prepare(bank)

@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 
 from membank_llama._version import __version__
+from membank_llama.core.byte_sizes import size
 from membank_llama.core.errors import BankLockedError, BankStorageError, MembankError
 
 from ..bank_files import is_plain, open_plain, read_limited, sync_directory
@@ -171,8 +172,8 @@ def check_room(where: Path, needed: int) -> None:
     free = shutil.disk_usage(where).free
     if free < needed + SPARE:
         raise BankStorageError(
-            f"{(needed + SPARE >> 20) + 1:,} MiB are needed at {where.parent}, of which {SPARE >> 20} are left free; "
-            f"there are {free >> 20:,}: make room, or name another disk"
+            f"{size(needed + SPARE)} are needed at {where.parent}, of which {size(SPARE)} are left free; there are "
+            f"{size(free)}: make room, or name another disk"
         )
 
 
