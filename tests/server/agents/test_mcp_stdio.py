@@ -130,6 +130,18 @@ def test_standard_output_holds_the_protocol_alone(tmp_path: Path, minilm_gguf: P
     assert texts(tmp_path / "bank", "work") == [ANA, PORT]
 
 
+def test_half_of_an_emoji_is_answered_and_stored_as_what_it_is(tmp_path: Path) -> None:
+    """Agents cut text by UTF-16 units; the SDK's parser refuses such a line, and whoever asked would wait for ever."""
+    raw = Raw(tmp_path / "bank")
+    raw.tell(HELLO, READY)
+    raw.line()
+    raw.tell(calling(2, "memory_save", text="Cut \ud83d", said_by="user"))
+    raw.tell(calling(3, "memory_save", text="Whole \ud83d\ude00, C:\\ud83d", said_by="user"))
+    assert {raw.line()["id"], raw.line()["id"]} == {2, 3}
+    raw.end()
+    assert sorted(texts(tmp_path / "bank")) == ["Cut \ufffd", "Whole \U0001f600, C:\\ud83d"]
+
+
 def test_a_signal_ends_it_with_everything_stored(tmp_path: Path) -> None:
     raw = Raw(tmp_path / "bank")
     raw.tell(HELLO, READY, calling(2, "memory_save", text=ANA, said_by="user"))
