@@ -1,8 +1,8 @@
 """`membank`: the command line.
 
 Commands live in `commands/`; this file puts them in order and turns the package's errors into one line and an exit
-code (2 for bad input, 1 otherwise), and a full disk as well. What else is not of the package's error tree is a bug and
-keeps its traceback, as everything does with MEMBANK_DEBUG=1.
+code (2 for bad input, 1 otherwise), and what the system refuses as well. What else is not of the package's error tree
+is a bug and keeps its traceback, as everything does with MEMBANK_DEBUG=1.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def root(
     bank: Annotated[
         Path | None,
         typer.Option(
-            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False, autocompletion=bank_names,
+            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False, autocompletion=bank_names, readable=False,
             help="The bank's directory. Default: one in your user data directory.",
         ),
     ] = None,
@@ -158,6 +158,8 @@ def _show_native_lines() -> None:
     logger.setLevel(logging.DEBUG)
 
 
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+"""What the system says of a full or broken disk and of what a user may not do: nothing that is wrong in here."""
 AGAIN = 0.02
 """Seconds behind a lost Ctrl-C until it comes again."""
 
@@ -215,9 +217,10 @@ def main(args: Sequence[str] | None = None) -> None:
         # ahead of where typer looks for it
         raise SystemExit(130) from None
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or _debugging():
+        if exc.errno not in REFUSALS or _debugging():
             raise
         from .terminal import fail
 
-        fail(f"not all of it could be written: {exc.strerror}; free some space")
+        where = "" if exc.filename is None else f" at {exc.filename}"
+        fail(f"the system refused: {exc.strerror}{where}; check free space and permissions")
         raise SystemExit(1) from exc

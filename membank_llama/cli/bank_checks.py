@@ -17,6 +17,7 @@ from membank_llama.store.lock import writer_of
 from membank_llama.store.model_record import is_outdated
 from membank_llama.store.registry import Registry
 
+from .commands.bank_choice import is_bank
 from .health_table import GOOD, NOTE, WRONG, HealthCheck
 from .terminal import counted, size
 
@@ -27,7 +28,7 @@ FEWEST_FREE = 500_000_000
 def checks_of_bank(bank: Path, why: str) -> list[HealthCheck]:
     """Everything about a bank; `why` says why it is this one."""
     place = HealthCheck("bank", "place", f"{bank} ({why})")
-    if not (bank / DATABASE).exists():
+    if not is_bank(bank):
         if bank.exists() and not bank.is_dir():
             return [HealthCheck("bank", "place", f"{bank} is a file", WRONG, "name a directory with --bank")]
         none = HealthCheck(

@@ -13,6 +13,7 @@ import typer
 
 from membank_llama.core.errors import BankNotFoundError
 
+from .bank_choice import is_bank
 from .bank_opening import bring_up_to_date, prepare
 from .encoders import encoder_for
 from .options import BankOption, EncoderOption, GpuOption, NamespaceOption, ThreadsOption, bank_path, namespace_of
@@ -58,9 +59,8 @@ def _opened(where: Path, encoder: str | None, at_hand: AtHand, namespace: str, r
     """The bank with its encoder, ready to be asked."""
     from membank_llama.memory.bank import MemBank
     from membank_llama.memory.sharing.shared_bank import open_shared
-    from membank_llama.store.bank_files import DATABASE
 
-    if read_only and not (where / DATABASE).exists():
+    if read_only and not is_bank(where):
         raise BankNotFoundError(f"there is no bank at {where} yet; without --read-only one is made")
     with ExitStack() as stack:
         adapter = _encoder(where, encoder, at_hand)
