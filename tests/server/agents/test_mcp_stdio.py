@@ -203,7 +203,7 @@ def test_a_bank_whose_server_does_not_run_shows_what_it_holds(tmp_path: Path, on
         assert "11434" in agent.refused("memory_search", query="Where does Ana live?")
         if not only_looking:
             assert "11434" in agent.refused("memory_save", text=PORT, said_by="user")
-            assert agent.call("memory_pin", id=1)["pinned"]
+            assert agent.call("memory_forget", ids=[1])["done"]
 
 
 def test_only_looking_changes_nothing_and_waits_for_nobody(tmp_path: Path) -> None:
