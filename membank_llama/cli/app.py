@@ -1,18 +1,23 @@
 """`membank`: the command line.
 
 Commands live in `commands/`; this file puts them in order and turns the package's errors into one line and an exit
-code (2 for bad input, 1 otherwise). What is not of the package's error tree is a bug and keeps its traceback, as
-everything does with MEMBANK_DEBUG=1.
+code (2 for bad input, 1 otherwise), and what the system refuses as well. What else is not of the package's error tree
+is a bug and keeps its traceback, as everything does with MEMBANK_DEBUG=1.
 """
 
 from __future__ import annotations
 
+import _thread
+import errno
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,7 +72,7 @@ def root(
     bank: Annotated[
         Path | None,
         typer.Option(
-            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False, autocompletion=bank_names,
+            "--bank", "-b", envvar="MEMBANK_BANK", show_default=False, autocompletion=bank_names, readable=False,
             help="The bank's directory. Default: one in your user data directory.",
         ),
     ] = None,
@@ -153,6 +158,40 @@ def _show_native_lines() -> None:
     logger.setLevel(logging.DEBUG)
 
 
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+"""What the system says of a full or broken disk and of what a user may not do: nothing that is wrong in here."""
+AGAIN = 0.02
+"""Seconds behind a lost Ctrl-C until it comes again."""
+
+
+@contextmanager
+def _interrupts_come_again() -> Iterator[None]:
+    """Ctrl-C that meets a callback of a native library, or a finalizer, is lost to Python: it comes once more."""
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            before(lost)
+            return
+        again = threading.Timer(AGAIN, _interrupt)
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _interrupt() -> None:
+    """As Ctrl-C does: also where the main thread waits in a system call."""
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; always ends in SystemExit."""
     logger = logging.getLogger("membank_llama")
@@ -165,7 +204,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        with native_lines_logged():
+        with native_lines_logged(), _interrupts_come_again():
             app(args=list(sys.argv[1:] if args is None else args), prog_name="membank")
     except MembankError as exc:
         if _debugging():
@@ -174,3 +213,14 @@ def main(args: Sequence[str] | None = None) -> None:
 
         fail(str(exc))
         raise SystemExit(2 if isinstance(exc, InvalidInputError) else 1) from exc
+    except KeyboardInterrupt:
+        # ahead of where typer looks for it
+        raise SystemExit(130) from None
+    except OSError as exc:
+        if exc.errno not in REFUSALS or _debugging():
+            raise
+        from .terminal import fail
+
+        where = "" if exc.filename is None else f" at {exc.filename}"
+        fail(f"the system refused: {exc.strerror}{where}; check free space and permissions")
+        raise SystemExit(1) from exc

@@ -6,15 +6,18 @@ import os
 import shutil
 import stat
 import sys
+from contextlib import closing
 from pathlib import Path
 
-from membank_llama.core.errors import BankError, MembankError
+from membank_llama.core.errors import BankCorruptError, MembankError
 from membank_llama.kv.piece_store import pieces_nbytes
 from membank_llama.memory.bank import MemBank
 from membank_llama.store.bank_files import DATABASE
 from membank_llama.store.lock import writer_of
 from membank_llama.store.model_record import is_outdated
+from membank_llama.store.registry import Registry
 
+from .commands.bank_choice import is_bank
 from .health_table import GOOD, NOTE, WRONG, HealthCheck
 from .terminal import counted, size
 
@@ -25,7 +28,7 @@ FEWEST_FREE = 500_000_000
 def checks_of_bank(bank: Path, why: str) -> list[HealthCheck]:
     """Everything about a bank; `why` says why it is this one."""
     place = HealthCheck("bank", "place", f"{bank} ({why})")
-    if not (bank / DATABASE).exists():
+    if not is_bank(bank):
         if bank.exists() and not bank.is_dir():
             return [HealthCheck("bank", "place", f"{bank} is a file", WRONG, "name a directory with --bank")]
         none = HealthCheck(
@@ -44,8 +47,11 @@ def memories_check(bank: Path) -> HealthCheck:
             return HealthCheck("bank", "memories", "of an earlier format", NOTE, f"membank stats --bank {where}")
         with MemBank(None, bank, read_only=True) as opened:
             facts = opened.stats()
-    except BankError as exc:
-        return HealthCheck("bank", "memories", str(exc), WRONG, f"membank verify --bank {where}")
+    except BankCorruptError as exc:
+        mend = (
+            f"membank reencode --bank {where}" if _has_texts(bank) else f"membank restore BACKUP --bank {where} --force"
+        )
+        return HealthCheck("bank", "memories", str(exc), WRONG, mend)
     except MembankError as exc:
         return HealthCheck("bank", "memories", str(exc), WRONG)
     value = f"{counted(facts['memories'], 'memory')}, {size(sum(facts['bytes'].values()))}"
@@ -57,6 +63,15 @@ def memories_check(bank: Path) -> HealthCheck:
             "bank", "memories", f"{value}; {counted(free, 'slot')} free", NOTE, f"membank gc --bank {where}"
         )
     return HealthCheck("bank", "memories", f"{value}; opens well (membank verify checks every byte)")
+
+
+def _has_texts(bank: Path) -> bool:
+    """Whether its texts can be read, from which all the rest can be made again."""
+    try:
+        with closing(Registry(bank / DATABASE, read_only=True)) as registry:
+            return all(memory.text for memory in registry.iterate())
+    except MembankError:
+        return False
 
 
 def writer_check(bank: Path) -> HealthCheck:

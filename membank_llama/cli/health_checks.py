@@ -23,7 +23,7 @@ import httpx
 from membank_llama._version import __version__
 from membank_llama.adapters.hashing import WORDS_PREFIX
 from membank_llama.adapters.served import same_address
-from membank_llama.core.errors import MembankError
+from membank_llama.core.errors import BankError, MembankError
 from membank_llama.gguf.capabilities import read_facts
 from membank_llama.gguf.ollama_store import list_ollama_models
 from membank_llama.server.proxy.upstream_kind import Answer, recognised
@@ -172,8 +172,11 @@ def encoder_check(bank: Path, answering: Sequence[str]) -> HealthCheck:
         if card is None or is_empty(bank):
             return _of_new_bank(answering)
         return _of_bank(bank, card, answering)
+    except BankError:
+        # told where the bank is looked at
+        return HealthCheck("encoder", "model", "not known, as the bank cannot be read", NOTE)
     except MembankError as exc:
-        return HealthCheck("encoder", "model", f"not known: {exc}", WRONG, "membank verify")
+        return HealthCheck("encoder", "model", f"not known: {exc}", WRONG)
 
 
 def _of_bank(bank: Path, card: Mapping[str, Any], answering: Sequence[str]) -> HealthCheck:

@@ -229,16 +229,16 @@ def memories_table(memories: Sequence[Memory]) -> Table:
     return table
 
 
-def chats_table(chats: Sequence[ChatTranscript], current: str) -> Table:
-    """Chats that can be gone on with; a filled mark for the one that is open."""
-    table = plain_table(
-        ("", FIXED), ("chat", FIXED), ("last used", FIXED), ("turns", NUMBER),
-        ("begins with", {"ratio": 1, "overflow": "fold"}),
-    )  # fmt: skip
+def chats_table(chats: Sequence[ChatTranscript], current: str, width: int) -> Table:
+    """Chats that can be gone on with, by the whole of their names; a filled mark for the one that is open."""
+    facts = (("last used", FIXED), ("turns", NUMBER)) if width >= WIDE else ()
+    begins = ("begins with", {"ratio": 1, "overflow": "fold"})
+    table = plain_table(("", FIXED), ("chat", FIXED), *facts, begins)
     for chat in chats:
         first = next(message["content"] for message in chat.messages if message["role"] == "user")
         mark = Text("●", style="green") if chat.name == current else Text("○", style="dim")
-        table.add_row(mark, chat.name, day(chat.used), str(chat.turns), plain(first, limit=LONGEST // 4))
+        shown = (day(chat.used), str(chat.turns)) if facts else ()
+        table.add_row(mark, chat.name, *shown, plain(first, limit=LONGEST // 4))
     return table
 
 

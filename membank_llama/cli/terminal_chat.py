@@ -267,12 +267,12 @@ class Chat:
             self._dim("nothing came back")
         else:
             texts = {result.memory_id: result.passage_text for result in last.results}
-            rows = recall_rows(last.results, last.injected, last.skipped)
+            rows, width = recall_rows(last.results, last.injected, last.skipped), self._notes.width
             if what:
-                self._notes.print(why_view.whole_why(rows, texts.__getitem__, self._notes.width))
+                self._notes.print(why_view.whole_why(rows, texts.__getitem__, width))
                 self._dim(why_view.LEGEND)
             else:
-                self._notes.print(why_view.short_why(rows, texts.__getitem__, last.block, last.tokens))
+                self._notes.print(why_view.short_why(rows, texts.__getitem__, last.block, last.tokens, width))
             more = "" if what else " · /why all shows every score"
             self._dim(f"{terminal.counted(last.tokens, 'token')} injected · {last.recall_ms:.1f} ms{more}")
 
@@ -327,7 +327,7 @@ class Chat:
             return
         found = chats.newest(namespace)[:CHATS_LISTED]
         if found:
-            self._notes.print(terminal.chats_table(found, self.memory.conversation))
+            self._notes.print(terminal.chats_table(found, self.memory.conversation, self._notes.width))
         else:
             self._dim("no chat is kept yet")
 

@@ -20,6 +20,8 @@ MOST_LINES = 8
 """Of the block, and of what was held back."""
 WIDE = 100
 """Columns from which on all scores stand in a table."""
+NARROW = 60
+"""Columns below which what became of a memory stands below it."""
 
 LEGEND = (
     "L2, L1, L0: cosine from coarse to full · words: rarity of shared words · spreads: cosine above unrelated texts · "
@@ -30,13 +32,16 @@ LEGEND = (
 Row = Mapping[str, Any]
 
 
-def short_why(rows: Sequence[Row], text_of: Callable[[int], str], block: str, tokens: int | None) -> RenderableType:
+def short_why(
+    rows: Sequence[Row], text_of: Callable[[int], str], block: str, tokens: int | None, width: int
+) -> RenderableType:
     """What was injected, the block itself, and a line for each memory that was not.
 
     Args:
         rows: best first.
         block: as it stood in the prompt; empty where nothing was put into one.
         tokens: of the block; None where no prompt was made.
+        width: of the terminal.
     """
     parts: list[RenderableType] = []
     taken = [row for row in rows if row.get("injected")]
@@ -47,12 +52,12 @@ def short_why(rows: Sequence[Row], text_of: Callable[[int], str], block: str, to
         parts += [Text(f"put into the prompt: {count}", "green"), *_block_lines(block)]
     elif tokens is None and relevant:
         parts.append(Text(f"relevant: {counted(len(relevant), 'memory')}; no prompt was made", "green"))
-        parts.append(_lines_of(relevant, text_of, ""))
+        parts.append(_lines_of(relevant, text_of, "", width))
     else:
         parts.append(Text("nothing was relevant" if tokens is None else "nothing was put into the prompt", "yellow"))
     back = [row for row in rows if not row.get("injected") and (tokens is not None or not row["relevant"])]
     if back:
-        parts += [Text("held back:", "dim"), _lines_of(back, text_of, "dim")]
+        parts += [Text("held back:", "dim"), _lines_of(back, text_of, "dim", width)]
     return Group(*parts)
 
 
@@ -66,14 +71,19 @@ def _block_lines(block: str) -> list[Text]:
     return shown
 
 
-def _lines_of(rows: Sequence[Row], text_of: Callable[[int], str], style: str) -> RenderableType:
+def _lines_of(rows: Sequence[Row], text_of: Callable[[int], str], style: str, width: int) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column(no_wrap=True)
+    if width >= NARROW:
+        table.add_column(no_wrap=True)
     for row in rows[:MOST_LINES]:
-        text = plain(text_of(row["memory_id"]), limit=LONGEST)
-        table.add_row(f"  {row['memory_id']}", text, by_how_much(row), style=style)
+        number, text = f"  {row['memory_id']}", plain(text_of(row["memory_id"]), limit=LONGEST)
+        if width >= NARROW:
+            table.add_row(number, text, by_how_much(row), style=style)
+        else:
+            table.add_row(number, text, style=style)
+            table.add_row("", Text(by_how_much(row), "dim"))
     if len(rows) <= MOST_LINES:
         return table
     return Group(table, Text(f"  … {counted(len(rows) - MOST_LINES, 'memory')} more", "dim"))

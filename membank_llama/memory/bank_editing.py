@@ -7,11 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MemoryNotFoundError
+from membank_llama.core.errors import InvalidInputError, InvalidQueryError, MemoryNotFoundError, ModelError
 from membank_llama.core.letters import folded
 from membank_llama.core.provenance import KEY, MODEL_ROLES, least
 from membank_llama.core.types import Memory, NewMemory
+from membank_llama.recall.engine import RecallEngine
 from membank_llama.recall.query import RecallQuery
+from membank_llama.recall.question_encoder import QuestionEncoder
 
 from .bank_maintenance import BankMaintenance
 from .repeats import ToldWords, questions_of
@@ -67,7 +69,11 @@ class BankEditing(BankMaintenance):
 
     def _repeating(self, told: Memory) -> dict[int, Memory]:
         asked = RecallQuery(told.text, REPLIES_SEARCHED, namespace=told.namespace)
-        found = self._engine.search(asked)
+        try:
+            found = self._engine.search(asked)
+        except ModelError:
+            # whoever forgets does not wait until a server that encodes runs again
+            found = RecallEngine(self._store, QuestionEncoder(self._store, None, self.max_text_bytes)).search(asked)
         near = self._store.registry.get({i for one in found for i in (one.memory_id, *one.duplicates)})
         again = ToldWords([told]).repeated_by(near.values(), self._questions_of(near, told.namespace))
         return {memory_id: near[memory_id] for memory_id in again}

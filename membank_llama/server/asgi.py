@@ -129,6 +129,17 @@ def read_json(body: bytes) -> Any:
     return parsed if _HALVES.search(body) is None else repaired(parsed)
 
 
+def repaired_json(body: bytes) -> bytes:
+    """JSON for a parser that knows no halves of surrogate pairs, and refuses all of it for one: as it came, but with
+    those replaced."""
+    if _HALVES.search(body) is None:
+        return body
+    try:
+        return json.dumps(read_json(body), ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return body
+
+
 def header(scope: Scope, name: str) -> str | None:
     """A request header, or None."""
     wanted = name.lower().encode("latin-1")

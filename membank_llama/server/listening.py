@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,10 +31,14 @@ def serve_until_stopped(
     server = _Announcing(configured(app, host, port), ready)
     # uvicorn raises the signal that ended it once more; the bank is to be closed all the same
     signal.signal(signal.SIGTERM, lambda *_: None)
+    # it is told below, with what to do
+    logging.getLogger("uvicorn.error").addFilter(_is_no_system_error)
     with suppress(KeyboardInterrupt):
         server.run()
-    if not server.started:
-        raise InvalidInputError(f"{host}:{port} cannot be listened on; is something else there? Choose another --port")
+
+
+def _is_no_system_error(record: logging.LogRecord) -> bool:
+    return not isinstance(record.msg, OSError)
 
 
 class _Announcing(uvicorn.Server):
@@ -44,7 +49,16 @@ class _Announcing(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as exc:
+            refused = exc.__context__
+            if not isinstance(refused, OSError):
+                raise
+            why = str(refused.strerror or refused).rpartition("): ")[2]
+            raise InvalidInputError(
+                f"{self.config.host}:{self.config.port} cannot be listened on: {why}; choose another --port"
+            ) from refused
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
             host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host

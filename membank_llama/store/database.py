@@ -47,10 +47,15 @@ _STORAGE = ("full", "disk i/o", "unable to open", "readonly", "read-only", "lock
 
 
 def chunks(values: Iterable[_T], size: int = CHUNK) -> list[tuple[str, list[_T]]]:
-    """Pieces of a list of ids or hashes with the placeholders SQLite wants for them."""
-    ids = list(values)
+    """Pieces of a list of ids or hashes with the placeholders SQLite wants for them; without ids that no row has."""
+    ids = [value for value in values if not isinstance(value, int) or fits_a_row(value)]
     pieces = [ids[start : start + size] for start in range(0, len(ids), size)]
     return [(",".join("?" * len(piece)), piece) for piece in pieces]
+
+
+def fits_a_row(number: int) -> bool:
+    """Whether SQLite has room for a number."""
+    return number.bit_length() < 64
 
 
 def translate(exc: Exception, where: Path) -> BankError:

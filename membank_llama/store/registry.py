@@ -20,7 +20,7 @@ from membank_llama.core.errors import BankCorruptError, BankFormatError, BankNot
 from membank_llama.core.types import Memory, Progress
 
 from .commit_note import CommitNote
-from .database import BankDatabase, chunks, translating
+from .database import BankDatabase, chunks, fits_a_row, translating
 from .row_format import CHECKED, COLUMN_NAMES, COLUMNS, damaged, is_whole, memories_of, row_checksum, text_hash
 from .schema import VERSION, migrate
 from .schema_check import checked_version
@@ -170,6 +170,8 @@ class Registry(BankDatabase):
         Raises:
             BankCorruptError: it is damaged, and a new checksum would hide that.
         """
+        if not fits_a_row(memory_id):
+            return False
         row = db.execute(f"SELECT {CHECKED}, checksum FROM memories WHERE id = ?", (memory_id,)).fetchone()
         if row is None:
             return False

@@ -16,6 +16,7 @@ from support.terminals import Membank
 from membank_llama.adapters.hashing import WordsAdapter
 from membank_llama.adapters.llama_cpp.build_report import build_report
 from membank_llama.cli import bank_checks, health_checks
+from membank_llama.cli.app import main
 from membank_llama.cli.health_checks import encoder_check, engine_check
 from membank_llama.cli.health_table import NOTE, WRONG, HealthCheck
 from membank_llama.core.types import NewMemory
@@ -72,10 +73,44 @@ def test_what_others_may_read_is_wrong_and_mended_by_one_line(mb: Membank) -> No
 def test_a_damaged_bank_is_wrong(mb: Membank) -> None:
     (mb.bank / "activations-1.bin").unlink()
     found = checked(mb)
-    assert found["bank/memories"].state == WRONG and "membank verify" in found["bank/memories"].mend
-    (mb.bank / "bank.sqlite").write_bytes(b"no database at all" * 99)
-    assert checked(mb)["encoder/model"].state == WRONG
+    assert found["bank/memories"].state == WRONG
+    assert found["bank/memories"].mend == f'membank reencode --bank "{mb.bank}"'
+    assert mb("reencode").code == 0
+    assert mb("doctor").code == 0
+
+
+def test_a_bank_whose_texts_are_gone_is_told_of_once(mb: Membank) -> None:
+    database = mb.bank / "bank.sqlite"
+    database.write_bytes(database.read_bytes()[:16384] + b"\xff" * 65536)
+    found = checked(mb)
+    assert [name for name, check in found.items() if check.state == WRONG] == ["bank/memories"]
+    assert found["bank/memories"].mend == f'membank restore BACKUP --bank "{mb.bank}" --force'
+    database.write_bytes(b"no database at all" * 99)
+    wrong = [check for check in checked(mb).values() if check.state == WRONG]
+    assert ["choose another directory" in check.value for check in wrong] == [True]
     assert mb("doctor").code == 1
+
+
+def test_why_a_bank_is_looked_at(mb: Membank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checked(mb)["bank/place"].value == f"{mb.bank} (named by --bank)"
+    data = tmp_path / "data"
+    data.mkdir()
+    mb.bank.rename(data / "recall-tiny")
+    monkeypatch.setattr("membank_llama.core.paths.platformdirs.user_data_path", lambda *_, **__: data)
+    for where, why in (("recall-tiny", "used last; there is no default one yet"), ("default", "the default one")):
+        if where == "default":
+            (data / "recall-tiny").rename(data / "default")
+        shown = membank_here(mb, "doctor", "--json")
+        places = [check["value"] for check in json.loads(shown)["checks"] if check["name"] == "place"]
+        assert places == [f"{data / where} ({why})"]
+
+
+def membank_here(mb: Membank, *words: str) -> str:
+    """The output of a command that names no bank."""
+    mb.capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(words)
+    return mb.capsys.readouterr().out
 
 
 def test_who_writes_it_is_named(mb: Membank) -> None:

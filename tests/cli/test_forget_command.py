@@ -45,6 +45,15 @@ def test_ids_without_a_terminal_are_forgotten(bank: Path) -> None:
     assert count(bank) == 11
 
 
+def test_an_id_of_another_namespace_is_not_forgotten(bank: Path) -> None:
+    for words in (["forget", 1, "--namespace", "work"], ["--namespace", "work", "forget", 1, "--yes"]):
+        refused = membank(*words, MEMBANK_BANK=str(bank))
+        assert refused.code == 1 and "there is no memory 1 " in refused.err
+    assert count(bank) == 13
+    assert membank("forget", 1, "--namespace", "default", "--bank", bank).code == 0
+    assert count(bank) == 12
+
+
 @needs_pty
 @pytest.mark.parametrize(
     ("what", "piped"), [(["--before", "0s"], True), ([str(n) for n in range(1, 14)], False)], ids=["filter", "ids"]

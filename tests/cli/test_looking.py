@@ -56,9 +56,11 @@ def test_conditions_must_all_hold(mb: Membank, asked: list[str], count: int) -> 
 def test_what_cannot_be_meant_is_refused(mb: Membank) -> None:
     for asked in (["list", "--cursor", "x"], ["list", "--since", "soon"], ["undo", "abc", "--list"], ["list", "-k", 0]):
         assert mb(*asked).code == 2, asked
-    for asked in (["show", 77], ["show", 1, "--namespace", "work"]):
+    for asked in (["show", 77], ["show", 1, "--namespace", "work"], ["show", 2**63], ["pin", 1, 2**70]):
         refused = mb(*asked)
         assert refused.code == 1 and "there is no memory" in refused.err
+    for asked in (["forget", 2**70], ["correct", 2**70, "Canoes."], ["unpin", -(2**70)]):
+        assert "there is no memory" in mb(*asked[:1], "--", *asked[1:]).err
     assert mb("undo", "0123456789ab").code == 2
 
 

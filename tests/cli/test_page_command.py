@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,16 @@ def test_it_works_beside_whoever_holds_the_bank(told: Path) -> None:
         assert httpx.post(f"{address}membank/undo", timeout=30).json()["ids"] == [1]
         bank.pin(2)
         assert httpx.get(f"{address}membank/memories/2", timeout=30).json()["pinned"]
+
+
+def test_a_taken_port_is_named(told: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        refused = membank("--bank", told, "page", "--port", port, "--no-browser")
+    assert refused.code == 2 and f"127.0.0.1:{port} cannot be listened on" in refused.err
+    assert "[Errno" not in refused.err and "Traceback" not in refused.err
 
 
 def test_without_a_bank_it_says_what_to_do(tmp_path: Path) -> None:

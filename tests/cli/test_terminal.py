@@ -14,6 +14,7 @@ from membank_llama.cli import terminal, why_view
 from membank_llama.cli.commands.kv import PieceRow, pieces_table
 from membank_llama.cli.last_recall import recall_rows
 from membank_llama.core.types import Memory, NewMemory
+from membank_llama.memory.transcript_file import ChatTranscript
 
 STATS = {
     "path": "b", "memories": 1, "model": {"name": "m", "dim": 8, "id": "m-1", "source": None, "token_dim": 0},
@@ -79,6 +80,16 @@ def test_numbers_are_words_for_people() -> None:
     assert terminal.when(1e30) == "1e+30"
     assert terminal.day(time.time()).count(":") == 1
     assert terminal.day(0)[:3] in ("197", "196")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_chat_to_go_on_with_is_named_whole(width: int) -> None:
+    made, stream = console(width)
+    said = ({"role": "user", "content": "My sister Ana lives in Porto and my brother does not."},)
+    chat = ChatTranscript("chat-20261127-140151-1947", "default", "m", 0.0, time.time(), said, {})
+    made.print(terminal.chats_table([chat], chat.name, width))
+    assert chat.name in stream.getvalue() and "My" in stream.getvalue()
+    assert all(len(line) <= width for line in stream.getvalue().splitlines())
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 200])

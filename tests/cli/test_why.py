@@ -29,7 +29,7 @@ def shown(rows: list[dict[str, object]], block: str, tokens: int | None, width: 
     stream = io.StringIO()
     texts = {n + 1: fact for n, fact in enumerate(FACTS)}
     made = Console(file=stream, width=width, force_terminal=False)
-    made.print(short_why(rows, texts.__getitem__, block, tokens))
+    made.print(short_why(rows, texts.__getitem__, block, tokens, width))
     return stream.getvalue()
 
 
@@ -53,6 +53,16 @@ def test_the_block_comes_first_and_then_a_line_for_each(rows: list[dict[str, obj
     assert all("short of" in line for line in back)
     assert all(len(line) <= width for line in lines)
     assert len(lines) <= SCREEN
+
+
+def test_a_narrow_terminal_tells_which_memory_and_why(rows: list[dict[str, object]]) -> None:
+    told = [{**row, "reason": "not relevant: what the model said is no evidence", "enough": 0.0} for row in rows]
+    lines = shown(told, BLOCK, 46, 40).splitlines()
+    back = lines[lines.index("held back:") + 1 :]
+    for row, line, why in zip(told[1:], back[::2], back[1::2], strict=True):
+        assert line.startswith(f"  {row['memory_id']}  {FACTS[int(str(row['memory_id'])) - 1][:30]}")
+        assert why.strip() == "what the model said is no evidence"
+    assert all(len(line) <= 40 for line in lines)
 
 
 def test_by_how_much_in_words(rows: list[dict[str, object]]) -> None:

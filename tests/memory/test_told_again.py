@@ -10,7 +10,9 @@ import pytest
 from support.banks import open_bank
 
 from membank_llama import MemBank, NewMemory
-from membank_llama.core.errors import EmptyTextError, InvalidInputError, MemoryNotFoundError
+from membank_llama.adapters.base import ModelAdapter
+from membank_llama.adapters.deferred import DeferredAdapter
+from membank_llama.core.errors import EmptyTextError, InvalidInputError, MemoryNotFoundError, ModelError
 
 DAY = 86_400.0
 NOW = time.time()
@@ -169,3 +171,13 @@ def test_replies_that_only_repeat_are_found_and_others_are_not(bank: MemBank) ->
     ]
     assert [memory.id for memory in bank.repeats([ids[0]])] == [ids[3]]
     assert bank.repeats([ids[4]]) == []
+    # and while the server of the model that encodes does not run
+    card = bank.model
+
+    def refuses() -> ModelAdapter:
+        raise ModelError("nothing answers there")
+
+    waiting = DeferredAdapter(card.id, card.name, card.source, card.dim, refuses)
+    bank.close()
+    with MemBank(waiting, bank.path, auto_validate_adapter=False) as again:
+        assert [memory.id for memory in again.repeats([ids[0]])] == [ids[3]]

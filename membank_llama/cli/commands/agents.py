@@ -13,6 +13,7 @@ import typer
 
 from membank_llama.core.errors import BankNotFoundError
 
+from .bank_choice import is_bank
 from .bank_opening import bring_up_to_date, prepare
 from .encoders import encoder_for
 from .options import BankOption, EncoderOption, GpuOption, NamespaceOption, ThreadsOption, bank_path, namespace_of
@@ -56,11 +57,11 @@ def mcp(
 @contextmanager
 def _opened(where: Path, encoder: str | None, at_hand: AtHand, namespace: str, read_only: bool) -> Iterator[MemBank]:
     """The bank with its encoder, ready to be asked."""
+    from membank_llama.adapters.deferred import DeferredAdapter
     from membank_llama.memory.bank import MemBank
     from membank_llama.memory.sharing.shared_bank import open_shared
-    from membank_llama.store.bank_files import DATABASE
 
-    if read_only and not (where / DATABASE).exists():
+    if read_only and not is_bank(where):
         raise BankNotFoundError(f"there is no bank at {where} yet; without --read-only one is made")
     with ExitStack() as stack:
         adapter = _encoder(where, encoder, at_hand)
@@ -73,10 +74,15 @@ def _opened(where: Path, encoder: str | None, at_hand: AtHand, namespace: str, r
             stack.enter_context(adapter)
         if read_only:
             bring_up_to_date(where)
-        bank = stack.enter_context(
-            MemBank(adapter, where, read_only=True) if read_only else open_shared(adapter, where)
-        )
-        prepare(bank, namespace)
+        # of a server that does not run the bank shows what it holds, and encodes once it does
+        is_there = not isinstance(adapter, DeferredAdapter)
+        if read_only:
+            opened = MemBank(adapter, where, read_only=True, auto_validate_adapter=is_there)
+        else:
+            opened = open_shared(adapter, where, auto_validate_adapter=is_there)
+        bank = stack.enter_context(opened)
+        if is_there:
+            prepare(bank, namespace)
         yield bank
 
 

@@ -42,10 +42,16 @@ def bank_at_hand(default: Path, *, sure: bool = False) -> Path:
 
 
 def is_bank(path: Path) -> bool:
-    """Whether there is a bank in this directory."""
+    """Whether there is a bank in this directory; one that this user may not look into is taken for a bank, so that
+    whoever opens it is told why that fails."""
     from membank_llama.store.bank_files import DATABASE
 
-    return (path / DATABASE).is_file()
+    try:
+        return (path / DATABASE).stat() is not None
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def banks_in(folder: Path) -> list[Path]:
@@ -58,4 +64,7 @@ def banks_in(folder: Path) -> list[Path]:
 
 
 def _used(bank: Path) -> float:
-    return max((entry.lstat().st_mtime for entry in bank.iterdir()), default=0.0)
+    try:
+        return max((entry.lstat().st_mtime for entry in bank.iterdir()), default=0.0)
+    except PermissionError:
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,11 +23,20 @@ MANY = 256
 
 
 def must_exist(path: Path) -> None:
-    """Raises BankNotFoundError rather than make a bank where none was."""
+    """See that there is a bank, rather than make one where none was.
+
+    Raises:
+        BankNotFoundError: there is none.
+        BankStorageError: this user may not look into it.
+    """
     if not is_bank(path):
         raise BankNotFoundError(
             f"there is no bank at {path}; membank chat makes one, membank ingest FILE --model model.gguf as well, or "
             "name another with --bank DIR"
+        )
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise BankStorageError(
+            f"this user may not look into {path}; membank doctor says what mends that, --bank DIR names another"
         )
 
 

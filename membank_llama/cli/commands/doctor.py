@@ -22,7 +22,7 @@ def doctor(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = Fa
     from ..health_table import WRONG, health_table
 
     where = bank_path(ctx, bank)
-    checks = all_checks(where, checks_of_bank(where, _why(ctx, bank)), usual_addresses())
+    checks = all_checks(where, checks_of_bank(where, _why(ctx, bank, where)), usual_addresses())
     wrong = [check for check in checks if check.state == WRONG]
     if as_json:
         terminal.echo_json({"ok": not wrong, "checks": [asdict(check) for check in checks]}, 2)
@@ -38,9 +38,13 @@ def doctor(ctx: typer.Context, bank: BankOption = None, as_json: JsonOption = Fa
         raise typer.Exit(1)
 
 
-def _why(ctx: typer.Context, own: Path | None) -> str:
+def _why(ctx: typer.Context, own: Path | None, where: Path) -> str:
     """Why a bank is the one that is looked at."""
+    from membank_llama.core.paths import default_bank
+
     chosen = os.environ.get("MEMBANK_BANK")
     if own or (settings(ctx).bank and str(settings(ctx).bank) != chosen):
         return "named by --bank"
-    return "named by $MEMBANK_BANK" if chosen else "the default one"
+    if chosen:
+        return "named by $MEMBANK_BANK"
+    return "the default one" if where == default_bank().expanduser() else "used last; there is no default one yet"

@@ -87,14 +87,14 @@ def _show(record: dict[str, Any], found: dict[int, Memory | None], *, every: boo
         memory = found[memory_id]
         return "(forgotten since)" if memory is None else memory.text
 
-    rows = record["results"]
+    rows, width = record["results"], terminal.out.width
     terminal.out.print(Text(terminal.visible(record["query"]), "bold"))
     if not rows:
         terminal.out.print("nothing came back", style="dim")
     elif every:
-        terminal.out.print(why_view.whole_why(rows, text_of, terminal.out.width))
+        terminal.out.print(why_view.whole_why(rows, text_of, width))
     else:
-        terminal.out.print(why_view.short_why(rows, text_of, _block_of(record, found), record["tokens"]))
+        terminal.out.print(why_view.short_why(rows, text_of, _block_of(record, found), record["tokens"], width))
 
 
 def _block_of(record: dict[str, Any], found: dict[int, Memory | None]) -> str:

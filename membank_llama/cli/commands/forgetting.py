@@ -46,17 +46,18 @@ def forget(
     from .. import terminal
 
     where = bank_path(ctx, bank, sure=True)
+    named = named_namespace(ctx, namespace)
     conditions = {
         "conversation": conversation,
         "before": parse_time(before, time.time(), name="--before"),
-        "namespace": named if (named := named_namespace(ctx, namespace)) is not None and not ids else None,
+        "namespace": None if ids else named,
     }
     given = any(value is not None for value in conditions.values())
     if bool(ids) == given:
         raise InvalidInputError("name either ids, or --conversation, --before or --namespace: nothing was forgotten")
     with open_bank(where) as opened:
         chosen = list(dict.fromkeys(ids)) if ids else opened.select(**conditions)  # type: ignore[arg-type]
-        memories = [opened.get(memory_id) for memory_id in chosen]
+        memories = [_memory(opened, memory_id, named) for memory_id in chosen]
         if not memories:
             terminal.note("there is nothing like that in the bank")
             return
@@ -73,6 +74,20 @@ def forget(
             return
         opened.forget([memory.id for memory in gone])
     terminal.done(f"{terminal.counted(len(gone), 'memory')} forgotten")
+
+
+def _memory(bank: MemBank, memory_id: int, namespace: str | None) -> Memory:
+    """The memory of an id; of a namespace alone where one was named.
+
+    Raises:
+        MemoryNotFoundError: there is none.
+    """
+    from membank_llama.memory.bank_editing import not_there
+
+    memory = bank.get(memory_id)
+    if namespace not in (None, memory.namespace):
+        raise not_there(memory_id, bank.path)
+    return memory
 
 
 def _let_go(bank: MemBank, memories: Sequence[Memory]) -> bool:

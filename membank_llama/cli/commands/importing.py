@@ -10,6 +10,7 @@ import typer
 
 from membank_llama.core.errors import InvalidInputError
 
+from .bank_choice import is_bank
 from .bank_opening import finish, must_exist, open_bank, open_telling
 from .options import (
     BankOption,
@@ -101,13 +102,12 @@ def _read(place: str) -> Findings:
 def _preview(where: Path, place: str, namespace: str | None, as_json: bool) -> None:
     from membank_llama.memory.imports.import_plan import plan_import
     from membank_llama.memory.imports.import_run import plan_for, sort_out
-    from membank_llama.store.bank_files import DATABASE
 
     from .. import terminal
     from ..import_tables import plan_table, tally_table
 
     findings = _read(place)
-    if (where / DATABASE).exists():
+    if is_bank(where):
         with open_bank(where, read_only=True) as opened:
             plan = plan_for(opened, findings, namespace)
             new = len(sort_out(opened, plan.memories).new)

@@ -146,7 +146,9 @@ def searched(
     with ExitStack() as stack:
         adapter = encoder_for(where, encoder, threads=threads)
         if adapter is None:
-            note("the file of the model that made this bank is gone: searching by words alone (--model FILE helps)")
+            note(
+                "the model that made this bank is not at hand: searching by words alone (--model FILE or ADDRESS helps)"
+            )
         else:
             stack.enter_context(adapter)
         opened = stack.enter_context(open_bank(where, adapter, read_only=True))

@@ -23,7 +23,7 @@ BankOption = Annotated[
     Path | None,
     typer.Option(
         "--bank", "-b", show_default="$MEMBANK_BANK, or one in your user data", help="The bank's directory.",
-        autocompletion=bank_names,
+        autocompletion=bank_names, readable=False,
     ),
 ]  # fmt: skip
 NamespaceOption = Annotated[

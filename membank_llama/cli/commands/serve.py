@@ -119,8 +119,7 @@ def serve(
     options = MemoryOptions(without=provenances(without))
     remembering = _Remembering(where, encoder, move, deadline, upstream_slots, options)
     with _proxy(engine, upstream or OLLAMA, tokens, remembering) as (proxy, facts):
-        _greet(host, port, facts(), proxy.memory)
-        serve_until_stopped(proxy, host, port)
+        serve_until_stopped(proxy, host, port, partial(_greet, facts=facts(), memory=proxy.memory))
 
 
 @dataclass(frozen=True)
@@ -304,10 +303,10 @@ def _log_to_stderr(kind: str) -> None:
     logger.setLevel(os.environ.get("MEMBANK_LOG_LEVEL", "INFO").upper())
 
 
-def _greet(host: str, port: int, facts: dict[str, Any], memory: Any) -> None:
+def _greet(address: str, facts: dict[str, Any], memory: Any) -> None:
     from .. import terminal
 
-    rows = [("clients use", f"http://{host}:{port}")]
+    rows = [("clients use", address)]
     rows += [(name.replace("_", " "), terminal.visible(str(value))) for name, value in facts.items()]
     if memory is not None:
         bank = memory.bank

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from io import FileIO
 
+from ..asgi import repaired_json
+
 LONGEST_LINE_BYTES = 8 << 20
 
 
@@ -41,7 +43,7 @@ class AgentInput:
         if not line:
             await self._settled()
             raise StopAsyncIteration
-        return line.decode("utf-8", "replace")
+        return repaired_json(line.rstrip()).decode("utf-8", "replace")
 
 
 class AgentOutput:

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from ..asgi import NAMESPACE, Receive, Scope, Send
+from ..asgi import NAMESPACE, Receive, Scope, Send, repaired_json, with_body
 from ..bank_faces import MCP_PATH, Face
 from ..face_context import FaceContext
 from ..proxy.namespace_auth import zone_of
@@ -36,14 +36,15 @@ class AgentEndpoint:
 
         Raises:
             MissingExtraError: the SDK is not installed.
+            WireError, ClientGoneError: its body cannot be taken in.
         """
         if self._server is None:
             self._server = McpServer(self._call, writable=self._writable)
         manager = load_sdk("mcp.server.streamable_http_manager").StreamableHTTPSessionManager(
             self._server.sdk_server, json_response=True, stateless=True, max_request_body_size=LONGEST_CALL
         )
-        async with manager.run():
-            await manager.handle_request(scope, receive, send)
+        async with self._context.body_budget.body(scope, receive) as body, manager.run():
+            await manager.handle_request(*with_body(scope, receive, repaired_json(body)), send)
 
     def _call(self, context: Any, client: str) -> AgentCall:
         scope = context.request.scope

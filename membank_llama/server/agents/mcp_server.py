@@ -123,10 +123,8 @@ class McpServer:
             work = partial(self._answer, tool, context, given)
             at_once = tool.is_quick and "topic" not in given and self._alone()
             answer = work() if at_once else await self._on_thread(work)
-        except MemoryNotFoundError as exc:
-            return self._failed(f"{outward(exc).partition(';')[0]}; memory_search and memory_recent show ids")
         except (MembankError, WireError) as exc:
-            return self._failed(outward(exc))
+            return self._failed(_for_agents(exc))
         except Exception:
             logger.exception("%s failed", tool.name)
             return self._failed(f"{tool.name} failed for a reason of its own; membank's log says which. Go on without.")
@@ -149,7 +147,7 @@ class McpServer:
         if found is None:
             return ""
         where = ".".join(map(str, found.absolute_path))
-        return f"{tool.name}{f', {where}' if where else ''}: {found.message[:LONGEST_COMPLAINT]}"
+        return f"{tool.name}{f', {where}' if where else ''}: {_what_is_wrong(found)}"
 
     def _failed(self, message: str) -> Any:
         return self._types.CallToolResult(content=[self._types.TextContent(type="text", text=message)], is_error=True)
@@ -179,7 +177,7 @@ class McpServer:
         try:
             kind, text = await self._on_thread(partial(self._resource, context, uri))
         except (MembankError, WireError) as exc:
-            raise self._refusal(outward(exc)) from exc
+            raise self._refusal(_for_agents(exc)) from exc
         held = self._types.TextResourceContents(uri=uri, mime_type=kind, text=text)
         return self._types.ReadResourceResult(contents=[held])
 
@@ -192,6 +190,21 @@ class McpServer:
             raise InvalidInputError(f"there is no resource {uri[:LONGEST_COMPLAINT]!r}; read {RECENT_URI} or {ONE_URI}")
         fields = tell_show(call, {"id": int(one[1]), "max_tokens": RESOURCE_TOKENS}).fields
         return "application/json", json.dumps(fields, ensure_ascii=False)
+
+
+def _what_is_wrong(found: Any) -> str:
+    """What a check of the SDK's found, without all of a long value, behind which it says what is wrong with it."""
+    if found.validator == "maxLength":
+        return f"{len(found.instance):,} characters; {found.validator_value:,} are the most"
+    said, half = str(found.message), LONGEST_COMPLAINT // 2
+    return said if len(said) <= LONGEST_COMPLAINT else f"{said[:half]} … {said[-half:]}"
+
+
+def _for_agents(exc: MembankError | WireError) -> str:
+    """An error with what an agent can do about it."""
+    if isinstance(exc, MemoryNotFoundError):
+        return f"{outward(exc).partition(';')[0]}; memory_search and memory_recent show ids"
+    return outward(exc)
 
 
 def client_name(context: Any) -> str:

@@ -77,14 +77,14 @@ def do_forget(call: AgentCall, given: Given) -> ToolAnswer:
     if not chosen:
         return ToolAnswer(fields, "Nothing fits; nothing was forgotten.")
     if ids is None and not given.get("confirm"):
-        head = f"Nothing is forgotten yet. These {len(chosen):,} would be; to do it, call again with confirm true:"
+        head = f"Nothing is forgotten yet; {len(chosen):,} would be. To do it, call again with confirm true:"
         return ToolAnswer(fields, "\n".join([head, *lines]))
     change = call.memories.forget([one.id for one in chosen], UNDO_SECONDS)
     fields |= {"done": True, "change": change.id}
     if change.until is not None:
         fields["until"] = change.until
     head = f"Forgotten: {len(chosen):,}. For {UNDO_SECONDS / 60:.0f} minutes memory_undo with change {change.id} brings"
-    return ToolAnswer(fields, "\n".join([f"{head} them back.", *lines]))
+    return ToolAnswer(fields, "\n".join([f"{head} {'it' if len(chosen) == 1 else 'them'} back.", *lines]))
 
 
 def do_undo(call: AgentCall, given: Given) -> ToolAnswer:

@@ -1,6 +1,7 @@
 """Whether a value is as a JSON schema says: of the schemas that requests are described by, and no others.
 
-The keywords are those in `KEYWORDS`; a schema of a request has no other (tests/server/rest/test_description.py).
+REST is there without extras, and jsonschema comes along with MCP's alone. The keywords are those in `KEYWORDS`; a
+schema of a request has no other (tests/server/rest/test_description.py).
 """
 
 from __future__ import annotations

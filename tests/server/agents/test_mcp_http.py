@@ -125,6 +125,12 @@ def test_what_is_no_message_is_answered_and_nothing_else_happens(url: str, body:
     assert post(f"{url}/mcp").status_code == 200
 
 
+def test_half_of_an_emoji_is_no_reason_to_refuse_a_message(url: str, bank: MemBank) -> None:
+    told = {"name": "memory_save", "arguments": {"text": "Cut \ud83d", "said_by": "user"}}
+    assert post(f"{url}/mcp", {**CALL, "params": told}).status_code == 200
+    assert [memory.text for memory in bank.memories()] == ["Cut \ufffd"]
+
+
 def test_a_body_that_is_too_long_is_refused(url: str) -> None:
     assert post(f"{url}/mcp", b'{"a": "' + b"x" * (2 << 20) + b'"}').status_code == 413
     with httpx.Client(base_url=url) as client:

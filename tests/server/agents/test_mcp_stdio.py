@@ -10,11 +10,12 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
 from support.agents import Agent, agent_over_stdio
 from support.places import ROOT
 from support.serve_process import environment
 
-from membank_llama.adapters.hashing import WordsAdapter
+from membank_llama.adapters.hashing import MockAdapter, WordsAdapter
 from membank_llama.adapters.llama_cpp.adapter import LlamaCppAdapter
 from membank_llama.memory.bank import MemBank
 
@@ -130,6 +131,18 @@ def test_standard_output_holds_the_protocol_alone(tmp_path: Path, minilm_gguf: P
     assert texts(tmp_path / "bank", "work") == [ANA, PORT]
 
 
+def test_half_of_an_emoji_is_answered_and_stored_as_what_it_is(tmp_path: Path) -> None:
+    """Agents cut text by UTF-16 units; the SDK's parser refuses such a line, and whoever asked would wait for ever."""
+    raw = Raw(tmp_path / "bank")
+    raw.tell(HELLO, READY)
+    raw.line()
+    raw.tell(calling(2, "memory_save", text="Cut \ud83d", said_by="user"))
+    raw.tell(calling(3, "memory_save", text="Whole \ud83d\ude00, C:\\ud83d", said_by="user"))
+    assert {raw.line()["id"], raw.line()["id"]} == {2, 3}
+    raw.end()
+    assert sorted(texts(tmp_path / "bank")) == ["Cut \ufffd", "Whole \U0001f600, C:\\ud83d"]
+
+
 def test_a_signal_ends_it_with_everything_stored(tmp_path: Path) -> None:
     raw = Raw(tmp_path / "bank")
     raw.tell(HELLO, READY, calling(2, "memory_save", text=ANA, said_by="user"))
@@ -167,6 +180,30 @@ def test_a_bank_whose_model_is_gone_is_searched_by_words_and_says_what_to_do(tmp
         told = agent.refused("memory_save", text=PORT, said_by="user")
         assert "--encoder" in told and "reencode" in told
     assert "found by their words" in (tmp_path / "mcp.log").read_text(encoding="utf-8")
+
+
+class Served(MockAdapter):
+    """A model of an Ollama that is not there, or has no such model."""
+
+    @property
+    def source(self) -> str:
+        return "http://127.0.0.1:11434#no-such-model-here"
+
+    def model_id(self) -> str:
+        return "ollama-no-such-model-here"
+
+
+@pytest.mark.parametrize("only_looking", [[], ["--read-only"]])
+def test_a_bank_whose_server_does_not_run_shows_what_it_holds(tmp_path: Path, only_looking: list[str]) -> None:
+    with MemBank(Served(), tmp_path / "bank") as bank:
+        bank.ingest(ANA)
+    with agent_over_stdio(tmp_path / "bank", *only_looking) as agent:
+        assert agent.call("memory_stats")["memories"] == 1
+        assert [one["text"] for one in agent.call("memory_recent")["memories"]] == [ANA]
+        assert "11434" in agent.refused("memory_search", query="Where does Ana live?")
+        if not only_looking:
+            assert "11434" in agent.refused("memory_save", text=PORT, said_by="user")
+            assert agent.call("memory_forget", ids=[1])["done"]
 
 
 def test_only_looking_changes_nothing_and_waits_for_nobody(tmp_path: Path) -> None:

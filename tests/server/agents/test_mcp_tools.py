@@ -298,7 +298,9 @@ BAD: list[tuple[str, dict[str, object], str]] = [
     ("memory_recent", {"cursor": "nonsense"}, "cursor"),
     ("memory_recent", {"days": 1e308}, "days"),
     ("memory_save", {"text": "", "said_by": "user"}, "text"),
-    ("memory_save", {"text": "x" * 65_537, "said_by": "user"}, "text"),
+    ("memory_save", {"text": "x" * 65_537, "said_by": "user"}, "text: 65,537 characters; 65,536 are the most"),
+    ("memory_search", {"query": "x" * 20_000}, "query: 20,000 characters; 10,000 are the most"),
+    ("memory_save", {"text": "x", "said_by": "r" * 5000}, "rr' is not one of ['user', 'agent']"),
     ("memory_save", {"text": "ä" * 40_000, "said_by": "user"}, ""),
     ("memory_save", {"text": "nul \0 byte", "said_by": "user"}, ""),
     ("memory_save", {"text": "x", "said_by": "root"}, "said_by: 'root' is not one of ['user', 'agent']"),
@@ -340,5 +342,5 @@ def test_resources_show_what_is_recent_and_one_memory(agent: Agent) -> None:
     (one,) = agent.wait(agent.client.read_resource(f"membank://memory/{saved}")).contents
     assert json.loads(one.text)["memory"]["text"] == ANA
     for uri in ("membank://memory/99", "membank://elsewhere", "membank://memory/../../etc/passwd"):
-        with pytest.raises(Exception, match=r"there is no (memory|resource)"):
+        with pytest.raises(Exception, match=r"there is no (memory.*memory_search|resource.*membank://recent)"):
             agent.wait(agent.client.read_resource(uri))
