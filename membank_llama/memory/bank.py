@@ -267,6 +267,7 @@ class MemBank(BankTopics, BankUndo):
         since: float | None = None,
         until: float | None = None,
         exclude: Iterable[int] = (),
+        only: Iterable[int] | None = None,
         topic: str | None = None,
         min_score: float | None = None,
         now: float | None = None,
@@ -281,6 +282,7 @@ class MemBank(BankTopics, BankUndo):
                 is exact and reads every memory of the namespace.
             since, until: only memories created in ``[since, until)``, seconds since 1970.
             exclude: ids to leave out.
+            only: ids of the memories that are searched; None for all.
             topic: the id or name of one of `topics()`: only its memories are searched.
             now: when it is asked, which "last May" in the question counts from; None for the clock's time.
             diversity: 0 for the best, however alike, to 1 for each as unlike those before it as can be.
@@ -290,6 +292,10 @@ class MemBank(BankTopics, BankUndo):
         Raises:
             InvalidQueryError: impossible parameters, no such topic, or nothing to look for.
         """
+        searched = None if only is None else frozenset(only)
+        if topic is not None:
+            ids = frozenset(self.topic(topic, namespace).ids)
+            searched = ids if searched is None else searched & ids
         asked = RecallQuery(
             query,
             top_k,
@@ -298,7 +304,7 @@ class MemBank(BankTopics, BankUndo):
             since=since,
             until=until,
             exclude=frozenset(exclude),
-            only=None if topic is None else frozenset(self.topic(topic, namespace).ids),
+            only=searched,
             min_score=self._min_score if min_score is None else min_score,
             candidate_multiplier=self._multiplier,
             now=now,

@@ -18,6 +18,7 @@ from membank_llama.store.memory_pages import (
     conversations_of,
     count_fitting,
     count_newer,
+    fitting_ids,
     newest_id,
     read_page,
 )
@@ -72,12 +73,21 @@ class NamespaceMemories:
         """How many memories came after one."""
         return count_newer(self.bank.store.registry, self.namespace, memory_id)
 
-    def search(self, query: str, limit: int = 10, **options: Any) -> dict[str, Any]:
+    def search(
+        self, query: str, limit: int = 10, *, among: Mapping[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
         """What belongs to a question, the best first, each with whether it is relevant and why; options of `recall`.
+
+        Args:
+            among: only memories that fit these conditions are searched, as `MemoryFilter` has them.
 
         Raises:
             InvalidQueryError: nothing to look for, or impossible options.
         """
+        conditions = {name: value for name, value in (among or {}).items() if value is not None}
+        if conditions:
+            chosen = MemoryFilter(namespace=self.namespace, **conditions)
+            options["only"] = fitting_ids(self.bank.store.registry, chosen)
         options.setdefault("zone", self.zone)
         found = self.bank.recall(query, limit, namespace=self.namespace, **options)
         known = self.known(result.memory_id for result in found)

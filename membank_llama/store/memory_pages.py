@@ -137,6 +137,13 @@ def count_fitting(registry: Registry, chosen: MemoryFilter) -> int:
     return int(registry.scalar(f"SELECT count(*) FROM memories WHERE {where}", given))
 
 
+def fitting_ids(registry: Registry, chosen: MemoryFilter) -> frozenset[int]:
+    """Ids of all memories that fit."""
+    where, given = _conditions(chosen)
+    found = frozenset(int(row[0]) for row in registry.rows(f"SELECT id FROM memories WHERE {where}", given))
+    return found if chosen.ids is None else found & chosen.ids
+
+
 def newest_id(registry: Registry, namespace: str) -> int:
     """The id of what a namespace was told last as something new; 0 where it holds nothing."""
     return int(registry.scalar("SELECT coalesce(max(id), 0) FROM memories WHERE namespace = ?", (namespace,)))

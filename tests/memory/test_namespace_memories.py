@@ -53,6 +53,24 @@ def test_pages_hold_each_memory_once_the_newest_first(bank: MemBank, limit: int)
     assert found[0] == 23 and found[-5:] == [27, 26, 25, 24, 1]
 
 
+@pytest.mark.parametrize(
+    "among", [{"conversation": "attic"}, {"pinned": True}, {"source": "letter"}, {"ids": frozenset({330, 331})}]
+)
+def test_a_search_is_made_among_what_fits_and_not_held_against_it(bank: MemBank, among: dict[str, object]) -> None:
+    bank.ingest_many(
+        [
+            *(NewMemory(f"The wool socks of drawer {n} are grey.", conversation="c0") for n in range(300)),
+            NewMemory("Grey wool was bought.", conversation="attic", source="letter", pinned=True),
+            NewMemory("Grey wool was sold.", namespace="theirs", conversation="attic", source="letter", pinned=True),
+        ]
+    )
+    mine = NamespaceMemories(bank, "default")
+    assert "attic" not in {one["conversation"] for one in mine.search("grey wool socks drawer", 200)["memories"]}
+    found = mine.search("grey wool socks drawer", among=among)["memories"]
+    assert [one["text"] for one in found] == ["Grey wool was bought."]
+    assert mine.search("grey wool socks drawer", among={"conversation": "none such"})["memories"] == []
+
+
 def test_a_page_goes_on_where_it_was_whatever_came_meanwhile(bank: MemBank) -> None:
     mine = NamespaceMemories(bank, "default")
     first = mine.page(10)

@@ -28,7 +28,6 @@ from .tool_answers import (
 DAY = 86_400.0
 NEAREST = 3
 """Told where nothing that was found is relevant."""
-MOST_IN_A_CONVERSATION = 200
 MOST_COUNTED = 10_000
 MOST_TOPICS, MOST_FOR_TOPICS = 12, 5000
 """Topics that are told, and the memories up to which an agent need not wait for them."""
@@ -58,11 +57,9 @@ class AgentCall:
 
 def tell_search(call: AgentCall, given: Given) -> ToolAnswer:
     """What belongs to a question; where nothing does, the nearest, and that it is not it."""
-    limit, conversation = int(given.get("limit", 8)), given.get("conversation")
-    most = limit if conversation is None else MOST_IN_A_CONVERSATION
-    found = call.memories.search(given["query"], most, since=_since(given), topic=given.get("topic"))["memories"]
-    if conversation is not None:
-        found = [one for one in found if one["conversation"] == conversation][:limit]
+    limit, among = int(given.get("limit", 8)), {"conversation": given.get("conversation")}
+    options = {"since": _since(given), "topic": given.get("topic")}
+    found = call.memories.search(given["query"], limit, among=among, **options)["memories"]
     relevant = [one for one in found if one["relevant"]]
     fits = fitted(relevant or found[:NEAREST], _tokens(given))
     note = NOTE

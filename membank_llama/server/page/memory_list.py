@@ -73,15 +73,6 @@ class ListFilter:
             "ids": ids,
         }
 
-    def fits(self, memory: Mapping[str, Any], ids: frozenset[int] | None) -> bool:
-        """Whether a memory that a search found is one of these."""
-        return (
-            (self.conversation is None or (memory["conversation"] or "") == self.conversation)
-            and self.who in ("", memory["provenance"])
-            and (not self.pinned or memory["pinned"])
-            and (ids is None or memory["id"] in ids)
-        )
-
     @property
     def narrows(self) -> bool:
         """Whether anything but words is asked for."""
@@ -152,14 +143,12 @@ class MemoryLister:
         }
 
     def _by_meaning(self) -> list[dict[str, Any]]:
-        # a filter is held against what was found: more is asked for, so that something is left
-        limit = FOUND * (5 if self._chosen.narrows else 1)
+        among = self._chosen.conditions(self._ids)
         try:
-            found = self._mine.search(self._chosen.q, limit)["memories"]
+            return list(self._mine.search(self._chosen.q, FOUND, among=among)["memories"])
         except InvalidQueryError:
             # nothing in it that has a meaning
             return []
-        return [one for one in found if self._chosen.fits(one, self._ids)][:FOUND]
 
     def letters(self, without: set[int]) -> list[dict[str, Any]]:
         """The newest memories that hold the very letters."""

@@ -23,6 +23,7 @@ from ..asgi import WireError
 from .memory_schemas import CONDITIONS, MOST_SHOWN
 
 LINES_AT_ONCE = 256
+_AMONG = tuple(name for name in CONDITIONS if name not in ("since", "until"))
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def list_memories(asked: RestRequest) -> RestReply:
 
 
 def search_memories(asked: RestRequest) -> RestReply:
-    return RestReply(asked.mine.search(asked.given["q"], **asked.some("limit", "since", "until", "topic")))
+    options = asked.some("limit", "since", "until", "topic")
+    return RestReply(asked.mine.search(asked.given["q"], among=asked.some(*_AMONG), **options))
 
 
 def read_memory(asked: RestRequest) -> RestReply:

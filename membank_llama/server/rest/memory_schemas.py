@@ -59,13 +59,6 @@ SECONDS = {
     "description": "How long it can be brought back.",
 }
 LIMIT = {"type": "integer", "minimum": 1, "maximum": MOST_ON_A_PAGE, "default": 50}
-QUESTION = {
-    "q": _text(8192, minLength=1, description="What to look for, in words."),
-    "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ASKED_FOR, "default": 10},
-    "since": TIME,
-    "until": TIME,
-    "topic": _text(200, minLength=1, description="The id or name of a topic: only among its memories."),
-}
 CONDITIONS = {
     "conversation": _text(description="Of this one; empty: of none."),
     "role": _text(64, minLength=1),
@@ -74,6 +67,12 @@ CONDITIONS = {
     "pinned": {"type": "boolean"},
     "since": TIME,
     "until": TIME,
+}
+QUESTION = {
+    "q": _text(8192, minLength=1, description="What to look for, in words."),
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ASKED_FOR, "default": 10},
+    **CONDITIONS,
+    "topic": _text(200, minLength=1, description="The id or name of a topic: only among its memories."),
 }
 
 _MEMORY = {
@@ -223,7 +222,7 @@ CORRECTION = {
     **whole({"text": _text(MOST_CHARACTERS, minLength=1), "pinned": {"type": "boolean"}}, ("text", "pinned")),
     "minProperties": 1,
 }
-ASKED = whole(QUESTION, ("limit", "since", "until", "topic"))
+ASKED = whole(QUESTION, tuple(name for name in QUESTION if name != "q"))
 FORGETTING = {
     **whole(
         {

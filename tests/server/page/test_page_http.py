@@ -94,6 +94,16 @@ def test_memories_are_leafed_through_by_plain_links(tmp_path: Path) -> None:
     assert found == [f"Note {n} of many." for n in reversed(range(137))]
 
 
+def test_a_search_is_made_among_what_the_filters_leave(tmp_path: Path) -> None:
+    told = [NewMemory(f"The wool socks of drawer {n} are grey.", conversation="drawers") for n in range(300)]
+    told.append(NewMemory("Grey wool was bought.", conversation="attic"))
+    with served_page(tmp_path, told) as page:
+        assert texts_of(page.get("/", q="grey wool socks drawer", conversation="attic").text) == [
+            "Grey wool was bought."
+        ]
+        assert texts_of(page.get("/", q="grey wool socks drawer", conversation="none such").text) == []
+
+
 def test_a_day_and_a_conversation_are_headed_once_across_pages(tmp_path: Path) -> None:
     told = [NewMemory(f"Note {n} of one day.", created_at=START + n, conversation="one talk") for n in range(120)]
     with served_page(tmp_path, told) as page:

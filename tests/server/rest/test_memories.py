@@ -201,6 +201,16 @@ def test_topics_are_told_and_searched_in(client: httpx.Client) -> None:
     assert answer(client.get("/membank/search", params={"q": "x", "topic": "zeppelins"}), 400, "Error")
 
 
+def test_a_search_is_made_among_what_fits(client: httpx.Client) -> None:
+    for n in range(30):
+        client.post(MEMORIES, json={"text": f"The wool socks of drawer {n} are grey.", "conversation": "drawers"})
+    client.post(MEMORIES, json={"text": "Grey wool was bought.", "conversation": "attic"})
+    wanted = {"q": "grey wool socks drawer", "limit": 3, "conversation": "attic"}
+    for answered in (client.get("/membank/search", params=wanted), client.post("/membank/search", json=wanted)):
+        found = answer(answered, 200, "Found")["memories"]
+        assert [one["text"] for one in found] == ["Grey wool was bought."]
+
+
 def test_an_export_can_be_imported(client: httpx.Client, bank: MemBank, tmp_path: Any) -> None:
     answered = client.get("/membank/export")
     assert answered.headers["content-type"].startswith("application/x-ndjson")
