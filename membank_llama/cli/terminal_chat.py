@@ -153,6 +153,7 @@ class Chat:
             completer=_Slash(),
             complete_while_typing=True,
             reserve_space_for_menu=len(HELP),
+            enable_suspend=True,
             style=Style.from_dict({"prompt": "ansicyan bold"}),
         )
         while True:

@@ -195,3 +195,11 @@ def test_something_moves_until_the_reply_and_is_gone_then(
     shown = terminal.wait(lambda shown: "stopped before the reply" in shown and prompted(shown))
     assert "recalling …" not in shown
     terminal.ask("What is my sister called?", "Your sister is called Ilse.")
+
+
+def test_ctrl_z_is_no_letter_of_what_is_said(terminal: Terminal, tmp_path: Path, recall_tiny: Path) -> None:
+    terminal.chat(tmp_path / "bank", recall_tiny, "--threads", "1")
+    # where no shell could wake it, as here, it goes on
+    terminal.press("C-z")
+    shown = terminal.ask("My sister is called Ilse.", "no memory recalled")
+    assert "^Z" not in shown
