@@ -3,31 +3,28 @@ loses what is forgotten, whichever program forgets it."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from membank_llama.core.atomic_files import write_whole
 from membank_llama.core.errors import BankError, BankStorageError
-from membank_llama.store.bank_files import HISTORY, LAST_RECALL, open_plain, read_limited
+from membank_llama.store.bank_files import HISTORY, LAST_RECALL, open_plain
 
 from .forgotten_turns import compared_texts, which_hold
 
-MOST_BYTES_OF_A_RECALL = 16 << 20
-
 
 def forget_typed(bank: Path, texts: Mapping[str, Sequence[str]]) -> None:
-    """Take lines that hold these texts, given by namespace, out of the history, and drop a last recall that asked with
-    one (see `removal.Listener`).
+    """Take lines that hold these texts, given by namespace, out of the history, and drop the last recall (see
+    `removal.Listener`).
 
     Raises:
         BankStorageError: they are still there; the message names the files.
     """
     wanted = compared_texts(text for some in texts.values() for text in some)
     try:
-        if os.path.lexists(bank / LAST_RECALL) and any(which_hold(wanted, [_asked(bank / LAST_RECALL)])):
-            (bank / LAST_RECALL).unlink(missing_ok=True)
+        # its question may be about what is forgotten in whatever words
+        (bank / LAST_RECALL).unlink(missing_ok=True)
         if os.path.lexists(bank / HISTORY):
             _take_out(bank / HISTORY, wanted)
     except (OSError, BankError) as exc:
@@ -35,15 +32,6 @@ def forget_typed(bank: Path, texts: Mapping[str, Sequence[str]]) -> None:
             f"nothing was forgotten, for what was typed in a chat may be in {bank / HISTORY} or {LAST_RECALL}, which "
             f"cannot be changed ({exc}); delete them, then try again"
         ) from exc
-
-
-def _asked(path: Path) -> str:
-    """All that a recall which was kept says of its question; where it says nothing that can be read, all of it."""
-    said = read_limited(path, MOST_BYTES_OF_A_RECALL).decode("utf-8", "replace")
-    try:
-        return str(json.loads(said)["query"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return said
 
 
 def _take_out(path: Path, texts: Collection[str]) -> None:

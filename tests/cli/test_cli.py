@@ -16,6 +16,7 @@ from membank_llama.adapters.prompt_templates import template_mark
 from membank_llama.cli import app
 from membank_llama.cli.commands.options import layer_value, parse_time
 from membank_llama.core.errors import InvalidInputError
+from membank_llama.core.types import NewMemory
 from membank_llama.gguf.fingerprint import fingerprint
 from membank_llama.memory.bank import MemBank
 from membank_llama.store.model_record import captured_as
@@ -158,6 +159,16 @@ def test_recall_keeps_to_times_and_namespaces(told: Membank) -> None:
     assert json.loads(told("recall", "Porto", "--until", "2020-01-31", "--json").out) == []
     assert json.loads(told("recall", "Porto", "--namespace", "work", "--json").out) == []
     assert "nothing found" in told("recall", "Porto", "--namespace", "work").err
+
+
+def test_recall_among_one_conversation(mb: Membank) -> None:
+    with open_bank(mb.bank) as bank:
+        told = [NewMemory(f"The wool socks of drawer {n} are grey.", conversation="drawers") for n in range(9)]
+        bank.ingest_many(told)
+        bank.ingest("Grey wool was bought.", conversation="attic")
+    found = json.loads(mb("recall", "grey wool socks drawer", "-k", 3, "--conversation", "attic", "--json").out)
+    assert [one["text"] for one in found] == ["Grey wool was bought."]
+    assert "nothing found" in mb("recall", "grey wool", "--conversation", "none such").err
 
 
 @pytest.mark.parametrize(

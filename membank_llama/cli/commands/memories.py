@@ -89,6 +89,7 @@ def recall(
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="How many memories.")] = 5,
     since: Annotated[str | None, typer.Option(help="Not older than: 2025-01-31, or 7d.")] = None,
     until: Annotated[str | None, typer.Option(help="Older than: 2025-01-31, or 12h.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Of one conversation.", show_default=False)] = None,
     topic: Annotated[
         str | None,
         typer.Option(help="Of this topic alone: a name, a word of it or an id of membank topics.", show_default=False),
@@ -122,7 +123,7 @@ def recall(
         "levels": tuple(sorted(set(level))) if level else None,
         "topic": topic,
     }
-    results, spent, encoded = searched(where, query, top_k, encoder, threads, options)
+    results, spent, encoded = searched(where, query, top_k, encoder, threads, options, conversation)
     save_recall(where, query, recall_rows(results), tokens=None, recall_ms=spent, program="membank recall")
     if as_json:
         terminal.echo_json([result_json(result) for result in results], 2)
@@ -135,9 +136,15 @@ def recall(
 
 
 def searched(
-    where: Path, query: str, top_k: int, encoder: str | None, threads: int | None, options: dict[str, Any]
+    where: Path,
+    query: str,
+    top_k: int,
+    encoder: str | None,
+    threads: int | None,
+    options: dict[str, Any],
+    conversation: str | None = None,
 ) -> tuple[list[RecallResult], float, str]:
-    """Results, milliseconds, and the name of the model that encoded the question."""
+    """Results, milliseconds, and the name of the model that encoded the question. `options` of `MemBank.recall`."""
     from contextlib import ExitStack
 
     from ..terminal import note
@@ -153,5 +160,8 @@ def searched(
             stack.enter_context(adapter)
         opened = stack.enter_context(open_bank(where, adapter, read_only=True))
         start = time.perf_counter()
+        if conversation is not None:
+            only = opened.select(namespace=options["namespace"], conversation=conversation)
+            options = {**options, "only": only}
         results = opened.recall(query, top_k, **options)
         return results, 1000 * (time.perf_counter() - start), adapter.name if adapter else ""
