@@ -1,7 +1,7 @@
 """What the terminal leaves in a bank's directory: the last recall, for `why`, and the chat's input history.
 
 Both are made mode 0600. The last recall holds scores and ids, never the text of a memory, so that nothing outlives
-`forget`, which takes out of both what holds a forgotten text (memory/typed_lines.py).
+`forget`, which takes forgotten texts out of the history and drops the last recall (memory/typed_lines.py).
 """
 
 from __future__ import annotations

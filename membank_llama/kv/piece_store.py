@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from membank_llama.core.atomic_files import replacing
+from membank_llama.core.byte_sizes import size
 from membank_llama.core.errors import BankCorruptError, BankStorageError
 from membank_llama.core.plain_files import open_unfollowed
 
@@ -141,7 +142,7 @@ class PieceStore:
         if self.root.is_symlink() or directory.is_symlink():
             return False
         if nbytes > self.budget.nbytes:
-            self._tell(f"one turn takes {nbytes / 1e6:.1f} MB, and all may take {self.budget.nbytes / 1e6:.1f} (--kv)")
+            self._tell(f"one turn takes {size(nbytes)}, and all may take {size(self.budget.nbytes)} (--kv)")
             return False
         self.evict(nbytes)
         if self.budget.admits(nbytes, self.root):
@@ -163,16 +164,16 @@ class PieceStore:
             with suppress(OSError):
                 status = path.lstat()
                 found.append((status.st_mtime_ns, status.st_size, path))
-        excess = self.budget.excess(sum(size for _, size, _ in found), coming, self.root) if found else 0
+        excess = self.budget.excess(sum(nbytes for _, nbytes, _ in found), coming, self.root) if found else 0
         freed = 0
         # of those of one moment what stands further back
         found.sort(key=lambda one: one[2].name, reverse=True)
-        for _, size, path in sorted(found, key=lambda one: one[0]):
+        for _, nbytes, path in sorted(found, key=lambda one: one[0]):
             if freed >= excess:
                 break
             with suppress(OSError):
                 path.unlink()
-                freed += size
+                freed += nbytes
         return freed
 
     # -- forgetting

@@ -55,7 +55,7 @@ class BankEditing(BankMaintenance):
 
     def repeats(self, ids: Iterable[int]) -> list[Memory]:
         """The model's replies that only repeat these memories, or some of them."""
-        told = self._store.registry.get(ids)
+        told, engine = self._store.registry.get(ids), self._engine
         found: dict[int, Memory] = {}
         for namespace in {one.namespace for one in told.values()}:
             own = [one for one in told.values() if one.namespace == namespace]
@@ -64,16 +64,16 @@ class BankEditing(BankMaintenance):
             for one in own:
                 # nothing in it that could be looked for
                 with suppress(InvalidQueryError):
-                    found |= self._repeating(one)
+                    try:
+                        found |= self._repeating(one, engine)
+                    except ModelError:
+                        # whoever forgets does not wait until a server that encodes runs again
+                        engine = RecallEngine(self._store, QuestionEncoder(self._store, None, self.max_text_bytes))
+                        found |= self._repeating(one, engine)
         return [found[memory_id] for memory_id in sorted(found) if memory_id not in told]
 
-    def _repeating(self, told: Memory) -> dict[int, Memory]:
-        asked = RecallQuery(told.text, REPLIES_SEARCHED, namespace=told.namespace)
-        try:
-            found = self._engine.search(asked)
-        except ModelError:
-            # whoever forgets does not wait until a server that encodes runs again
-            found = RecallEngine(self._store, QuestionEncoder(self._store, None, self.max_text_bytes)).search(asked)
+    def _repeating(self, told: Memory, engine: RecallEngine) -> dict[int, Memory]:
+        found = engine.search(RecallQuery(told.text, REPLIES_SEARCHED, namespace=told.namespace))
         near = self._store.registry.get({i for one in found for i in (one.memory_id, *one.duplicates)})
         again = ToldWords([told]).repeated_by(near.values(), self._questions_of(near, told.namespace))
         return {memory_id: near[memory_id] for memory_id in again}

@@ -190,7 +190,7 @@ class NamespaceMemories:
             raise InvalidInputError("name either ids or conditions: nothing was forgotten")
         chosen = self._all_fitting(given) if ids is None else self._own_all(ids)
         again = self.bank.repeats([one.id for one in chosen]) if repeats and chosen else []
-        return [*chosen, *(one for one in again if one.namespace == self.namespace and not is_hidden(one))]
+        return [*chosen, *(one for one in again if one.namespace == self.namespace)]
 
     def _all_fitting(self, conditions: Mapping[str, Any]) -> list[Memory]:
         chosen = MemoryFilter(namespace=self.namespace, **conditions)

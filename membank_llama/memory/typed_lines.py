@@ -11,7 +11,7 @@ from membank_llama.core.atomic_files import write_whole
 from membank_llama.core.errors import BankError, BankStorageError
 from membank_llama.store.bank_files import HISTORY, LAST_RECALL, open_plain
 
-from .forgotten_turns import compared_texts, which_hold
+from .forgotten_turns import which_hold
 
 
 def forget_typed(bank: Path, texts: Mapping[str, Sequence[str]]) -> None:
@@ -21,12 +21,11 @@ def forget_typed(bank: Path, texts: Mapping[str, Sequence[str]]) -> None:
     Raises:
         BankStorageError: they are still there; the message names the files.
     """
-    wanted = compared_texts(text for some in texts.values() for text in some)
     try:
         # its question may be about what is forgotten in whatever words
         (bank / LAST_RECALL).unlink(missing_ok=True)
         if os.path.lexists(bank / HISTORY):
-            _take_out(bank / HISTORY, wanted)
+            _take_out(bank / HISTORY, [text for some in texts.values() for text in some])
     except (OSError, BankError) as exc:
         raise BankStorageError(
             f"nothing was forgotten, for what was typed in a chat may be in {bank / HISTORY} or {LAST_RECALL}, which "

@@ -47,11 +47,12 @@ def is_bank(path: Path) -> bool:
     from membank_llama.store.bank_files import DATABASE
 
     try:
-        return (path / DATABASE).stat() is not None
+        (path / DATABASE).stat()
     except PermissionError:
         return True
     except OSError:
         return False
+    return True
 
 
 def banks_in(folder: Path) -> list[Path]:

@@ -72,11 +72,11 @@ def find_exports(where: str, report: ImportReport) -> Iterator[FoundExport]:
 
 def _nothing_known(path: Path) -> str:
     """What to say of a file that is named and nothing that is known."""
-    what = _what_else(path)
+    what, damage = _what_else(path)
     if what == EMPTY_FILE:
         return f"{path} is empty"
-    if what == BROKEN_JSON:
-        return _broken(str(path), json_damage(decoded_text(read_bytes(path), str(path))) or "")
+    if damage:
+        return _broken(str(path), damage)
     if what.endswith(UNMARKED):
         return f"{path} is {what.removeprefix('files that are ')}; save it as UTF-8"
     return f"cannot tell what {path} is. What can be imported: {KNOWN}. Plain text is taken in with membank ingest"
@@ -86,20 +86,20 @@ def _broken(where: str, damage: str) -> str:
     return f"{where} breaks off or is damaged ({damage}); download it, or export it, once more"
 
 
-def _what_else(path: Path) -> str:
-    """Why nothing is taken of a file in which nothing known was found.
+def _what_else(path: Path) -> tuple[str, str | None]:
+    """Why nothing is taken of a file in which nothing known was found, and what is wrong with it as JSON.
 
     Raises:
         UnreadableFileError, InvalidTextError: it cannot be read.
     """
     head = read_bytes(path, HEAD)
     if not head:
-        return EMPTY_FILE
+        return EMPTY_FILE, None
     if is_binary(head):
-        return f"files that are {what_it_is(head).partition(' (')[0]}"
-    if path.suffix.lower() == ".json" and json_damage(decoded_text(read_bytes(path), str(path))):
-        return BROKEN_JSON
-    return _UNKNOWN
+        return f"files that are {what_it_is(head).partition(' (')[0]}", None
+    is_json = path.suffix.lower() == ".json"
+    damage = json_damage(decoded_text(read_bytes(path), str(path))) if is_json else None
+    return (BROKEN_JSON if damage else _UNKNOWN), damage
 
 
 def _below(root: Path, report: ImportReport) -> Iterator[FoundExport]:
@@ -114,7 +114,7 @@ def _below(root: Path, report: ImportReport) -> Iterator[FoundExport]:
                 continue
             found = found or _note_in_file(path, name, report, alone=False)
             if not found:
-                report.leave_out(_what_else(path), name)
+                report.leave_out(_what_else(path)[0], name)
         except UnreadableFileError:
             passed(name, NOT_READABLE)
             continue
